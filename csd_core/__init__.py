@@ -1,0 +1,1 @@
+"""csd: keep a visual-search model learning without breaking its gallery."""

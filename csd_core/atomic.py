@@ -1,0 +1,66 @@
+"""Artefacts appear whole or not at all: write under a temporary name, then rename.
+
+A temporary name is fixed (`.NAME.partial`, beside its target): what a killed run left is overwritten by the next one,
+and the rename stays on one file system.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def _partial(target: Path) -> Path:
+    return target.with_name(f".{target.name}.partial")
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def atomic_file(target: Path) -> Iterator[Path]:
+    """Yield a path to write; on success it replaces `target`, on error `target` is as it was."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = _partial(target)
+    try:
+        yield partial
+        _fsync(partial)
+        partial.replace(target)
+        _fsync(target.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Yield an empty folder to fill; on success it replaces `target`, on error `target` is as it was."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = _partial(target)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        yield partial
+        for path in partial.rglob("*"):
+            _fsync(path)
+        if target.exists():
+            former = target.with_name(f".{target.name}.former")
+            target.rename(former)
+            partial.rename(target)
+            shutil.rmtree(former)
+        else:
+            partial.rename(target)
+        _fsync(target.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_text(target: Path, text: str) -> None:
+    """Write `text` as UTF-8, whole or not at all."""
+    with atomic_file(target) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")

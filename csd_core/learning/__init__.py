@@ -1,0 +1,1 @@
+"""Learning: network, losses, teacher, training and export. The only package that loads torch."""

@@ -1,0 +1,477 @@
+"""params.yaml as frozen models: every knob is named once, here, with its bounds.
+
+No knob has a default, so that params.yaml shows all of them and DVC sees every change. An unknown key is a typo, so it
+is an error; what spans several keys is checked together in `Params`.
+"""
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
+
+from csd_core.errors import ParamsError
+
+GENESIS = "init"
+"""The reserved name of the state before the first task: no model, an empty gallery."""
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Split = Literal["train", "select", "gate", "test"]
+Strategy = Literal["none", "keep", "backfill"]
+Decision = Literal["auto", "none", "keep", "backfill", "reject"]
+ResizeRule = Literal["squash", "pad", "crop"]
+
+
+class Section(BaseModel):
+    """A block of params.yaml; an unknown key is a typo, so it is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Runtime(Section):
+    """Where and how to compute. Never part of what an artefact is, so no stage depends on it."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    """auto takes a GPU where there is one."""
+    threads: Annotated[int, Field(ge=0)]
+    """CPU threads of torch and onnxruntime; 0 leaves the choice to them."""
+    max_in_memory_mb: Annotated[int, Field(ge=0)]
+    """Training images up to this size (MiB of uint8) are held in memory; larger sets stay memory-mapped."""
+
+
+class Images(Section):
+    """The form every image takes before a model sees it, in training as in serving."""
+
+    size: Annotated[int, Field(ge=4, le=1024)]
+    """Height and width in pixels."""
+    channels: Literal[1, 3]
+    """1 grey, 3 RGB."""
+    resize: ResizeRule
+    """squash ignores the aspect ratio, pad keeps it on black, crop keeps it and cuts the longer side."""
+
+
+class DigitsSource(Section):
+    """scikit-learn's handwritten digits, 1,797 grey images of 8x8 pixels in 10 classes; part of its package."""
+
+    kind: Literal["digits"]
+    limit_per_class: Annotated[int, Field(ge=1)] | None
+    """Keep only so many images of each class and source split; null keeps all."""
+
+
+class FashionMnistSource(Section):
+    """Fashion-MNIST (Xiao et al., 2017): 60,000 training and 10,000 test images of 28x28 pixels in 10 classes."""
+
+    kind: Literal["fashion-mnist"]
+    path: str
+    """Folder with the four published .gz files."""
+    download: bool
+    """Fetch missing files through torchvision."""
+    limit_per_class: Annotated[int, Field(ge=1)] | None
+    """Keep only so many images of each class and source split; null keeps all."""
+
+
+PublishedSource = Annotated[DigitsSource | FashionMnistSource, Field(discriminator="kind")]
+
+
+class FolderSource(Section):
+    """Your own images, a folder for each class. DVC watches the folder."""
+
+    path: str
+    """Folder of class folders, relative to params.yaml or absolute."""
+    layout: Literal["classes", "train-test"]
+    """classes: PATH/<class>/<image>; train-test: PATH/train/<class>/<image> and PATH/test/<class>/<image>."""
+
+
+class Sources(Section):
+    """Where labelled images come from; each becomes one immutable canonical set."""
+
+    published: dict[Name, PublishedSource]
+    """Published sets, known by their checksums."""
+    folders: dict[Name, FolderSource]
+    """Folders of your own, each one batch; new images come as a new folder."""
+
+
+class Data(Section):
+    """What ingest tolerates."""
+
+    max_rejected: Annotated[int, Field(ge=0)]
+    """More unusable files than this stop the run."""
+
+
+class SplitShares(Section):
+    """Shares of a task's images by role; training gets the rest. A source's own test set stays test."""
+
+    seed: Annotated[int, Field(ge=0)]
+    select: Share
+    """Chooses the epoch (and, later, strategies)."""
+    gate: Share
+    """Judges a candidate, once."""
+    test: Share
+    """Read once, by the report; used where the source has no test set of its own."""
+
+    @model_validator(mode="after")
+    def _leave_something_to_train_on(self) -> "SplitShares":
+        if self.select + self.gate + self.test >= 1:
+            raise ValueError("select + gate + test leave nothing to train on; make their sum less than 1")
+        return self
+
+
+class Task(Section):
+    """One arrival of labelled data."""
+
+    previous: Name
+    """The task before this one; `init` for the first."""
+    recipe: Literal["first", "later"]
+    """Whose parameters this task's training depends on: `first` for the first task, `later` for all others."""
+    source: Name
+    """A key of sources.published or sources.folders."""
+    classes: list[str] | None
+    """Class names of the source, in the order in which the classifier learns them; null takes the whole source."""
+
+
+class Network(Section):
+    """The embedding network of the first stage; later stages continue with the champion's."""
+
+    architecture: Literal["resnet-cifar", "resnet18", "resnet50"]
+    """resnet-cifar is the paper's (3x3 stem, three stages, option A shortcuts); the others are torchvision's."""
+    depth: Literal[8, 14, 20, 32, 44, 56]
+    """Layers of resnet-cifar, 6n + 2."""
+    width: Annotated[int, Field(ge=4, le=256)]
+    """Channels of resnet-cifar's first stage; its embedding has four times as many dimensions."""
+    head: Literal["relu", "linear"]
+    """relu: the embedding is pooled after the last ReLU (the paper); linear: before it, so it can be negative."""
+    weights: str | None
+    """Start weights of resnet18/50: a .safetensors file, or `torchvision` to fetch them; null: random ones."""
+    mean: list[float]
+    """Per channel, of pixels scaled to 0..1."""
+    std: list[Positive]
+    """Per channel, of pixels scaled to 0..1."""
+
+
+class Optimizer(Section):
+    """How weights move."""
+
+    name: Literal["adam", "sgd"]
+    lr: Positive
+    weight_decay: Weight
+    momentum: Share
+    """Of sgd; adam has betas of its own."""
+
+
+class MultiStep(Section):
+    """Multiply the learning rate by `factor` at each milestone."""
+
+    name: Literal["multistep"]
+    milestones: list[Share]
+    """As shares of the epochs (the paper's 200, 400, 600 of 800 are 0.25, 0.5, 0.75)."""
+    factor: Positive
+
+
+class Cosine(Section):
+    """Linear warm-up, then half a cosine down to zero."""
+
+    name: Literal["cosine"]
+    warmup: Share
+    """Share of the steps."""
+
+
+class OneCycle(Section):
+    """Up to the full rate and down again (Smith & Topin, 2018)."""
+
+    name: Literal["one-cycle"]
+    warmup: Share
+    """Share of the steps on the way up."""
+
+
+Schedule = Annotated[MultiStep | Cosine | OneCycle, Field(discriminator="name")]
+
+
+class Augmentation(Section):
+    """Random changes of training images, drawn per image, computed per batch."""
+
+    crop_padding: Annotated[int, Field(ge=0)]
+    """Zero pixels around the image before a random crop to its size."""
+    flip: bool
+    """Mirror half of the images."""
+
+
+class CrossEntropy(Section):
+    """Softmax cross-entropy over cosine-classifier logits."""
+
+    weight: Weight
+    columns: Literal["all", "new"]
+    """all: every class seen so far; new: only classes the teacher does not know (the authors' figure)."""
+
+
+class Triplet(Section):
+    """Batch-hard triplet loss on unit embeddings."""
+
+    weight: Weight
+    margin: Weight
+
+
+class Distillation(Section):
+    """L_KD: the teacher's class probabilities (Hinton et al., 2015)."""
+
+    weight: Weight
+    temperature: Positive
+
+
+class ContrastiveDistillation(Section):
+    """L_CSD: supervised contrast against the teacher's embeddings."""
+
+    weight: Weight
+    temperature: Positive
+    contrast: Literal["student+teacher", "teacher"]
+    """student+teacher is the authors' code, teacher the paper's equation."""
+
+
+class FirstStage(Section):
+    """The recipe while there is no teacher."""
+
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=2)]
+    optimizer: Optimizer
+    schedule: Schedule
+    augmentation: Augmentation
+    ce: CrossEntropy
+    triplet: Triplet
+
+
+class LaterStage(FirstStage):
+    """The recipe with the champion as teacher."""
+
+    kd: Distillation
+    csd: ContrastiveDistillation
+    teacher_mode: Literal["eval", "train"]
+    """Batch norm of the teacher; the authors' code leaves it in train."""
+    batch_norm: Literal["train", "eval"]
+    """eval freezes the student's batch-norm statistics at the teacher's."""
+
+
+class Training(Section):
+    """The CSD training stages."""
+
+    seed: Annotated[int, Field(ge=0)]
+    network: Network
+    first: FirstStage
+    later: LaterStage
+
+
+class Export(Section):
+    """The ONNX embedding model."""
+
+    opset: Annotated[int, Field(ge=18, le=22)]
+    max_cosine_error: Positive
+    """Largest 1 - cos between onnxruntime's and torch's embedding of a validation image."""
+    parity_images: Annotated[int, Field(ge=33)]
+    """Validation images on which they are compared."""
+
+
+class Gallery(Section):
+    """What is searchable."""
+
+    splits: Annotated[list[Split], Field(min_length=1)]
+    """Items of these splits enter the gallery; `gate` must be among them, for the gate judges stored rows."""
+
+
+class Policy(Section):
+    """What an upgrade must satisfy; recalls and limits are shares (0.01 is one point)."""
+
+    allowed: list[Literal["keep", "backfill"]]
+    """Strategies the gate may choose; it takes the cheapest that passes."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)]
+    """Of the one-sided bounds."""
+    resamples: Annotated[int, Field(ge=100)]
+    """Of the bootstrap over queries."""
+    seed: Annotated[int, Field(ge=0)]
+    max_regression: Share
+    """How far old-class Recall@1 may fall below the status quo (lower bound)."""
+    max_task_regression: Share
+    """The same for each task alone (lower bound)."""
+    max_total_regression: Share
+    """How far a task's Recall@1 on its own gallery may fall below its best ever (point estimate)."""
+    min_gain: Annotated[float, Field(ge=-1, le=1)]
+    """The gain of Recall@1 over all queries must exceed this (point estimate)."""
+    max_negative_flips: Share
+    """Share of queries that hit today and would miss."""
+    require_ecc: bool
+    """`keep` also needs the empirical compatibility criterion, its lower bound above zero."""
+    min_recall: Share
+    """Recall@1 the first model must reach."""
+
+
+class Report(Section):
+    """The HTML page and metrics.json."""
+
+    after: Name
+    """The last task; the report tells the story up to it."""
+    neighbours: Annotated[int, Field(ge=1, le=20)]
+    """Neighbours shown for an example query."""
+    example_queries: Annotated[int, Field(ge=0, le=100)]
+    """Example queries shown for each upgrade."""
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    runtime: Runtime
+    images: Images
+    sources: Sources
+    data: Data
+    split: SplitShares
+    tasks: Annotated[dict[Name, Task], Field(min_length=1)]
+    training: Training
+    export: Export
+    gallery: Gallery
+    gate: Policy
+    decisions: dict[Name, Decision]
+    report: Report
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> "Params":
+        problem = next(_contradictions(self), None)
+        if problem:
+            raise ValueError(problem)
+        return self
+
+    def line(self, up_to: str) -> tuple[str, ...]:
+        """The tasks from the first to `up_to`, in their order."""
+        names = list(self.tasks)
+        return tuple(names[: names.index(up_to) + 1])
+
+    def source(self, name: str) -> PublishedSource | FolderSource:
+        """The source called `name`."""
+        return self.sources.published.get(name) or self.sources.folders[name]
+
+
+def _contradictions(params: Params) -> Iterator[str]:
+    """What is wrong across sections, each as `key: value: what to do`."""
+    yield from _contradictions_of_tasks(params)
+    yield from _contradictions_of_decisions(params)
+    channels, network = params.images.channels, params.training.network
+    for key, values in (("mean", network.mean), ("std", network.std)):
+        if len(values) != channels:
+            yield f"training.network.{key}: {values}: images have {channels} channel(s); give one number for each"
+    if "gate" not in params.gallery.splits:
+        yield f"gallery.splits: {params.gallery.splits}: the gate judges stored rows of its split; add gate"
+    if params.split.gate == 0 or params.split.select == 0:
+        yield "split: select and gate need images to choose and judge on; give each a share above 0"
+
+
+def _contradictions_of_tasks(params: Params) -> Iterator[str]:
+    known_sources = {**params.sources.published, **params.sources.folders}
+    for name in params.sources.published.keys() & params.sources.folders.keys():
+        yield f"sources.folders.{name}: is also the name of a published source; rename one"
+    expected = GENESIS
+    for name, task in params.tasks.items():
+        at = f"tasks.{name}"
+        if name == GENESIS:
+            yield f"{at}: {GENESIS} is reserved for the state before the first task; rename the task"
+        if task.previous != expected:
+            known = task.previous == GENESIS or task.previous in params.tasks
+            reason = "tasks form one line" if known else "there is no such task"
+            yield f"{at}.previous: {task.previous}: {reason}; this one follows {expected}"
+        recipe = "first" if expected == GENESIS else "later"
+        if task.recipe != recipe:
+            yield f"{at}.recipe: {task.recipe}: the first task has first, all others later; write {recipe}"
+        if task.source not in known_sources:
+            yield f"{at}.source: {task.source}: there is no such source; known: {', '.join(sorted(known_sources))}"
+        expected = name
+    yield from _contradictions_of_classes(params)
+    if params.report.after != expected:
+        yield f"report.after: {params.report.after}: the last task is {expected}; write {expected}"
+
+
+def _contradictions_of_classes(params: Params) -> Iterator[str]:
+    learned: dict[str, str] = {}
+    for name, task in params.tasks.items():
+        at = f"tasks.{name}.classes"
+        if task.classes is not None and not task.classes:
+            yield f"{at}: []: a task needs a class; name some, or write null for the whole source"
+        for label in task.classes or ():
+            if label in learned:
+                yield f'{at}: "{label}": is already learned by task {learned[label]}; a class belongs to one task'
+            learned[label] = name
+
+
+def _contradictions_of_decisions(params: Params) -> Iterator[str]:
+    for name in params.tasks:
+        if name not in params.decisions:
+            yield f"decisions.{name}: missing; add `{name}: auto`"
+    for name, decision in params.decisions.items():
+        if name not in params.tasks:
+            yield f"decisions.{name}: {decision}: there is no such task; remove it"
+        if decision in ("keep", "backfill") and decision not in params.gate.allowed:
+            yield (
+                f"decisions.{name}: {decision}: gate.allowed has only {', '.join(params.gate.allowed) or 'nothing'}; "
+                "allow it there or decide otherwise"
+            )
+
+
+def read_yaml(path: Path) -> Any:
+    """The plain values of a YAML file.
+
+    Raises:
+        ParamsError: if it is missing or is not YAML (a repeated key is not).
+    """
+    try:
+        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(
+            f"{path}: there is no such file; run `csd profile use digits`, or go to the project"
+        ) from None
+    except UnicodeDecodeError:
+        raise ParamsError(f"{path}: is not UTF-8 text; save it as UTF-8") from None
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "somewhere"
+        raise ParamsError(f"{path}: {place}: {error.problem or error.context}; mend the YAML") from None
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and check params.yaml.
+
+    Raises:
+        ParamsError: one line for each mistake, naming file, key, value and remedy.
+    """
+    values = read_yaml(path)
+    if not isinstance(values, dict):
+        raise ParamsError(f"{path}: holds no parameters; run `csd profile use digits`")
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        raise ParamsError("\n".join(f"{path}: {_explain(mistake)}" for mistake in error.errors())) from None
+
+
+def _explain(mistake: Any) -> str:
+    """One pydantic error as `key: value: what to do`."""
+    if mistake["type"] == "value_error":
+        where = ".".join(map(str, mistake["loc"]))
+        return f"{where}: {mistake['ctx']['error']}" if where else str(mistake["ctx"]["error"])
+    keys = [str(key) for key in mistake["loc"]]
+    if keys[:2] == ["sources", "published"] or keys[2:3] == ["schedule"]:
+        del keys[3:4]  # pydantic names the union's member there; it is no key of the file
+    where = ".".join(keys).removesuffix(".[key]")
+    match mistake["type"]:
+        case "extra_forbidden":
+            near = difflib.get_close_matches(keys[-1], _keys(Params), n=1)
+            return f"{where}: unknown key; " + (f"did you mean {near[0]}?" if near else "remove it")
+        case "missing":
+            return f"{where}: missing; add it (profiles/*.yaml show every key)"
+        case _:
+            reason = mistake["msg"][0].lower() + mistake["msg"][1:]
+            return f"{where}: {mistake['input']!r}: {reason}"
+
+
+def _keys(section: type[BaseModel]) -> list[str]:
+    """Every key of params.yaml, at any depth."""
+    schema = section.model_json_schema()
+    blocks = [schema, *schema.get("$defs", {}).values()]
+    return sorted({key for block in blocks for key in block.get("properties", {})})

@@ -1,0 +1,207 @@
+"""Edits of params.yaml that keep its comments: choosing a profile, appending a task.
+
+A profile is a whole params.yaml, or names another in `extends` and holds only what differs from it. `sources`, `tasks`
+and `decisions` of a profile replace those they extend; all other blocks are merged key by key.
+"""
+
+import io
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+
+from csd_core.atomic import atomic_file, write_text
+from csd_core.errors import ParamsError
+from csd_core.params import load_params, read_yaml
+
+REPLACED = frozenset({"sources", "tasks", "decisions"})
+"""Blocks whose keys are names of one's own: half of another profile's would make no sense."""
+
+
+def _round_trip() -> YAML:
+    yaml = YAML()
+    yaml.width = 200
+    yaml.preserve_quotes = True
+    yaml.representer.add_representer(
+        type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
+    return yaml
+
+
+def _dump(document: CommentedMap) -> str:
+    text = io.StringIO()
+    _round_trip().dump(document, text)
+    return text.getvalue()
+
+
+def profile_names(folder: Path) -> list[str]:
+    """Names of the profiles in a folder."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def profile_text(folder: Path, name: str) -> str:
+    """The params.yaml that a profile stands for, with comments.
+
+    Raises:
+        ParamsError: if there is no such profile or one extends itself.
+    """
+    chain: list[Path] = []
+    following: str | None = name
+    while following is not None:
+        path = folder / f"{following}.yaml"
+        if not path.is_file():
+            known = ", ".join(profile_names(folder)) or f"none in {folder}"
+            raise ParamsError(f"profile {following}: there is no such profile; known: {known}")
+        if path in chain:
+            raise ParamsError(f"{path}: extends itself; remove its `extends`")
+        chain.append(path)
+        values = read_yaml(path)
+        following = values.get("extends") if isinstance(values, dict) else None
+    *overlays, whole = chain
+    document = _round_trip().load(whole.read_text(encoding="utf-8"))
+    if not overlays:
+        return whole.read_text(encoding="utf-8")
+    for overlay in reversed(overlays):
+        changes = _round_trip().load(overlay.read_text(encoding="utf-8"))
+        del changes["extends"]
+        _merge(document, changes)
+    about = overlays[0].read_text(encoding="utf-8").split("\nextends:")[0]
+    return f"{about}\n{_dump(document)}"
+
+
+def _merge(document: CommentedMap, changes: Mapping[str, Any], *, top: bool = True) -> None:
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(document.get(key), Mapping) and not (top and key in REPLACED):
+            _merge(document[key], value, top=False)
+        elif isinstance(document.get(key), CommentedMap) and isinstance(value, CommentedMap):
+            _replace(document[key], value)
+        else:
+            document[key] = value
+
+
+def _replace(block: CommentedMap, value: CommentedMap) -> None:
+    """Fill a block anew; the comment behind its key and the blank line after it stay."""
+    after = _trailing_comment(block)
+    for key in list(block):
+        del block[key]
+    block.ca.items.clear()
+    for key, item in value.items():
+        block[key] = _plain(item)
+    block.fa.set_block_style()
+    if after is not None:
+        _set_trailing_comment(block, after)
+
+
+def _plain(item: Any) -> Any:
+    """A value without the comments it had elsewhere; small maps on one line."""
+    if isinstance(item, Mapping):
+        copy = CommentedMap((key, _plain(value)) for key, value in item.items())
+        if not any(isinstance(value, Mapping) for value in item.values()):
+            copy.fa.set_flow_style()
+        return copy
+    return item
+
+
+def _last(block: CommentedMap) -> tuple[CommentedMap, Any] | None:
+    """The map and key that end a block's text."""
+    if not block:
+        return None
+    key = list(block)[-1]
+    value = block[key]
+    if isinstance(value, CommentedMap) and value and not value.fa.flow_style():
+        return _last(value)
+    return block, key
+
+
+def _trailing_comment(block: CommentedMap) -> Any:
+    last = _last(block)
+    return last[0].ca.items.get(last[1]) if last else None
+
+
+def _set_trailing_comment(block: CommentedMap, comment: Any) -> None:
+    last = _last(block)
+    if last:
+        last[0].ca.items[last[1]] = comment
+
+
+def use_profile(params_file: Path, folder: Path, name: str, *, force: bool = False) -> None:
+    """Make params.yaml the one a profile stands for.
+
+    Args:
+        params_file: params.yaml; may be missing.
+        folder: Where profiles lie.
+        name: The profile.
+        force: Overwrite edits that are saved nowhere else.
+
+    Raises:
+        ParamsError: if there is no such profile, or edits would be lost.
+    """
+    text = profile_text(folder, name)
+    if params_file.is_file() and not force and not _saved_elsewhere(params_file, folder):
+        raise ParamsError(
+            f"{params_file}: has edits that are neither committed nor a profile; commit them, save them as "
+            f"{folder}/NAME.yaml, or overwrite them with --force"
+        )
+    _write_checked(params_file, text)
+
+
+def _saved_elsewhere(params_file: Path, folder: Path) -> bool:
+    now = params_file.read_text(encoding="utf-8")
+    if any(now == profile_text(folder, name) for name in profile_names(folder)):
+        return True
+    committed = subprocess.run(
+        ["git", "show", f"HEAD:./{params_file.name}"],
+        cwd=params_file.parent,
+        capture_output=True,
+        check=False,
+    )
+    return committed.returncode == 0 and committed.stdout == now.encode()
+
+
+def add_task(params_file: Path, name: str, *, source: str, classes: list[str] | None) -> None:
+    """Append a task and its default decision.
+
+    Args:
+        params_file: params.yaml, valid as it stands.
+        name: The new task's.
+        source: A key of sources.published or sources.folders.
+        classes: Class names in the order of learning; None takes the whole source.
+
+    Raises:
+        ParamsError: if the result would not be valid; the file is then as it was.
+    """
+    params = load_params(params_file)
+    if name in params.tasks:
+        raise ParamsError(f"{params_file}: tasks.{name}: exists already; choose another name")
+    previous = list(params.tasks)[-1]
+    document = _round_trip().load(params_file.read_text(encoding="utf-8"))
+    task = CommentedMap(previous=previous, recipe="later", source=source, classes=classes)
+    task.fa.set_flow_style()
+    _append(document["tasks"], name, task)
+    _append(document["decisions"], name, "auto")
+    document["report"]["after"] = name
+    _write_checked(params_file, _dump(document))
+
+
+def _append(block: CommentedMap, key: str, value: Any) -> None:
+    comment = _trailing_comment(block)
+    if comment is not None:
+        del block.ca.items[list(block)[-1]]
+    block[key] = value
+    if comment is not None:
+        block.ca.items[key] = comment
+
+
+def _write_checked(params_file: Path, text: str) -> None:
+    """Write only what is valid."""
+    with atomic_file(params_file.with_name(f".{params_file.name}.checked")) as trial:
+        trial.write_text(text, encoding="utf-8")
+        try:
+            load_params(trial)
+        except ParamsError as error:
+            raise ParamsError(str(error).replace(str(trial), str(params_file))) from None
+    params_file.with_name(f".{params_file.name}.checked").unlink()
+    write_text(params_file, text)

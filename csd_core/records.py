@@ -1,0 +1,314 @@
+"""What stages hand to each other, as frozen models written to JSON.
+
+Digests are sha256 in hex; a model's digest is that of its ONNX file. Recalls are shares between 0 and 1. No record
+holds a clock, a host name or a path of a machine, so equal inputs give equal bytes.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from csd_core.atomic import write_text
+from csd_core.errors import ArtifactError
+from csd_core.params import Decision, Network, ResizeRule, Strategy
+
+Digest = str
+
+
+class Record(BaseModel):
+    """A frozen JSON document."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
+
+    def save(self, path: Path) -> None:
+        """Write as indented JSON, whole or not at all."""
+        write_text(path, self.model_dump_json(indent=2) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            ArtifactError: if the file is missing or is not such a record.
+        """
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            raise ArtifactError(f"{path}: missing; run `csd run` to make it") from None
+        except ValidationError as error:
+            mistake = error.errors()[0]
+            where = ".".join(map(str, mistake["loc"]))
+            raise ArtifactError(f"{path}: not a {cls.__name__} ({where}: {mistake['msg']}); make it again") from None
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+
+class SourceRecord(Record):
+    """A canonical set: `images.npy` (uint8, N x H x W x C) and `items.parquet`, row by row the same items."""
+
+    name: str
+    kind: str
+    images: int
+    rejected: int
+    classes: tuple[str, ...]
+    """In natural order ("2" before "10")."""
+
+
+class ShardRecord(Record):
+    """One task's own images and items, split by role."""
+
+    task: str
+    source: str
+    classes: tuple[str, ...]
+    """In the order in which the classifier learns them; frozen when the shard is cut."""
+    counts: dict[str, int]
+    """Images of each split."""
+    skipped: int
+    """Images an earlier task already has (a duplicate keeps its first split)."""
+    digest: Digest
+    """Over ids, splits, classes and pixels."""
+
+
+class SeenShards(Record):
+    """The shards up to a task: whoever reads older shards depends on this list of their digests."""
+
+    shards: tuple[ShardRecord, ...]
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Task names, oldest first."""
+        return tuple(shard.task for shard in self.shards)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """All class names in order of arrival."""
+        return tuple(dict.fromkeys(label for shard in self.shards for label in shard.classes))
+
+
+# --- models -----------------------------------------------------------------------------------------------------------
+
+
+class ImageForm(Record):
+    """The form an image must have before the model sees it."""
+
+    size: int
+    channels: int
+    resize: ResizeRule
+
+
+class ModelRecord(Record):
+    """What the weights beside it belong to."""
+
+    task: str | None
+    """Whose stage trained it; None at genesis, where there are no weights."""
+    network: Network | None
+    images: ImageForm | None
+    classes: tuple[str, ...]
+    """The classifier's columns."""
+    trained_on: tuple[str, ...]
+    """The tasks of this stage's training images: its own and those that were pending."""
+    best_epoch: int | None
+    """Counted from 1; the first with the highest Recall@1 on `select`."""
+    select_recall: float | None
+    """That Recall@1, over all classes seen so far."""
+
+
+class Champion(Record):
+    """The model in force."""
+
+    task: str | None
+    """Whose candidate it was; None while there is no model."""
+    digest: Digest | None
+    parent: Digest | None
+    """The champion it was trained from."""
+    dimension: int | None
+    classes: tuple[str, ...]
+
+
+# --- the check --------------------------------------------------------------------------------------------------------
+
+
+class Paired(Record):
+    """The same queries under two systems, at top 1; differences are second minus first."""
+
+    queries: int
+    lost: int
+    """Hit under the first, miss under the second: negative flips where the first is the status quo."""
+    gained: int
+
+    @property
+    def difference(self) -> float:
+        """Change of Recall@1."""
+        return (self.gained - self.lost) / self.queries if self.queries else 0.0
+
+
+class Recalls(Record):
+    """Recall of one group of queries."""
+
+    queries: int
+    excluded: int
+    """Queries without a second item of their class: no hit is possible, so they do not count."""
+    at: dict[int, float]
+    """K -> Recall@K."""
+    map_at_r: float
+
+
+class Measurement(Record):
+    """One way to serve, measured on the gate's queries over all rows it would search."""
+
+    overall: Recalls
+    old: Recalls | None
+    """Queries of items that were in the gallery before; None for the first model."""
+    new: Recalls | None
+    per_task: dict[str, float]
+    """Task -> Recall@1 of its queries over the whole gallery."""
+    own_gallery: dict[str, float]
+    """Task -> Recall@1 of its queries over its own rows."""
+
+
+class Alternative(Record):
+    """A strategy as it would be served, against the status quo."""
+
+    strategy: Strategy
+    possible: bool
+    why_not: str | None
+    """Why it cannot be served at all, such as another dimension."""
+    rows_embedded: int
+    """Rows of the whole gallery that would have to be embedded anew: its cost."""
+    measured: Measurement | None
+    against_status_quo: dict[str, Paired]
+    """`overall`, `old`, and `task:NAME` for each task with old rows."""
+
+
+class CrossTest(Record):
+    """Old items only: queries by old and by new model on the rows as they are stored (BCT, Shen et al., CVPR 2020)."""
+
+    self_test: float
+    """C[k,k]: the champion's queries on the stored rows; Recall@1."""
+    cross_test: float
+    """C[t,k]: the candidate's queries on the same rows; Recall@1."""
+    paired: Paired
+    """First the self-test, second the cross-test."""
+
+
+class CheckReport(Record):
+    """What promoting the candidate would do to search; measured on one split's rows, judged elsewhere."""
+
+    task: str
+    split: Literal["gate", "select"]
+    candidate: Digest
+    champion: Digest | None
+    pending: tuple[str, ...]
+    """Tasks whose data the candidate also trained on."""
+    status_quo: Measurement | None
+    cross_test: CrossTest | None
+    alternatives: tuple[Alternative, ...]
+    """Cheapest first."""
+    best_own_gallery: dict[str, float]
+    """Task -> best Recall@1 on its own gallery that was ever served (the ratchet's reference)."""
+
+
+# --- the verdict ------------------------------------------------------------------------------------------------------
+
+
+class Condition(Record):
+    """One condition of the policy on one strategy."""
+
+    name: str
+    figure: float
+    """The point estimate."""
+    bound: float | None
+    """The one-sided bound that is compared, where there is one."""
+    limit: float
+    passed: bool
+    words: str
+    """The condition as a sentence, with figures."""
+    needs_queries: int | None
+    """About how many queries would decide it, where it is the interval and not the estimate that fails."""
+
+
+class Judged(Record):
+    """A strategy with the outcome of every condition."""
+
+    strategy: Strategy
+    passed: bool
+    conditions: tuple[Condition, ...]
+    why_not: str | None
+
+
+class _Verdict(Record):
+    task: str
+    candidate: Digest
+    champion: Digest | None
+    """The champion before."""
+    decision: Decision
+    """`auto`, or what an operator chose."""
+    judged: tuple[Judged, ...]
+    reasons: tuple[str, ...]
+    """In words."""
+
+
+class Promoted(_Verdict):
+    """The candidate becomes the champion."""
+
+    outcome: Literal["promoted"] = "promoted"
+    strategy: Strategy
+
+
+class Rejected(_Verdict):
+    """The champion stays."""
+
+    outcome: Literal["rejected"] = "rejected"
+    inconclusive: bool
+    """More queries could turn it."""
+
+
+Verdict = Annotated[Promoted | Rejected, Field(discriminator="outcome")]
+
+
+class VerdictFile(Record):
+    """verdict.json."""
+
+    verdict: Verdict
+
+
+class LedgerEntry(Record):
+    """What became of one task."""
+
+    task: str
+    candidate: Digest
+    outcome: Literal["promoted", "rejected"]
+    strategy: Strategy | None
+    champion: Digest | None
+    """In force after the task."""
+    champion_task: str | None
+    """Whose candidate that is."""
+    check: Digest
+    """sha256 of check.json."""
+    gallery: Digest
+    """Of the gallery after the task."""
+    served: dict[str, float]
+    """Task -> Recall@1 on its own gallery as served after the task, on gate queries."""
+
+
+class Ledger(Record):
+    """The fold so far, oldest first; the report and the ratchet read it."""
+
+    entries: tuple[LedgerEntry, ...]
+
+    @property
+    def best_own_gallery(self) -> dict[str, float]:
+        """Task -> best own-gallery Recall@1 ever served."""
+        best: dict[str, float] = {}
+        for entry in self.entries:
+            for task, recall in entry.served.items():
+                best[task] = max(recall, best.get(task, 0.0))
+        return best
+
+
+class Pending(Record):
+    """Tasks whose candidate was rejected since the last promotion; their data waits for the next stage."""
+
+    tasks: tuple[str, ...]

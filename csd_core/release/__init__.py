@@ -1,0 +1,1 @@
+"""Release: what an upgrade would do to search, and the verdict on it."""

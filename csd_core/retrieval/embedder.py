@@ -1,0 +1,168 @@
+"""The ONNX embedding model, run by onnxruntime: images in, unit vectors out. No torch."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self, cast, get_args
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from csd_core.errors import ArtifactError, CompatibilityError
+from csd_core.params import ResizeRule
+from csd_core.records import ImageForm
+
+FORMAT = "1"
+BATCH = 256
+"""Images embedded at a time, unless asked otherwise; larger batches gain nothing on a CPU."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedderMetadata:
+    """What the ONNX file says about itself, under keys that start with `csd.`.
+
+    Attributes:
+        size: Height and width of an image in pixels.
+        channels: 1 grey, 3 RGB.
+        resize: How an image of another shape becomes one of this size.
+        dimension: D of an embedding.
+        classes: Class names the model was trained on, in column order of its classifier.
+        parent: Digest of the champion it was trained from; None for a first model.
+    """
+
+    size: int
+    channels: int
+    resize: ResizeRule
+    dimension: int
+    classes: tuple[str, ...]
+    parent: str | None
+
+    @property
+    def form(self) -> ImageForm:
+        """The form an image must have."""
+        return ImageForm(size=self.size, channels=self.channels, resize=self.resize)
+
+    def to_props(self) -> dict[str, str]:
+        """As ONNX metadata properties."""
+        return {
+            "csd.format": FORMAT,
+            "csd.image_size": str(self.size),
+            "csd.image_channels": str(self.channels),
+            "csd.image_resize": self.resize,
+            "csd.dimension": str(self.dimension),
+            "csd.classes": json.dumps(self.classes, ensure_ascii=False),
+            "csd.parent": self.parent or "",
+        }
+
+    @classmethod
+    def from_props(cls, props: Mapping[str, str]) -> Self:
+        """Read what `to_props` wrote.
+
+        Raises:
+            KeyError: if a property is missing.
+            ValueError: if one has an impossible value.
+        """
+        if props["csd.format"] != FORMAT:
+            raise ValueError(f"format {props['csd.format']}, expected {FORMAT}")
+        resize = props["csd.image_resize"]
+        if resize not in get_args(ResizeRule):
+            raise ValueError(f"resize rule {resize}")
+        return cls(
+            size=int(props["csd.image_size"]),
+            channels=int(props["csd.image_channels"]),
+            resize=cast("ResizeRule", resize),
+            dimension=int(props["csd.dimension"]),
+            classes=tuple(json.loads(props["csd.classes"])),
+            parent=props["csd.parent"] or None,
+        )
+
+
+def digest_of(path: Path) -> str:
+    """sha256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Embedder:
+    """An embedding model as production runs it.
+
+    Attributes:
+        digest: sha256 of the ONNX file; the model's identity.
+        metadata: What the file says about itself.
+    """
+
+    def __init__(self, session: ort.InferenceSession, *, digest: str, metadata: EmbedderMetadata) -> None:
+        self.digest = digest
+        self.metadata = metadata
+        self._session = session
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: Literal["auto", "cpu", "cuda"] = "auto", threads: int = 0) -> "Embedder":
+        """Open an ONNX file that `export` wrote.
+
+        Args:
+            path: The file.
+            device: auto takes a GPU where onnxruntime has one.
+            threads: CPU threads; 0 leaves the choice to onnxruntime.
+
+        Raises:
+            ArtifactError: if the file is missing or is no csd embedder.
+            CompatibilityError: if `cuda` is asked for and onnxruntime has none.
+        """
+        file = Path(path)
+        if not file.is_file():
+            raise ArtifactError(f"{file}: there is no such model; run `csd run` to make one")
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        try:
+            session = ort.InferenceSession(str(file), options, providers=_providers(device))
+            metadata = EmbedderMetadata.from_props(session.get_modelmeta().custom_metadata_map)
+        except KeyError as error:
+            raise ArtifactError(
+                f"{file}: not a csd embedder: metadata {error} is missing; export it with csd"
+            ) from None
+        except CompatibilityError:
+            raise
+        except Exception as error:  # onnxruntime's errors share no better base class  # noqa: BLE001
+            reason = str(error).strip().splitlines()[0]
+            raise ArtifactError(f"{file}: onnxruntime cannot load it ({reason}); export it again") from None
+        return cls(session, digest=digest_of(file), metadata=metadata)
+
+    def __call__(self, images: npt.NDArray[np.uint8], *, batch: int = BATCH) -> npt.NDArray[np.float32]:
+        """Embed images.
+
+        Args:
+            images: (N, H, W, C) uint8 of the model's size and channels; may be memory-mapped.
+            batch: Images embedded at a time.
+
+        Returns:
+            (N, D) float32 of unit length.
+
+        Raises:
+            CompatibilityError: if the images have another shape or type.
+        """
+        expected = (self.metadata.size, self.metadata.size, self.metadata.channels)
+        if images.ndim != 4 or images.shape[1:] != expected or images.dtype != np.uint8:  # noqa: PLR2004 - N, H, W, C
+            raise CompatibilityError(
+                f"images are {images.dtype} {images.shape}, the model (digest {self.digest[:12]}) takes uint8 "
+                f"(N, {', '.join(map(str, expected))}); decode them with csd_core.data.decode"
+            )
+        vectors = np.empty((len(images), self.metadata.dimension), np.float32)
+        for start in range(0, len(images), batch):
+            some = np.ascontiguousarray(images[start : start + batch])
+            vectors[start : start + batch] = self._session.run(["embeddings"], {"images": some})[0]
+        return vectors
+
+
+def _providers(device: str) -> list[Any]:
+    available = ort.get_available_providers()
+    has_cuda = "CUDAExecutionProvider" in available
+    if device == "cuda" and not has_cuda:
+        raise CompatibilityError("device cuda: this onnxruntime has no CUDA; install onnxruntime-gpu or use auto")
+    return (
+        ["CUDAExecutionProvider", "CPUExecutionProvider"] if device != "cpu" and has_cuda else ["CPUExecutionProvider"]
+    )

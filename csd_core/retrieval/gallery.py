@@ -1,0 +1,229 @@
+"""The gallery: rows of (item, provenance, vector), as an immutable artefact.
+
+G rows, D dimensions. `rows.parquet` holds id, label, task, split, embedded_by, adapters and space; `vectors.npy` is
+(G, D) float32 of unit length in the same order; `gallery.json` says which model queries it. A row knows which model
+made its vector (`embedded_by`), what mapped it since (`adapters`) and whose space it is in (`space`).
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from csd_core.atomic import atomic_folder
+from csd_core.errors import ArtifactError, CompatibilityError
+from csd_core.records import Record
+
+Strings = npt.NDArray[np.str_]
+
+UNIT_TOLERANCE = 1e-3
+"""Largest deviation from length 1 that rounding explains."""
+
+
+class GalleryRecord(Record):
+    """gallery.json."""
+
+    rows: int
+    dimension: int | None
+    """D; None while the gallery is empty."""
+    query_model: str | None
+    """Digest of the model whose queries search it."""
+    searchable_spaces: tuple[str, ...]
+    """Spaces of rows that this model may search: its own, and those the gate proved compatible."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Gallery:
+    """Searchable items.
+
+    Attributes:
+        ids: (G,) content hashes, unique.
+        labels: (G,) class names.
+        tasks: (G,) the task an item came with.
+        splits: (G,) train, select, gate or test.
+        embedded_by: (G,) digest of the model that made the vector.
+        adapters: (G,) digests of what mapped the vector since, joined by commas; empty for none.
+        spaces: (G,) digest of the model whose space the vector is in.
+        vectors: (G, D) float32 of unit length.
+        query_model: Digest of the model whose queries search it; None while it is empty.
+        searchable_spaces: Spaces that model may search.
+    """
+
+    ids: Strings
+    labels: Strings
+    tasks: Strings
+    splits: Strings
+    embedded_by: Strings
+    adapters: Strings
+    spaces: Strings
+    vectors: npt.NDArray[np.float32]
+    query_model: str | None
+    searchable_spaces: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse rows that cannot be searched.
+
+        Raises:
+            CompatibilityError: if a vector is not of unit length or a row's space may not be searched.
+            ArtifactError: if columns differ in length or an id repeats.
+        """
+        columns = (self.labels, self.tasks, self.splits, self.embedded_by, self.adapters, self.spaces, self.vectors)
+        if any(len(column) != len(self) for column in columns):
+            raise ArtifactError(
+                f"gallery columns have lengths {[len(self.ids), *map(len, columns)]}; all must be equal"
+            )
+        if len(np.unique(self.ids)) != len(self):
+            raise ArtifactError("gallery: an id occurs twice; each item has one row")
+        squares = np.einsum("gd,gd->g", self.vectors, self.vectors)
+        wrong = np.flatnonzero(~(np.abs(squares - 1) <= 2 * UNIT_TOLERANCE))
+        if len(wrong):
+            raise CompatibilityError(
+                f"gallery: {len(wrong)} vectors are not of unit length, such as that of item {self.ids[wrong[0]]} "
+                f"(length {np.sqrt(squares[wrong[0]]):.3g}); embed them with an exported model"
+            )
+        foreign = set(np.unique(self.spaces).tolist()) - set(self.searchable_spaces)
+        if foreign:
+            raise CompatibilityError(
+                f"gallery: rows in the space of {min(foreign)[:12]} cannot be searched by model "
+                f"{(self.query_model or 'none')[:12]}; backfill them"
+            )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @classmethod
+    def empty(cls) -> Self:
+        """The gallery before the first model."""
+        none = np.empty(0, np.str_)
+        return cls(
+            ids=none,
+            labels=none,
+            tasks=none,
+            splits=none,
+            embedded_by=none,
+            adapters=none,
+            spaces=none,
+            vectors=np.empty((0, 0), np.float32),
+            query_model=None,
+            searchable_spaces=(),
+        )
+
+    @classmethod
+    def embedded(
+        cls,
+        *,
+        ids: Strings,
+        labels: Strings,
+        tasks: Strings,
+        splits: Strings,
+        vectors: npt.NDArray[np.float32],
+        model: str,
+    ) -> Self:
+        """Rows that `model` has just embedded."""
+        made_by = np.full(len(ids), model)
+        return cls(
+            ids=ids,
+            labels=labels,
+            tasks=tasks,
+            splits=splits,
+            embedded_by=made_by,
+            adapters=np.full(len(ids), ""),
+            spaces=made_by,
+            vectors=vectors,
+            query_model=model,
+            searchable_spaces=(model,),
+        )
+
+    @property
+    def digest(self) -> str:
+        """sha256 over rows and vectors, in hex."""
+        found = hashlib.sha256()
+        for column in (self.ids, self.labels, self.tasks, self.splits, self.embedded_by, self.adapters, self.spaces):
+            found.update(json.dumps(column.tolist(), ensure_ascii=False).encode())
+        found.update(json.dumps([self.query_model, self.searchable_spaces]).encode())
+        found.update(np.ascontiguousarray(self.vectors).data)
+        return found.hexdigest()
+
+    def joined(self, new: "Gallery", *, query_model: str, searchable_spaces: Sequence[str]) -> "Gallery":
+        """These rows and then `new`'s, searched by `query_model`."""
+        if not len(self):
+            vectors = new.vectors
+        elif not len(new):
+            vectors = self.vectors
+        elif self.vectors.shape[1] != new.vectors.shape[1]:
+            raise CompatibilityError(
+                f"new rows have {new.vectors.shape[1]} dimensions, the gallery {self.vectors.shape[1]}; backfill it"
+            )
+        else:
+            vectors = np.concatenate([self.vectors, new.vectors])
+        return Gallery(
+            ids=np.concatenate([self.ids, new.ids]),
+            labels=np.concatenate([self.labels, new.labels]),
+            tasks=np.concatenate([self.tasks, new.tasks]),
+            splits=np.concatenate([self.splits, new.splits]),
+            embedded_by=np.concatenate([self.embedded_by, new.embedded_by]),
+            adapters=np.concatenate([self.adapters, new.adapters]),
+            spaces=np.concatenate([self.spaces, new.spaces]),
+            vectors=vectors,
+            query_model=query_model,
+            searchable_spaces=tuple(searchable_spaces),
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write the three files, whole or not at all; equal galleries give equal bytes."""
+        columns: dict[str, Any] = {
+            "id": self.ids,
+            "label": self.labels,
+            "task": self.tasks,
+            "split": self.splits,
+            "embedded_by": self.embedded_by,
+            "adapters": self.adapters,
+            "space": self.spaces,
+        }
+        table = pa.table({name: pa.array(values.tolist(), pa.string()) for name, values in columns.items()})
+        with atomic_folder(folder) as partial:
+            pq.write_table(table, partial / "rows.parquet", compression="zstd")
+            np.save(partial / "vectors.npy", self.vectors, allow_pickle=False)
+            GalleryRecord(
+                rows=len(self),
+                dimension=self.vectors.shape[1] if len(self) else None,
+                query_model=self.query_model,
+                searchable_spaces=self.searchable_spaces,
+            ).save(partial / "gallery.json")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote; the vectors are memory-mapped.
+
+        Raises:
+            ArtifactError: if a file is missing or damaged.
+        """
+        record = GalleryRecord.load(folder / "gallery.json")
+        try:
+            table = pq.read_table(folder / "rows.parquet")
+            vectors = np.load(folder / "vectors.npy", mmap_mode="r" if record.rows else None, allow_pickle=False)
+        except (OSError, ValueError, pa.ArrowInvalid) as error:
+            raise ArtifactError(f"{folder}: damaged gallery ({error}); make it again with `csd run`") from None
+
+        def column(name: str) -> Strings:
+            return np.array(table[name].to_pylist(), dtype=np.str_)
+
+        return cls(
+            ids=column("id"),
+            labels=column("label"),
+            tasks=column("task"),
+            splits=column("split"),
+            embedded_by=column("embedded_by"),
+            adapters=column("adapters"),
+            spaces=column("space"),
+            vectors=vectors,
+            query_model=record.query_model,
+            searchable_spaces=record.searchable_spaces,
+        )

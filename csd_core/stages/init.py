@@ -1,0 +1,27 @@
+"""The genesis stage: no model, an empty gallery; it makes the first task like every other."""
+
+from csd_core.atomic import atomic_folder
+from csd_core.params import GENESIS
+from csd_core.records import Champion, Ledger, ModelRecord, Pending, SeenShards
+from csd_core.retrieval.gallery import Gallery
+from csd_core.stages.entry import run_stage
+from csd_core.workspace import Workspace
+
+
+def main() -> None:
+    """Write the state before the first task."""
+    files = Workspace()
+    SeenShards(shards=()).save(files.seen(GENESIS))
+    with atomic_folder(files.champion_model(GENESIS)) as folder:
+        ModelRecord(
+            task=None, network=None, images=None, classes=(), trained_on=(), best_epoch=None, select_recall=None
+        ).save(folder / "model.json")
+    with atomic_folder(files.champion_embedder(GENESIS)) as folder:
+        Champion(task=None, digest=None, parent=None, dimension=None, classes=()).save(folder / "champion.json")
+    Gallery.empty().save(files.gallery(GENESIS))
+    Pending(tasks=()).save(files.pending(GENESIS))
+    Ledger(entries=()).save(files.ledger(GENESIS))
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,132 @@
+"""Promote a candidate, or carry the champion over: the fold over the tasks."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from csd_core.atomic import atomic_folder
+from csd_core.console import say
+from csd_core.data.pool import ItemPool
+from csd_core.data.shards import load_shard
+from csd_core.params import Params
+from csd_core.records import (
+    Champion,
+    CheckReport,
+    Ledger,
+    LedgerEntry,
+    Pending,
+    Promoted,
+    Rejected,
+    SeenShards,
+    VerdictFile,
+)
+from csd_core.release.gate import judge
+from csd_core.release.strategies import strategy_named
+from csd_core.retrieval.embedder import Embedder, digest_of
+from csd_core.retrieval.gallery import Gallery
+from csd_core.stages.entry import run_stage
+from csd_core.workspace import Workspace
+
+
+def main(task: str) -> None:
+    """Write the verdict, and champion, gallery, pending tasks and ledger after the task."""
+    files = Workspace()
+    params = files.params()
+    previous = params.tasks[task].previous
+    report = CheckReport.load(files.check(task))
+    verdict = judge(report, params.gate, params.decisions[task])
+
+    champion = _champion(files, task, previous, verdict)
+    gallery = _gallery(files, params, task, previous, verdict)
+    gallery.save(files.gallery(task))
+    waiting = Pending.load(files.pending(previous)).tasks
+    Pending(tasks=() if isinstance(verdict, Promoted) else (*waiting, task)).save(files.pending(task))
+    ledger = Ledger.load(files.ledger(previous))
+    entry = LedgerEntry(
+        task=task,
+        candidate=verdict.candidate,
+        outcome=verdict.outcome,
+        strategy=verdict.strategy if isinstance(verdict, Promoted) else None,
+        champion=champion.digest,
+        champion_task=champion.task,
+        check=digest_of(files.check(task)),
+        gallery=gallery.digest,
+        served=_served(report, verdict),
+    )
+    Ledger(entries=(*ledger.entries, entry)).save(files.ledger(task))
+    VerdictFile(verdict=verdict).save(files.verdict(task))
+
+    how = f"promoted under {verdict.strategy}" if isinstance(verdict, Promoted) else "rejected"
+    say(f"{task}: {how}; the gallery has {len(gallery):,} rows")
+    for reason in verdict.reasons:
+        say(f"  {reason}")
+
+
+def _champion(files: Workspace, task: str, previous: str, verdict: Promoted | Rejected) -> Champion:
+    """Write the champion after the task: the candidate, or the one carried over."""
+    before = Champion.load(files.champion_embedder(previous) / "champion.json")
+    if isinstance(verdict, Rejected):
+        _copy(files.champion_model(previous), files.champion_model(task))
+        _copy(files.champion_embedder(previous), files.champion_embedder(task))
+        return before
+    metadata = Embedder.load(files.candidate_embedder(task), device="cpu").metadata
+    champion = Champion(
+        task=task,
+        digest=verdict.candidate,
+        parent=before.digest,
+        dimension=metadata.dimension,
+        classes=metadata.classes,
+    )
+    _copy(files.candidate_model(task), files.champion_model(task))
+    with atomic_folder(files.champion_embedder(task)) as folder:
+        shutil.copyfile(files.candidate_embedder(task), folder / "embedder.onnx")
+        champion.save(folder / "champion.json")
+    return champion
+
+
+def _copy(source: Path, target: Path) -> None:
+    with atomic_folder(target) as folder:
+        for file in sorted(source.iterdir()):
+            shutil.copyfile(file, folder / file.name)
+
+
+def _gallery(files: Workspace, params: Params, task: str, previous: str, verdict: Promoted | Rejected) -> Gallery:
+    """The gallery after the task; no seen item is missing, unless there is no model to embed it."""
+    before = Gallery.load(files.gallery(previous))
+    promoted = isinstance(verdict, Promoted)
+    if verdict.champion is None and not promoted:
+        return before
+    model = files.candidate_embedder(task) if promoted else files.champion_embedder(previous) / "embedder.onnx"
+    embedder = Embedder.load(model, device=params.runtime.device, threads=params.runtime.threads)
+    pool = ItemPool(shards=[load_shard(files.shard(name)) for name in SeenShards.load(files.seen(task)).tasks])
+    searchable = pool.rows(*params.gallery.splits)
+    new = searchable[~np.isin(pool.ids[searchable], before.ids)]
+    added = Gallery.embedded(
+        ids=pool.ids[new],
+        labels=pool.labels[new],
+        tasks=pool.tasks[new],
+        splits=pool.splits[new],
+        vectors=pool.embed(new, embedder),
+        model=embedder.digest,
+    )
+
+    def embed(ids: npt.NDArray[np.str_]) -> npt.NDArray[np.float32]:
+        return pool.embed(pool.positions(ids), embedder)
+
+    if isinstance(verdict, Promoted):
+        return strategy_named(verdict.strategy).apply(before, added, embed)
+    return before.joined(added, query_model=embedder.digest, searchable_spaces=before.searchable_spaces)
+
+
+def _served(report: CheckReport, verdict: Promoted | Rejected) -> dict[str, float]:
+    """Task -> Recall@1 on its own gallery as served from now on."""
+    if isinstance(verdict, Promoted):
+        chosen = next(each for each in report.alternatives if each.strategy == verdict.strategy)
+        return chosen.measured.own_gallery if chosen.measured else {}
+    return report.status_quo.own_gallery if report.status_quo else {}
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,122 @@
+"""Where every artefact lies; the only module that knows file names.
+
+    data/sources/<source>/    images.npy items.parquet rejected.parquet source.json     ingest
+    data/shards/<task>/       images.npy items.parquet shard.json                       split
+    data/seen/<task>.json     the shards up to the task                                 split
+    artifacts/<task>/
+        candidate/model/      model.json weights.safetensors                            train
+        candidate/curves/     the scalars of every epoch, as DVCLive writes them        train
+        candidate/embedder.onnx                                                         export
+        check.json            what promoting the candidate would do                     check
+        champion/model/       as above: the candidate's, or the one carried over        promote
+        champion/embedder/    champion.json embedder.onnx                               promote
+        gallery/              gallery.json rows.parquet vectors.npy                     promote
+        pending.json verdict.json ledger.json                                           promote
+    metrics.json report/                                                                report
+    .csd/work/                checkpoints of unfinished stages; no artefact
+
+The stage that writes a thing stands behind it.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from csd_core.params import Params, load_params
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """File names below the folder that holds params.yaml.
+
+    Attributes:
+        root: That folder; the current one, as DVC runs stages there.
+    """
+
+    root: Path = field(default_factory=Path)
+
+    def params(self) -> Params:
+        """The checked parameters."""
+        return load_params(self.root / "params.yaml")
+
+    def path(self, configured: str) -> Path:
+        """A path from params.yaml: relative to it, or absolute."""
+        return self.root / Path(configured).expanduser()
+
+    def source(self, name: str) -> Path:
+        """Folder of a canonical set."""
+        return self.root / "data" / "sources" / name
+
+    def shard(self, task: str) -> Path:
+        """Folder of a task's own images and items."""
+        return self.root / "data" / "shards" / task
+
+    def seen(self, task: str) -> Path:
+        """The list of shards up to `task`."""
+        return self.root / "data" / "seen" / f"{task}.json"
+
+    def _of(self, task: str) -> Path:
+        return self.root / "artifacts" / task
+
+    def candidate_model(self, task: str) -> Path:
+        """Folder of the weights that the task's stage trained."""
+        return self._of(task) / "candidate" / "model"
+
+    def curves(self, task: str) -> Path:
+        """Folder of the training scalars."""
+        return self._of(task) / "candidate" / "curves"
+
+    def candidate_embedder(self, task: str) -> Path:
+        """The candidate's ONNX file."""
+        return self._of(task) / "candidate" / "embedder.onnx"
+
+    def check(self, task: str) -> Path:
+        """The check's report."""
+        return self._of(task) / "check.json"
+
+    def champion_model(self, task: str) -> Path:
+        """Folder of the champion's weights after `task`."""
+        return self._of(task) / "champion" / "model"
+
+    def champion_embedder(self, task: str) -> Path:
+        """Folder of the champion's record and ONNX file after `task`."""
+        return self._of(task) / "champion" / "embedder"
+
+    def gallery(self, task: str) -> Path:
+        """Folder of the gallery after `task`."""
+        return self._of(task) / "gallery"
+
+    def pending(self, task: str) -> Path:
+        """Tasks that wait for the next stage after `task`."""
+        return self._of(task) / "pending.json"
+
+    def verdict(self, task: str) -> Path:
+        """The gate's verdict on the task's candidate."""
+        return self._of(task) / "verdict.json"
+
+    def ledger(self, task: str) -> Path:
+        """What became of every task up to `task`."""
+        return self._of(task) / "ledger.json"
+
+    @property
+    def metrics(self) -> Path:
+        """The figures of the report, for `dvc metrics`."""
+        return self.root / "metrics.json"
+
+    @property
+    def report(self) -> Path:
+        """Folder of the HTML page."""
+        return self.root / "report"
+
+    @property
+    def plots(self) -> Path:
+        """Folder of the report's plots, for `dvc plots`."""
+        return self.root / "report" / "plots"
+
+    @property
+    def page(self) -> Path:
+        """The HTML page."""
+        return self.root / "report" / "index.html"
+
+    def work(self, stage: str, fingerprint: str) -> Path:
+        """Scratch of an unfinished stage; `fingerprint` hashes what its outcome depends on."""
+        return self.root / ".csd" / "work" / f"{stage}-{fingerprint[:16]}"

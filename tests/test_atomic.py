@@ -1,0 +1,54 @@
+import pytest
+
+from csd_core.atomic import atomic_file, atomic_folder, write_text
+
+
+class PowerCutError(Exception):
+    pass
+
+
+def test_a_file_appears_whole(tmp_path):
+    target = tmp_path / "new" / "file.txt"
+    with atomic_file(target) as partial:
+        partial.write_text("half")
+        assert not target.exists()
+    assert target.read_text() == "half"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_an_error_leaves_the_file_as_it_was(tmp_path):
+    target = tmp_path / "file.txt"
+    write_text(target, "before")
+    with pytest.raises(PowerCutError), atomic_file(target) as partial:
+        partial.write_text("after")
+        raise PowerCutError
+    assert target.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_folder_replaces_the_former_one(tmp_path):
+    target = tmp_path / "folder"
+    for content in ("one", "two"):
+        with atomic_folder(target) as partial:
+            (partial / content).write_text(content)
+    assert [path.name for path in target.iterdir()] == ["two"]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_an_error_leaves_the_folder_as_it_was(tmp_path):
+    target = tmp_path / "folder"
+    with atomic_folder(target) as partial:
+        (partial / "one").write_text("one")
+    with pytest.raises(PowerCutError), atomic_folder(target) as partial:
+        (partial / "two").write_text("two")
+        raise PowerCutError
+    assert [path.name for path in target.iterdir()] == ["one"]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_a_killed_run_left_is_overwritten(tmp_path):
+    (tmp_path / ".folder.partial").mkdir()
+    (tmp_path / ".folder.partial" / "debris").write_text("half")
+    with atomic_folder(tmp_path / "folder") as partial:
+        (partial / "one").write_text("one")
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["one"]

@@ -1,0 +1,171 @@
+import json
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from csd_core.errors import ParamsError
+from csd_core.params import FolderSource, Params, load_params
+from csd_core.params_file import profile_names, profile_text
+
+PROFILES = Path(__file__).parents[1] / "profiles"
+
+
+@pytest.fixture
+def values():
+    return YAML(typ="safe").load(profile_text(PROFILES, "digits"))
+
+
+def complaint(tmp_path, values):
+    path = tmp_path / "params.yaml"
+    with path.open("w", encoding="utf-8") as file:
+        YAML().dump(values, file)
+    with pytest.raises(ParamsError) as caught:
+        load_params(path)
+    return str(caught.value).replace(str(path), "params.yaml")
+
+
+@pytest.mark.parametrize("name", profile_names(PROFILES))
+def test_every_profile_is_valid(tmp_path, name):
+    path = tmp_path / "params.yaml"
+    path.write_text(profile_text(PROFILES, name), encoding="utf-8")
+    params = load_params(path)
+    assert params.line(params.report.after) == tuple(params.tasks)
+
+
+def test_the_embedded_default_is_the_digits_profile():
+    assert (PROFILES.parent / "params.yaml").read_text() == profile_text(PROFILES, "digits")
+
+
+def test_an_unknown_key_is_named_with_its_neighbour(tmp_path, values):
+    values["training"]["later"]["csd"]["wieght"] = 1.0
+    assert complaint(tmp_path, values) == "params.yaml: training.later.csd.wieght: unknown key; did you mean weight?"
+
+
+def test_an_unknown_key_like_no_other_is_to_be_removed(tmp_path, values):
+    values["qqqq"] = 1
+    assert complaint(tmp_path, values) == "params.yaml: qqqq: unknown key; remove it"
+
+
+def test_a_missing_key_is_named(tmp_path, values):
+    del values["gate"]["min_gain"]
+    assert complaint(tmp_path, values) == "params.yaml: gate.min_gain: missing; add it (profiles/*.yaml show every key)"
+
+
+def test_every_mistake_has_its_line(tmp_path, values):
+    values["gate"]["min_gain"] = "much"
+    values["split"]["select"] = 2
+    assert len(complaint(tmp_path, values).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        (
+            "training.later.csd.weight",
+            -1.0,
+            "training.later.csd.weight: -1.0: input should be greater than or equal to 0",
+        ),
+        ("training.first.schedule.warmup", 2, "training.first.schedule.warmup: 2: input should be less than or equal"),
+        ("sources.published.digits.limit_per_class", 0, "sources.published.digits.limit_per_class: 0: input should be"),
+        ("training.first.schedule", {"name": "steps"}, "training.first.schedule: {'name': 'steps'}: input tag 'steps'"),
+        ("tasks.t2.previous", "t9", "tasks.t2.previous: t9: there is no such task; this one follows t1"),
+        ("tasks.t3.previous", "t1", "tasks.t3.previous: t1: tasks form one line; this one follows t2"),
+        ("tasks.t1.previous", "init", None),
+        ("tasks.t2.previous", "init", "tasks.t2.previous: init: tasks form one line; this one follows t1"),
+        ("tasks.t2.recipe", "first", "tasks.t2.recipe: first: the first task has first, all others later; write later"),
+        ("tasks.t1.recipe", "later", "tasks.t1.recipe: later: the first task has first, all others later; write first"),
+        ("tasks.t2.source", "photos", "tasks.t2.source: photos: there is no such source; known: digits"),
+        ("tasks.t2.classes", [], "tasks.t2.classes: []: a task needs a class; name some, or write null"),
+        (
+            "tasks.t2.classes",
+            ["3"],
+            'tasks.t2.classes: "3": is already learned by task t1; a class belongs to one task',
+        ),
+        ("tasks.t2.classes", ["4", "4"], 'tasks.t2.classes: "4": is already learned by task t2; a class belongs'),
+        ("tasks.t2.classes", [4], "tasks.t2.classes.0: 4: input should be a valid string"),
+        ("report.after", "t2", "report.after: t2: the last task is t3; write t3"),
+        ("decisions.t2", "adopt", "decisions.t2: 'adopt': input should be 'auto', 'none'"),
+        ("gate.allowed", ["keep"], None),
+        ("training.network.mean", [0.1, 0.2], "training.network.mean: [0.1, 0.2]: images have 1 channel(s); give one"),
+        ("training.network.std", [], "training.network.std: []: images have 1 channel(s); give one number for each"),
+        ("gallery.splits", ["train"], "gallery.splits: ['train']: the gate judges stored rows of its split; add gate"),
+        ("split.gate", 0, "split: select and gate need images to choose and judge on; give each a share above 0"),
+        ("split.gate", 0.8, "split: select + gate + test leave nothing to train on; make their sum less than 1"),
+        ("images.size", "big", "images.size: 'big': input should be a valid integer"),
+        ("gate.confidence", 1.0, "gate.confidence: 1.0: input should be less than 1"),
+        (
+            "sources.folders",
+            {"digits": {"path": "x", "layout": "classes"}},
+            "sources.folders.digits: is also the name of",
+        ),
+        (
+            "sources.folders",
+            {"A b": {"path": "x", "layout": "classes"}},
+            "sources.folders.A b: 'A b': string should match",
+        ),
+    ],
+)
+def test_a_wrong_value_gets_one_line_with_key_value_and_remedy(tmp_path, values, path, value, expected):
+    *blocks, key = path.split(".")
+    block = values
+    for name in blocks:
+        block = block[name]
+    block[key] = value
+    if expected is None:
+        Params.model_validate(values)
+    else:
+        line = complaint(tmp_path, values)
+        assert line.startswith(f"params.yaml: {expected}")
+        assert "\n" not in line
+
+
+def test_a_decision_must_be_allowed_and_complete(tmp_path, values):
+    values["gate"]["allowed"] = ["keep"]
+    values["decisions"]["t2"] = "backfill"
+    assert "decisions.t2: backfill: gate.allowed has only keep; allow it there" in complaint(tmp_path, values)
+    values["decisions"] = {"t1": "auto", "t2": "auto"}
+    assert "decisions.t3: missing; add `t3: auto`" in complaint(tmp_path, values)
+    values["decisions"] = {"t1": "auto", "t2": "auto", "t3": "auto", "t4": "auto"}
+    assert "decisions.t4: auto: there is no such task; remove it" in complaint(tmp_path, values)
+
+
+def test_init_is_no_name_for_a_task(tmp_path, values):
+    values["tasks"] = {"init": values["tasks"]["t1"]}
+    assert "tasks.init: init is reserved" in complaint(tmp_path, values)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b"a: [1", "line 1, column 6: expected ',' or"),
+        (b"a: 1\na: 2\n", "line 2, column 1: found duplicate key"),
+        (b"\xff\xfe\x00", "is not UTF-8 text"),
+        (b"", "holds no parameters"),
+        (b"- 1", "holds no parameters"),
+    ],
+)
+def test_a_file_that_is_no_yaml_says_where(tmp_path, text, expected):
+    path = tmp_path / "params.yaml"
+    path.write_bytes(text)
+    with pytest.raises(ParamsError, match=expected):
+        load_params(path)
+
+
+def test_a_missing_file_names_the_remedy(tmp_path):
+    with pytest.raises(ParamsError, match="there is no such file; run `csd profile use digits`"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_sources_are_found_by_name(values):
+    values["sources"]["folders"] = {"photos": {"path": "data/raw/photos", "layout": "classes"}}
+    params = Params.model_validate(values)
+    assert params.source("digits").kind == "digits"
+    assert isinstance(params.source("photos"), FolderSource)
+    assert params.line("t2") == ("t1", "t2")
+
+
+def test_the_schema_describes_every_knob():
+    schema = json.dumps(Params.model_json_schema())
+    assert "Multiply the learning rate" in schema
+    assert "Share of queries that hit today and would miss" in schema

@@ -1,0 +1,107 @@
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from csd_core.errors import ParamsError
+from csd_core.params import load_params
+from csd_core.params_file import add_task, profile_text, use_profile
+
+PROFILES = Path(__file__).parents[1] / "profiles"
+
+
+@pytest.fixture
+def params_file(tmp_path):
+    path = tmp_path / "params.yaml"
+    shutil.copy(PROFILES / "digits.yaml", path)
+    return path
+
+
+def test_a_profile_overwrites_another_profile(params_file):
+    use_profile(params_file, PROFILES, "fashion-mnist-5")
+    assert params_file.read_text() == profile_text(PROFILES, "fashion-mnist-5")
+    assert list(load_params(params_file).tasks) == ["t1", "t2", "t3", "t4", "t5"]
+
+
+def test_a_profile_keeps_the_comments_of_the_one_it_extends():
+    text = profile_text(PROFILES, "fashion-mnist-5")
+    assert text.startswith("# Fashion-MNIST in five tasks")
+    assert "min_recall: 0.8 # of a first model" in text
+    assert "tasks: # one line; `csd tasks add` appends" in text
+    assert "\n\n\n" not in text
+
+
+def test_a_profile_can_be_used_where_there_is_no_params_file(tmp_path):
+    use_profile(tmp_path / "params.yaml", PROFILES, "tiny")
+    assert load_params(tmp_path / "params.yaml").training.network.depth == 8
+
+
+def test_edits_are_not_overwritten_unless_forced(params_file):
+    edited = params_file.read_text().replace("epochs: 16", "epochs: 17")
+    params_file.write_text(edited)
+    with pytest.raises(ParamsError, match="edits that are neither committed nor a profile; commit them, save"):
+        use_profile(params_file, PROFILES, "tiny")
+    assert params_file.read_text() == edited
+    use_profile(params_file, PROFILES, "tiny", force=True)
+    assert params_file.read_text() == profile_text(PROFILES, "tiny")
+
+
+def test_committed_edits_may_be_overwritten(params_file):
+    params_file.write_text(params_file.read_text().replace("epochs: 16", "epochs: 17"))
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(params_file.parent)]
+    for command in (["init", "-q"], ["add", "params.yaml"], ["commit", "-q", "-m", "x"]):
+        subprocess.run([*git, *command], check=True)
+    use_profile(params_file, PROFILES, "tiny")
+    assert "part of the digits" in params_file.read_text()
+
+
+def test_an_unknown_profile_names_the_known_ones(params_file):
+    with pytest.raises(ParamsError, match="profile digit: there is no such profile; known: digits, fashion-mnist-2"):
+        use_profile(params_file, PROFILES, "digit")
+
+
+def test_a_profile_that_extends_itself_is_refused(tmp_path, params_file):
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles" / "loop.yaml").write_text("extends: loop\n")
+    with pytest.raises(ParamsError, match="extends itself"):
+        use_profile(params_file, tmp_path / "profiles", "loop")
+
+
+def test_an_invalid_profile_leaves_params_as_they_were(tmp_path, params_file):
+    (tmp_path / "profiles").mkdir()
+    shutil.copy(PROFILES / "digits.yaml", tmp_path / "profiles")
+    (tmp_path / "profiles" / "bad.yaml").write_text("# bad\nextends: digits\nsplit: {select: 7}\n")
+    before = params_file.read_bytes()
+    with pytest.raises(ParamsError, match=r"params.yaml: split.select: 7"):
+        use_profile(params_file, tmp_path / "profiles", "bad")
+    assert params_file.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_task_is_appended_with_its_decision_and_the_report_follows(params_file):
+    before = params_file.read_text().splitlines()
+    params_file.write_text("\n".join(before).replace(', "8", "9"]', ', "8"]') + "\n")
+    add_task(params_file, "t4", source="digits", classes=["9"])
+    params = load_params(params_file)
+    assert params.tasks["t4"].previous == "t3"
+    assert params.decisions["t4"] == "auto"
+    assert params.report.after == "t4"
+    text = params_file.read_text()
+    assert "  t4: {previous: t3, recipe: later, source: digits, classes: ['9']}\n\ntraining:" in text
+    assert "after: t4 # the last task" in text
+    assert sum("#" in line for line in text.splitlines()) == sum("#" in line for line in before)
+
+
+def test_a_whole_source_can_be_a_task(params_file):
+    add_task(params_file, "all", source="digits", classes=None)
+    assert load_params(params_file).tasks["all"].classes is None
+
+
+def test_a_task_that_exists_or_is_invalid_changes_nothing(params_file):
+    before = params_file.read_bytes()
+    with pytest.raises(ParamsError, match="tasks.t2: exists already"):
+        add_task(params_file, "t2", source="digits", classes=None)
+    with pytest.raises(ParamsError, match='params.yaml: tasks.t4.classes: "9": is already learned by task t3'):
+        add_task(params_file, "t4", source="digits", classes=["9"])
+    assert params_file.read_bytes() == before
