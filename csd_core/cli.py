@@ -143,6 +143,7 @@ def add(
     name: str,
     *,
     source: str,
+    path: str | None = None,
     classes: str | None = None,
     take: int | None = None,
     order: Literal["natural", "seeded"] = "natural",
@@ -155,7 +156,9 @@ def add(
     name
         The new task's name.
     source
-        A key of sources.published or sources.folders.
+        A key of sources.published or sources.folders; with --path, the name of a new one.
+    path
+        A new batch: a folder with a folder of images for each class.
     classes
         Class names separated by commas, in the order of learning. Without it and without --take: the whole source.
     take
@@ -172,7 +175,7 @@ def add(
         if chosen is not None:
             raise ParamsError("--take and --classes: name the classes or take the next ones, not both")
         chosen = _next_classes(files, source, take=take, order=order, seed=seed)
-    add_task(Path("params.yaml"), name, source=source, classes=chosen)
+    add_task(Path("params.yaml"), name, source=source, classes=chosen, path=path)
     what = "the whole source" if chosen is None else ", ".join(chosen)
     say(f"task {name} learns {what} of {source}; `csd run` runs it")
 

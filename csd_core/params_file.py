@@ -161,14 +161,17 @@ def _saved_elsewhere(params_file: Path, folder: Path) -> bool:
     return committed.returncode == 0 and committed.stdout == now.encode()
 
 
-def add_task(params_file: Path, name: str, *, source: str, classes: list[str] | None) -> None:
+def add_task(
+    params_file: Path, name: str, *, source: str, classes: list[str] | None, path: str | None = None
+) -> None:
     """Append a task and its default decision.
 
     Args:
         params_file: params.yaml, valid as it stands.
         name: The new task's.
-        source: A key of sources.published or sources.folders.
+        source: A key of sources.published or sources.folders, or, with `path`, of a new folder.
         classes: Class names in the order of learning; None takes the whole source.
+        path: The new folder, with a folder of images for each class.
 
     Raises:
         ParamsError: if the result would not be valid; the file is then as it was.
@@ -181,6 +184,13 @@ def add_task(params_file: Path, name: str, *, source: str, classes: list[str] | 
     task = CommentedMap(previous=previous, recipe="later", source=source, classes=classes)
     task.fa.set_flow_style()
     _append(document["tasks"], name, task)
+    if path is not None:
+        if source in params.sources.folders:
+            raise ParamsError(f"{params_file}: sources.folders.{source}: exists already; leave the path out")
+        folder = CommentedMap(path=path, layout="classes")
+        folder.fa.set_flow_style()
+        document["sources"]["folders"].fa.set_block_style()
+        _append(document["sources"]["folders"], source, folder)
     _append(document["decisions"], name, "auto")
     document["report"]["after"] = name
     _write_checked(params_file, _dump(document))

@@ -52,6 +52,9 @@ class SourceRecord(Record):
     kind: str
     images: int
     rejected: int
+    """Unusable files."""
+    duplicates: int
+    """Files left out because another has the same pixels."""
     classes: tuple[str, ...]
     """In natural order ("2" before "10")."""
 

@@ -46,6 +46,10 @@ class Workspace:
         """Folder of a canonical set."""
         return self.root / "data" / "sources" / name
 
+    def rejected(self, source: str) -> Path:
+        """What was wrong with the files of a source that had too many bad ones; no artefact, so it outlives the run."""
+        return self.root / ".csd" / f"rejected-{source}.parquet"
+
     def shard(self, task: str) -> Path:
         """Folder of a task's own images and items."""
         return self.root / "data" / "shards" / task

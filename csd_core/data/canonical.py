@@ -1,0 +1,189 @@
+"""The canonical set: one source or batch, immutable, every image in its form and known by the hash of its pixels.
+
+    images.npy        (N, H, W, C) uint8, read memory-mapped
+    items.parquet     id, label, source_split, path: row by row the same items, by path
+    rejected.parquet  path, reason: what is not among them
+    source.json       SourceRecord
+
+Ids hash the canonical pixels, so a file that was copied, renamed or saved anew without loss is the same item. Of equal
+images the one whose path comes first is kept.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from csd_core.atomic import atomic_file, atomic_folder
+from csd_core.data.classes import order_classes
+from csd_core.data.npy import map_images, write_rows
+from csd_core.data.sources.protocol import Batch, Rejection, Source, SourceSplit
+from csd_core.data.tables import Strings, read_table, write_table
+from csd_core.errors import ArtifactError, DataError
+from csd_core.records import ImageForm, SourceRecord
+
+IMAGES, ITEMS, REJECTED, RECORD = "images.npy", "items.parquet", "rejected.parquet", "source.json"
+REASONS_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CanonicalSet:
+    """A canonical set as it is read.
+
+    Attributes:
+        record: What it is.
+        images: (N, H, W, C) uint8, memory-mapped.
+        ids: (N,) sha256 of the pixels in hex, unique.
+        labels: (N,) class names.
+        source_splits: (N,) train, test, or empty where the source has no test set.
+        paths: (N,) unique names in the source, ascending.
+    """
+
+    record: SourceRecord
+    images: npt.NDArray[np.uint8]
+    ids: Strings
+    labels: Strings
+    source_splits: Strings
+    paths: Strings
+
+
+def load_source(folder: Path) -> CanonicalSet:
+    """Open a canonical set.
+
+    Raises:
+        ArtifactError: if a file is missing or damaged, or they do not belong together.
+    """
+    record = SourceRecord.load(folder / RECORD)
+    images = map_images(folder / IMAGES)
+    columns = read_table(folder / ITEMS, ("id", "label", "source_split", "path"))
+    if not record.images == len(images) == len(columns["id"]):
+        raise ArtifactError(
+            f"{folder}: the record counts {record.images} images, {IMAGES} has {len(images)}, {ITEMS} "
+            f"{len(columns['id'])}; ingest it again"
+        )
+    return CanonicalSet(
+        record=record,
+        images=images,
+        ids=columns["id"],
+        labels=columns["label"],
+        source_splits=columns["source_split"],
+        paths=columns["path"],
+    )
+
+
+def write_source(
+    target: Path,
+    source: Source,
+    *,
+    name: str,
+    form: ImageForm,
+    max_rejected: int,
+    complaints: Path,
+    advance: Callable[[int], None] = lambda _: None,
+) -> SourceRecord:
+    """Read a source once and write its canonical set, a batch in memory at a time.
+
+    Args:
+        target: Folder to write, whole or not at all.
+        source: Whose images.
+        name: Its key in params.yaml.
+        form: What every image becomes.
+        max_rejected: More unusable files than this are an error; duplicates do not count.
+        complaints: Where to list the rejected files in that case.
+        advance: Told how many files were done since it was last told.
+
+    Raises:
+        DataError: if too many files are unusable, or none is usable.
+    """
+    items = _Items()
+    with atomic_folder(target) as folder:
+        with write_rows(folder / IMAGES, (form.size, form.size, form.channels)) as rows:
+            for batch in source.batches(form):
+                rows.append(batch.images[items.take(batch)])
+                advance(len(batch.paths) + len(batch.rejected))
+        _check(items, name=name, max_rejected=max_rejected, complaints=complaints)
+        write_table(
+            folder / ITEMS,
+            {"id": items.ids, "label": items.labels, "source_split": items.source_splits, "path": items.paths},
+        )
+        _write_rejected(folder / REJECTED, items.rejected + items.duplicates)
+        record = SourceRecord(
+            name=name,
+            kind=source.kind,
+            images=len(items.ids),
+            rejected=len(items.rejected),
+            duplicates=len(items.duplicates),
+            classes=order_classes(items.labels, "natural", seed=0),
+        )
+        record.save(folder / RECORD)
+    complaints.unlink(missing_ok=True)
+    return record
+
+
+@dataclass(kw_only=True, eq=False)
+class _Items:
+    """The rows so far, and what was left out."""
+
+    ids: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    source_splits: list[SourceSplit] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
+    rejected: list[Rejection] = field(default_factory=list)
+    duplicates: list[Rejection] = field(default_factory=list)
+    _rows: dict[str, int] = field(default_factory=dict)
+    _last: str = ""
+
+    def take(self, batch: Batch) -> npt.NDArray[np.intp]:
+        """Add the images that are new; returns their positions in the batch."""
+        self.rejected.extend(batch.rejected)
+        new: list[int] = []
+        for position, (image, label, source_split, path) in enumerate(
+            zip(batch.images, batch.labels, batch.source_splits, batch.paths, strict=True)
+        ):
+            if path <= self._last:
+                raise ValueError(f"{path} comes after {self._last}; a source gives its items by ascending path")
+            self._last = path
+            identity = hashlib.sha256(image.data).hexdigest()
+            row = self._rows.setdefault(identity, len(self.ids))
+            if row < len(self.ids):
+                self.duplicates.append(Rejection(path, self._why(row, label)))
+                continue
+            self.ids.append(identity)
+            self.labels.append(label)
+            self.source_splits.append(source_split)
+            self.paths.append(path)
+            new.append(position)
+        return np.array(new, np.intp)
+
+    def _why(self, row: int, label: str) -> str:
+        duplicate = f"duplicate of {self.paths[row]}"
+        if label == self.labels[row]:
+            return duplicate
+        return f'{duplicate}, which is of class "{self.labels[row]}": the same image cannot be in two classes'
+
+
+def _check(items: _Items, *, name: str, max_rejected: int, complaints: Path) -> None:
+    """Refuse a set with too many bad files, or without a good one; their list outlives the refusal."""
+    if items.ids and len(items.rejected) <= max_rejected:
+        return
+    with atomic_file(complaints) as partial:
+        _write_rejected(partial, items.rejected)
+    shown = [f"{path} {reason}" for path, reason in sorted(items.rejected)[:REASONS_SHOWN]]
+    more = len(items.rejected) - len(shown)
+    details = "; ".join(shown) + (f"; and {more} more" if more else "")
+    if items.ids:
+        raise DataError(
+            f"source {name}: {len(items.rejected)} files are unusable, data.max_rejected allows {max_rejected}; mend "
+            f"or remove them (all are listed in {complaints}) or allow more: {details}"
+        )
+    raise DataError(
+        f"source {name}: no usable image" + (f" (see {complaints}): {details}" if shown else "; add images to it")
+    )
+
+
+def _write_rejected(path: Path, rejected: list[Rejection]) -> None:
+    rows = sorted(rejected)
+    write_table(path, {"path": [row.path for row in rows], "reason": [row.reason for row in rows]})

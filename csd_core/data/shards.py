@@ -1,0 +1,238 @@
+"""A task's own images, split by role: the shard. It depends on its task, its source and what earlier tasks hold.
+
+    images.npy     (N, H, W, C) uint8, read memory-mapped
+    items.parquet  id, label, split, path, source: row by row the same items
+    shard.json     ShardRecord
+
+Inside a class, items are ranked by a hash of seed and id, and roles are cut from that ranking. So the outcome depends
+on the class's own items alone, neither on their order nor on other classes, and a later task changes no earlier shard.
+"""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from csd_core.atomic import atomic_folder
+from csd_core.data.canonical import CanonicalSet
+from csd_core.data.npy import map_images, write_rows
+from csd_core.data.tables import Strings, read_table, write_table
+from csd_core.errors import ArtifactError, DataError
+from csd_core.params import Split, SplitShares, Task
+from csd_core.records import ShardRecord
+
+IMAGES, ITEMS, RECORD = "images.npy", "items.parquet", "shard.json"
+CHUNK_BYTES = 16 << 20
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+Rows = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Shard:
+    """A shard as it is read.
+
+    Attributes:
+        record: What it is.
+        images: (N, H, W, C) uint8, memory-mapped.
+        ids: (N,) content hashes, unique over all shards.
+        labels: (N,) class names.
+        splits: (N,) train, select, gate or test.
+    """
+
+    record: ShardRecord
+    images: npt.NDArray[np.uint8]
+    ids: Strings
+    labels: Strings
+    splits: Strings
+
+    def rows(self, *splits: Split) -> Rows:
+        """Positions of the items of some splits, ascending."""
+        return np.flatnonzero(np.isin(self.splits, splits))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Cut:
+    """Which items of a source make up a shard.
+
+    Attributes:
+        classes: In the order in which the classifier learns them.
+        rows: (N,) positions in the source, by class and rank.
+        splits: (N,) their roles.
+        skipped: Items of these classes that earlier tasks have.
+        emptied: Classes all of whose items earlier tasks have; they are not among `classes`.
+    """
+
+    classes: tuple[str, ...]
+    rows: Rows
+    splits: Strings
+    skipped: int
+    emptied: tuple[str, ...]
+
+
+def cut_shard(source: CanonicalSet, task: Task, shares: SplitShares, *, name: str, earlier: Strings) -> Cut:
+    """Choose a task's items and give each a role.
+
+    Args:
+        source: The task's source.
+        task: Its parameters.
+        shares: Of the roles, and the seed.
+        name: Of the task, for messages.
+        earlier: (M,) ids that earlier tasks have; a duplicate keeps its first role there.
+
+    Raises:
+        DataError: if the source lacks a class, a class has nothing to train on, or nothing is left.
+    """
+    wanted = tuple(task.classes) if task.classes is not None else source.record.classes
+    _refuse_unknown(wanted, source, name)
+    taken = np.isin(source.ids, earlier)
+    test = source.source_splits == "test"
+    rows_of = _rows_by_class(source.labels)
+    kept: list[Rows] = []
+    splits: list[Strings] = []
+    emptied: list[str] = []
+    for label in wanted:
+        mine = rows_of[label]
+        if test[mine].all():
+            raise DataError(
+                f'tasks.{name}: class "{label}" of source {task.source} has test images only; add training images '
+                "or leave the class out"
+            )
+        left = mine[~taken[mine]]
+        if not len(left):
+            emptied.append(label)
+            continue
+        # the source's own test set serves the class: nothing more is taken for test
+        here = shares.model_copy(update={"test": 0.0}) if test[mine].any() else shares
+        ranked = _ranked(left[~test[left]], source.ids, shares.seed)
+        kept += [ranked, _ranked(left[test[left]], source.ids, shares.seed)]
+        splits += [_roles(len(ranked), here), np.full(int(test[left].sum()), "test")]
+    if len(emptied) == len(wanted):
+        raise DataError(
+            f"tasks.{name}: earlier tasks have every image that source {task.source} has for it; remove the task or "
+            "add images"
+        )
+    skipped = sum(int(taken[rows_of[label]].sum()) for label in wanted)
+    return Cut(
+        classes=tuple(label for label in wanted if label not in emptied),
+        rows=np.concatenate(kept),
+        splits=np.concatenate(splits),
+        skipped=skipped,
+        emptied=tuple(emptied),
+    )
+
+
+def apportion(items: int, shares: SplitShares) -> dict[Split, int]:
+    """How many of a class's items each role gets, by largest remainders: each within 1 of its share.
+
+    Training gets at least one of one or more items; of equal remainders the role named first in `Split` comes first.
+    """
+    # Fraction of the decimal as written: 0.1 of 30 is 3, not 3.0000000000000004
+    select, gate, test = (items * Fraction(str(share)) for share in (shares.select, shares.gate, shares.test))
+    quotas: dict[Split, Fraction] = {
+        "train": items - select - gate - test,
+        "select": select,
+        "gate": gate,
+        "test": test,
+    }
+    counts = {role: int(quota) for role, quota in quotas.items()}
+    starved = counts["train"] == 0
+    by_remainder = sorted(quotas, key=lambda role: (not (starved and role == "train"), counts[role] - quotas[role]))
+    for role in by_remainder[: items - sum(counts.values())]:
+        counts[role] += 1
+    return counts
+
+
+def write_shard(folder: Path, source: CanonicalSet, cut: Cut, *, task: str) -> ShardRecord:
+    """Write a shard, a chunk of images in memory at a time.
+
+    Args:
+        folder: To write, whole or not at all.
+        source: Whose items.
+        cut: Which of them.
+        task: Its name.
+    """
+    ids, labels = source.ids[cut.rows], source.labels[cut.rows]
+    shape = source.images.shape[1:]
+    step = max(1, CHUNK_BYTES // int(np.prod(shape)))
+    digest = hashlib.sha256()
+    described = [cut.classes, ids.tolist(), cut.splits.tolist(), labels.tolist(), shape]
+    digest.update(json.dumps(described, ensure_ascii=False).encode())
+    with atomic_folder(folder) as partial:
+        with write_rows(partial / IMAGES, shape) as writer:
+            for start in range(0, len(cut.rows), step):
+                images = source.images[cut.rows[start : start + step]]
+                digest.update(images.data)
+                writer.append(images)
+        columns: Mapping[str, Sequence[str] | Strings] = {
+            "id": ids,
+            "label": labels,
+            "split": cut.splits,
+            "path": source.paths[cut.rows],
+            "source": [source.record.name] * len(ids),
+        }
+        write_table(partial / ITEMS, columns)
+        record = ShardRecord(
+            task=task,
+            source=source.record.name,
+            classes=cut.classes,
+            counts={role: int((cut.splits == role).sum()) for role in SPLITS},
+            skipped=cut.skipped,
+            digest=digest.hexdigest(),
+        )
+        record.save(partial / RECORD)
+    return record
+
+
+def load_shard(folder: Path) -> Shard:
+    """Open a shard.
+
+    Raises:
+        ArtifactError: if a file is missing or damaged, or they do not belong together.
+    """
+    record = ShardRecord.load(folder / RECORD)
+    images = map_images(folder / IMAGES)
+    columns = read_table(folder / ITEMS, ("id", "label", "split"))
+    if not sum(record.counts.values()) == len(images) == len(columns["id"]):
+        raise ArtifactError(
+            f"{folder}: the record counts {sum(record.counts.values())} images, {IMAGES} has {len(images)}, {ITEMS} "
+            f"{len(columns['id'])}; split it again"
+        )
+    return Shard(record=record, images=images, ids=columns["id"], labels=columns["label"], splits=columns["split"])
+
+
+def _refuse_unknown(wanted: Sequence[str], source: CanonicalSet, name: str) -> None:
+    known = source.record.classes
+    for label in wanted:
+        if label not in known:
+            near = difflib.get_close_matches(label, known, n=3) or known[:5]
+            raise DataError(
+                f'tasks.{name}.classes: source {source.record.name} has no class "{label}"; it has {len(known)}, '
+                f"such as {', '.join(near)}"
+            )
+
+
+def _rows_by_class(labels: Strings) -> dict[str, Rows]:
+    """Class name -> positions of its items."""
+    names, starts = np.unique(np.sort(labels), return_index=True)
+    by_class = np.split(np.argsort(labels, kind="stable"), starts[1:])
+    return dict(zip(names.tolist(), by_class, strict=True))
+
+
+def _ranked(rows: Rows, ids: Strings, seed: int) -> Rows:
+    """Rows in the order of a hash of seed and id: drawn at random, yet free of any other item."""
+    ranks = [hashlib.sha256(f"{seed}/{identity}".encode()).digest() for identity in ids[rows].tolist()]
+    return rows[sorted(range(len(ranks)), key=ranks.__getitem__)]
+
+
+def _roles(items: int, shares: SplitShares) -> Strings:
+    """(items,) roles by rank."""
+    counts = apportion(items, shares)
+    return np.repeat(np.array(list(counts), np.str_), list(counts.values()))

@@ -1,0 +1,189 @@
+"""Your own images: a folder for each class, as they are found on people's disks."""
+
+import os
+import unicodedata
+from collections import Counter, deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal, NamedTuple
+
+import numpy as np
+
+from csd_core.data.classes import natural_key
+from csd_core.data.decode import decode
+from csd_core.data.sources.protocol import Batch, Rejection, SourceSplit, batch_length
+from csd_core.errors import DataError
+from csd_core.records import ImageForm
+
+IGNORED = {"Thumbs.db", "ehthumbs.db", "desktop.ini", "__MACOSX"}
+"""What file managers leave behind; so are all names that begin with a dot."""
+
+WORKERS = os.cpu_count() or 1
+"""Threads that decode: Pillow works without the interpreter's lock."""
+
+
+class ImageFile(NamedTuple):
+    """A file that may be an image."""
+
+    path: str
+    """Relative to the source, with forward slashes."""
+    label: str
+    source_split: SourceSplit
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageFolder:
+    """A tree as it was found.
+
+    Attributes:
+        root: Its folder.
+        files: By path, ascending.
+        rejected: What cannot be an image, without opening it.
+        notes: Classes without files, and the like.
+    """
+
+    kind: ClassVar[str] = "imagefolder"
+    root: Path
+    files: tuple[ImageFile, ...]
+    rejected: tuple[Rejection, ...]
+    notes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.files) + len(self.rejected)
+
+    def batches(self, form: ImageForm) -> Iterator[Batch]:
+        """All images in their form, in the order of their paths; a few batches are in memory at a time."""
+        nothing = np.empty((0, form.size, form.size, form.channels), np.uint8)
+        yield Batch(images=nothing, labels=(), source_splits=(), paths=(), rejected=self.rejected)
+        step = batch_length(form)
+        pool = ThreadPoolExecutor(WORKERS)
+        ahead: deque[Future[Batch]] = deque()
+        try:
+            for start in range(0, len(self.files), step):
+                ahead.append(pool.submit(self._decode, self.files[start : start + step], form))
+                if len(ahead) > 2 * WORKERS:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _decode(self, files: tuple[ImageFile, ...], form: ImageForm) -> Batch:
+        images = np.empty((len(files), form.size, form.size, form.channels), np.uint8)
+        good: list[ImageFile] = []
+        rejected: list[Rejection] = []
+        for file in files:
+            try:
+                images[len(good)] = decode(self.root / file.path, form)
+            except DataError as error:
+                rejected.append(Rejection(file.path, str(error)))
+            else:
+                good.append(file)
+        return Batch(
+            images=images[: len(good)],
+            labels=tuple(file.label for file in good),
+            source_splits=tuple(file.source_split for file in good),
+            paths=tuple(file.path for file in good),
+            rejected=tuple(rejected),
+        )
+
+
+def open_folder(root: Path, layout: Literal["classes", "train-test"]) -> ImageFolder:
+    """Look through a tree without opening its files. Links to folders are not followed, so loops cannot trap it.
+
+    Args:
+        root: The folder of class folders, or of train and test.
+        layout: `classes`: root/<class>/<image>; `train-test`: root/train/<class>/<image>, and test likewise. Images
+            may lie deeper; their class is the first folder's name, in Unicode's composed form (NFC).
+
+    Raises:
+        DataError: if the folder, or its train folder, is missing.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: there is no such folder; put a folder of images for each class there")
+    tree = _Tree(root)
+    parts: tuple[tuple[str, SourceSplit], ...] = (("", None),)
+    if layout == "train-test":
+        if not (root / "train").is_dir():
+            raise DataError(f"{root}: has no folder train; layout train-test needs it (or set layout: classes)")
+        tree.walk_top(folders={"train", "test"}, expected="a folder train or test")
+        parts = (("test/", "test"), ("train/", "train")) if (root / "test").is_dir() else (("train/", "train"),)
+    files = [file for prefix, source_split in parts for file in tree.walk_classes(prefix, source_split)]
+    notes = list(tree.notes())
+    if layout == "classes" and tree.class_names == {"train", "test"}:
+        notes.append("its classes are called train and test; if these are sets, write layout: train-test")
+    return ImageFolder(root=root, files=tuple(sorted(files)), rejected=tuple(sorted(tree.rejected)), notes=tuple(notes))
+
+
+class _Tree:
+    """One pass over a folder, collecting what is no image."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.rejected: list[Rejection] = []
+        self._files: Counter[str] = Counter()
+
+    @property
+    def class_names(self) -> set[str]:
+        return set(self._files)
+
+    def notes(self) -> Iterator[str]:
+        """Sentences about classes that one would not expect."""
+        for label in sorted(self._files, key=natural_key):
+            if self._files[label] == 0:
+                yield f'class "{label}" has no files; it is left out'
+
+    def walk_top(self, *, folders: set[str], expected: str) -> None:
+        """Reject what lies beside the expected folders."""
+        for name, path in self._entries(""):
+            if name not in folders or not path.is_dir():
+                self._reject(name, f"is not in its place: expected {expected}")
+
+    def walk_classes(self, prefix: str, source_split: SourceSplit) -> Iterator[ImageFile]:
+        """The files of all class folders below `prefix`."""
+        for name, path in self._entries(prefix):
+            if not path.is_dir():
+                self._reject(prefix + name, "is in no class folder")
+            elif path.is_symlink():
+                self._reject(prefix + name, _LINK)
+            else:
+                label = unicodedata.normalize("NFC", name)
+                self._files[label] += 0
+                for file in self._walk(f"{prefix}{name}/"):
+                    self._files[label] += 1
+                    yield ImageFile(file, label, source_split)
+
+    def _walk(self, prefix: str) -> Iterator[str]:
+        for name, path in self._entries(prefix):
+            if path.is_file():
+                yield prefix + name
+            elif not path.is_dir():
+                self._reject(prefix + name, "is neither a file nor a folder, or a link to nothing")
+            elif path.is_symlink():
+                self._reject(prefix + name, _LINK)
+            else:
+                yield from self._walk(f"{prefix}{name}/")
+
+    def _entries(self, prefix: str) -> Iterator[tuple[str, Path]]:
+        """Names and paths in a folder, but for those that are never images."""
+        folder = self.root / prefix
+        try:
+            names = sorted(path.name for path in folder.iterdir())
+        except OSError as error:
+            self._reject(prefix.rstrip("/") or ".", f"cannot be read: {error.strerror}")
+            return
+        for name in names:
+            if name.startswith(".") or name in IGNORED:
+                continue
+            if any("\ud800" <= character <= "\udfff" for character in name):  # how Python holds undecodable bytes
+                self._reject(prefix + name, "has a name that is not UTF-8; rename it")
+            else:
+                yield name, folder / name
+
+    def _reject(self, path: str, reason: str) -> None:
+        self.rejected.append(Rejection(path.encode("utf-8", "backslashreplace").decode(), reason))
+
+
+_LINK = "is a link to a folder, which is not followed; copy the folder here"

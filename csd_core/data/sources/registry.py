@@ -1,0 +1,31 @@
+"""From parameters to a source: another kind is another module and another case here."""
+
+from pathlib import Path
+from typing import assert_never
+
+from csd_core.data.sources.digits import open_digits
+from csd_core.data.sources.fashion_mnist import open_fashion_mnist
+from csd_core.data.sources.folder import open_folder
+from csd_core.data.sources.protocol import Source
+from csd_core.params import DigitsSource, FashionMnistSource, FolderSource, PublishedSource
+
+
+def open_source(settings: PublishedSource | FolderSource, *, root: Path) -> Source:
+    """The source that a block of params.yaml describes.
+
+    Args:
+        settings: The block.
+        root: The folder its relative paths start from.
+
+    Raises:
+        DataError: if it is not there, or damaged.
+    """
+    match settings:
+        case DigitsSource():
+            return open_digits(settings.limit_per_class)
+        case FashionMnistSource():
+            return open_fashion_mnist(root / Path(settings.path).expanduser(), settings.limit_per_class)
+        case FolderSource():
+            return open_folder(root / Path(settings.path).expanduser(), settings.layout)
+        case _:
+            assert_never(settings)

@@ -1,0 +1,36 @@
+"""Columns of text in parquet: one row for each item."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from csd_core.errors import ArtifactError
+
+Strings = npt.NDArray[np.str_]
+
+
+def write_table(path: Path, columns: Mapping[str, Sequence[str | None] | Strings]) -> None:
+    """Write text columns of equal length."""
+    pq.write_table(pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()}), path)
+
+
+def read_table(path: Path, names: Sequence[str]) -> dict[str, Strings]:
+    """The named columns; a null reads as the empty string.
+
+    Raises:
+        ArtifactError: if the file is missing, damaged or lacks a column.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            table = file.read(columns=list(names))
+    except FileNotFoundError:
+        raise ArtifactError(f"{path}: missing; run `csd run` to make it") from None
+    except (pa.ArrowException, OSError) as error:
+        raise ArtifactError(f"{path}: not a whole parquet file ({error}); make it again") from None
+    if absent := set(names) - set(table.column_names):
+        raise ArtifactError(f"{path}: has no column {min(absent)}; make it again")
+    return {name: np.array([value or "" for value in table[name].to_pylist()], np.str_) for name in names}

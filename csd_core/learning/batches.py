@@ -1,0 +1,97 @@
+"""Images of several shards as one set, and the batches of an epoch."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from csd_core.data.pool import CHUNK, ItemPool
+from csd_core.errors import DataError, TrainingError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LabelledImages:
+    """Some rows of a pool, with targets; in memory, or read from its memory-mapped files.
+
+    Attributes:
+        pool: The items.
+        rows: (N,) their positions.
+        targets: (N,) int64, position of an item's class in the list of classes.
+        held: (N, H, W, C) uint8, or None where images are read as they are needed.
+    """
+
+    pool: ItemPool
+    rows: npt.NDArray[np.intp]
+    targets: Tensor
+    held: Tensor | None
+
+    @classmethod
+    def of(cls, pool: ItemPool, split: str, *, classes: Sequence[str], max_in_memory_mb: int) -> Self:
+        """The items of one split.
+
+        Args:
+            pool: Of the shards.
+            split: train, select, gate or test.
+            classes: What targets count in.
+            max_in_memory_mb: Sets up to this size (MiB of uint8) are held in memory.
+
+        Raises:
+            DataError: if an item's class is not in `classes`.
+        """
+        rows = pool.rows(split)
+        names, codes = np.unique(pool.labels[rows], return_inverse=True)
+        unknown = sorted(set(names.tolist()) - set(classes))
+        if unknown:
+            raise DataError(f"class {unknown[0]} has {split} images but no column; list it in its shard's classes")
+        columns = np.array([classes.index(name) for name in names.tolist()], np.int64)
+        targets = torch.from_numpy(columns[codes] if len(rows) else np.empty(0, np.int64))
+        shape = (len(rows), *pool.shards[0].images.shape[1:])
+        held = _read(pool, rows, shape) if np.prod(shape) <= max_in_memory_mb * 2**20 else None
+        return cls(pool=pool, rows=rows, targets=targets, held=held)
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.rows)
+
+    def take(self, positions: Tensor) -> Tensor:
+        """Images (n, H, W, C) uint8 at `positions` (n,) of this set, in that order."""
+        if self.held is not None:
+            return self.held[positions]
+        ordered, order = positions.sort()  # files are read from front to back
+        images = torch.empty((len(positions), *self.pool.shards[0].images.shape[1:]), dtype=torch.uint8)
+        images[order] = torch.from_numpy(self.pool.images(self.rows[ordered.numpy()]))
+        return images
+
+
+def _read(pool: ItemPool, rows: npt.NDArray[np.intp], shape: tuple[int, ...]) -> Tensor:
+    images = np.empty(shape, np.uint8)
+    for start in range(0, len(rows), CHUNK):
+        images[start : start + CHUNK] = pool.images(rows[start : start + CHUNK])
+    return torch.from_numpy(images)
+
+
+def batch_sizes(count: int, batch_size: int) -> list[int]:
+    """Sizes of an epoch's batches. A last batch of one image is left out: batch norm and the triplet need two.
+
+    Raises:
+        TrainingError: if that leaves nothing.
+    """
+    full, rest = divmod(count, batch_size)
+    sizes = [batch_size] * full + ([rest] if rest > 1 else [])
+    if not sizes:
+        raise TrainingError(f"{count} training image(s): a stage needs at least 2; add images to the task")
+    return sizes
+
+
+def epoch_batches(
+    images: LabelledImages, *, batch_size: int, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield images (n, H, W, C) uint8 and targets (n,), each item once, in an order drawn from `generator`."""
+    sizes = batch_sizes(len(images), batch_size)
+    order = torch.randperm(len(images), generator=generator)[: sum(sizes)]
+    for positions in torch.split(order, sizes):
+        yield images.take(positions), images.targets[positions]

@@ -1,0 +1,111 @@
+"""The state of an unfinished stage: one safetensors file, replaced whole after every epoch."""
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from csd_core.atomic import atomic_file
+from csd_core.console import say
+from csd_core.learning.weights import plain
+
+FILE = "checkpoint.safetensors"
+
+Epoch = dict[str, float]
+"""The scalars of one epoch, by curve."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a stage is.
+
+    Attributes:
+        history: One entry per finished epoch.
+        best_epoch: Counted from 1; 0 before the first.
+        best_recall: Its Recall@1; None where no select query can hit.
+    """
+
+    history: tuple[Epoch, ...] = ()
+    best_epoch: int = 0
+    best_recall: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Checkpoint:
+    """All that the next epoch depends on (random numbers depend on the epoch alone).
+
+    Attributes:
+        student: Weights and batch-norm statistics.
+        optimizer: The optimiser's state, as `optimizer_state` names it.
+        best: The weights of the best epoch.
+    """
+
+    progress: Progress
+    student: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    best: dict[str, Tensor]
+
+    def save(self, folder: Path) -> None:
+        """Replace the checkpoint in `folder`, whole or not at all."""
+        tensors = {
+            f"{part}/{name}": tensor
+            for part, group in (("student", self.student), ("optimizer", self.optimizer), ("best", self.best))
+            for name, tensor in plain(group).items()
+        }
+        with atomic_file(folder / FILE) as partial:
+            safetensors.torch.save_file(tensors, partial, metadata={"progress": json.dumps(asdict(self.progress))})
+
+    @classmethod
+    def load(cls, folder: Path) -> "Checkpoint | None":
+        """Read the checkpoint in `folder`; None, with a line, where it is unreadable, and None where there is none."""
+        file = folder / FILE
+        if not file.is_file():
+            return None
+        parts: dict[str, dict[str, Tensor]] = {"student": {}, "optimizer": {}, "best": {}}
+        try:
+            with safetensors.safe_open(file, framework="pt") as opened:
+                values = json.loads(opened.metadata()["progress"])
+                for key in opened.keys():  # noqa: SIM118 - no mapping
+                    part, _, name = key.partition("/")
+                    parts[part][name] = opened.get_tensor(key)
+            progress = Progress(
+                history=tuple(values["history"]), best_epoch=values["best_epoch"], best_recall=values["best_recall"]
+            )
+        except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+            say(f"{file}: damaged checkpoint discarded ({error}); training starts again")
+            discard(folder)
+            return None
+        return cls(progress=progress, student=parts["student"], optimizer=parts["optimizer"], best=parts["best"])
+
+
+def discard(folder: Path) -> None:
+    """Remove the scratch folder of a stage."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:
+    """The optimiser's state as tensors named `parameter:key`; `names` are its parameters', in their order."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    return {
+        f"{name}:{key}": value
+        for name, parameter in zip(names, parameters, strict=True)
+        for key, value in optimizer.state[parameter].items()
+        if value is not None
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, names: list[str], state: dict[str, Tensor]) -> None:
+    """Put back what `optimizer_state` returned, in place."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    by_name = dict(zip(names, parameters, strict=True))
+    for key, value in state.items():
+        name, _, slot = key.rpartition(":")
+        parameter = by_name[name]
+        # Moments lie in memory as their parameter does: a fused optimiser walks both by address.
+        like = torch.empty_like(parameter) if value.shape == parameter.shape else torch.empty_like(value)
+        optimizer.state[parameter][slot] = like.to(value.dtype).copy_(value).detach()

@@ -1,0 +1,45 @@
+"""The scalars of every epoch, written by DVCLive for `dvc plots` and editors that watch a run."""
+
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from csd_core.atomic import atomic_folder
+from csd_core.learning.checkpoint import Epoch
+
+
+class Curves:
+    """Curves of a running stage."""
+
+    def __init__(self, live: Any) -> None:
+        self._live = live
+
+    def add(self, epoch: Epoch) -> None:
+        """Write one epoch."""
+        for name, value in epoch.items():
+            self._live.log_metric(name, value)
+        self._live.next_step()
+
+
+@contextmanager
+def live_curves(folder: Path, history: Iterable[Epoch]) -> Iterator[Curves]:
+    """Write curves into `folder` from now on, after those of `history`, as if the run had never been interrupted."""
+    from dvclive.live import Live  # noqa: PLC0415 - loads DVC, which only a training stage needs
+
+    shutil.rmtree(folder, ignore_errors=True)
+    live: Any = Live(dir=str(folder), resume=False, report=None, save_dvc_exp=False, dvcyaml=None, monitor_system=False)
+    curves = Curves(live)
+    for epoch in history:
+        curves.add(epoch)
+    try:
+        yield curves
+    finally:
+        live.end()
+
+
+def save_curves(folder: Path, target: Path) -> None:
+    """Copy the plot files alone (train/ce.tsv, ...), whole or not at all: a plots folder of DVC holds nothing else."""
+    with atomic_folder(target) as partial:
+        shutil.copytree(folder / "plots" / "metrics", partial, dirs_exist_ok=True)

@@ -1,0 +1,38 @@
+"""Embeddings of a set of images by a torch network, and its Recall@1 on them."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from csd_core.learning.batches import LabelledImages
+from csd_core.learning.network import EmbeddingNetwork, unit
+from csd_core.retrieval.metrics import recall_at
+
+BATCH = 512
+
+
+@torch.inference_mode()
+def embed(network: EmbeddingNetwork, images: LabelledImages, *, batch: int = BATCH) -> npt.NDArray[np.float32]:
+    """Unit embeddings (N, D); the network is left in evaluation mode."""
+    network.eval()
+    device = network.scale.device
+    vectors = np.empty((len(images), network.dimension), np.float32)
+    for start in range(0, len(images), batch):
+        positions = torch.arange(start, min(start + batch, len(images)))
+        vectors[start : start + batch] = unit(network(images.take(positions).to(device))).cpu().numpy()
+    return vectors
+
+
+def recall_at_1(vectors: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> float | None:
+    """Recall@1 of every row among all others; None where no class has two rows.
+
+    Args:
+        vectors: (N, D) unit embeddings.
+        labels: (N,) classes.
+    """
+    if not len(vectors):
+        return None
+    recall = recall_at(
+        vectors, vectors, query_labels=labels, gallery_labels=labels, k=(1,), self_index=np.arange(len(vectors))
+    )
+    return recall.at(1) if recall.queries else None

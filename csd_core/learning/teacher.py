@@ -1,0 +1,53 @@
+"""The champion as a teacher: it gives targets and never learns."""
+
+import copy
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from csd_core.learning.network import EmbeddingNetwork
+
+
+class Outputs(NamedTuple):
+    """What a network makes of a batch."""
+
+    features: Tensor
+    """(N, D), not normalised."""
+    logits: Tensor
+    """(N, K)."""
+
+
+class FrozenTeacher:
+    """A copy of a network that computes without gradients and in one mode.
+
+    It is no torch module: it has no parameters an optimiser could be given, and no `train()`. Nobody else holds the
+    copy, so nothing it does touches the network it was made of.
+    """
+
+    def __init__(self, network: EmbeddingNetwork, *, mode: Literal["eval", "train"] = "eval") -> None:
+        """Freeze a copy of `network`.
+
+        Args:
+            network: Left as it is.
+            mode: Of its batch norm: `eval` uses the statistics it was trained with, `train` those of each batch (the
+                authors' code); neither updates any.
+        """
+        self._network = copy.deepcopy(network).requires_grad_(requires_grad=False)
+        self._network.train(mode == "train")
+        for module in self._network.modules():
+            if isinstance(module, nn.BatchNorm2d) and mode == "train":
+                module.track_running_stats = False
+
+    @property
+    def classes(self) -> int:
+        """K_old."""
+        return self._network.classes
+
+    def __call__(self, images: Tensor) -> Outputs:
+        """Features (N, D) and logits (N, K_old) of images (N, H, W, C) uint8, without gradient."""
+        with torch.inference_mode():
+            features = self._network(images)
+            logits = self._network.logits(features)
+        # Inference tensors cannot enter a graph that is differentiated; these copies, small as they are, can.
+        return Outputs(features.clone(), logits.clone())

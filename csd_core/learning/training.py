@@ -1,0 +1,294 @@
+"""The training engine: one stage from start weights, or from the champion, to the weights of its best epoch."""
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from csd_core.console import Meter, progress, say
+from csd_core.errors import CompatibilityError, TrainingError
+from csd_core.learning.augmentation import augment
+from csd_core.learning.batches import LabelledImages, batch_sizes, epoch_batches
+from csd_core.learning.checkpoint import (
+    Checkpoint,
+    Epoch,
+    Progress,
+    optimizer_state,
+    restore_optimizer,
+)
+from csd_core.learning.curves import live_curves
+from csd_core.learning.embedding import embed, recall_at_1
+from csd_core.learning.network import EmbeddingNetwork, grow_classifier, new_network
+from csd_core.learning.objective import Objective
+from csd_core.learning.schedules import rate_factor
+from csd_core.learning.seeding import keyed_generator
+from csd_core.learning.teacher import FrozenTeacher, Outputs
+from csd_core.learning.weights import TrainedModel, plain
+from csd_core.params import FirstStage, LaterStage, Optimizer, Training
+from csd_core.records import ImageForm, ModelRecord
+
+LIVE = "live"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StageData:
+    """What a stage learns from.
+
+    Attributes:
+        task: Whose stage it is.
+        trained_on: Tasks of the training images.
+        form: Of every image.
+        classes: Column names after the stage: the champion's, in its order, then new ones.
+        train: Training images; targets are columns.
+        select: Images of all tasks seen so far that choose the epoch.
+    """
+
+    task: str
+    trained_on: tuple[str, ...]
+    form: ImageForm
+    classes: tuple[str, ...]
+    train: LabelledImages
+    select: LabelledImages
+
+
+def train(
+    data: StageData,
+    training: Training,
+    *,
+    champion: TrainedModel | None,
+    device: torch.device,
+    work: Path,
+    start_weights: Path | None = None,
+    on_first_batch: Callable[[], None] = lambda: None,
+) -> TrainedModel:
+    """Train a stage, resuming from the checkpoint in `work` if there is one.
+
+    Without a champion this is a first stage (`training.first`); with one it is the teacher, the student starts from its
+    weights and `training.later` holds. The outcome depends on the arguments, not on how often the run was stopped.
+
+    Args:
+        data: Images, classes and names.
+        training: Seed, network and recipes.
+        champion: The model in force; left as it is.
+        device: Where to compute.
+        work: Scratch folder, unique to this stage and its inputs; it holds the checkpoint and, in `live`, the curves.
+            The caller removes it when the outcome is saved.
+        start_weights: File of the first stage's start weights, if `training.network.weights` names one.
+        on_first_batch: Called before the first step.
+
+    Raises:
+        TrainingError: if a loss or an embedding is not finite, or nothing can be learned; the last checkpoint stays.
+        CompatibilityError: if the champion takes images of another form.
+    """
+    stage = _Stage(data, training, champion=champion, device=device, start_weights=start_weights)
+    stage.resume(work)
+    epochs, images = stage.recipe.epochs, stage.images_per_epoch
+    with (
+        live_curves(work / LIVE, stage.progress.history) as curves,
+        progress(f"train {data.task}", total=epochs * images, unit="images") as meter,
+    ):
+        done = len(stage.progress.history)
+        meter.resume_at(done * images)
+        for epoch in range(done, epochs):
+            started = time.monotonic()
+            scalars = stage.run_epoch(epoch, meter, on_first_batch if epoch == done else lambda: None)
+            stage.checkpoint().save(work)
+            curves.add(scalars)
+            _tell(scalars, epoch=epoch, epochs=epochs, rate=images / (time.monotonic() - started))
+    return stage.outcome()
+
+
+class _Stage:
+    """The state of one stage while it runs."""
+
+    def __init__(
+        self,
+        data: StageData,
+        training: Training,
+        *,
+        champion: TrainedModel | None,
+        device: torch.device,
+        start_weights: Path | None,
+    ) -> None:
+        self._data, self._seed, self._device = data, training.seed, device
+        self.recipe: FirstStage = training.later if champion else training.first
+        fresh = keyed_generator(training.seed, data.task, "new weights")
+        if champion:
+            _require_same_form(champion, data.form)
+            self._network_record = champion.record.network
+            self._student = copy.deepcopy(champion.network)
+            grow_classifier(self._student, len(data.classes), generator=fresh)
+        else:
+            self._network_record = training.network
+            self._student = new_network(
+                training.network,
+                channels=data.form.channels,
+                classes=len(data.classes),
+                generator=fresh,
+                weights=start_weights,
+            )
+        self._student.to(device)
+        self._objective = Objective(self.recipe, old_classes=len(champion.record.classes) if champion else 0)
+        self._teacher = (
+            FrozenTeacher(champion.network.to(device), mode=self.recipe.teacher_mode)
+            if champion and isinstance(self.recipe, LaterStage) and self._objective.needs_teacher
+            else None
+        )
+        self._names = [name for name, _ in self._student.named_parameters()]
+        self._optimizer = new_optimizer(self._student, self.recipe.optimizer)
+        self._batch_sizes = batch_sizes(len(data.train), self.recipe.batch_size)
+        self._best: dict[str, Tensor] = {}
+        self.progress = Progress()
+
+    @property
+    def images_per_epoch(self) -> int:
+        return sum(self._batch_sizes)
+
+    def resume(self, work: Path) -> None:
+        """Take over the state of an interrupted run."""
+        found = Checkpoint.load(work)
+        if found is None:
+            return
+        self._student.load_state_dict(found.student)
+        restore_optimizer(self._optimizer, self._names, found.optimizer)
+        self._best, self.progress = found.best, found.progress
+        say(f"resuming {self._data.task} after epoch {len(found.progress.history)} of {self.recipe.epochs}")
+
+    def checkpoint(self) -> Checkpoint:
+        return Checkpoint(
+            progress=self.progress,
+            student=self._student.state_dict(),
+            optimizer=optimizer_state(self._optimizer, self._names),
+            best=self._best,
+        )
+
+    def run_epoch(self, epoch: int, meter: Meter, on_first_batch: Callable[[], None]) -> Epoch:
+        """Train for one epoch (counted from 0), measure it on select and remember it if it is the best."""
+        self._student.train()
+        if isinstance(self.recipe, LaterStage) and self.recipe.batch_norm == "eval":
+            for module in self._student.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        generator = keyed_generator(self._seed, self._data.task, "epoch", epoch)
+        batches = epoch_batches(self._data.train, batch_size=self.recipe.batch_size, generator=generator)
+        names = (*self._objective.weights, "total")
+        sums = torch.zeros(len(names), dtype=torch.float64, device=self._device)
+        for batch, (images, targets) in enumerate(batches):
+            ready = augment(images.to(self._device), self.recipe.augmentation, generator=generator)
+            if batch == 0:
+                on_first_batch()
+            losses = self._step(ready, targets.to(self._device), epoch=epoch, batch=batch)
+            sums += losses.double() * len(images)
+            meter.advance(len(images))
+        means = (sums / self.images_per_epoch).tolist()
+        scalars: Epoch = {f"train/{name}": mean for name, mean in zip(names, means, strict=True)}
+        scalars["train/lr"] = self._optimizer.param_groups[0]["lr"]
+        recall = self._measure(epoch)
+        if recall is not None:
+            scalars["select/recall_at_1"] = recall
+            meter.note(f"recall@1 {recall:.2%}")
+        self._remember(epoch, recall, scalars)
+        return scalars
+
+    def _step(self, images: Tensor, targets: Tensor, *, epoch: int, batch: int) -> Tensor:
+        """One update; returns the terms and their total, (terms + 1,)."""
+        factor = rate_factor(
+            self.recipe.schedule,
+            step=epoch * len(self._batch_sizes) + batch,
+            steps_per_epoch=len(self._batch_sizes),
+            epochs=self.recipe.epochs,
+        )
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.recipe.optimizer.lr * factor
+        taught = self._teacher(images) if self._teacher else None
+        features = self._student(images)
+        terms = self._objective.terms(Outputs(features, self._student.logits(features)), targets, taught)
+        total = self._objective.total(terms)
+        losses = torch.stack([*terms.values(), total]).detach()
+        self._refuse_non_finite(losses, [*terms, "total"], epoch=epoch, batch=batch)
+        self._optimizer.zero_grad(set_to_none=True)
+        total.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
+        self._optimizer.step()
+        return losses
+
+    def _refuse_non_finite(self, losses: Tensor, names: list[str], *, epoch: int, batch: int) -> None:
+        finite = losses.isfinite().tolist()
+        if all(finite):
+            return
+        name = names[finite.index(False)]
+        raise TrainingError(
+            f"loss {name} of task {self._data.task} is {losses[names.index(name)].item()} in epoch {epoch + 1}, batch "
+            f"{batch + 1} of {len(self._batch_sizes)}; lower optimizer.lr or this term's weight (the checkpoint of "
+            f"epoch {epoch} stays)"
+        )
+
+    def _measure(self, epoch: int) -> float | None:
+        vectors = embed(self._student, self._data.select)
+        if not np.isfinite(vectors).all():
+            raise TrainingError(
+                f"embeddings of task {self._data.task} are not finite after epoch {epoch + 1}; lower optimizer.lr (the "
+                f"checkpoint of epoch {epoch} stays)"
+            )
+        return recall_at_1(vectors, self._data.select.targets.numpy())
+
+    def _remember(self, epoch: int, recall: float | None, scalars: Epoch) -> None:
+        before = self.progress
+        # Without a figure to choose by, the last epoch is as good as any.
+        better = recall is None or before.best_recall is None or recall > before.best_recall
+        if better:
+            self._best = plain(self._student.state_dict())
+        self.progress = replace(
+            before,
+            history=(*before.history, scalars),
+            best_epoch=epoch + 1 if better else before.best_epoch,
+            best_recall=recall if better else before.best_recall,
+        )
+
+    def outcome(self) -> TrainedModel:
+        """The best epoch's model."""
+        record = ModelRecord(
+            task=self._data.task,
+            network=self._network_record,
+            images=self._data.form,
+            classes=self._data.classes,
+            trained_on=self._data.trained_on,
+            best_epoch=self.progress.best_epoch,
+            select_recall=self.progress.best_recall,
+        )
+        self._student.load_state_dict(self._best)
+        return TrainedModel(record=record, network=self._student.eval())
+
+
+def new_optimizer(network: EmbeddingNetwork, optimizer: Optimizer) -> torch.optim.Optimizer:
+    """Adam (weight decay added to the gradient, as in the paper) or SGD over all parameters, as one fused kernel."""
+    if optimizer.name == "adam":
+        return torch.optim.Adam(network.parameters(), lr=optimizer.lr, weight_decay=optimizer.weight_decay, fused=True)
+    return torch.optim.SGD(
+        network.parameters(),
+        lr=optimizer.lr,
+        momentum=optimizer.momentum,
+        weight_decay=optimizer.weight_decay,
+        fused=True,
+    )
+
+
+def _require_same_form(champion: TrainedModel, form: ImageForm) -> None:
+    if champion.record.images != form:
+        raise CompatibilityError(
+            f"images are {form}, the champion of task {champion.record.task} takes {champion.record.images}; keep the "
+            "section `images` of params.yaml as it was, or start again from the first task"
+        )
+
+
+def _tell(scalars: Epoch, *, epoch: int, epochs: int, rate: float) -> None:
+    terms = " ".join(
+        f"{name.removeprefix('train/')} {value:.4g}" for name, value in scalars.items() if "train/" in name
+    )
+    recall = scalars.get("select/recall_at_1")
+    found = "no select query can hit" if recall is None else f"recall@1 {recall:.2%}"
+    say(f"epoch {epoch + 1}/{epochs}: {terms} · {found} · {rate:,.0f} images/s")

@@ -1,0 +1,230 @@
+"""Example queries of an upgrade: their nearest neighbours before it and after it, as served.
+
+N test items, D dimensions. Before is the status quo: the champion's queries over the gallery it served, the new items
+embedded by it too. After is what the verdict put in its place.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from csd_core.params import Strategy
+from csd_core.retrieval.metrics import Floats, recall_at
+
+Ints = npt.NDArray[np.intp]
+Strings = npt.NDArray[np.str_]
+Outcome = Literal["lost", "gained", "kept", "missed"]
+
+GALLERY_BLOCK = 65_536
+"""Gallery rows compared at a time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbour:
+    """A row that was found.
+
+    Attributes:
+        item: Its number among the test items.
+        label: Its class.
+        hit: Whether that is the query's.
+    """
+
+    item: int
+    label: str
+    hit: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """A query with what it finds, nearest first.
+
+    Attributes:
+        item: Its number among the test items.
+        label: Its class.
+        outcome: lost and gained changed at top 1; kept hits and missed misses both times.
+        before: Under the status quo.
+        after: As served after the upgrade.
+    """
+
+    item: int
+    label: str
+    outcome: Outcome
+    before: tuple[Neighbour, ...]
+    after: tuple[Neighbour, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpgradeExamples:
+    """A promotion that replaced a champion.
+
+    Attributes:
+        task: Whose candidate took over.
+        former: Whose model it replaced.
+        strategy: How the gallery came along.
+        queries: Test queries that count.
+        lost: Those that hit at top 1 before and miss after.
+        gained: The reverse.
+        shown: The chosen queries.
+    """
+
+    task: str
+    former: str
+    strategy: Strategy
+    queries: int
+    lost: int
+    gained: int
+    shown: tuple[Example, ...]
+
+    @property
+    def items(self) -> frozenset[int]:
+        """Every test item it shows."""
+        found = {neighbour.item for each in self.shown for neighbour in (*each.before, *each.after)}
+        return frozenset(found | {each.item for each in self.shown})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Served:
+    """A gallery in service over some test items.
+
+    Attributes:
+        queries: (N, D) the items as queries.
+        rows: (N, D) the same items as stored.
+    """
+
+    queries: Floats
+    rows: Floats
+
+
+def compare(
+    *,
+    task: str,
+    former: str,
+    strategy: Strategy,
+    labels: Strings,
+    before: Served,
+    after: Served,
+    examples: int,
+    neighbours: int,
+) -> UpgradeExamples:
+    """Count the queries that an upgrade flipped and show some.
+
+    Args:
+        task: Whose candidate took over.
+        former: Whose model it replaced.
+        strategy: How the gallery came along.
+        labels: (N,) classes.
+        before: The status quo.
+        after: What is served since.
+        examples: Queries to show at most.
+        neighbours: Rows to show for each.
+    """
+    own = np.arange(len(labels))
+    hits = []
+    possible = np.zeros(len(labels), np.bool_)
+    for served in (before, after):
+        recall = recall_at(
+            served.queries, served.rows, query_labels=labels, gallery_labels=labels, k=(1,), self_index=own
+        )
+        hits.append(recall.hits[:, 0])
+        possible = recall.possible
+    outcomes = np.select(
+        [hits[0] & ~hits[1], ~hits[0] & hits[1], hits[0] & hits[1]], ["lost", "gained", "kept"], default="missed"
+    )
+    chosen = choose(outcomes, labels, possible=possible, count=examples)
+    found = [nearest(served.queries[chosen], served.rows, own=chosen, count=neighbours) for served in (before, after)]
+
+    def seen(query: int, rows: Iterable[np.intp]) -> tuple[Neighbour, ...]:
+        return tuple(
+            Neighbour(item=int(row), label=str(labels[row]), hit=bool(labels[row] == labels[query])) for row in rows
+        )
+
+    return UpgradeExamples(
+        task=task,
+        former=former,
+        strategy=strategy,
+        queries=int(possible.sum()),
+        lost=int((outcomes[possible] == "lost").sum()),
+        gained=int((outcomes[possible] == "gained").sum()),
+        shown=tuple(
+            Example(
+                item=int(query),
+                label=str(labels[query]),
+                outcome=outcomes[query],
+                before=seen(query, found[0][number]),
+                after=seen(query, found[1][number]),
+            )
+            for number, query in enumerate(chosen)
+        ),
+    )
+
+
+def choose(outcomes: Strings, labels: Strings, *, possible: npt.NDArray[np.bool_], count: int) -> Ints:
+    """Positions of the queries to show: lost, gained, then the others, each spread over the classes.
+
+    Args:
+        outcomes: (N,) lost, gained, kept or missed.
+        labels: (N,) classes.
+        possible: (N,) whether the query can hit at all.
+        count: How many, at most.
+    """
+    order: list[int] = []
+    for group in (("lost",), ("gained",), ("kept", "missed")):
+        order += _spread(np.flatnonzero(np.isin(outcomes, group) & possible), labels)
+    return np.array(order[:count], np.intp)
+
+
+def _spread(positions: Ints, labels: Strings) -> list[int]:
+    """The first of every class, then the second of every class, and so on; classes in order of first sight."""
+    turns: dict[str, int] = {}
+    ranked = []
+    for place, position in enumerate(positions.tolist()):
+        turn = turns[labels[position]] = turns.get(labels[position], -1) + 1
+        ranked.append((turn, place, position))
+    return [position for _, _, position in sorted(ranked)]
+
+
+def nearest(queries: Floats, rows: Floats, *, own: Ints, count: int) -> Ints:
+    """(Q, count) positions of the rows most similar to each query, without its own; the first row wins a tie.
+
+    Args:
+        queries: (Q, D) unit embeddings.
+        rows: (N, D) unit embeddings.
+        own: (Q,) position of each query's own row.
+        count: How many; fewer where there are fewer rows.
+    """
+    similar = np.empty((len(queries), 0), np.float32)
+    found = np.empty((len(queries), 0), np.intp)
+    for start in range(0, len(rows), GALLERY_BLOCK):
+        block = queries @ rows[start : start + GALLERY_BLOCK].T
+        positions = np.arange(start, start + block.shape[1])
+        block[positions == own[:, None]] = -np.inf
+        similar = np.concatenate([similar, block], axis=1)
+        found = np.concatenate([found, np.broadcast_to(positions, block.shape)], axis=1)
+        order = np.argsort(-similar, axis=1, kind="stable")[:, : count + 1]
+        similar, found = np.take_along_axis(similar, order, axis=1), np.take_along_axis(found, order, axis=1)
+    return found[:, : min(count, len(rows) - 1)]
+
+
+def stored_by(strategies: Sequence[Strategy | None], in_force: Sequence[int | None]) -> list[list[int | None]]:
+    """Which generation's vectors the gallery holds for each task's items, after each stage.
+
+    A rejection adds the task's items as the champion embeds them (they wait while there is none); `keep` adds them as
+    the candidate embeds them; a backfill, like a first model, embeds every item anew.
+
+    Args:
+        strategies: How each task's candidate was promoted; None where it was rejected.
+        in_force: The generation in force after each stage.
+
+    Returns:
+        For each stage, one generation for each task up to it.
+    """
+    stages: list[list[int | None]] = []
+    stored: list[int | None] = []
+    for strategy, generation in zip(strategies, in_force, strict=True):
+        anew = strategy in {"none", "backfill"}
+        stored = [generation] * (len(stored) + 1) if anew else [*stored, generation]
+        stages.append(stored)
+    return stages

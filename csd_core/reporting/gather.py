@@ -1,0 +1,195 @@
+"""Read what every stage left behind and measure it: from a workspace to a `Story`.
+
+The only place where test images are read, once: each distinct promoted generation embeds those of all tasks.
+"""
+
+import io
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from ruamel.yaml import YAML
+from safetensors import SafetensorError, safe_open
+
+from csd_core.console import progress
+from csd_core.data.pool import ItemPool
+from csd_core.data.shards import load_shard
+from csd_core.errors import ArtifactError
+from csd_core.params import Params
+from csd_core.records import Champion, CheckReport, Ledger, LedgerEntry, Promoted, SeenShards, VerdictFile
+from csd_core.reporting.examples import Served, UpgradeExamples, compare, stored_by
+from csd_core.reporting.figures import Generation, measure
+from csd_core.reporting.scalars import load_curves
+from csd_core.reporting.story import Story, TaskStory
+from csd_core.reporting.thumbnails import Thumbnails, shrunk
+from csd_core.retrieval.embedder import Embedder
+from csd_core.retrieval.metrics import Floats
+from csd_core.workspace import Workspace
+
+CLASSIFIER = "classifier.weight"
+"""The (K, D) tensor of weights.safetensors whose rows are the classes."""
+
+Ints = npt.NDArray[np.intp]
+Strings = npt.NDArray[np.str_]
+
+
+def gather(files: Workspace, params: Params) -> Story:
+    """Tell the story up to `report.after`.
+
+    Raises:
+        ArtifactError: if an artefact is missing or does not belong to the others.
+    """
+    last = params.report.after
+    ledger, seen = Ledger.load(files.ledger(last)), SeenShards.load(files.seen(last))
+    if tuple(entry.task for entry in ledger.entries) != seen.tasks:
+        raise ArtifactError(
+            f"{files.ledger(last)}: has tasks {', '.join(entry.task for entry in ledger.entries) or 'none'}, "
+            f"the shards {', '.join(seen.tasks)}; run `csd run` to bring them together"
+        )
+    champions = _promoted(files, ledger.entries)
+    numbers = {champion.task: number for number, champion in enumerate(champions)}
+    in_force = [numbers.get(entry.champion_task) for entry in ledger.entries]
+    tasks = tuple(
+        TaskStory(
+            shard=shard,
+            check=CheckReport.load(files.check(entry.task)),
+            verdict=VerdictFile.load(files.verdict(entry.task)).verdict,
+            entry=entry,
+            curves=load_curves(files.curves(entry.task)),
+            generation=number,
+        )
+        for entry, shard, number in zip(ledger.entries, seen.shards, in_force, strict=True)
+    )
+
+    pool = ItemPool(shards=[load_shard(files.shard(task)) for task in seen.tasks])
+    test = pool.rows("test")
+    labels = pool.labels[test]
+    task_of = np.searchsorted(np.cumsum([len(shard.ids) for shard in pool.shards]), test, side="right")
+    generations = _embed(files, params, champions, pool, test)
+    figures = measure(
+        labels=labels,
+        task_of=task_of,
+        task_classes=[shard.classes for shard in seen.shards],
+        in_force=in_force,
+        generations=generations,
+    )
+    upgrades = tuple(_upgrades(params, tasks, generations, labels, task_of))
+    shown = np.array(sorted({item for upgrade in upgrades for item in upgrade.items}), np.intp)
+    return Story(
+        tasks=tasks,
+        generations=champions,
+        figures=figures,
+        upgrades=upgrades,
+        thumbnails=Thumbnails(items=tuple(shown.tolist()), tiles=shrunk(pool, test[shown])),
+        parameters=_yaml(params),
+    )
+
+
+def _promoted(files: Workspace, entries: Sequence[LedgerEntry]) -> tuple[Champion, ...]:
+    """The records of the distinct promoted generations, oldest first."""
+    champions = []
+    for entry in entries:
+        if entry.outcome == "promoted":
+            path = files.champion_embedder(entry.task) / "champion.json"
+            champion = Champion.load(path)
+            if champion.digest != entry.champion or champion.task != entry.task:
+                raise ArtifactError(
+                    f"{path}: is model {str(champion.digest)[:12]} of {champion.task}, the ledger has "
+                    f"{str(entry.champion)[:12]} of {entry.task}; run `csd run` to make them again"
+                )
+            champions.append(champion)
+    return tuple(champions)
+
+
+def _embed(
+    files: Workspace, params: Params, champions: Sequence[Champion], pool: ItemPool, test: Ints
+) -> list[Generation]:
+    """Embed the test items by every generation; the vectors wait on disk."""
+    generations = []
+    with progress("embedding test images", total=len(champions) * len(test), unit="images") as meter:
+        for champion in champions:
+            task = str(champion.task)
+            embedder = Embedder.load(
+                files.champion_embedder(task) / "embedder.onnx",
+                device=params.runtime.device,
+                threads=params.runtime.threads,
+            )
+            generations.append(
+                Generation(
+                    vectors=_spill(pool.embed(test, embedder)),
+                    columns=_classifier(files.champion_model(task) / "weights.safetensors", champion),
+                    classes=champion.classes,
+                )
+            )
+            meter.advance(len(test))
+    return generations
+
+
+def _spill(vectors: Floats) -> Floats:
+    """Move to a nameless file, mapped into memory: generations add up, and only one is looked at at a time."""
+    if not vectors.size:
+        return vectors
+    with tempfile.TemporaryFile() as file:
+        mapped: Floats = np.memmap(file, np.float32, "w+", shape=vectors.shape)
+    mapped[:] = vectors
+    return mapped
+
+
+def _classifier(path: Path, champion: Champion) -> Floats:
+    """(K, D) rows of the classes."""
+    try:
+        with safe_open(path, framework="numpy") as weights:
+            rows: Floats = weights.get_tensor(CLASSIFIER).astype(np.float32)
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{path}: no readable {CLASSIFIER} ({error}); make it again with `csd run`") from None
+    if rows.shape != (len(champion.classes), champion.dimension):
+        raise ArtifactError(
+            f"{path}: {CLASSIFIER} is {' x '.join(map(str, rows.shape))}, the champion has {len(champion.classes)} "
+            f"classes and {champion.dimension} dimensions; make it again with `csd run`"
+        )
+    return rows
+
+
+def _upgrades(
+    params: Params,
+    tasks: Sequence[TaskStory],
+    generations: Sequence[Generation],
+    labels: Strings,
+    task_of: Ints,
+) -> Iterator[UpgradeExamples]:
+    """Each promotion that replaced a champion, before and after."""
+    in_force = [task.generation for task in tasks]
+    strategies = [task.verdict.strategy if isinstance(task.verdict, Promoted) else None for task in tasks]
+    stored = stored_by(strategies, in_force)
+    for stage, task in enumerate(tasks):
+        former, current = in_force[stage - 1] if stage else None, in_force[stage]
+        if not isinstance(task.verdict, Promoted) or former is None or current is None:
+            continue
+        rows = np.flatnonzero(task_of <= stage)
+
+        def served(model: int, holders: Sequence[int | None], rows: Ints = rows) -> Served:
+            vectors = [generations[model if holder is None else holder].vectors for holder in holders]
+            parts = [each[rows[task_of[rows] == number]] for number, each in enumerate(vectors)]
+            return Served(queries=generations[model].vectors[rows], rows=np.concatenate(parts))
+
+        yield compare(
+            task=task.name,
+            former=str(tasks[stage - 1].entry.champion_task),
+            strategy=task.verdict.strategy,
+            labels=labels[rows],
+            before=served(former, [*stored[stage - 1], former]),
+            after=served(current, stored[stage]),
+            examples=params.report.example_queries,
+            neighbours=params.report.neighbours,
+        )
+
+
+def _yaml(params: Params) -> str:
+    """The parameters without `runtime`, which has no influence on what an artefact is."""
+    stream = io.StringIO()
+    writer = YAML()
+    writer.width = 10_000
+    writer.dump(params.model_dump(mode="json", exclude={"runtime"}), stream)
+    return stream.getvalue()

@@ -1,0 +1,240 @@
+"""The story in words: every sentence follows from figures, and says so when there is none."""
+
+import math
+from collections.abc import Sequence
+
+from csd_core.params import Strategy
+from csd_core.records import Judged, Promoted, Rejected
+from csd_core.reporting.scores import Metrics
+from csd_core.reporting.story import Story, TaskStory
+
+SERVED: dict[Strategy, str] = {
+    "none": "first model; nothing to upgrade",
+    "keep": "keep: stored vectors untouched",
+    "backfill": "backfill: every vector made anew",
+}
+
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+
+LISTED = 4
+"""Names a sentence lists before it counts."""
+
+DASH = "\N{EN DASH}"
+"""Where there is no figure."""
+
+MINUS = "\N{MINUS SIGN}"
+
+SAME = 5e-4
+"""Figures closer than this print alike, to a tenth of a point."""
+
+
+def percent(share: float | None, *, digits: int = 1) -> str:
+    """A share in percent; a dash where there is none."""
+    return DASH if share is None or math.isnan(share) else f"{100 * share:.{digits}f}"
+
+
+def plain(share: float | None) -> str:
+    """A share or a difference of shares times 100, to a hundredth, with a true minus; a dash where there is none."""
+    return percent(share, digits=2).replace("-", MINUS)
+
+
+def points(share: float | None) -> str:
+    """A difference of shares in points, signed with a true minus; a dash where there is none."""
+    if share is None or math.isnan(share):
+        return DASH
+    value = round(100 * share, 1)
+    return f"{value:+.1f}".replace("-", MINUS) if value else "0.0"
+
+
+def count(number: int, one: str, many: str | None = None) -> str:
+    """A number with its noun; small numbers as words."""
+    word = NUMBERS[number] if number < len(NUMBERS) else f"{number:,}"
+    return f"{word} {one if number == 1 else many or one + 's'}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as a sentence lists them."""
+    if len(names) > LISTED:
+        return f"{', '.join(names[: LISTED - 1])} and {len(names) - LISTED + 1} others"
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def quoted(name: str) -> str:
+    """A name from users' data inside a sentence."""
+    return f"\N{LEFT DOUBLE QUOTATION MARK}{name}\N{RIGHT DOUBLE QUOTATION MARK}"
+
+
+def headline(story: Story) -> str:
+    """What became of the candidates, in a line."""
+    promoted = [task for task in story.tasks if task.promoted]
+    rejected = len(story.tasks) - len(promoted)
+    tasks = count(len(story.tasks), "task").capitalize()
+    if not promoted:
+        return f"{tasks}, no model promoted"
+    if not rejected:
+        every = "its model" if len(story.tasks) == 1 else ("both models" if len(story.tasks) == 2 else "every model")  # noqa: PLR2004
+        return f"{tasks}, {every} promoted"
+    return f"{tasks}, {count(len(promoted), 'promotion')}, {count(rejected, 'rejection')}"
+
+
+def sentences(story: Story, metrics: Metrics) -> tuple[str, str, str]:
+    """What was learned, what that did to search, what the gate decided."""
+    return _learned(story), _search(story, metrics), _gate(story)
+
+
+def _learned(story: Story) -> str:
+    images = sum(sum(task.shard.counts.values()) for task in story.tasks)
+    tasks = len(story.tasks)
+    classes = count(len(story.classes), "class", "classes")
+    arrived = f"{count(tasks, 'task').capitalize()} brought {classes} in {images:,} images"
+    champion, seen = story.champion, story.figures.all_seen[-1]
+    if champion is None:
+        return f"{arrived}, but no model has been promoted, so nothing can be searched yet."
+    model = f"the model in force, from {champion.task},"
+    if seen is None:
+        return f"{arrived}; {model} cannot be measured, for no test image has a second one of its class."
+    sentence = (
+        f"{arrived}; {model} finds an image of the same class first for {percent(seen.at[1])} % "
+        f"of {seen.queries:,} test queries over everything seen."
+    )
+    unknown = [name for name in story.classes if name not in set(champion.classes)]
+    if unknown:
+        one = len(unknown) == 1
+        sentence = sentence[:-1] + (
+            f", although it never learned the {'class' if one else 'classes'} "
+            f"{listed([quoted(name) for name in unknown])}, "
+            f"which {'is' if one else 'are'} searched all the same."
+        )
+    return sentence
+
+
+def _search(story: Story, metrics: Metrics) -> str:
+    if story.champion is None:
+        return (
+            "Search has not changed, because there is none: the first promoted model will embed every image that waits."
+        )
+    retrieval, classification = metrics.retrieval, metrics.classification
+    if retrieval.own.average is None:
+        return "What that did to search cannot be said, for no test image has a second one of its class."
+    if retrieval.own.forgetting is None or classification.own.forgetting is None:
+        return (
+            "There is nothing to forget yet: on its own gallery the task reaches "
+            f"{percent(retrieval.own.average)} % Recall@1, and the classifier names "
+            f"{percent(classification.own.average)} % of its test images correctly."
+        )
+    if len(story.generations) == 1:
+        return (
+            f"The same model has served since {story.generations[0].task}, so no task lost anything on its own gallery "
+            f"(Recall@1 {percent(retrieval.own.average)} % on average); what changed is how much it must tell apart."
+        )
+    own, seen = retrieval.own.forgetting, retrieval.all_seen.forgetting
+    own_class, seen_class = classification.own.forgetting, classification.all_seen.forgetting
+    return (
+        f"Searching its own gallery, an earlier task {_fell(own)} on average, and among its own classes the classifier "
+        f"{_fell(own_class)}; over everything seen it is {percent(seen)} points of Recall@1 against "
+        f"{percent(seen_class)} of accuracy: {_moral(own, own_class, seen, seen_class)}."
+    )
+
+
+def _fell(forgotten: float) -> str:
+    if abs(forgotten) < SAME:
+        return "lost nothing"
+    return f"{'lost' if forgotten > 0 else 'gained'} {percent(abs(forgotten))} points"
+
+
+def _moral(own: float, own_class: float, seen: float | None, seen_class: float | None) -> str:
+    less_own = own < own_class - SAME
+    less_seen = seen is not None and seen_class is not None and seen < seen_class - SAME
+    if less_own and less_seen:
+        return "the features forget less than the classifier"
+    if less_own or less_seen:
+        where = "within a task" if less_own else "over all classes"
+        return f"the features forget less than the classifier {where} only"
+    return "here the features forget no less than the classifier"
+
+
+def _gate(story: Story) -> str:
+    if all(not task.promoted for task in story.tasks):
+        last = story.tasks[-1]
+        which = {1: "The only candidate was", 2: "Both candidates were"}.get(len(story.tasks), "Every candidate was")
+        return f"{which} rejected; at {last.name}: {last.verdict.reasons[0]}."
+    how = [
+        part
+        for part in (
+            _promotions(story, "none", "took {} as the first model"),
+            _promotions(story, "keep", "let {} search the stored vectors as they are"),
+            _promotions(story, "backfill", "had every vector made anew for {}"),
+            _rejections(story),
+        )
+        if part
+    ]
+    sentence = "The gate " + (", ".join(how[:-1]) + " and " + how[-1] if len(how) > 1 else how[0])
+    waiting = _waiting(story)
+    if waiting:
+        sentence += f"; the data of {listed(waiting)} {'waits' if len(waiting) == 1 else 'wait'} for the next stage"
+    overruled = [task.name for task in story.tasks if task.verdict.decision != "auto"]
+    if overruled:
+        sentence += f" (an operator decided {listed(overruled)})"
+    return sentence + "."
+
+
+def _promotions(story: Story, strategy: Strategy, words: str) -> str:
+    names = [task.name for task in story.tasks if task.entry.strategy == strategy]
+    return words.format(listed(names)) if names else ""
+
+
+def _rejections(story: Story) -> str:
+    names = [task.name for task in story.tasks if not task.promoted]
+    return f"rejected {listed(names)}" if names else ""
+
+
+def _waiting(story: Story) -> list[str]:
+    """Tasks rejected since the last promotion."""
+    names: list[str] = []
+    for task in story.tasks:
+        names = [] if task.promoted else [*names, task.name]
+    return names
+
+
+def verdict_in_words(task: TaskStory) -> str:
+    """The outcome with its strategy, or that more queries could turn it."""
+    match task.verdict:
+        case Promoted(strategy=strategy):
+            return SERVED[strategy]
+        case Rejected(inconclusive=True):
+            return "inconclusive: more queries could turn it"
+        case Rejected():
+            return "the champion stays" if task.generation is not None else "no champion yet"
+
+
+def strategy_in_words(strategy: Strategy) -> str:
+    """Its name; a first model needs no strategy."""
+    return "first model" if strategy == "none" else strategy
+
+
+def because(task: TaskStory) -> tuple[str, ...]:
+    """What decided: why each cheaper strategy failed, how the chosen one did; an operator's word comes first."""
+    verdict = task.verdict
+    chosen = verdict.strategy if isinstance(verdict, Promoted) else None
+    decided = [f"an operator decided: {verdict.decision}"] if verdict.decision != "auto" else []
+    for judged in verdict.judged:
+        name = strategy_in_words(judged.strategy)
+        failed = [condition for condition in judged.conditions if not condition.passed]
+        if judged.strategy == chosen:
+            return (*decided, f"{name} {judged_in_words(judged)}")
+        if judged.why_not:
+            decided.append(f"{name}: {judged.why_not}")
+        elif failed:
+            more = f" (and {count(len(failed) - 1, 'more condition')})" if len(failed) > 1 else ""
+            decided.append(f"{name} fails: {failed[0].words}{more}")
+    return tuple(decided)
+
+
+def judged_in_words(judged: Judged) -> str:
+    """The outcome of a strategy, in a phrase."""
+    if judged.why_not:
+        return f"not possible: {judged.why_not}"
+    failed = [condition for condition in judged.conditions if not condition.passed]
+    if failed:
+        return f"fails {count(len(failed), 'condition')} of {len(judged.conditions)}"
+    return f"meets {'its condition' if len(judged.conditions) == 1 else f'all {len(judged.conditions)} conditions'}"

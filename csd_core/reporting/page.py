@@ -1,0 +1,76 @@
+"""The HTML page: one file, no network. Every name and word from users' data is escaped by the template."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from csd_core.reporting import narrative
+from csd_core.reporting.charts import shade
+from csd_core.reporting.scores import Metrics
+from csd_core.reporting.story import Story
+from csd_core.reporting.svg import Chart
+from csd_core.reporting.theme import CHART, PALETTE
+
+TEMPLATE = "page.html.jinja"
+
+SMOOTH_ABOVE = 40
+"""Thumbnails of more pixels are scaled smoothly; smaller ones show their pixels."""
+
+
+def render(story: Story, metrics: Metrics, charts: Mapping[str, Chart]) -> str:
+    """The page as HTML; equal stories give equal text."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "percent": narrative.percent,
+        "points": narrative.points,
+        "plain": narrative.plain,
+        "number": "{:,}".format,
+    }
+    return environment.get_template(TEMPLATE).render(
+        story=story,
+        metrics=metrics,
+        headline=narrative.headline(story),
+        sentences=narrative.sentences(story, metrics),
+        verdict_in_words=narrative.verdict_in_words,
+        judged_in_words=narrative.judged_in_words,
+        strategy_in_words=narrative.strategy_in_words,
+        because=narrative.because,
+        count=narrative.count,
+        charts={name: Markup(chart.inline()) for name, chart in charts.items()},  # noqa: S704 - svg.py escapes names
+        curves={name: chart.title for name, chart in charts.items() if name.startswith("curve-")},
+        heat_map=_heat_map(story),
+        places=story.thumbnails.places(),
+        sprite=story.thumbnails.data_uri() if story.thumbnails.items else None,
+        smooth=story.thumbnails.edge > SMOOTH_ABOVE,
+        style=Markup(PALETTE + CHART),  # noqa: S704 - constants
+    )
+
+
+def _heat_map(story: Story) -> list[list[dict[str, float | bool]]]:
+    """Rows of cells: recall, tint in percent, whether it is the self-test, whether the criterion holds."""
+    cross = story.figures.cross
+    if not len(cross) or np.isnan(np.diagonal(cross)).any():
+        return []
+    tint = shade(cross)
+    return [
+        [
+            {
+                "recall": float(cross[row, column]),
+                "tint": round(100 * tint(float(cross[row, column]))),
+                "own": row == column,
+                "compatible": bool(cross[row, column] > cross[column, column]),
+            }
+            for column in range(row + 1)
+        ]
+        for row in range(len(cross))
+    ]

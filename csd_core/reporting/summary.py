@@ -1,0 +1,142 @@
+"""The table at the end of a run, from metrics.json alone, so that it is there at once."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from csd_core.console import console as terminal
+from csd_core.reporting.scores import Metrics, TaskMetrics
+
+DASH = "\N{EN DASH}"
+"""Where there is no figure."""
+
+GAP = 2
+"""Characters between two columns."""
+
+UNBOUNDED = 10_000
+"""Width at which no table is cut."""
+
+
+def print_summary(metrics_path: Path, page_path: Path, *, console: Console = terminal) -> None:
+    """Print verdicts, recall per task, forgetting and where the page lies.
+
+    Args:
+        metrics_path: metrics.json.
+        page_path: The HTML page.
+        console: Where to; its width decides how much is shown.
+
+    Raises:
+        ArtifactError: if metrics.json is missing or damaged.
+    """
+    metrics = Metrics.load(metrics_path)
+    verdicts = _that_fits(console, _verdicts(metrics), _verdicts_in_short(metrics))
+    recall = _that_fits(console, _matrix(metrics), _then_and_now(metrics))
+    # soft_wrap off: a table must know the width that it has
+    for title, table in (
+        ("Tasks, in percent after each stage", verdicts),
+        ("Recall@1 on a task's own gallery, in percent", recall),
+        ("Forgetting, in points", _forgetting(metrics)),
+    ):
+        console.print(Text(title, style="bold"))
+        console.print(table, soft_wrap=False)
+        console.print()
+    console.print(f"Report: {page_path}", markup=False)
+
+
+def _that_fits(console: Console, table: Table, narrow: Table) -> Table:
+    """The table, or the narrow one where a line would not hold it."""
+    unbounded = console.options.update_width(UNBOUNDED)
+    return table if console.measure(table, options=unbounded).maximum <= console.width else narrow
+
+
+def _verdicts(metrics: Metrics) -> Table:
+    table = _table()
+    table.add_column("Task", overflow="fold")
+    table.add_column("Verdict")
+    for name in ("Cross-test", "All-seen R@1", "Accuracy"):
+        table.add_column(name, justify="right")
+    for name, task in metrics.tasks.items():
+        table.add_row(
+            name,
+            _verdict(task),
+            _cross_test(metrics, name),
+            _percent(task.all_seen_recall_at_1),
+            _percent(task.all_seen_accuracy),
+        )
+    return table
+
+
+def _verdicts_in_short(metrics: Metrics) -> Table:
+    """The same for narrow terminals."""
+    table = _table()
+    table.add_column("Task", overflow="fold")
+    table.add_column("Verdict", no_wrap=True)
+    table.add_column("R@1", justify="right")
+    for name, task in metrics.tasks.items():
+        verdict = "[red]✗ rejected[/]" if task.outcome == "rejected" else "[green]✓ promoted[/]"
+        table.add_row(name, verdict, _percent(task.all_seen_recall_at_1))
+    return table
+
+
+def _verdict(task: TaskMetrics) -> str:
+    if task.outcome == "rejected":
+        return f"[red]✗ rejected[/] ({task.champion} stays)" if task.champion else "[red]✗ rejected[/] (no model)"
+    return f"[green]✓ promoted[/] ({'first model' if task.strategy == 'none' else task.strategy})"
+
+
+def _cross_test(metrics: Metrics, name: str) -> str:
+    """This model on its predecessor's vectors, and in brackets what the predecessor found there."""
+    generations = list(metrics.compatibility.cross_tests)
+    place = generations.index(name) if name in generations else 0
+    if not place:
+        return DASH
+    old, rows = generations[place - 1], metrics.compatibility.cross_tests
+    return f"{_percent(rows[name].get(old))} ({_percent(rows[old].get(old))})"
+
+
+def _matrix(metrics: Metrics) -> Table:
+    """Recall of every task after every stage."""
+    table = _table()
+    table.add_column("Task", overflow="fold")
+    for stage in metrics.tasks:
+        table.add_column(f"after {stage}", justify="right", overflow="fold")
+    for name in metrics.tasks:
+        table.add_row(name, *(_percent(stage.recall_at_1.get(name), "") for stage in metrics.tasks.values()))
+    return table
+
+
+def _then_and_now(metrics: Metrics) -> Table:
+    """The same for narrow terminals: first, best, last."""
+    table = _table()
+    table.add_column("Task", overflow="fold")
+    for name in ("First", "Best", "Now"):
+        table.add_column(name, justify="right")
+    for name in metrics.tasks:
+        values = [stage.recall_at_1[name] for stage in metrics.tasks.values() if name in stage.recall_at_1]
+        row = (values[0], max(values), values[-1]) if values else (None, None, None)
+        table.add_row(name, *map(_percent, row))
+    return table
+
+
+def _forgetting(metrics: Metrics) -> Table:
+    table = _table()
+    table.add_column("")
+    table.add_column("Retrieval", justify="right")
+    table.add_column("Classification", justify="right")
+    rows = (
+        ("each task alone", metrics.retrieval.own, metrics.classification.own),
+        ("everything seen", metrics.retrieval.all_seen, metrics.classification.all_seen),
+    )
+    for name, *pair in rows:
+        table.add_row(name, *(_percent(each.forgetting) for each in pair))
+    return table
+
+
+def _table() -> Table:
+    return Table(header_style="dim", box=None, pad_edge=False, padding=(0, GAP, 0, 0))
+
+
+def _percent(share: float | None, missing: str = DASH) -> str:
+    return missing if share is None else f"{100 * share:.1f}"

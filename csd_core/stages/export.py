@@ -1,0 +1,43 @@
+"""Export a task's candidate to ONNX, and compare it with torch on select images."""
+
+from csd_core.console import say
+from csd_core.data.pool import ItemPool
+from csd_core.data.shards import load_shard
+from csd_core.errors import ArtifactError
+from csd_core.learning.batches import LabelledImages
+from csd_core.learning.device import prepare_device
+from csd_core.learning.export import export_embedder
+from csd_core.learning.weights import load_model
+from csd_core.records import Champion, SeenShards
+from csd_core.stages.entry import run_stage
+from csd_core.workspace import Workspace
+
+
+def main(task: str) -> None:
+    """Write the candidate's embedder.onnx."""
+    files = Workspace()
+    params = files.params()
+    prepare_device(params.runtime)
+    model = load_model(files.candidate_model(task))
+    if model is None:
+        raise ArtifactError(f"{files.candidate_model(task)}: holds no trained model; run `csd run` to make it")
+    champion = Champion.load(files.champion_embedder(params.tasks[task].previous) / "champion.json")
+    seen = SeenShards.load(files.seen(task))
+    validation = LabelledImages.of(
+        ItemPool(shards=[load_shard(files.shard(name)) for name in seen.tasks]),
+        "select",
+        classes=seen.classes,
+        max_in_memory_mb=0,  # only some are read
+    )
+    error = export_embedder(
+        model,
+        files.candidate_embedder(task),
+        export=params.export,
+        parent=champion.digest,
+        validation=validation,
+    )
+    say(f"{task}: embedder.onnx agrees with torch to 1 - cos = {error:.1e}")
+
+
+if __name__ == "__main__":
+    run_stage(main)

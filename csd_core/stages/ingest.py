@@ -1,0 +1,74 @@
+"""Make a source's canonical set: every image in one form, known by its content."""
+
+import warnings
+from pathlib import Path
+
+from csd_core.console import progress, say
+from csd_core.data.canonical import write_source
+from csd_core.data.sources.fashion_mnist import find_fashion_mnist
+from csd_core.data.sources.registry import open_source
+from csd_core.errors import DataError, ParamsError
+from csd_core.params import FashionMnistSource
+from csd_core.records import ImageForm
+from csd_core.stages.entry import run_stage
+from csd_core.workspace import Workspace
+
+
+def main(source: str) -> None:
+    """Write data/sources/<source>.
+
+    Raises:
+        ParamsError: if params.yaml has no such source.
+        DataError: if the source is missing or too much of it is unusable.
+    """
+    files = Workspace()
+    params = files.params()
+    known = {**params.sources.published, **params.sources.folders}
+    if source not in known:
+        raise ParamsError(f"ingest {source}: there is no such source; known: {', '.join(sorted(known))}")
+    settings = known[source]
+    if isinstance(settings, FashionMnistSource) and settings.download:
+        download_fashion_mnist(files.path(settings.path))
+
+    opened = open_source(settings, root=files.root)
+    for note in opened.notes:
+        say(f"{source}: {note}")
+    # what Pillow warns of is either harmless (odd metadata) or refused by decode (too many pixels)
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    with progress(f"ingest {source}", total=len(opened), unit="images") as meter:
+        record = write_source(
+            files.source(source),
+            opened,
+            name=source,
+            form=ImageForm(size=params.images.size, channels=params.images.channels, resize=params.images.resize),
+            max_rejected=params.data.max_rejected,
+            complaints=files.rejected(source),
+            advance=meter.advance,
+        )
+    say(
+        f"{source}: {record.images:,} images of {len(record.classes)} classes; left out: {record.duplicates} "
+        f"duplicates, {record.rejected} unusable files" + (" (rejected.parquet says why)" if record.rejected else "")
+    )
+
+
+def download_fashion_mnist(folder: Path) -> None:
+    """Fetch the published files through torchvision, unless they are there.
+
+    Raises:
+        DataError: if they cannot be fetched.
+    """
+    if find_fashion_mnist(folder):
+        return
+    from torchvision.datasets import FashionMNIST  # noqa: PLC0415 - loads torch, and only a download needs it
+
+    try:
+        FashionMNIST(str(folder), download=True)
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"fashion-mnist: cannot be fetched into {folder} ({error}); connect to the network, or `apt-get install "
+            "dataset-fashion-mnist` and set the source's path to /usr/share/datasets/fashion-mnist"
+        ) from None
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,48 @@
+"""Cut a task's shard: its own images, in train, select, gate and test."""
+
+import numpy as np
+
+from csd_core.console import say
+from csd_core.data.canonical import load_source
+from csd_core.data.shards import cut_shard, load_shard, write_shard
+from csd_core.errors import ParamsError
+from csd_core.records import SeenShards
+from csd_core.stages.entry import run_stage
+from csd_core.workspace import Workspace
+
+
+def main(task: str) -> None:
+    """Write data/shards/<task> and data/seen/<task>.json.
+
+    Raises:
+        ParamsError: if params.yaml has no such task.
+        DataError: if its source lacks a class or has nothing new.
+    """
+    files = Workspace()
+    params = files.params()
+    if task not in params.tasks:
+        raise ParamsError(f"split {task}: there is no such task; known: {', '.join(params.tasks)}")
+    settings = params.tasks[task]
+    seen = SeenShards.load(files.seen(settings.previous))
+    earlier = [load_shard(files.shard(name)).ids for name in seen.tasks]
+    source = load_source(files.source(settings.source))
+
+    cut = cut_shard(
+        source,
+        settings,
+        params.split,
+        name=task,
+        earlier=np.concatenate(earlier) if earlier else np.empty(0, np.str_),
+    )
+    record = write_shard(files.shard(task), source, cut, task=task)
+    SeenShards(shards=(*seen.shards, record)).save(files.seen(task))
+
+    for label in cut.emptied:
+        say(f'{task}: earlier tasks have every image of class "{label}"; it is left out')
+    counts = ", ".join(f"{count:,} {role}" for role, count in record.counts.items())
+    skipped = f"; {record.skipped} images are in earlier tasks already" if record.skipped else ""
+    say(f"{task}: {len(record.classes)} classes: {counts}{skipped}")
+
+
+if __name__ == "__main__":
+    run_stage(main)

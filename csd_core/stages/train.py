@@ -1,0 +1,148 @@
+"""Train a task's candidate on its own and all pending images, with the champion before it as teacher."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from csd_core.console import say
+from csd_core.data.pool import ItemPool
+from csd_core.data.shards import Shard, load_shard
+from csd_core.learning.batches import LabelledImages
+from csd_core.learning.checkpoint import discard
+from csd_core.learning.curves import save_curves
+from csd_core.learning.device import prepare_device
+from csd_core.learning.training import LIVE, StageData, train
+from csd_core.learning.weights import RECORD, WEIGHTS, load_model, save_model
+from csd_core.params import Params
+from csd_core.records import ImageForm, Pending, SeenShards
+from csd_core.stages.entry import run_stage
+from csd_core.workspace import Workspace
+
+_IMPORTED = time.monotonic()
+
+
+def main(task: str) -> None:
+    """Write the candidate's model and the curves of its training."""
+    files = Workspace()
+    params = files.params()
+    device = prepare_device(params.runtime)
+    previous = params.tasks[task].previous
+    seen = SeenShards.load(files.seen(task))
+    champion_folder = files.champion_model(previous)
+    champion = load_model(champion_folder)
+    data = gather(
+        task,
+        shards={name: load_shard(files.shard(name)) for name in seen.tasks},
+        pending=Pending.load(files.pending(previous)).tasks,
+        known=champion.record.classes if champion else (),
+        params=params,
+    )
+    weights = params.training.network.weights
+    start_weights = files.path(weights) if weights not in (None, "torchvision") and champion is None else None
+    work = files.work(
+        f"train-{task}",
+        fingerprint(
+            data,
+            seen=seen,
+            training=params.training.model_dump(exclude={"first" if champion else "later"}),
+            device=device,
+            inputs=[champion_folder / RECORD, champion_folder / WEIGHTS, *([start_weights] if start_weights else [])],
+        ),
+    )
+    model = train(
+        data,
+        params.training,
+        champion=champion,
+        device=device,
+        work=work,
+        start_weights=start_weights,
+        on_first_batch=lambda: say(f"start-up: {_seconds_since_start():.1f} s from process start to first batch"),
+    )
+    save_model(model, files.candidate_model(task))
+    save_curves(work / LIVE, files.curves(task))
+    discard(work)
+    recall = model.record.select_recall
+    say(
+        f"{task}: epoch {model.record.best_epoch} of {len(data.train):,} images, {len(data.classes)} classes; "
+        + ("no select query can hit" if recall is None else f"Recall@1 on select {recall:.2%}")
+    )
+
+
+def gather(
+    task: str, *, shards: Mapping[str, Shard], pending: tuple[str, ...], known: tuple[str, ...], params: Params
+) -> StageData:
+    """What the stage learns from.
+
+    Args:
+        task: Whose stage it is.
+        shards: Of every task seen so far, oldest first.
+        pending: Earlier tasks that no champion has learned.
+        known: The champion's classes, in column order; new ones follow in order of arrival.
+        params: All of them.
+    """
+    trained_on = (*pending, task)
+    learned = [shards[name] for name in trained_on]
+    classes = tuple(dict.fromkeys([*known, *(label for shard in learned for label in shard.record.classes)]))
+    seen = tuple(dict.fromkeys(label for shard in shards.values() for label in shard.record.classes))
+    limit = params.runtime.max_in_memory_mb
+    return StageData(
+        task=task,
+        trained_on=trained_on,
+        form=ImageForm(size=params.images.size, channels=params.images.channels, resize=params.images.resize),
+        classes=classes,
+        train=LabelledImages.of(ItemPool(shards=learned), "train", classes=classes, max_in_memory_mb=limit),
+        select=LabelledImages.of(
+            ItemPool(shards=list(shards.values())), "select", classes=seen, max_in_memory_mb=limit
+        ),
+    )
+
+
+def fingerprint(data: StageData, *, seen: SeenShards, training: dict[str, Any], device: torch.device, inputs: list[Path]) -> str:
+    """sha256 over all that the weights depend on, so that a checkpoint of other inputs is never resumed.
+
+    Args:
+        data: Of the stage.
+        seen: Digests of all images.
+        training: Parameters of the stage.
+        device: Where it computes.
+        inputs: The champion's files and the start weights.
+    """
+    facts = {
+        "task": data.task,
+        "trained_on": data.trained_on,
+        "classes": data.classes,
+        "images": data.form.model_dump(),
+        "training": training,
+        "shards": {shard.task: shard.digest for shard in seen.shards},
+        "files": [_digest(path) for path in inputs],
+        "torch": torch.__version__,
+        "device": device.type,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _digest(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _seconds_since_start() -> float:
+    """Seconds since the process started, where /proc tells; else since this module was imported."""
+    try:
+        started = int(Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
+        uptime = float(Path("/proc/uptime").read_text(encoding="utf-8").split()[0])
+        return uptime - started / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return time.monotonic() - _IMPORTED
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,104 @@
+"""Small sets of real digits, as shards in memory, and the recipes that learn them in seconds."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from csd_core.data.pool import ItemPool
+from csd_core.data.shards import Shard
+from csd_core.learning.batches import LabelledImages
+from csd_core.learning.training import StageData
+from csd_core.params import LaterStage, Network, Training
+from csd_core.records import ImageForm, ShardRecord
+
+FORM = ImageForm(size=8, channels=1, resize="squash")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Networks this small gain nothing from a second thread, and wait for it on a busy machine."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def digits_shard() -> Callable[..., Shard]:
+    """A function that makes a shard of some digits: 40 images of each class, every fourth for select."""
+    bunch = load_digits()
+    pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
+
+    def make(task: str, classes: Sequence[int], *, per_class: int = 40) -> Shard:
+        rows = np.concatenate([np.flatnonzero(bunch.target == label)[:per_class] for label in classes])
+        splits = np.where(np.arange(len(rows)) % 4 == 3, "select", "train")
+        record = ShardRecord(
+            task=task,
+            source="digits",
+            classes=tuple(map(str, classes)),
+            counts={},
+            skipped=0,
+            digest="",
+        )
+        return Shard(
+            record=record,
+            images=pixels[rows],
+            ids=np.array([f"{row:04}" for row in rows]),
+            labels=bunch.target[rows].astype(str),
+            splits=splits,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def stage_data() -> Callable[..., StageData]:
+    """A function that makes the data of a stage over shards, of which the last `new` are trained on."""
+
+    def make(shards: Sequence[Shard], *, new: int = 1, classes: Sequence[str] | None = None) -> StageData:
+        names = tuple(classes or dict.fromkeys(label for shard in shards for label in shard.record.classes))
+        learned = list(shards)[-new:]
+        return StageData(
+            task=learned[-1].record.task,
+            trained_on=tuple(shard.record.task for shard in learned),
+            form=FORM,
+            classes=names,
+            train=LabelledImages.of(ItemPool(shards=learned), "train", classes=names, max_in_memory_mb=100),
+            select=LabelledImages.of(ItemPool(shards=shards), "select", classes=names, max_in_memory_mb=100),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def network() -> Network:
+    """The smallest one."""
+    return Network(architecture="resnet-cifar", depth=8, width=8, head="relu", weights=None, mean=[0.3], std=[0.38])
+
+
+@pytest.fixture(scope="session")
+def training(network: Network) -> Training:
+    """Both recipes, two epochs each."""
+    later = LaterStage.model_validate(
+        {
+            "epochs": 2,
+            "batch_size": 32,
+            "optimizer": {"name": "adam", "lr": 0.003, "weight_decay": 0.0005, "momentum": 0.9},
+            "schedule": {"name": "cosine", "warmup": 0.1},
+            "augmentation": {"crop_padding": 1, "flip": False},
+            "ce": {"weight": 1.0, "columns": "all"},
+            "triplet": {"weight": 1.0, "margin": 1.0},
+            "kd": {"weight": 1.0, "temperature": 2.0},
+            "csd": {"weight": 1.0, "temperature": 0.07, "contrast": "student+teacher"},
+            "teacher_mode": "eval",
+            "batch_norm": "train",
+        }
+    )
+    first = later.model_dump(exclude={"kd", "csd", "teacher_mode", "batch_norm"})
+    return Training.model_validate({"seed": 1, "network": network, "first": first, "later": later})
+
+
+@pytest.fixture(scope="session")
+def cpu() -> torch.device:
+    """Where tests compute."""
+    return torch.device("cpu")

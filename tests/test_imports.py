@@ -1,0 +1,31 @@
+"""The inference side runs without torch, DVC and Prefect; looked at in a fresh process."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "torchvision", "dvc", "prefect", "onnx", "sklearn", "matplotlib")
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["csd_core.retrieval.embedder", "csd_core.retrieval.metrics", "csd_core.release.gate", "csd_core.data.decode"],
+)
+def test_the_inference_side_loads_nothing_heavy(module):
+    script = f"import sys, {module}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert not set(HEAVY) & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("stage", ["init", "ingest", "split", "check", "promote", "report"])
+def test_only_the_stages_that_learn_load_torch(stage):
+    script = f"import sys, csd_core.stages.{stage}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert not {"torch", "dvc", "prefect"} & set(done.stdout.split())
+
+
+def test_the_command_line_loads_no_torch():
+    script = "import sys, csd_core.cli; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert "torch" not in done.stdout.split()
