@@ -196,10 +196,10 @@ def _next_classes(
     return free[:take]
 
 
-def main() -> None:
-    """Run the command line."""
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line, on this process's arguments unless others are given."""
     try:
-        app()
+        app(sys.argv[1:] if arguments is None else arguments)
     except CsdError as error:
         sys.stdout.flush()
         print(error, file=sys.stderr)  # noqa: T201 - the one line for a person

@@ -12,6 +12,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.representer import RoundTripRepresenter
 
 from csd_core.atomic import atomic_file, write_text
 from csd_core.errors import ParamsError
@@ -21,13 +22,20 @@ REPLACED = frozenset({"sources", "tasks", "decisions"})
 """Blocks whose keys are names of one's own: half of another profile's would make no sense."""
 
 
+class _Representer(RoundTripRepresenter):
+    """Writes `null` as such; a class of its own, for ruamel keeps representers on the class."""
+
+
+_Representer.add_representer(
+    type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
+)
+
+
 def _round_trip() -> YAML:
     yaml = YAML()
+    yaml.Representer = _Representer
     yaml.width = 200
     yaml.preserve_quotes = True
-    yaml.representer.add_representer(
-        type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
-    )
     return yaml
 
 

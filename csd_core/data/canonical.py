@@ -5,8 +5,9 @@
     rejected.parquet  path, reason: what is not among them
     source.json       SourceRecord
 
-Ids hash the canonical pixels, so a file that was copied, renamed or saved anew without loss is the same item. Of equal
-images the one whose path comes first is kept.
+Ids hash the canonical pixels, so a file that was copied, renamed, stripped of metadata or saved anew without loss is
+the same item (but for a JPEG so large that its decoder shrank it: its copy in another format is not). Of equal images
+the one whose path comes first is kept.
 """
 
 import hashlib

@@ -7,6 +7,7 @@ import io
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -189,7 +190,7 @@ def _upgrades(
 def _yaml(params: Params) -> str:
     """The parameters without `runtime`, which has no influence on what an artefact is."""
     stream = io.StringIO()
-    writer = YAML()
-    writer.width = 10_000
+    writer: Any = YAML(typ="safe", pure=True)
+    writer.default_flow_style, writer.sort_base_mapping_type_on_output, writer.width = False, False, 10_000
     writer.dump(params.model_dump(mode="json", exclude={"runtime"}), stream)
     return stream.getvalue()

@@ -123,8 +123,8 @@ def _then_and_now(metrics: Metrics) -> Table:
 def _forgetting(metrics: Metrics) -> Table:
     table = _table()
     table.add_column("")
-    table.add_column("Retrieval", justify="right")
-    table.add_column("Classification", justify="right")
+    table.add_column("Recall@1", justify="right")
+    table.add_column("Accuracy", justify="right")
     rows = (
         ("each task alone", metrics.retrieval.own, metrics.classification.own),
         ("everything seen", metrics.retrieval.all_seen, metrics.classification.all_seen),

@@ -3,10 +3,10 @@
 from csd_core.console import say
 from csd_core.data.pool import ItemPool
 from csd_core.data.shards import load_shard
-from csd_core.errors import ArtifactError
+from csd_core.errors import ArtifactError, ParamsError
 from csd_core.learning.batches import LabelledImages
 from csd_core.learning.device import prepare_device
-from csd_core.learning.export import export_embedder
+from csd_core.learning.onnx_export import export_embedder
 from csd_core.learning.weights import load_model
 from csd_core.records import Champion, SeenShards
 from csd_core.stages.entry import run_stage
@@ -14,9 +14,16 @@ from csd_core.workspace import Workspace
 
 
 def main(task: str) -> None:
-    """Write the candidate's embedder.onnx."""
+    """Write the candidate's embedder.onnx.
+
+    Raises:
+        ParamsError: if params.yaml has no such task.
+        ArtifactError: if onnxruntime's embeddings differ from torch's.
+    """
     files = Workspace()
     params = files.params()
+    if task not in params.tasks:
+        raise ParamsError(f"export {task}: there is no such task; known: {', '.join(params.tasks)}")
     prepare_device(params.runtime)
     model = load_model(files.candidate_model(task))
     if model is None:

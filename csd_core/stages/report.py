@@ -4,10 +4,10 @@ from csd_core.atomic import write_text
 from csd_core.console import say
 from csd_core.reporting.charts import charts
 from csd_core.reporting.gather import gather
-from csd_core.reporting.scores import summarise
 from csd_core.reporting.narrative import sentences
 from csd_core.reporting.page import render
 from csd_core.reporting.plots import save_plots
+from csd_core.reporting.scores import summarise
 from csd_core.stages.entry import run_stage
 from csd_core.workspace import Workspace
 

@@ -13,6 +13,7 @@ import torch
 from csd_core.console import say
 from csd_core.data.pool import ItemPool
 from csd_core.data.shards import Shard, load_shard
+from csd_core.errors import ParamsError
 from csd_core.learning.batches import LabelledImages
 from csd_core.learning.checkpoint import discard
 from csd_core.learning.curves import save_curves
@@ -28,9 +29,16 @@ _IMPORTED = time.monotonic()
 
 
 def main(task: str) -> None:
-    """Write the candidate's model and the curves of its training."""
+    """Write the candidate's model and the curves of its training.
+
+    Raises:
+        ParamsError: if params.yaml has no such task.
+        TrainingError: if a loss is not finite or the device is missing.
+    """
     files = Workspace()
     params = files.params()
+    if task not in params.tasks:
+        raise ParamsError(f"train {task}: there is no such task; known: {', '.join(params.tasks)}")
     device = prepare_device(params.runtime)
     previous = params.tasks[task].previous
     seen = SeenShards.load(files.seen(task))
@@ -68,9 +76,10 @@ def main(task: str) -> None:
     save_curves(work / LIVE, files.curves(task))
     discard(work)
     recall = model.record.select_recall
+    found = "no select query can hit" if recall is None else f"Recall@1 on select {recall:.2%}"
     say(
-        f"{task}: epoch {model.record.best_epoch} of {len(data.train):,} images, {len(data.classes)} classes; "
-        + ("no select query can hit" if recall is None else f"Recall@1 on select {recall:.2%}")
+        f"{task}: {len(data.train):,} images of {', '.join(data.trained_on)}, {len(data.classes)} classes; best epoch "
+        f"{model.record.best_epoch}, {found}"
     )
 
 
@@ -103,7 +112,9 @@ def gather(
     )
 
 
-def fingerprint(data: StageData, *, seen: SeenShards, training: dict[str, Any], device: torch.device, inputs: list[Path]) -> str:
+def fingerprint(
+    data: StageData, *, seen: SeenShards, training: dict[str, Any], device: torch.device, inputs: list[Path]
+) -> str:
     """sha256 over all that the weights depend on, so that a checkpoint of other inputs is never resumed.
 
     Args:

@@ -77,7 +77,7 @@ UPRIGHT = {
     5: lambda stored: stored.T,
     6: lambda stored: np.rot90(stored, -1),
     7: lambda stored: stored[::-1, ::-1].T,
-    8: lambda stored: np.rot90(stored),
+    8: np.rot90,
     9: lambda stored: stored,  # no such orientation
 }
 
@@ -223,6 +223,19 @@ def test_an_array_becomes_what_a_file_with_its_pixels_becomes(encoded, rule, cha
     form = ImageForm(size=4, channels=channels, resize=rule)
     files = [encoded(image[..., 0] if shape[2] == 1 else image) for image in images]
     np.testing.assert_array_equal(resize(images, form), np.stack([decode(file, form) for file in files]))
+
+
+@pytest.mark.parametrize("rule", ["squash", "pad", "crop"])
+@pytest.mark.parametrize("size", [(100, 70), (1000, 700)])
+def test_a_large_jpeg_that_its_decoder_shrinks_looks_as_if_it_had_been_decoded_whole(encoded, rule, size):
+    noise = np.random.default_rng(4).integers(0, 256, (7, 10, 3), np.uint8)
+    photo = encoded(Image.fromarray(noise).resize(size), "JPEG", quality=90)
+    form = ImageForm(size=16, channels=3, resize=rule)
+    whole = encoded(Image.open(io.BytesIO(photo)))
+    difference = np.abs(decode(photo, form).astype(int) - decode(whole, form))
+    assert difference.max() > 0  # the decoder did shrink it
+    assert difference.mean() < 2
+    assert difference.max() < 16
 
 
 def test_arrays_of_the_right_form_are_not_copied():

@@ -4,8 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from csd_core.data.shards import load_shard
+from checkout import make_photos
 
+from csd_core.data.shards import load_shard
 from csd_core.records import Champion, CheckReport, Ledger, ModelRecord, Pending, SeenShards, VerdictFile
 from csd_core.retrieval.embedder import Embedder, digest_of
 from csd_core.retrieval.gallery import Gallery
@@ -154,17 +155,6 @@ def test_a_new_task_runs_its_own_stages_alone(finished_run, tmp_path):
     )
     assert {task: digest_of(project.files.shard(task) / "items.parquet") for task in TASKS} == shards
     assert Champion.load(project.files.champion_embedder("t4") / "champion.json").digest is not None
-
-
-def make_photos(folder, classes):
-    from PIL import Image  # noqa: PLC0415 - one test needs it
-
-    for number, label in enumerate(classes):
-        (folder / label).mkdir(parents=True)
-        for index in range(20):
-            rng = np.random.default_rng(100 * number + index)
-            pixels = np.full((12, 12), 40 + 150 * number, np.uint8) + rng.integers(0, 40, (12, 12), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / label / f"{index}.png")
 
 
 def test_the_tasks_are_listed_with_their_state(finished_run, tmp_path):

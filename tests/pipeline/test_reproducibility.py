@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Project, new_project
+from checkout import ROOT, Project, new_project
 
 pytestmark = pytest.mark.slow
 

@@ -22,8 +22,13 @@ from csd_core.data.shards import Cut, load_shard, write_shard
 from csd_core.params import GENESIS
 from csd_core.params_file import profile_text
 from csd_core.records import Champion, ImageForm, ModelRecord, Pending, SeenShards, SourceRecord
+from csd_core.reporting.charts import charts
+from csd_core.reporting.gather import gather
+from csd_core.reporting.page import render
+from csd_core.reporting.scores import Metrics, summarise
+from csd_core.reporting.story import Story
 from csd_core.retrieval.embedder import EmbedderMetadata
-from csd_core.stages import check, init, promote, report
+from csd_core.stages import check, init, promote
 from csd_core.workspace import Workspace
 
 PROFILES = Path(__file__).parents[2] / "profiles"
@@ -80,11 +85,6 @@ class Line:
                 check.main(task)
                 promote.main(task)
                 previous = task
-        return self.files
-
-    def report(self):
-        with contextlib.chdir(self.files.root):
-            report.main()
         return self.files
 
     def write_params(self):
@@ -248,12 +248,86 @@ def write_embedder(path, mean, projection, metadata):
     onnx.save(model, path)
 
 
+SCRIPT = "<script>alert(1)</script>"
+"""A class name from a folder of someone who means no good."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """A line of tasks with everything the report makes of it."""
+
+    files: Workspace
+    story: Story
+    metrics: Metrics
+    page: str
+
+
+def tell(files):
+    story = gather(files, files.params())
+    metrics = summarise(story)
+    return Told(files, story, metrics, render(story, metrics, charts(story, metrics)))
+
+
 @pytest.fixture(scope="session")
 def make_line(tmp_path_factory):
-    """Builds a line of tasks and reports on it."""
+    """Builds a line of tasks: `make_line(t1=Arrival(...), ...)`."""
 
     def make(*, policy=None, **arrivals):
-        files = Workspace(tmp_path_factory.mktemp("line"))
-        return Line(files, arrivals, policy or {}).build()
+        return Line(Workspace(tmp_path_factory.mktemp("line")), arrivals, policy or {}).build()
 
     return make
+
+
+@pytest.fixture(scope="session")
+def arrival():
+    """The class of a line's tasks."""
+    return Arrival
+
+
+@pytest.fixture(scope="session")
+def promoted(make_line):
+    """Three tasks, every candidate promoted under keep."""
+    return tell(make_line(t1=Arrival((0, 1, 2, 3)), t2=Arrival((4, 5, 6)), t3=Arrival((7, 8, 9), drift=0.08)))
+
+
+@pytest.fixture(scope="session")
+def alone(make_line):
+    """One task."""
+    return tell(make_line(t1=Arrival((0, 1, 2, 3))))
+
+
+@pytest.fixture(scope="session")
+def refused(make_line):
+    """Two tasks, no candidate promoted."""
+    return tell(make_line(policy={"min_recall": 1.0}, t1=Arrival((0, 1, 2, 3)), t2=Arrival((4, 5, 6))))
+
+
+@pytest.fixture(scope="session")
+def carried(make_line):
+    """The second of four candidates is rejected; a backfill follows, and a class with a hostile name."""
+    return tell(
+        make_line(
+            t1=Arrival((0, 1, 2, 3)),
+            t2=Arrival((4, 5, 6), decision="reject"),
+            t3=Arrival((7, 8, 9), decision="backfill"),
+            t4=Arrival((0, 1), names=("zero & co", SCRIPT), first=100),
+        )
+    )
+
+
+@pytest.fixture(scope="session")
+def unmeasured(make_line):
+    """The second of two tasks has no test images."""
+    return tell(make_line(t1=Arrival((0, 1, 2, 3)), t2=Arrival((4, 5, 6), roles=("train", "select", "gate"))))
+
+
+@pytest.fixture(scope="session")
+def untested(make_line):
+    """A task without test images."""
+    return tell(make_line(t1=Arrival((0, 1), roles=("train", "select", "gate"))))
+
+
+@pytest.fixture(scope="session")
+def late(make_line):
+    """The first candidate is rejected, so that the second is the first model."""
+    return tell(make_line(t1=Arrival((0, 1, 2, 3), decision="reject"), t2=Arrival((4, 5, 6)), t3=Arrival((7, 8, 9))))

@@ -1,0 +1,175 @@
+from dataclasses import replace
+
+import pytest
+
+from csd_core.records import Condition, Judged
+from csd_core.reporting import narrative
+from csd_core.reporting.gather import gather
+from csd_core.reporting.scores import summarise
+
+
+def sentences(told):
+    return narrative.sentences(told.story, told.metrics)
+
+
+def test_promotions_are_told_with_their_strategy(promoted):
+    learned, search, gate = sentences(promoted)
+    assert learned.startswith("Three tasks brought ten classes in 640 images; the model in force, from t3,")
+    assert "the features forget less than the classifier" in search
+    assert gate == "The gate took t1 as the first model and let t2 and t3 search the stored vectors as they are."
+    assert narrative.headline(promoted.story) == "Three tasks, every model promoted"
+
+
+def test_figures_in_the_story_are_those_of_the_metrics(promoted):
+    learned, search, _ = sentences(promoted)
+    assert f"{100 * promoted.metrics.all_seen.recall_at_1:.1f} %" in learned
+    for pair in (promoted.metrics.retrieval, promoted.metrics.classification):
+        assert f"{100 * pair.all_seen.forgetting:.1f}" in search
+
+
+def test_one_task_has_nothing_to_forget(alone):
+    _, search, gate = sentences(alone)
+    assert search.startswith("There is nothing to forget yet")
+    assert gate == "The gate took t1 as the first model."
+    assert narrative.headline(alone.story) == "One task, its model promoted"
+
+
+def test_without_a_champion_nothing_is_claimed(refused):
+    learned, search, gate = sentences(refused)
+    assert "no model has been promoted" in learned
+    assert search.startswith("Search has not changed")
+    assert gate.startswith("Both candidates were rejected; at t2: ")
+    assert narrative.headline(refused.story) == "Two tasks, no model promoted"
+
+
+def test_what_cannot_be_measured_is_said(untested):
+    learned, search, _ = sentences(untested)
+    assert "cannot be measured" in learned
+    assert "cannot be said" in search
+
+
+def test_two_promotions_are_both(unmeasured):
+    assert narrative.headline(unmeasured.story) == "Two tasks, both models promoted"
+
+
+@pytest.mark.parametrize(
+    ("own", "seen", "moral"),
+    [
+        ((0.01, 0.2), (0.02, 0.5), "the features forget less than the classifier"),
+        ((0.2, 0.01), (0.02, 0.5), "the features forget less than the classifier over all classes only"),
+        ((0.01, 0.2), (0.5, 0.5), "the features forget less than the classifier within a task only"),
+        ((0.2, 0.2), (0.5, 0.02), "here the features forget no less than the classifier"),
+    ],
+)
+def test_the_moral_follows_from_the_figures(promoted, own, seen, moral):
+    def forgotten(pair, place):
+        fall = {"own": own[place], "all_seen": seen[place]}
+        return pair.model_copy(
+            update={name: getattr(pair, name).model_copy(update={"forgetting": fall[name]}) for name in fall}
+        )
+
+    metrics = promoted.metrics.model_copy(
+        update={
+            "retrieval": forgotten(promoted.metrics.retrieval, 0),
+            "classification": forgotten(promoted.metrics.classification, 1),
+        }
+    )
+    search = narrative.sentences(promoted.story, metrics)[1]
+    assert search.endswith(f": {moral}.")
+
+
+def test_a_rejection_that_more_queries_could_turn_says_so(refused):
+    task = refused.story.tasks[0]
+    open_verdict = task.verdict.model_copy(update={"inconclusive": True})
+    assert narrative.verdict_in_words(replace(task, verdict=open_verdict)).startswith("inconclusive")
+
+
+def test_a_strategy_that_cannot_be_served_is_named_with_its_reason(promoted):
+    task = promoted.story.tasks[1]
+    keep, backfill = task.verdict.judged
+    verdict = task.verdict.model_copy(
+        update={
+            "strategy": "backfill",
+            "judged": (keep.model_copy(update={"passed": False, "why_not": "another dimension"}), backfill),
+        }
+    )
+    assert narrative.because(replace(task, verdict=verdict))[0] == "keep: another dimension"
+
+
+def test_a_rejection_in_the_middle_and_a_backfill_are_told(carried):
+    gate = sentences(carried)[2]
+    assert "rejected t2" in gate
+    assert "had every vector made anew for t3" in gate
+    assert "(an operator decided t2 and t3)" in gate
+    assert "waits" not in gate
+
+
+def test_data_of_a_rejected_last_task_waits(make_line, arrival):
+    files = make_line(t1=arrival((0, 1)), t2=arrival((2, 3), decision="reject"))
+    story = gather(files, files.params())
+    learned, search, gate = narrative.sentences(story, summarise(story))
+    assert "it never learned the classes “2” and “3”" in learned
+    assert search.startswith("The same model has served since t1")
+    assert "the data of t2 waits for the next stage" in gate
+
+
+def test_a_late_first_model_is_told(late):
+    gate = sentences(late)[2]
+    assert gate.startswith("The gate took t2 as the first model")
+    assert "rejected t1" in gate
+
+
+def test_an_operator_comes_before_the_conditions(carried):
+    rejected, filled = carried.story.tasks[1:3]
+    assert narrative.because(rejected)[0] == "an operator decided: reject"
+    assert narrative.because(filled)[0] == "an operator decided: backfill"
+    assert narrative.because(filled)[-1].startswith("backfill meets")
+
+
+def test_a_rejection_says_what_failed(refused):
+    (reason,) = narrative.because(refused.story.tasks[0])
+    assert reason.startswith("first model fails: Recall@1")
+    assert narrative.verdict_in_words(refused.story.tasks[0]) == "no champion yet"
+
+
+@pytest.mark.parametrize(
+    ("failed", "words"), [((), "meets all 2 conditions"), ((0,), "fails one condition of 2"), ((0, 1), "fails two")]
+)
+def test_a_strategy_is_judged_in_a_phrase(failed, words):
+    conditions = tuple(
+        Condition(
+            name=str(each), figure=0, bound=None, limit=0, passed=each not in failed, words="", needs_queries=None
+        )
+        for each in range(2)
+    )
+    judged = Judged(strategy="keep", passed=not failed, conditions=conditions, why_not=None)
+    assert narrative.judged_in_words(judged).startswith(words)
+
+
+def test_a_strategy_that_cannot_be_says_why():
+    judged = Judged(strategy="keep", passed=False, conditions=(), why_not="another dimension")
+    assert narrative.judged_in_words(judged) == "not possible: another dimension"
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"),
+    [(0.0123, "+1.2"), (-0.0123, f"{narrative.MINUS}1.2"), (0.0001, "0.0"), (-0.0001, "0.0"), (None, narrative.DASH)],
+)
+def test_points_are_signed_and_zero_is_not(share, expected):
+    assert narrative.points(share) == expected
+
+
+def test_a_missing_figure_is_a_dash():
+    assert narrative.percent(float("nan")) == narrative.plain(None) == narrative.DASH
+
+
+def test_long_lists_are_counted():
+    assert narrative.listed(["a"]) == "a"
+    assert narrative.listed(["a", "b", "c"]) == "a, b and c"
+    assert narrative.listed(list("abcdef")) == "a, b, c and 3 others"
+
+
+def test_small_numbers_are_words():
+    assert narrative.count(1, "class", "classes") == "one class"
+    assert narrative.count(2, "task") == "two tasks"
+    assert narrative.count(1200, "task") == "1,200 tasks"

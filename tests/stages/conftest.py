@@ -1,0 +1,95 @@
+"""A folder with a params.yaml, as DVC runs stages in it."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from csd_core.records import Champion, Pending
+from csd_core.retrieval.embedder import digest_of
+from csd_core.stages import export, ingest, init, split, train
+from csd_core.workspace import Workspace
+
+DIGITS = Path(__file__).parents[2] / "profiles" / "digits.yaml"
+
+
+@pytest.fixture
+def configure(tmp_path, monkeypatch) -> Callable[..., Workspace]:
+    """Write params.yaml with these sources and tasks, and go there.
+
+    Tasks are given as name -> (source, classes), in their order.
+    """
+    monkeypatch.chdir(tmp_path)
+
+    def write(*, published=(), folders=(), tasks, max_rejected=0, size=8) -> Workspace:
+        values = YAML(typ="safe").load(DIGITS)
+        names = list(tasks)
+        values["images"]["size"] = size
+        values["sources"] = {"published": dict(published), "folders": dict(folders)}
+        values["data"]["max_rejected"] = max_rejected
+        values["tasks"] = {
+            name: {
+                "previous": names[number - 1] if number else "init",
+                "recipe": "later" if number else "first",
+                "source": source,
+                "classes": classes,
+            }
+            for number, (name, (source, classes)) in enumerate(tasks.items())
+        }
+        values["decisions"] = dict.fromkeys(names, "auto")
+        values["report"]["after"] = names[-1]
+        with (tmp_path / "params.yaml").open("w", encoding="utf-8") as file:
+            YAML().dump(values, file)
+        return Workspace()
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def split_digits(tmp_path_factory) -> Path:
+    """A folder with two small tasks of real digits, ingested and split; copy it before changing anything."""
+    root = tmp_path_factory.mktemp("digits")
+    values = YAML(typ="safe").load(DIGITS)
+    values["runtime"] |= {"device": "cpu", "threads": 1}
+    values["sources"]["published"]["digits"]["limit_per_class"] = 40
+    values["tasks"] = {
+        "t1": {"previous": "init", "recipe": "first", "source": "digits", "classes": ["0", "1", "2"]},
+        "t2": {"previous": "t1", "recipe": "later", "source": "digits", "classes": ["3", "4"]},
+    }
+    values["training"]["network"] |= {"depth": 8, "width": 32}
+    for recipe in ("first", "later"):
+        values["training"][recipe] |= {"epochs": 6, "batch_size": 16}
+    values["export"]["parity_images"] = 33
+    values["decisions"] = {"t1": "auto", "t2": "auto"}
+    values["report"]["after"] = "t2"
+    with (root / "params.yaml").open("w", encoding="utf-8") as file:
+        YAML().dump(values, file)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        init.main()
+        ingest.main("digits")
+        split.main("t1")
+        split.main("t2")
+    return root
+
+
+@pytest.fixture(scope="session")
+def learned_digits(split_digits, tmp_path_factory) -> Path:
+    """The same with the first task's candidate trained, exported and in force; copy it before changing anything."""
+    root = tmp_path_factory.mktemp("learned") / "project"
+    shutil.copytree(split_digits, root)
+    files = Workspace(root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        train.main("t1")
+        export.main("t1")
+    shutil.copytree(files.candidate_model("t1"), files.champion_model("t1"))
+    files.champion_embedder("t1").mkdir()
+    embedder = shutil.copy2(files.candidate_embedder("t1"), files.champion_embedder("t1") / "embedder.onnx")
+    Champion(task="t1", digest=digest_of(embedder), parent=None, dimension=128, classes=("0", "1", "2")).save(
+        files.champion_embedder("t1") / "champion.json"
+    )
+    Pending(tasks=()).save(files.pending("t1"))
+    return root
