@@ -1,8 +1,8 @@
 """Images per second of a CSD stage against a plain NCHW loop with per-image transforms, in one run.
 
-Both train the same network with the same losses, teacher, optimiser and augmentation on the same images; the plain loop does
-it as tutorials do: a PyTorch `Dataset` that crops, flips and normalises one image at a time by torchvision's transforms, and
-batches N x C x H x W. They take turns, so that a busy machine slows both.
+Both train the same network with the same losses, teacher, optimiser and augmentation on the same images; the plain loop
+does it as tutorials do: a PyTorch `Dataset` that crops, flips and normalises one image at a time by torchvision's
+transforms, and batches N x C x H x W. They take turns, so that a busy machine slows both.
 
     python benchmarks/training.py --depth 32 --size 32 --channels 3 --batches 8
 """

@@ -169,9 +169,7 @@ def _saved_elsewhere(params_file: Path, folder: Path) -> bool:
     return committed.returncode == 0 and committed.stdout == now.encode()
 
 
-def add_task(
-    params_file: Path, name: str, *, source: str, classes: list[str] | None, path: str | None = None
-) -> None:
+def add_task(params_file: Path, name: str, *, source: str, classes: list[str] | None, path: str | None = None) -> None:
     """Append a task and its default decision.
 
     Args:

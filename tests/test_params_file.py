@@ -38,7 +38,7 @@ def test_a_profile_can_be_used_where_there_is_no_params_file(tmp_path):
 
 
 def test_edits_are_not_overwritten_unless_forced(params_file):
-    edited = params_file.read_text().replace("epochs: 16", "epochs: 17")
+    edited = params_file.read_text().replace("epochs: 24", "epochs: 25")
     params_file.write_text(edited)
     with pytest.raises(ParamsError, match="edits that are neither committed nor a profile; commit them, save"):
         use_profile(params_file, PROFILES, "tiny")
@@ -48,7 +48,7 @@ def test_edits_are_not_overwritten_unless_forced(params_file):
 
 
 def test_committed_edits_may_be_overwritten(params_file):
-    params_file.write_text(params_file.read_text().replace("epochs: 16", "epochs: 17"))
+    params_file.write_text(params_file.read_text().replace("epochs: 24", "epochs: 25"))
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(params_file.parent)]
     for command in (["init", "-q"], ["add", "params.yaml"], ["commit", "-q", "-m", "x"]):
         subprocess.run([*git, *command], check=True)

@@ -1,5 +1,7 @@
 """Check a candidate against the previous gallery's stored rows: what would promoting it do to search?"""
 
+from typing import Literal
+
 import numpy as np
 
 from csd_core.console import say
@@ -15,7 +17,7 @@ from csd_core.retrieval.gallery import Gallery
 from csd_core.stages.entry import run_stage
 from csd_core.workspace import Workspace
 
-SPLIT = "gate"
+SPLIT: Literal["gate"] = "gate"
 """The role whose items judge a candidate, once."""
 
 

@@ -1,9 +1,7 @@
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from csd_core.data.classes import divide_classes, natural_key, order_classes
-from csd_core.errors import ParamsError
+from csd_core.data.classes import natural_key, order_classes
 
 names = st.lists(st.text(min_size=1), unique=True)
 
@@ -34,15 +32,3 @@ def test_the_seed_decides_the_seeded_order():
     labels = [str(number) for number in range(20)]
     assert order_classes(labels, "seeded", 1) == order_classes(labels, "seeded", 1)
     assert order_classes(labels, "seeded", 1) != order_classes(labels, "seeded", 2)
-
-
-def test_free_classes_are_dealt_in_order_the_larger_tasks_first():
-    ten = [str(number) for number in range(10)]
-    assert [len(task) for task in divide_classes(ten, claimed=(), tasks=3)] == [4, 3, 3]
-    assert divide_classes(ten, claimed={"0", "5"}, tasks=2) == (("1", "2", "3", "4"), ("6", "7", "8", "9"))
-
-
-@pytest.mark.parametrize("tasks", [0, 3])
-def test_more_tasks_than_free_classes_are_refused(tasks):
-    with pytest.raises(ParamsError, match=rf"2 unclaimed classes cannot make {tasks} tasks; ask for 1 to 2"):
-        divide_classes(["a", "b", "c"], claimed={"c"}, tasks=tasks)

@@ -12,8 +12,8 @@ from csd_core.data.pool import ItemPool
 from csd_core.errors import ArtifactError
 from csd_core.learning.batches import LabelledImages
 from csd_core.learning.embedding import embed
-from csd_core.learning.onnx_export import IR_VERSION, export_embedder
 from csd_core.learning.network import new_network
+from csd_core.learning.onnx_export import IR_VERSION, export_embedder
 from csd_core.learning.seeding import keyed_generator
 from csd_core.learning.weights import TrainedModel, save_model
 from csd_core.params import Export

@@ -82,7 +82,5 @@ def make_photos(folder, classes, *, brightness=40):
         (folder / label).mkdir(parents=True)
         for index in range(20):
             rng = np.random.default_rng(1000 * brightness + 100 * number + index)
-            pixels = np.full((12, 12), brightness + 120 * number, np.uint8) + rng.integers(
-                0, 40, (12, 12), dtype=np.uint8
-            )
-            Image.fromarray(pixels).save(folder / label / f"{index}.png")
+            noise = rng.integers(0, 40, (12, 12), dtype=np.uint8)
+            Image.fromarray(np.uint8(brightness + 120 * number) + noise).save(folder / label / f"{index}.png")
