@@ -107,5 +107,6 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, names: list[str], state:
         name, _, slot = key.rpartition(":")
         parameter = by_name[name]
         # Moments lie in memory as their parameter does: a fused optimiser walks both by address.
-        like = torch.empty_like(parameter) if value.shape == parameter.shape else torch.empty_like(value)
-        optimizer.state[parameter][slot] = like.to(value.dtype).copy_(value).detach()
+        moment = value.shape == parameter.shape
+        empty = torch.empty_like(parameter) if moment else torch.empty_like(value, device=parameter.device)
+        optimizer.state[parameter][slot] = empty.detach().copy_(value)

@@ -25,15 +25,22 @@ class FrozenTeacher:
     copy, so nothing it does touches the network it was made of.
     """
 
-    def __init__(self, network: EmbeddingNetwork, *, mode: Literal["eval", "train"] = "eval") -> None:
+    def __init__(
+        self,
+        network: EmbeddingNetwork,
+        *,
+        mode: Literal["eval", "train"] = "eval",
+        device: torch.device = torch.device("cpu"),  # noqa: B008 - immutable
+    ) -> None:
         """Freeze a copy of `network`.
 
         Args:
             network: Left as it is.
             mode: Of its batch norm: `eval` uses the statistics it was trained with, `train` those of each batch (the
                 authors' code); neither updates any.
+            device: Where it computes.
         """
-        self._network = copy.deepcopy(network).requires_grad_(requires_grad=False)
+        self._network = copy.deepcopy(network).to(device).requires_grad_(requires_grad=False)
         self._network.train(mode == "train")
         for module in self._network.modules():
             if isinstance(module, nn.BatchNorm2d) and mode == "train":

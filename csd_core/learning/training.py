@@ -135,7 +135,7 @@ class _Stage:
         self._student.to(device)
         self._objective = Objective(self.recipe, old_classes=len(champion.record.classes) if champion else 0)
         self._teacher = (
-            FrozenTeacher(champion.network.to(device), mode=self.recipe.teacher_mode)
+            FrozenTeacher(champion.network, mode=self.recipe.teacher_mode, device=device)
             if champion and isinstance(self.recipe, LaterStage) and self._objective.needs_teacher
             else None
         )
@@ -191,7 +191,7 @@ class _Stage:
         recall = self._measure(epoch)
         if recall is not None:
             scalars["select/recall_at_1"] = recall
-            meter.note(f"recall@1 {recall:.2%}")
+            meter.note(f"loss {means[-1]:.3f} · recall@1 {recall:.2%}")
         self._remember(epoch, recall, scalars)
         return scalars
 

@@ -150,7 +150,7 @@ def test_a_stage_killed_while_it_writes_a_checkpoint_ends_with_the_same_bytes(un
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(5))
 def test_a_stage_killed_at_random_moments_over_and_over_ends_with_the_same_bytes(
     uninterrupted, learned_digits, tmp_path, seed
 ):
@@ -158,8 +158,11 @@ def test_a_stage_killed_at_random_moments_over_and_over_ends_with_the_same_bytes
     draw = random.Random(seed)  # noqa: S311 - any moment will do
     for _ in range(4):
         process = start(root)
+        for line in process.stdout:
+            if "start-up" in line:
+                break
         try:
-            process.wait(timeout=draw.uniform(2, 6))
+            process.wait(timeout=draw.uniform(0, 1))
         except subprocess.TimeoutExpired:
             kill(process)
         else:

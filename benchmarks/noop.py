@@ -1,0 +1,80 @@
+"""Seconds of a `dvc repro` that has nothing to do, for several numbers of tasks, and of bare Python for reference.
+
+Clones the last commit, runs a pipeline of small tasks (about 15 s a task), then times the second run.
+
+python benchmarks/noop.py [--tasks 3 20] [--repeats 3]
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[1]
+
+
+def prepare(folder: Path, tasks: int) -> None:
+    """A clone with one class of small images for each task."""
+    subprocess.run(["git", "clone", "-q", "--no-local", str(ROOT), str(folder)], check=True)
+    rng = np.random.default_rng(0)
+    names = [f"c{number:02}" for number in range(tasks)]
+    for number, name in enumerate(names):
+        (folder / "photos" / name).mkdir(parents=True)
+        for image in range(20):
+            pixels = rng.integers(0, 60, (8, 8), dtype=np.uint8) + np.uint8(number * 9)
+            Image.fromarray(pixels).save(folder / "photos" / name / f"{image}.png")
+    yaml = YAML(typ="safe")
+    params = yaml.load(folder / "profiles" / "digits.yaml")
+    params["sources"] = {"published": {}, "folders": {"photos": {"path": "photos", "layout": "classes"}}}
+    lines = [f"t{number}" for number in range(1, tasks + 1)]
+    params["tasks"] = {
+        task: {"previous": previous, "recipe": "later" if number else "first", "source": "photos", "classes": [name]}
+        for number, (task, previous, name) in enumerate(zip(lines, ["init", *lines], names, strict=False))
+    }
+    params["decisions"] = dict.fromkeys(lines, "auto")
+    params["report"]["after"] = lines[-1]
+    params["training"]["network"].update(depth=8, width=4)
+    for stage in ("first", "later"):
+        params["training"][stage].update(epochs=1)
+    params["export"]["parity_images"] = 33
+    with (folder / "params.yaml").open("w", encoding="utf-8") as file:
+        YAML().dump(params, file)
+
+
+def seconds(folder: Path, *command: str) -> float:
+    """Of one command, its output thrown away."""
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    started = time.perf_counter()
+    subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    """Print a line for each number of tasks."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tasks", type=int, nargs="+", default=[3, 20])
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    for tasks in options.tasks:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / "project"
+            prepare(folder, tasks)
+            first = seconds(folder, "dvc", "repro", "--quiet")
+            again = min(seconds(folder, "dvc", "repro", "--quiet") for _ in range(options.repeats))
+            bare = min(seconds(folder, sys.executable, "-c", "import dvc.repo") for _ in range(options.repeats))
+            stages = 3 + 5 * tasks
+            print(
+                f"{tasks} tasks, {stages} stages: first run {first:.0f} s; nothing to do {again:.2f} s, "
+                f"{again / bare:.1f}x importing dvc ({bare:.2f} s)"
+            )
+
+
+if __name__ == "__main__":
+    main()
