@@ -1,7 +1,7 @@
 """Fashion-MNIST (Xiao, Rasul & Vollgraf, arXiv 1708.07747): four gzipped idx files of 28x28 grey images.
 
 The idx format (LeCun's MNIST page): two zero bytes, 0x08 for unsigned bytes, the number of axes, each axis as a
-big-endian 32-bit integer, then the values. Class names are the published label numbers.
+big-endian 32-bit integer, then the values.
 """
 
 import gzip
@@ -23,6 +23,20 @@ PUBLISHED = {
     "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
 """sha256 of each file unpacked: distributors compress anew, so the .gz files differ."""
+
+CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+"""The published names of the labels 0 to 9."""
 
 TORCHVISION_FOLDER = Path("FashionMNIST", "raw")
 """Where torchvision puts them below its root."""
@@ -56,7 +70,9 @@ def open_fashion_mnist(
         labels = read_idx(found, f"{prefix}-labels-idx1-ubyte", checksums)
         if images.ndim != 3 or labels.shape != images.shape[:1]:  # noqa: PLR2004 - N, h, w
             raise DataError(f"{found}: {prefix} images are {images.shape}, labels {labels.shape}; fetch the set again")
-        part = Part(name=name, source_split=name, images=images[..., None], labels=labels.astype(np.str_))
+        if labels.max(initial=0) >= len(CLASSES):
+            raise DataError(f"{found}: {prefix} has label {labels.max()}, the set has 0 to 9; fetch the set again")
+        part = Part(name=name, source_split=name, images=images[..., None], labels=np.array(CLASSES)[labels])
         parts.append(part.first_per_class(limit_per_class))
     return ArraySource(kind="fashion-mnist", parts=tuple(parts))
 

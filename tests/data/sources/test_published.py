@@ -12,7 +12,7 @@ from csd_core.data.canonical import load_source, write_source
 from csd_core.data.sources import registry
 from csd_core.data.sources.arrays import Part
 from csd_core.data.sources.digits import open_digits
-from csd_core.data.sources.fashion_mnist import PUBLISHED, find_fashion_mnist, open_fashion_mnist, parse_idx
+from csd_core.data.sources.fashion_mnist import CLASSES, PUBLISHED, find_fashion_mnist, open_fashion_mnist, parse_idx
 from csd_core.errors import DataError
 from csd_core.params import DigitsSource, FashionMnistSource, FolderSource
 from csd_core.records import ImageForm
@@ -88,7 +88,16 @@ def test_fashion_mnist_keeps_its_sets(archives, tmp_path):
     assert found.source_splits.tolist() == ["test"] * 10 + ["train"] * 20
     np.testing.assert_array_equal(found.images[:10, ..., 0], arrays["t10k-images-idx3-ubyte"])
     np.testing.assert_array_equal(found.images[10:, ..., 0], arrays["train-images-idx3-ubyte"])
-    assert found.labels[10:].astype(np.uint8).tolist() == arrays["train-labels-idx1-ubyte"].tolist()
+    assert found.labels[:10].tolist() == list(CLASSES)
+    assert found.labels[10:].tolist() == [*CLASSES, *CLASSES]
+
+
+def test_a_label_that_the_set_does_not_have_is_refused(archives):
+    _, checksums, folder = archives
+    name, labels = "train-labels-idx1-ubyte", np.full(20, 10, np.uint8)
+    (folder / f"{name}.gz").write_bytes(gzip.compress(idx(labels)))
+    with pytest.raises(DataError, match="train has label 10, the set has 0 to 9"):
+        open_fashion_mnist(folder, None, checksums={**checksums, name: hashlib.sha256(idx(labels)).hexdigest()})
 
 
 def test_fashion_mnist_is_limited_in_each_set_and_takes_any_form(archives, tmp_path):
