@@ -50,6 +50,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
             _fsync(path)
         if target.exists():
             former = target.with_name(f".{target.name}.former")
+            shutil.rmtree(former, ignore_errors=True)  # a run that was killed between the two renames left it
             target.rename(former)
             partial.rename(target)
             shutil.rmtree(former)

@@ -267,7 +267,8 @@ class Training(Section):
 class Export(Section):
     """The ONNX embedding model."""
 
-    opset: Annotated[int, Field(ge=18, le=22)]
+    opset: Annotated[int, Field(ge=18, le=21)]
+    """Of the ONNX operators; onnxruntime 1.20 reads up to 21."""
     max_cosine_error: Positive
     """Largest 1 - cos between onnxruntime's and torch's embedding of a validation image."""
     parity_images: Annotated[int, Field(ge=33)]

@@ -49,6 +49,9 @@ def test_an_error_leaves_the_folder_as_it_was(tmp_path):
 def test_what_a_killed_run_left_is_overwritten(tmp_path):
     (tmp_path / ".folder.partial").mkdir()
     (tmp_path / ".folder.partial" / "debris").write_text("half")
+    (tmp_path / ".folder.former").mkdir()
+    (tmp_path / ".folder.former" / "debris").write_text("old")
+    (tmp_path / "folder").mkdir()
     with atomic_folder(tmp_path / "folder") as partial:
         (partial / "one").write_text("one")
     assert [path.name for path in (tmp_path / "folder").iterdir()] == ["one"]

@@ -60,7 +60,7 @@ def split_digits(tmp_path_factory) -> Path:
     }
     values["training"]["network"] |= {"depth": 8, "width": 32}
     for recipe in ("first", "later"):
-        values["training"][recipe] |= {"epochs": 6, "batch_size": 16}
+        values["training"][recipe] |= {"epochs": 12, "batch_size": 16}
     values["export"]["parity_images"] = 33
     values["decisions"] = {"t1": "auto", "t2": "auto"}
     values["report"]["after"] = "t2"
