@@ -17,8 +17,8 @@ from csd_core.console import console, say
 from csd_core.data.canonical import load_source
 from csd_core.data.classes import order_classes
 from csd_core.errors import CsdError, DataError, ParamsError
-from csd_core.params import Params, load_params
-from csd_core.params_file import add_task, profile_names, use_profile
+from csd_core.params import Params
+from csd_core.params_file import add_task, load_params, profile_names, use_profile
 from csd_core.records import Ledger
 from csd_core.reporting.summary import print_summary
 from csd_core.workspace import Workspace

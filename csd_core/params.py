@@ -1,22 +1,14 @@
 """params.yaml as frozen models: every knob is named once, here, with its bounds.
 
 No knob has a default, so that params.yaml shows all of them and DVC sees every change. An unknown key is a typo, so it
-is an error; what spans several keys is checked together in `Params`.
+is an error; what spans several keys is checked together (`params_rules`).
 """
 
-import difflib
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from csd_core.errors import ParamsError
-
-GENESIS = "init"
-"""The reserved name of the state before the first task: no model, an empty gallery."""
+from csd_core.params_rules import contradictions
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -337,7 +329,7 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "Params":
-        problem = next(_contradictions(self), None)
+        problem = next(contradictions(self), None)
         if problem:
             raise ValueError(problem)
         return self
@@ -350,129 +342,3 @@ class Params(Section):
     def source(self, name: str) -> PublishedSource | FolderSource:
         """The source called `name`."""
         return self.sources.published.get(name) or self.sources.folders[name]
-
-
-def _contradictions(params: Params) -> Iterator[str]:
-    """What is wrong across sections, each as `key: value: what to do`."""
-    yield from _contradictions_of_tasks(params)
-    yield from _contradictions_of_decisions(params)
-    channels, network = params.images.channels, params.training.network
-    for key, values in (("mean", network.mean), ("std", network.std)):
-        if len(values) != channels:
-            yield f"training.network.{key}: {values}: images have {channels} channel(s); give one number for each"
-    if "gate" not in params.gallery.splits:
-        yield f"gallery.splits: {params.gallery.splits}: the gate judges stored rows of its split; add gate"
-    if params.split.gate == 0 or params.split.select == 0:
-        yield "split: select and gate need images to choose and judge on; give each a share above 0"
-
-
-def _contradictions_of_tasks(params: Params) -> Iterator[str]:
-    known_sources = {**params.sources.published, **params.sources.folders}
-    for name in params.sources.published.keys() & params.sources.folders.keys():
-        yield f"sources.folders.{name}: is also the name of a published source; rename one"
-    expected = GENESIS
-    for name, task in params.tasks.items():
-        at = f"tasks.{name}"
-        if name == GENESIS:
-            yield f"{at}: {GENESIS} is reserved for the state before the first task; rename the task"
-        if task.previous != expected:
-            known = task.previous == GENESIS or task.previous in params.tasks
-            reason = "tasks form one line" if known else "there is no such task"
-            yield f"{at}.previous: {task.previous}: {reason}; this one follows {expected}"
-        recipe = "first" if expected == GENESIS else "later"
-        if task.recipe != recipe:
-            yield f"{at}.recipe: {task.recipe}: the first task has first, all others later; write {recipe}"
-        if task.source not in known_sources:
-            yield f"{at}.source: {task.source}: there is no such source; known: {', '.join(sorted(known_sources))}"
-        expected = name
-    yield from _contradictions_of_classes(params)
-    if params.report.after != expected:
-        yield f"report.after: {params.report.after}: the last task is {expected}; write {expected}"
-
-
-def _contradictions_of_classes(params: Params) -> Iterator[str]:
-    learned: dict[str, str] = {}
-    for name, task in params.tasks.items():
-        at = f"tasks.{name}.classes"
-        if task.classes is not None and not task.classes:
-            yield f"{at}: []: a task needs a class; name some, or write null for the whole source"
-        for label in task.classes or ():
-            if label in learned:
-                yield f'{at}: "{label}": is already learned by task {learned[label]}; a class belongs to one task'
-            learned[label] = name
-
-
-def _contradictions_of_decisions(params: Params) -> Iterator[str]:
-    for name in params.tasks:
-        if name not in params.decisions:
-            yield f"decisions.{name}: missing; add `{name}: auto`"
-    for name, decision in params.decisions.items():
-        if name not in params.tasks:
-            yield f"decisions.{name}: {decision}: there is no such task; remove it"
-        if decision in ("keep", "backfill") and decision not in params.gate.allowed:
-            yield (
-                f"decisions.{name}: {decision}: gate.allowed has only {', '.join(params.gate.allowed) or 'nothing'}; "
-                "allow it there or decide otherwise"
-            )
-
-
-def read_yaml(path: Path) -> Any:
-    """The plain values of a YAML file.
-
-    Raises:
-        ParamsError: if it is missing or is not YAML (a repeated key is not).
-    """
-    try:
-        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ParamsError(
-            f"{path}: there is no such file; run `csd profile use digits`, or go to the project"
-        ) from None
-    except UnicodeDecodeError:
-        raise ParamsError(f"{path}: is not UTF-8 text; save it as UTF-8") from None
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "somewhere"
-        raise ParamsError(f"{path}: {place}: {error.problem or error.context}; mend the YAML") from None
-
-
-def load_params(path: Path = Path("params.yaml")) -> Params:
-    """Read and check params.yaml.
-
-    Raises:
-        ParamsError: one line for each mistake, naming file, key, value and remedy.
-    """
-    values = read_yaml(path)
-    if not isinstance(values, dict):
-        raise ParamsError(f"{path}: holds no parameters; run `csd profile use digits`")
-    try:
-        return Params.model_validate(values)
-    except ValidationError as error:
-        raise ParamsError("\n".join(f"{path}: {_explain(mistake)}" for mistake in error.errors())) from None
-
-
-def _explain(mistake: Any) -> str:
-    """One pydantic error as `key: value: what to do`."""
-    if mistake["type"] == "value_error":
-        where = ".".join(map(str, mistake["loc"]))
-        return f"{where}: {mistake['ctx']['error']}" if where else str(mistake["ctx"]["error"])
-    keys = [str(key) for key in mistake["loc"]]
-    if keys[:2] == ["sources", "published"] or keys[2:3] == ["schedule"]:
-        del keys[3:4]  # pydantic names the union's member there; it is no key of the file
-    where = ".".join(keys).removesuffix(".[key]")
-    match mistake["type"]:
-        case "extra_forbidden":
-            near = difflib.get_close_matches(keys[-1], _keys(Params), n=1)
-            return f"{where}: unknown key; " + (f"did you mean {near[0]}?" if near else "remove it")
-        case "missing":
-            return f"{where}: missing; add it (profiles/*.yaml show every key)"
-        case _:
-            reason = mistake["msg"][0].lower() + mistake["msg"][1:]
-            return f"{where}: {mistake['input']!r}: {reason}"
-
-
-def _keys(section: type[BaseModel]) -> list[str]:
-    """Every key of params.yaml, at any depth."""
-    schema = section.model_json_schema()
-    blocks = [schema, *schema.get("$defs", {}).values()]
-    return sorted({key for block in blocks for key in block.get("properties", {})})

@@ -1,25 +1,90 @@
-"""Edits of params.yaml that keep its comments: choosing a profile, appending a task.
+"""params.yaml on disk: reading and checking it, and edits that keep its comments.
 
 A profile is a whole params.yaml, or names another in `extends` and holds only what differs from it. `sources`, `tasks`
 and `decisions` of a profile replace those they extend; all other blocks are merged key by key.
 """
 
+import difflib
 import io
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.representer import RoundTripRepresenter
 
 from csd_core.atomic import atomic_file, write_text
 from csd_core.errors import ParamsError
-from csd_core.params import load_params, read_yaml
+from csd_core.params import Params
 
 REPLACED = frozenset({"sources", "tasks", "decisions"})
 """Blocks whose keys are names of one's own: half of another profile's would make no sense."""
+
+
+def read_yaml(path: Path) -> Any:
+    """The plain values of a YAML file.
+
+    Raises:
+        ParamsError: if it is missing or is not YAML (a repeated key is not).
+    """
+    try:
+        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(
+            f"{path}: there is no such file; run `csd profile use digits`, or go to the project"
+        ) from None
+    except UnicodeDecodeError:
+        raise ParamsError(f"{path}: is not UTF-8 text; save it as UTF-8") from None
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "somewhere"
+        raise ParamsError(f"{path}: {place}: {error.problem or error.context}; mend the YAML") from None
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and check params.yaml.
+
+    Raises:
+        ParamsError: one line for each mistake, naming file, key, value and remedy.
+    """
+    values = read_yaml(path)
+    if not isinstance(values, dict):
+        raise ParamsError(f"{path}: holds no parameters; run `csd profile use digits`")
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        raise ParamsError("\n".join(f"{path}: {_explain(mistake)}" for mistake in error.errors())) from None
+
+
+def _explain(mistake: Any) -> str:
+    """One pydantic error as `key: value: what to do`."""
+    if mistake["type"] == "value_error":
+        where = ".".join(map(str, mistake["loc"]))
+        return f"{where}: {mistake['ctx']['error']}" if where else str(mistake["ctx"]["error"])
+    keys = [str(key) for key in mistake["loc"]]
+    if keys[:2] == ["sources", "published"] or keys[2:3] == ["schedule"]:
+        del keys[3:4]  # pydantic names the union's member there; it is no key of the file
+    where = ".".join(keys).removesuffix(".[key]")
+    match mistake["type"]:
+        case "extra_forbidden":
+            near = difflib.get_close_matches(keys[-1], _keys(Params), n=1)
+            return f"{where}: unknown key; " + (f"did you mean {near[0]}?" if near else "remove it")
+        case "missing":
+            return f"{where}: missing; add it (profiles/*.yaml show every key)"
+        case _:
+            reason = mistake["msg"][0].lower() + mistake["msg"][1:]
+            return f"{where}: {mistake['input']!r}: {reason}"
+
+
+def _keys(section: type[BaseModel]) -> list[str]:
+    """Every key of params.yaml, at any depth."""
+    schema = section.model_json_schema()
+    blocks = [schema, *schema.get("$defs", {}).values()]
+    return sorted({key for block in blocks for key in block.get("properties", {})})
 
 
 class _Representer(RoundTripRepresenter):

@@ -21,7 +21,8 @@ The stage that writes a thing stands behind it.
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from csd_core.params import Params, load_params
+from csd_core.params import Params
+from csd_core.params_file import load_params
 
 
 @dataclass(frozen=True)

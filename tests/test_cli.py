@@ -7,7 +7,7 @@ import pytest
 from csd_core import cli
 from csd_core.data.canonical import write_source
 from csd_core.data.sources.registry import open_source
-from csd_core.params import load_params
+from csd_core.params_file import load_params
 from csd_core.records import ImageForm
 
 ROOT = Path(__file__).parents[1]

@@ -9,7 +9,18 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).parents[1]
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 
-FRAME = {"cli", "errors", "records", "params", "params_file", "workspace", "atomic", "console", "stages.entry"}
+FRAME = {
+    "cli",
+    "errors",
+    "records",
+    "params",
+    "params_file",
+    "params_rules",
+    "workspace",
+    "atomic",
+    "console",
+    "stages.entry",
+}
 """Modules that carry no computation: names, forms, messages. A change in them makes no artefact stale."""
 
 

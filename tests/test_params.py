@@ -5,8 +5,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from csd_core.errors import ParamsError
-from csd_core.params import FolderSource, Params, load_params
-from csd_core.params_file import profile_names, profile_text
+from csd_core.params import FolderSource, Params
+from csd_core.params_file import load_params, profile_names, profile_text
 
 PROFILES = Path(__file__).parents[1] / "profiles"
 

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from csd_core.errors import ParamsError
-from csd_core.params import load_params
-from csd_core.params_file import add_task, profile_text, use_profile
+from csd_core.params_file import add_task, load_params, profile_text, use_profile
 
 PROFILES = Path(__file__).parents[1] / "profiles"
 

@@ -1,7 +1,7 @@
 """The genesis stage: no model, an empty gallery; it makes the first task like every other."""
 
 from csd_core.atomic import atomic_folder
-from csd_core.params import GENESIS
+from csd_core.params_rules import GENESIS
 from csd_core.records import Champion, Ledger, ModelRecord, Pending, SeenShards
 from csd_core.retrieval.gallery import Gallery
 from csd_core.stages.entry import run_stage

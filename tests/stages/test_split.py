@@ -7,7 +7,7 @@ from PIL import Image
 
 from csd_core.data.shards import load_shard
 from csd_core.errors import DataError, ParamsError
-from csd_core.params import GENESIS
+from csd_core.params_rules import GENESIS
 from csd_core.records import SeenShards
 from csd_core.stages import ingest, split
 
