@@ -85,6 +85,8 @@ def student_and_teacher(network: Network, channels: int) -> tuple[EmbeddingNetwo
 def plain_loop(network: Network, images: np.ndarray, targets: list[int]) -> Callable[[], float]:
     """Seconds of one epoch, as tutorials write it."""
     student, teacher = student_and_teacher(network, images.shape[3])
+    for model in (student, teacher):
+        model.to(memory_format=torch.contiguous_format)
     teacher.eval().requires_grad_(requires_grad=False)
     student.train()
     loader = DataLoader(OneByOne(images, targets, network), batch_size=RECIPE.batch_size, shuffle=True, drop_last=True)

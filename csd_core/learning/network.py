@@ -106,6 +106,7 @@ class EmbeddingNetwork(nn.Module):
         # Not among the weights: model.json holds mean and std already.
         self.register_buffer("scale", (1 / (255 * std)).float(), persistent=False)
         self.register_buffer("shift", (-mean / std).float(), persistent=False)
+        self.to(memory_format=torch.channels_last)  # of the weights, as of the images: no kernel has to reorder them
 
     @property
     def classes(self) -> int:

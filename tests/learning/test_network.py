@@ -5,6 +5,7 @@ from safetensors.torch import save_file
 from csd_core.errors import ArtifactError
 from csd_core.learning.network import CosineClassifier, grow_classifier, new_network, unit
 from csd_core.learning.seeding import keyed_generator
+from csd_core.learning.weights import plain
 from csd_core.params import Network
 
 
@@ -135,7 +136,7 @@ def start_weights(network, path, **changes):
     published = built(network, architecture="resnet18", channels=3, mean=[0.5] * 3, std=[0.2] * 3, seed=9)
     weights = published.backbone.state_dict() | {"fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
     weights |= changes
-    save_file({name: tensor for name, tensor in weights.items() if tensor is not None}, path)
+    save_file(plain({name: tensor for name, tensor in weights.items() if tensor is not None}), path)
     return published
 
 
