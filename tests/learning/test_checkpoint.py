@@ -97,9 +97,17 @@ def test_fused_steps_equal_torchs_plain_ones(network, settings):
     )
     for _ in range(3):
         for mine, reference in zip(models[0].parameters(), models[1].parameters(), strict=True):
-            mine.grad = torch.randn(mine.shape, generator=keyed_generator(*mine.shape))
+            drawn = torch.randn(mine.shape, generator=keyed_generator(*mine.shape))
+            mine.grad = torch.empty_like(mine).copy_(drawn)  # laid out as backward lays it out, see below
             reference.grad = mine.grad.clone()
         ours.step()
         theirs.step()
     for mine, reference in zip(models[0].parameters(), models[1].parameters(), strict=True):
         torch.testing.assert_close(mine, reference)
+
+
+def test_backward_lays_gradients_out_as_their_weights(network):
+    """A fused step walks weights, gradients and moments by address; other strides would mix them up silently."""
+    model = new_network(network, channels=1, classes=3, generator=keyed_generator(1))
+    step(model, new_optimizer(model, OPTIMIZERS[0]))
+    assert all(weight.grad.stride() == weight.stride() for weight in model.parameters())
