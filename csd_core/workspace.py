@@ -13,7 +13,7 @@
         gallery/              gallery.json rows.parquet vectors.npy                     promote
         pending.json verdict.json ledger.json                                           promote
     metrics.json report/                                                                report
-    .csd/work/                checkpoints of unfinished stages; no artefact
+    .csd/unfinished/          checkpoints of unfinished stages; no artefact
 
 The stage that writes a thing stands behind it.
 """
@@ -124,4 +124,4 @@ class Workspace:
 
     def work(self, stage: str, fingerprint: str) -> Path:
         """Scratch of an unfinished stage; `fingerprint` hashes what its outcome depends on."""
-        return self.root / ".csd" / "work" / f"{stage}-{fingerprint[:16]}"
+        return self.root / ".csd" / "unfinished" / f"{stage}-{fingerprint[:16]}"

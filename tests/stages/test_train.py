@@ -110,7 +110,7 @@ def test_a_stage_leaves_its_outs_and_no_scratch(uninterrupted):
         f"artifacts/t2/candidate/model/{RECORD}",
         f"artifacts/t2/candidate/model/{WEIGHTS}",
     ]
-    assert not list((root / ".csd" / "work").glob("*"))
+    assert not list((root / ".csd" / "unfinished").glob("*"))
     assert re.search(r"start-up: \d+\.\d s from process start to first batch", printed)
     assert printed.count("epoch ") == 12 + 1
 
@@ -136,7 +136,7 @@ def test_a_stage_killed_at_any_moment_ends_with_the_same_bytes(uninterrupted, le
 
 def test_a_stage_killed_while_it_writes_a_checkpoint_ends_with_the_same_bytes(uninterrupted, learned_digits, tmp_path):
     root = copied(learned_digits, tmp_path / "killed")
-    work = root / ".csd" / "work"
+    work = root / ".csd" / "unfinished"
     for _ in range(5):
         if kill_while_it_writes(start(root), work):
             break
