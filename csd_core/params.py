@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from csd_core.errors import ParamsError
 from csd_core.params_rules import contradictions
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
@@ -338,6 +339,16 @@ class Params(Section):
         """The tasks from the first to `up_to`, in their order."""
         names = list(self.tasks)
         return tuple(names[: names.index(up_to) + 1])
+
+    def task(self, name: str) -> Task:
+        """The task called `name`.
+
+        Raises:
+            ParamsError: if there is no such task.
+        """
+        if name not in self.tasks:
+            raise ParamsError(f"task {name}: there is no such task; known: {', '.join(self.tasks)}")
+        return self.tasks[name]
 
     def source(self, name: str) -> PublishedSource | FolderSource:
         """The source called `name`."""

@@ -165,6 +165,11 @@ def test_sources_are_found_by_name(values):
     assert params.line("t2") == ("t1", "t2")
 
 
+def test_a_task_that_is_not_there_names_the_known_ones(values):
+    with pytest.raises(ParamsError, match="task t9: there is no such task; known: t1, t2, t3"):
+        Params.model_validate(values).task("t9")
+
+
 def test_the_schema_describes_every_knob():
     schema = json.dumps(Params.model_json_schema())
     assert "Multiply the learning rate" in schema

@@ -25,7 +25,7 @@ def main(task: str) -> None:
     """Write artifacts/<task>/check.json."""
     files = Workspace()
     params = files.params()
-    previous = params.tasks[task].previous
+    previous = params.task(task).previous
     embedder = Embedder.load(
         files.candidate_embedder(task), device=params.runtime.device, threads=params.runtime.threads
     )

@@ -3,7 +3,7 @@
 from csd_core.console import say
 from csd_core.data.pool import ItemPool
 from csd_core.data.shards import load_shard
-from csd_core.errors import ArtifactError, ParamsError
+from csd_core.errors import ArtifactError
 from csd_core.learning.batches import LabelledImages
 from csd_core.learning.device import prepare_device
 from csd_core.learning.onnx_export import export_embedder
@@ -22,13 +22,12 @@ def main(task: str) -> None:
     """
     files = Workspace()
     params = files.params()
-    if task not in params.tasks:
-        raise ParamsError(f"export {task}: there is no such task; known: {', '.join(params.tasks)}")
+    previous = params.task(task).previous
     prepare_device(params.runtime)
     model = load_model(files.candidate_model(task))
     if model is None:
         raise ArtifactError(f"{files.candidate_model(task)}: holds no trained model; run `csd run` to make it")
-    champion = Champion.load(files.champion_embedder(params.tasks[task].previous) / "champion.json")
+    champion = Champion.load(files.champion_embedder(previous) / "champion.json")
     seen = SeenShards.load(files.seen(task))
     validation = LabelledImages.of(
         ItemPool(shards=[load_shard(files.shard(name)) for name in seen.tasks]),

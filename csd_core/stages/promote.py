@@ -34,7 +34,7 @@ def main(task: str) -> None:
     """Write the verdict, and champion, gallery, pending tasks and ledger after the task."""
     files = Workspace()
     params = files.params()
-    previous = params.tasks[task].previous
+    previous = params.task(task).previous
     report = CheckReport.load(files.check(task))
     verdict = judge(report, params.gate, params.decisions[task])
 

@@ -5,7 +5,6 @@ import numpy as np
 from csd_core.console import say
 from csd_core.data.canonical import load_source
 from csd_core.data.shards import cut_shard, load_shard, write_shard
-from csd_core.errors import ParamsError
 from csd_core.records import SeenShards
 from csd_core.stages.entry import run_stage
 from csd_core.workspace import Workspace
@@ -20,9 +19,7 @@ def main(task: str) -> None:
     """
     files = Workspace()
     params = files.params()
-    if task not in params.tasks:
-        raise ParamsError(f"split {task}: there is no such task; known: {', '.join(params.tasks)}")
-    settings = params.tasks[task]
+    settings = params.task(task)
     seen = SeenShards.load(files.seen(settings.previous))
     earlier = [load_shard(files.shard(name)).ids for name in seen.tasks]
     source = load_source(files.source(settings.source))

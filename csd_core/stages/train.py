@@ -13,7 +13,6 @@ import torch
 from csd_core.console import say
 from csd_core.data.pool import ItemPool
 from csd_core.data.shards import Shard, load_shard
-from csd_core.errors import ParamsError
 from csd_core.learning.batches import LabelledImages
 from csd_core.learning.checkpoint import discard
 from csd_core.learning.curves import save_curves
@@ -37,10 +36,8 @@ def main(task: str) -> None:
     """
     files = Workspace()
     params = files.params()
-    if task not in params.tasks:
-        raise ParamsError(f"train {task}: there is no such task; known: {', '.join(params.tasks)}")
     device = prepare_device(params.runtime)
-    previous = params.tasks[task].previous
+    previous = params.task(task).previous
     seen = SeenShards.load(files.seen(task))
     champion_folder = files.champion_model(previous)
     champion = load_model(champion_folder)

@@ -52,5 +52,5 @@ def test_a_task_without_a_trained_model_is_refused(learned_digits, tmp_path, mon
 
 def test_an_unknown_task_is_refused(learned_digits, monkeypatch):
     monkeypatch.chdir(learned_digits)
-    with pytest.raises(ParamsError, match="export t9: there is no such task; known: t1, t2"):
+    with pytest.raises(ParamsError, match="task t9: there is no such task; known: t1, t2"):
         export.main("t9")

@@ -120,7 +120,7 @@ def test_repeating_a_split_gives_the_same_bytes(configure):
 
 def test_an_unknown_task_and_an_unknown_class_are_refused(configure):
     files = configure(published=DIGITS, tasks={"t1": ("digits", ["1", "17"])})
-    with pytest.raises(ParamsError, match="split t9: there is no such task; known: t1"):
+    with pytest.raises(ParamsError, match="task t9: there is no such task; known: t1"):
         split.main("t9")
     with pytest.raises(DataError, match='tasks.t1.classes: source digits has no class "17"; it has 10, such as'):
         run(files, sources=["digits"], tasks=["t1"])

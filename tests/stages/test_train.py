@@ -233,7 +233,7 @@ def test_pending_tasks_are_trained_on_after_the_champions_classes(split_digits, 
 
 def test_an_unknown_task_is_refused(split_digits, monkeypatch):
     monkeypatch.chdir(split_digits)
-    with pytest.raises(ParamsError, match="train t9: there is no such task; known: t1, t2"):
+    with pytest.raises(ParamsError, match="task t9: there is no such task; known: t1, t2"):
         train.main("t9")
 
 
