@@ -6,8 +6,9 @@ from typing import assert_never
 from csd_core.data.sources.digits import open_digits
 from csd_core.data.sources.fashion_mnist import open_fashion_mnist
 from csd_core.data.sources.folder import open_folder
+from csd_core.data.sources.glyphs import Jitter, open_glyphs
 from csd_core.data.sources.protocol import Source
-from csd_core.params import DigitsSource, FashionMnistSource, FolderSource, PublishedSource
+from csd_core.params import DigitsSource, FashionMnistSource, FolderSource, GlyphsSource, PublishedSource
 
 
 def open_source(settings: PublishedSource | FolderSource, *, root: Path) -> Source:
@@ -25,6 +26,13 @@ def open_source(settings: PublishedSource | FolderSource, *, root: Path) -> Sour
             return open_digits(settings.limit_per_class)
         case FashionMnistSource():
             return open_fashion_mnist(root / Path(settings.path).expanduser(), settings.limit_per_class)
+        case GlyphsSource():
+            return open_glyphs(
+                seed=settings.seed,
+                images_per_family=settings.images_per_family,
+                jitter=Jitter(rotation=settings.rotation, shift=settings.shift, scale=settings.scale),
+                limit_per_class=settings.limit_per_class,
+            )
         case FolderSource():
             return open_folder(root / Path(settings.path).expanduser(), settings.layout)
         case _:
