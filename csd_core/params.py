@@ -16,8 +16,10 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Split = Literal["train", "select", "gate", "test"]
-Strategy = Literal["none", "keep", "backfill"]
-Decision = Literal["auto", "none", "keep", "backfill", "reject"]
+Strategy = Literal["none", "keep", "adapt", "partial", "backfill"]
+Decision = Literal["auto", "none", "keep", "adapt", "partial", "backfill", "reject"]
+Rest = Literal["adapt", "keep"]
+Order = Literal["random", "class", "class-mean", "residual"]
 ResizeRule = Literal["squash", "pad", "crop"]
 
 
@@ -69,7 +71,25 @@ class FashionMnistSource(Section):
     """Keep only so many images of each class and source split; null keeps all."""
 
 
-PublishedSource = Annotated[DigitsSource | FashionMnistSource, Field(discriminator="kind")]
+class GlyphsSource(Section):
+    """Greek, Cyrillic and signs rendered from installed fonts: 100 classes, 45 font families to train, 12 to test."""
+
+    kind: Literal["glyphs"]
+    seed: Annotated[int, Field(ge=0)]
+    """Of poses and colours."""
+    images_per_family: Annotated[int, Field(ge=1, le=1000)]
+    """Images of each class in each font family."""
+    rotation: Annotated[float, Field(ge=0, le=45)]
+    """Glyphs turn up to so many degrees, both ways."""
+    shift: Annotated[float, Field(ge=0, le=0.25)]
+    """They move up to this share of the image's side, across and down."""
+    scale: Annotated[float, Field(ge=0, le=0.5)]
+    """They grow or shrink up to this share."""
+    limit_per_class: Annotated[int, Field(ge=1)] | None
+    """Keep only so many images of each class and source split; null keeps all."""
+
+
+PublishedSource = Annotated[DigitsSource | FashionMnistSource | GlyphsSource, Field(discriminator="kind")]
 
 
 class FolderSource(Section):
@@ -85,7 +105,7 @@ class Sources(Section):
     """Where labelled images come from; each becomes one immutable canonical set."""
 
     published: dict[Name, PublishedSource]
-    """Published sets, known by their checksums."""
+    """Published sets, known by their checksums, and glyphs, drawn from known fonts."""
     folders: dict[Name, FolderSource]
     """Folders of your own, each one batch; new images come as a new folder."""
 
@@ -275,10 +295,60 @@ class Gallery(Section):
     """Items of these splits enter the gallery; `gate` must be among them, for the gate judges stored rows."""
 
 
+class Adapter(Section):
+    """Maps stored vectors into the candidate's space; fitted on the current stage's training images."""
+
+    max_images: Annotated[int, Field(ge=16)]
+    """Training images it is fitted on, evenly drawn."""
+    ridge: Weight
+    """Penalty of the linear map, as a share of the vectors' mean square."""
+    mlp_width: Annotated[int, Field(ge=1, le=4096)]
+    """Hidden units of the residual network."""
+    mlp_epochs: Annotated[int, Field(ge=1)]
+    mlp_lr: Positive
+
+
+class Partial(Section):
+    """A backfill of the most useful rows only."""
+
+    shares: list[Annotated[float, Field(gt=0, lt=1)]]
+    """Shares of the old rows on offer, ascending; the smallest that passes on `select` is judged."""
+    orders: Annotated[list[Order], Field(min_length=1)]
+    """Which rows come first: at random, class by class, farthest from their class mean, or largest adapter residual on
+    the nearest training images. The order with the largest area under its curve on `select` is taken."""
+    rest: Rest
+    """What becomes of the other rows."""
+
+
+class Upgrade(Section):
+    """Ways to serve a candidate that the check measures."""
+
+    seed: Annotated[int, Field(ge=0)]
+    adapter: Adapter
+    partial: Partial
+
+
+class Live(Section):
+    """The gallery that production searches, and its releases."""
+
+    uri: str
+    """LanceDB: a folder, relative to params.yaml or absolute, or an object store (s3://bucket/prefix)."""
+    images: Literal["store", "reference"]
+    """store keeps each item's pixels beside its vector; reference keeps where they can be fetched again."""
+    exact_rows: Annotated[int, Field(ge=0)]
+    """Up to so many rows search is exact, in memory; above it an index answers."""
+    index_partitions: Annotated[int, Field(ge=1)]
+    """Cells of the index (IVF)."""
+    index_probes: Annotated[int, Field(ge=1)]
+    """Cells searched for a query."""
+    keep_releases: Annotated[int, Field(ge=2)]
+    """The newest releases that keep their gallery and model, so that they can be rolled back to."""
+
+
 class Policy(Section):
     """What an upgrade must satisfy; recalls and limits are shares (0.01 is one point)."""
 
-    allowed: list[Literal["keep", "backfill"]]
+    allowed: list[Literal["keep", "adapt", "partial", "backfill"]]
     """Strategies the gate may choose; it takes the cheapest that passes."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
     """Of the one-sided bounds."""
@@ -295,10 +365,15 @@ class Policy(Section):
     """The gain of Recall@1 over all queries must exceed this (point estimate)."""
     max_negative_flips: Share
     """Share of queries that hit today and would miss."""
+    max_map_regression: Share
+    """How far mAP@R of all queries may fall below the status quo (point estimate). On easy data Recall@1 hardly tells
+    a trained network from a random one; mAP@R does."""
     require_ecc: bool
     """`keep` also needs the empirical compatibility criterion, its lower bound above zero."""
     min_recall: Share
     """Recall@1 the first model must reach."""
+    min_map_at_r: Share
+    """mAP@R the first model must reach; an untrained network stays far below a trained one."""
 
 
 class Report(Section):
@@ -324,8 +399,10 @@ class Params(Section):
     training: Training
     export: Export
     gallery: Gallery
+    upgrade: Upgrade
     gate: Policy
     decisions: dict[Name, Decision]
+    live: Live
     report: Report
 
     @model_validator(mode="after")

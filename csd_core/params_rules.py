@@ -20,6 +20,9 @@ def contradictions(params: "Params") -> Iterator[str]:
             yield f"training.network.{key}: {values}: images have {channels} channel(s); give one number for each"
     if "gate" not in params.gallery.splits:
         yield f"gallery.splits: {params.gallery.splits}: the gate judges stored rows of its split; add gate"
+    shares = params.upgrade.partial.shares
+    if shares != sorted(set(shares)):
+        yield f"upgrade.partial.shares: {shares}: must ascend; sort them"
     if params.split.gate == 0 or params.split.select == 0:
         yield "split: select and gate need images to choose and judge on; give each a share above 0"
 
@@ -67,7 +70,7 @@ def _contradictions_of_decisions(params: "Params") -> Iterator[str]:
     for name, decision in params.decisions.items():
         if name not in params.tasks:
             yield f"decisions.{name}: {decision}: there is no such task; remove it"
-        if decision in ("keep", "backfill") and decision not in params.gate.allowed:
+        if decision in ("keep", "adapt", "partial", "backfill") and decision not in params.gate.allowed:
             yield (
                 f"decisions.{name}: {decision}: gate.allowed has only {', '.join(params.gate.allowed) or 'nothing'}; "
                 "allow it there or decide otherwise"

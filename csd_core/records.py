@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from csd_core.atomic import write_text
 from csd_core.errors import ArtifactError
-from csd_core.params import Decision, Network, ResizeRule, Strategy
+from csd_core.params import Decision, Network, Order, ResizeRule, Rest, Strategy
 
 Digest = str
 
@@ -130,6 +130,42 @@ class Champion(Record):
     classes: tuple[str, ...]
 
 
+# --- adapters ---------------------------------------------------------------------------------------------------------
+
+
+class AdapterOffer(Record):
+    """One map from stored vectors to the candidate's space."""
+
+    method: Literal["ridge", "mlp"]
+    digest: Digest
+    select_recall: float | None
+    """Recall@1 of the candidate's queries of these rows' items on `select`, over the mapped rows and the candidate's
+    own; None where `select` has no such rows."""
+    select_cosine: float
+    """Mean cosine between mapped and candidate's vectors of the current stage's `select` images."""
+
+
+class AdapterFit(Record):
+    """The maps for the rows of one provenance."""
+
+    embedded_by: Digest
+    adapters: str
+    """The chain so far, joined by commas."""
+    images: int
+    """Training images of the current stage it was fitted on."""
+    offers: tuple[AdapterOffer, ...]
+    chosen: Digest
+    """The better on `select`."""
+
+
+class AdapterFits(Record):
+    """adapters.json: one fit for each provenance in the old gallery that has a path to the candidate's space."""
+
+    fits: tuple[AdapterFit, ...]
+    why_not: str | None
+    """Why there is none."""
+
+
 # --- the check --------------------------------------------------------------------------------------------------------
 
 
@@ -175,14 +211,23 @@ class Alternative(Record):
     """A strategy as it would be served, against the status quo."""
 
     strategy: Strategy
+    share: float | None
+    """Of the old rows that a partial backfill embeds anew."""
     possible: bool
     why_not: str | None
     """Why it cannot be served at all, such as another dimension."""
     rows_embedded: int
-    """Rows of the whole gallery that would have to be embedded anew: its cost."""
+    """Old rows of the whole gallery that would have to be embedded anew: its cost."""
+    rows_mapped: int
+    """Old rows that an adapter would map."""
     measured: Measurement | None
     against_status_quo: dict[str, Paired]
     """`overall`, `old`, and `task:NAME` for each task with old rows."""
+
+    @property
+    def name(self) -> str:
+        """The strategy, with its share."""
+        return self.strategy if self.share is None else f"{self.strategy} {100 * self.share:g} %"
 
 
 class CrossTest(Record):
@@ -196,11 +241,49 @@ class CrossTest(Record):
     """First the self-test, second the cross-test."""
 
 
+class Rehearsal(Record):
+    """The same measured on `select`, where the share of a partial backfill is chosen."""
+
+    status_quo: Measurement
+    alternatives: tuple[Alternative, ...]
+
+
+class PartialCurve(Record):
+    """Recall against the share of old rows embedded anew, most useful first; measured on `select`."""
+
+    order: Order
+    shares: tuple[float, ...]
+    """From 0 (nothing but what has no other path) to 1."""
+    recalls: tuple[float, ...]
+    """Recall@1 of all queries."""
+    area: float
+
+
+class PartialCurves(Record):
+    """How far a partial backfill would get."""
+
+    order: Order
+    """The one with the largest area."""
+    rest: Rest
+    """What becomes of the other rows."""
+    curves: tuple[PartialCurve, ...]
+
+
+class ServingPoint(Record):
+    """What users see while a backfill runs: Recall@1 when a share of the old rows is done."""
+
+    share: float
+    naive: float | None
+    """The candidate's queries over the mixture; None where the dimensions differ."""
+    merged: float
+    """Each generation searched in its own space, merged by calibrated similarity (Seo et al., 2023)."""
+
+
 class CheckReport(Record):
     """What promoting the candidate would do to search; measured on one split's rows, judged elsewhere."""
 
     task: str
-    split: Literal["gate", "select"]
+    split: Literal["gate"]
     candidate: Digest
     champion: Digest | None
     pending: tuple[str, ...]
@@ -209,6 +292,13 @@ class CheckReport(Record):
     cross_test: CrossTest | None
     alternatives: tuple[Alternative, ...]
     """Cheapest first."""
+    rehearsal: Rehearsal | None
+    """None for a first model, and where the gallery holds no `select` rows."""
+    partial: PartialCurves | None
+    adapter_methods: dict[str, float]
+    """Method of the adapters -> Recall@1 of all queries under `adapt` with it; the choice between them is not made
+    here."""
+    during_backfill: tuple[ServingPoint, ...]
     best_own_gallery: dict[str, float]
     """Task -> best Recall@1 on its own gallery that was ever served (the ratchet's reference)."""
 
@@ -236,9 +326,16 @@ class Judged(Record):
     """A strategy with the outcome of every condition."""
 
     strategy: Strategy
+    share: float | None
+    """Of a partial backfill: the smallest that passes on `select`."""
     passed: bool
     conditions: tuple[Condition, ...]
     why_not: str | None
+
+    @property
+    def name(self) -> str:
+        """The strategy, with its share."""
+        return self.strategy if self.share is None else f"{self.strategy} {100 * self.share:g} %"
 
 
 class _Verdict(Record):
@@ -258,6 +355,8 @@ class Promoted(_Verdict):
 
     outcome: Literal["promoted"] = "promoted"
     strategy: Strategy
+    share: float | None
+    """Of the old rows that a partial backfill embeds anew."""
 
 
 class Rejected(_Verdict):
@@ -284,6 +383,8 @@ class LedgerEntry(Record):
     candidate: Digest
     outcome: Literal["promoted", "rejected"]
     strategy: Strategy | None
+    share: float | None
+    """Of the old rows that a partial backfill embedded anew."""
     champion: Digest | None
     """In force after the task."""
     champion_task: str | None

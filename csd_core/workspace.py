@@ -7,10 +7,12 @@
         candidate/model/      model.json weights.safetensors                            train
         candidate/curves/     the scalars of every epoch, as DVCLive writes them        train
         candidate/embedder.onnx                                                         export
+        candidate/adapters/   adapters.json, ONNX files and anchors                     adapt
         check.json            what promoting the candidate would do                     check
         champion/model/       as above: the candidate's, or the one carried over        promote
         champion/embedder/    champion.json embedder.onnx                               promote
         gallery/              gallery.json rows.parquet vectors.npy                     promote
+        lineage/              the models and adapters that made the gallery's rows      promote
         pending.json verdict.json ledger.json                                           promote
     metrics.json report/                                                                report
     .csd/unfinished/          checkpoints of unfinished stages; no artefact
@@ -74,6 +76,10 @@ class Workspace:
         """The candidate's ONNX file."""
         return self._of(task) / "candidate" / "embedder.onnx"
 
+    def candidate_adapters(self, task: str) -> Path:
+        """Folder of the maps from stored vectors to the candidate's space."""
+        return self._of(task) / "candidate" / "adapters"
+
     def check(self, task: str) -> Path:
         """The check's report."""
         return self._of(task) / "check.json"
@@ -89,6 +95,10 @@ class Workspace:
     def gallery(self, task: str) -> Path:
         """Folder of the gallery after `task`."""
         return self._of(task) / "gallery"
+
+    def lineage(self, task: str) -> Path:
+        """Folder of the models and adapters that made the gallery's rows after `task`."""
+        return self._of(task) / "lineage"
 
     def pending(self, task: str) -> Path:
         """Tasks that wait for the next stage after `task`."""

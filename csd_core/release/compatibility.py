@@ -1,18 +1,20 @@
 """What promoting a candidate would do to search, measured on the previous gallery's stored rows.
 
-N measured items (one split's rows alone, so that training images never flatter a figure), of which the first N_old
-were in the gallery before; queries and rows are the same items, a query's own row left out.
+N measured items (one split's rows alone, so that training images never flatter a figure), N_old of which were in the
+gallery before; Q of them are queries, a query's own row left out.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from csd_core.records import Alternative, CrossTest, Measurement, Paired, Recalls
+from csd_core.records import Alternative, CrossTest, Measurement, Paired, PartialCurve, PartialCurves, Recalls
 from csd_core.release.evidence import Evidence
-from csd_core.release.strategies import NoGallery, UpgradeStrategy
+from csd_core.release.orders import area_under
+from csd_core.release.plans import UpgradePlan
+from csd_core.release.strategies import NoGallery, PartialBackfill, Situation, UpgradeStrategy
 from csd_core.retrieval.metrics import (
     Bools,
     Floats,
@@ -34,9 +36,9 @@ class _Outcome:
     recall: Recall
 
 
-def _search(queries: Floats, rows: Floats, labels: npt.NDArray[np.str_]) -> Recall:
-    own = np.arange(len(rows))
-    return recall_at(queries, rows, query_labels=labels, gallery_labels=labels, k=K, self_index=own)
+def _search(evidence: Evidence, queries: Floats, rows: Floats) -> Recall:
+    labels, asked = evidence.labels, evidence.asked
+    return recall_at(queries[asked], rows, query_labels=labels[asked], gallery_labels=labels, k=K, self_index=asked)
 
 
 def _recalls(recall: Recall, precision: npt.NDArray[np.float64], chosen: Bools) -> Recalls:
@@ -51,19 +53,19 @@ def _recalls(recall: Recall, precision: npt.NDArray[np.float64], chosen: Bools) 
 
 
 def _measure(evidence: Evidence, *, queries: Floats, rows: Floats) -> _Outcome:
-    """Serve `rows` (N, D) to `queries` (N, D)."""
-    labels, old = evidence.labels, evidence.old
-    recall = _search(queries, rows, labels)
-    own = np.arange(len(rows))
-    precision = map_at_r(queries, rows, query_labels=labels, gallery_labels=labels, self_index=own)
+    """Serve `rows` (N, D) to the queries among `queries` (N, D)."""
+    labels, asked = evidence.labels, evidence.asked
+    old = evidence.old[asked]
+    recall = _search(evidence, queries, rows)
+    precision = map_at_r(queries[asked], rows, query_labels=labels[asked], gallery_labels=labels, self_index=asked)
     everything = np.ones_like(old)
     return _Outcome(
         measurement=Measurement(
             overall=_recalls(recall, precision, everything),
             old=_recalls(recall, precision, old) if old.any() else None,
             new=_recalls(recall, precision, ~old) if not old.all() else None,
-            per_task=recall_of_groups(recall, evidence.tasks),
-            own_gallery=recall_on_own_gallery(queries, rows, labels=labels, groups=evidence.tasks),
+            per_task=recall_of_groups(recall, evidence.tasks[asked]),
+            own_gallery=recall_on_own_gallery(queries[asked], rows, labels=labels, groups=evidence.tasks, asked=asked),
         ),
         recall=recall,
     )
@@ -83,76 +85,131 @@ def paired(first: Recall, second: Recall, chosen: Bools) -> Paired:
 
 
 def _groups(evidence: Evidence) -> dict[str, Bools]:
-    groups = {"overall": np.ones_like(evidence.old)}
-    if evidence.old.any():
-        groups["old"] = evidence.old
-        for task in np.unique(evidence.tasks[evidence.old]):
-            groups[f"task:{task}"] = evidence.old & (evidence.tasks == task)
+    old, tasks = evidence.old[evidence.asked], evidence.tasks[evidence.asked]
+    groups = {"overall": np.ones_like(old)}
+    if old.any():
+        groups["old"] = old
+        for task in np.unique(tasks[old]):
+            groups[f"task:{task}"] = old & (tasks == task)
     return groups
 
 
 def compare(
-    evidence: Evidence, strategies: Sequence[UpgradeStrategy], *, gallery_rows: int
-) -> tuple[Measurement | None, CrossTest | None, tuple[Alternative, ...]]:
-    """Measure the status quo, the cross-test and every way to serve the candidate.
+    evidence: Evidence, situation: Situation, strategies: Sequence[UpgradeStrategy]
+) -> tuple[Measurement | None, tuple[Alternative, ...]]:
+    """Measure the status quo and every way to serve the candidate.
 
     Args:
         evidence: The measured items.
+        situation: The whole gallery and the candidate.
         strategies: Ways to serve, cheapest first; ignored for a first model, which has only `none`.
-        gallery_rows: Rows of the whole gallery, for the cost.
 
     Returns:
-        Status quo and cross-test (None for a first model), and the alternatives in the order given.
+        The status quo (None for a first model), and the alternatives in the order given.
     """
     quo_rows = evidence.status_quo_rows()
     if quo_rows is None or evidence.champion is None:
         outcome = _measure(evidence, queries=evidence.candidate, rows=evidence.candidate)
-        return None, None, (_alternative(NoGallery(), outcome, {}, gallery_rows),)
+        return None, (_alternative(NoGallery(), NoGallery().plan(situation), situation, outcome, {}),)
     quo = _measure(evidence, queries=evidence.champion, rows=quo_rows)
+    groups = _groups(evidence)
     alternatives = []
     for strategy in strategies:
-        reason = strategy.why_not(evidence)
+        reason = strategy.why_not(situation)
         if reason:
-            alternatives.append(
-                Alternative(
-                    strategy=strategy.name,
-                    possible=False,
-                    why_not=reason,
-                    rows_embedded=strategy.cost(gallery_rows),
-                    measured=None,
-                    against_status_quo={},
-                )
-            )
+            alternatives.append(_impossible(strategy, reason))
             continue
-        outcome = _measure(evidence, queries=evidence.candidate, rows=strategy.rows(evidence))
-        against = {name: paired(quo.recall, outcome.recall, chosen) for name, chosen in _groups(evidence).items()}
-        alternatives.append(_alternative(strategy, outcome, against, gallery_rows))
-    return quo.measurement, _cross_test(evidence, evidence.champion), tuple(alternatives)
+        plan = strategy.plan(situation)
+        outcome = _measure(evidence, queries=evidence.candidate, rows=evidence.rows(plan))
+        against = {name: paired(quo.recall, outcome.recall, chosen) for name, chosen in groups.items()}
+        alternatives.append(_alternative(strategy, plan, situation, outcome, against))
+    return quo.measurement, tuple(alternatives)
 
 
 def _alternative(
-    strategy: UpgradeStrategy, outcome: _Outcome, against: dict[str, Paired], gallery_rows: int
+    strategy: UpgradeStrategy, plan: UpgradePlan, situation: Situation, outcome: _Outcome, against: dict[str, Paired]
 ) -> Alternative:
     return Alternative(
         strategy=strategy.name,
+        share=strategy.share,
         possible=True,
         why_not=None,
-        rows_embedded=strategy.cost(gallery_rows),
+        rows_embedded=int(plan.embed.sum()),
+        rows_mapped=int(plan.mapped(situation.gallery).sum()),
         measured=outcome.measurement,
         against_status_quo=against,
     )
 
 
-def _cross_test(evidence: Evidence, champion: Floats) -> CrossTest | None:
+def _impossible(strategy: UpgradeStrategy, reason: str) -> Alternative:
+    return Alternative(
+        strategy=strategy.name,
+        share=strategy.share,
+        possible=False,
+        why_not=reason,
+        rows_embedded=0,
+        rows_mapped=0,
+        measured=None,
+        against_status_quo={},
+    )
+
+
+def recall_under(evidence: Evidence, plan: UpgradePlan) -> float:
+    """Recall@1 of all the candidate's queries over the rows of a plan."""
+    return _search(evidence, evidence.candidate, evidence.rows(plan)).at(1)
+
+
+def cross_test(evidence: Evidence) -> CrossTest | None:
     """Both models' queries of old items on the stored rows; None where they cannot meet."""
-    old = evidence.old
-    if not old.any() or evidence.candidate.shape[1] != evidence.stored.shape[1]:
+    if evidence.champion is None or not evidence.old[evidence.asked].any():
         return None
-    by_champion = _search(champion[old], evidence.stored, evidence.labels[old])
-    by_candidate = _search(evidence.candidate[old], evidence.stored, evidence.labels[old])
-    everything = np.ones(int(old.sum()), np.bool_)
+    if evidence.candidate.shape[1] != evidence.stored.vectors.shape[1]:
+        return None
+    place = np.cumsum(evidence.old) - 1  # (N,) an old item's row among the stored ones
+    asked = evidence.asked[evidence.old[evidence.asked]]
+    labels, own = evidence.labels[evidence.old], place[asked]
+
+    def search(queries: Floats) -> Recall:
+        return recall_at(
+            queries[asked],
+            evidence.stored.vectors,
+            query_labels=evidence.labels[asked],
+            gallery_labels=labels,
+            k=K,
+            self_index=own,
+        )
+
+    by_champion, by_candidate = search(evidence.champion), search(evidence.candidate)
     return CrossTest(
         self_test=by_champion.at(1),
         cross_test=by_candidate.at(1),
-        paired=paired(by_champion, by_candidate, everything),
+        paired=paired(by_champion, by_candidate, np.ones(len(asked), np.bool_)),
     )
+
+
+def partial_curves(evidence: Evidence, situation: Situation) -> PartialCurves | None:
+    """How far a share of the old rows gets, in each order; None where no partial backfill is possible.
+
+    Args:
+        evidence: Of `select`, where the order is chosen.
+        situation: The whole gallery and the candidate.
+    """
+    settings = situation.settings.partial
+    first = PartialBackfill(share=0.0, order=settings.orders[0], rest=settings.rest)
+    if not settings.shares or not evidence.old.any() or first.why_not(situation):
+        return None
+    curves = []
+    shares = (0.0, *settings.shares, 1.0)
+    ends = {
+        share: recall_under(evidence, replace(first, share=share).plan(situation)) for share in (0.0, 1.0)
+    }  # the same in every order
+    for order in settings.orders:
+        recalls = tuple(
+            ends[share]
+            if share in ends
+            else recall_under(evidence, replace(first, share=share, order=order).plan(situation))
+            for share in shares
+        )
+        curves.append(PartialCurve(order=order, shares=shares, recalls=recalls, area=area_under(shares, recalls)))
+    best = max(curves, key=lambda curve: curve.area)
+    return PartialCurves(order=best.order, rest=settings.rest, curves=tuple(curves))

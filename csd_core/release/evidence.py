@@ -1,4 +1,4 @@
-"""What a check looks at: the same items, embedded by both models."""
+"""What a check looks at: the same items, as they are stored and as both models embed them."""
 
 from dataclasses import dataclass
 
@@ -6,32 +6,38 @@ import numpy as np
 import numpy.typing as npt
 
 from csd_core.errors import CompatibilityError
-from csd_core.retrieval.metrics import Bools, Floats
+from csd_core.release.plans import UpgradePlan
+from csd_core.retrieval.gallery import Gallery
+from csd_core.retrieval.metrics import Bools, Floats, Ints
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Evidence:
-    """The measured items, embedded by both models.
+    """The measured items.
 
     Attributes:
         labels: (N,) class names.
         tasks: (N,) the task each came with.
         old: (N,) whether it was in the gallery before.
-        stored: (N_old, D_old) its vector there, in the order of the old items.
+        stored: N_old rows of the gallery, in the order of the old items.
+        positions: (N_old,) where they are in the whole gallery.
         champion: (N, D_old) by the champion; None for a first model.
         candidate: (N, D) by the candidate.
+        asked: (Q,) which of the items are queries; every item is a row.
     """
 
     labels: npt.NDArray[np.str_]
     tasks: npt.NDArray[np.str_]
     old: Bools
-    stored: Floats
+    stored: Gallery
+    positions: Ints
     champion: Floats | None
     candidate: Floats
+    asked: Ints
 
     def __post_init__(self) -> None:
         """Refuse vectors that do not belong to the items."""
-        if len(self.stored) != self.old.sum():
+        if not len(self.stored) == len(self.positions) == self.old.sum():
             raise CompatibilityError(
                 f"{len(self.stored)} stored vectors for {self.old.sum()} old items; give the stored row of each"
             )
@@ -41,5 +47,15 @@ class Evidence:
         if self.champion is None:
             return None
         rows = self.champion.copy()
-        rows[self.old] = self.stored
+        rows[self.old] = self.stored.vectors
+        return rows
+
+    def rows(self, plan: UpgradePlan) -> Floats:
+        """(N, D) rows served after an upgrade: old ones under the plan, new ones by the candidate."""
+        if not self.old.any():
+            return self.candidate
+        mine = plan.of(self.positions)
+        served = mine.served(self.stored, self.candidate[self.old][mine.embed])
+        rows = self.candidate.copy()
+        rows[self.old] = served
         return rows

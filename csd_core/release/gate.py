@@ -6,13 +6,14 @@ bootstrap over n queries is exactly a multinomial over three counts.
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 
 from csd_core.errors import CompatibilityError
 from csd_core.params import Decision, Policy, Strategy
-from csd_core.records import Alternative, CheckReport, Condition, Judged, Paired, Promoted, Rejected
+from csd_core.records import Alternative, CheckReport, Condition, Judged, Measurement, Paired, Promoted, Rejected
 
 SMALLEST_MARGIN = 1e-4
 """An estimate this close to its limit (0.01 points) is no evidence for either side; no query count is promised."""
@@ -86,9 +87,21 @@ def _first_model(alternative: Alternative, policy: Policy) -> Iterator[Condition
         words=f"Recall@1 {points(recall)}; a first model must reach {points(policy.min_recall)}",
         needs_queries=None,
     )
+    precision = alternative.measured.overall.map_at_r if alternative.measured else 0.0
+    yield Condition(
+        name="min_map_at_r",
+        figure=precision,
+        bound=None,
+        limit=policy.min_map_at_r,
+        passed=precision >= policy.min_map_at_r,
+        words=f"mAP@R {points(precision)}; a first model must reach {points(policy.min_map_at_r)}",
+        needs_queries=None,
+    )
 
 
-def _upgrade(report: CheckReport, alternative: Alternative, policy: Policy) -> Iterator[Condition]:
+def _against_status_quo(
+    alternative: Alternative, policy: Policy, *, status_quo: Measurement | None
+) -> Iterator[Condition]:
     against = alternative.against_status_quo
     if "old" in against:
         yield _bounded("max_regression", "old classes", against["old"], max_fall=policy.max_regression, policy=policy)
@@ -102,7 +115,6 @@ def _upgrade(report: CheckReport, alternative: Alternative, policy: Policy) -> I
                 max_fall=policy.max_task_regression,
                 policy=policy,
             )
-    yield from _ratchet(report, alternative, policy)
     overall = against["overall"]
     yield Condition(
         name="min_gain",
@@ -126,6 +138,25 @@ def _upgrade(report: CheckReport, alternative: Alternative, policy: Policy) -> I
         words=f"{points(flips)} % of queries hit today and would miss; at most {points(policy.max_negative_flips)} %",
         needs_queries=None,
     )
+    if status_quo and alternative.measured:
+        change = alternative.measured.overall.map_at_r - status_quo.overall.map_at_r
+        yield Condition(
+            name="max_map_regression",
+            figure=change,
+            bound=None,
+            limit=-policy.max_map_regression,
+            passed=change >= -policy.max_map_regression,
+            words=(
+                f"mAP@R of all classes {points(change, signed=True)} points; "
+                f"may fall by {points(policy.max_map_regression)}"
+            ),
+            needs_queries=None,
+        )
+
+
+def _upgrade(report: CheckReport, alternative: Alternative, policy: Policy) -> Iterator[Condition]:
+    yield from _against_status_quo(alternative, policy, status_quo=report.status_quo)
+    yield from _ratchet(report, alternative, policy)
     if policy.require_ecc and alternative.strategy == "keep":
         yield _ecc(report, policy)
 
@@ -175,34 +206,91 @@ def _ecc(report: CheckReport, policy: Policy) -> Condition:
 
 
 def assess(report: CheckReport, policy: Policy) -> tuple[Judged, ...]:
-    """Every alternative with the outcome of every condition, cheapest first."""
+    """Every strategy with the outcome of every condition, cheapest first.
+
+    Of a partial backfill one share is judged: the smallest that meets the policy on `select`, so that the gate's
+    queries judge a choice and do not make it.
+    """
     judged = []
+    partial = _share_to_judge(report, policy)
     for alternative in report.alternatives:
-        why_not = alternative.why_not
-        if alternative.strategy != "none" and alternative.strategy not in policy.allowed:
-            why_not = "not in gate.allowed"
-        conditions: tuple[Condition, ...] = ()
-        if alternative.possible:
-            rules = _first_model if alternative.strategy == "none" else None
-            conditions = tuple(rules(alternative, policy) if rules else _upgrade(report, alternative, policy))
-        judged.append(
-            Judged(
-                strategy=alternative.strategy,
-                passed=why_not is None and all(condition.passed for condition in conditions),
-                conditions=conditions,
-                why_not=why_not,
-            )
-        )
+        if alternative.strategy != "partial" or alternative is partial.chosen:
+            judged.append(_judged(report, alternative, policy))
+        elif partial.chosen is None and alternative is partial.largest:
+            judged.append(_refused(alternative, partial.why_not))
     return tuple(judged)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Share:
+    """Which partial backfill is judged.
+
+    Attributes:
+        chosen: The alternative with the smallest share that passes on `select`; None if there is none.
+        largest: The one with the largest share.
+        why_not: Why none was chosen.
+    """
+
+    chosen: Alternative | None
+    largest: Alternative | None
+    why_not: str
+
+
+def _share_to_judge(report: CheckReport, policy: Policy) -> _Share:
+    on_gate = [each for each in report.alternatives if each.strategy == "partial"]
+    largest = on_gate[-1] if on_gate else None
+    if largest and largest.why_not:
+        return _Share(chosen=None, largest=largest, why_not=largest.why_not)
+    if report.rehearsal is None:
+        return _Share(chosen=None, largest=largest, why_not="the gallery has no select rows to choose the share on")
+    best = ""
+    for rehearsed in report.rehearsal.alternatives:
+        if rehearsed.strategy != "partial" or not rehearsed.possible:
+            continue
+        failed = [
+            each
+            for each in _against_status_quo(rehearsed, policy, status_quo=report.rehearsal.status_quo)
+            if not each.passed
+        ]
+        if not failed:
+            chosen = next(each for each in on_gate if each.share == rehearsed.share)
+            return _Share(chosen=chosen, largest=largest, why_not="")
+        best = f"{rehearsed.name}: {failed[0].words}"
+    return _Share(chosen=None, largest=largest, why_not=f"no share passes on select; {best}")
+
+
+def _judged(report: CheckReport, alternative: Alternative, policy: Policy) -> Judged:
+    if alternative.why_not:
+        return _refused(alternative, alternative.why_not)
+    first = alternative.strategy == "none"
+    conditions = tuple(_first_model(alternative, policy) if first else _upgrade(report, alternative, policy))
+    allowed = first or alternative.strategy in policy.allowed
+    return Judged(
+        strategy=alternative.strategy,
+        share=alternative.share,
+        passed=allowed and all(condition.passed for condition in conditions),
+        conditions=conditions,
+        why_not=None if allowed else "not in gate.allowed",
+    )
+
+
+def _refused(alternative: Alternative, why_not: str) -> Judged:
+    return Judged(
+        strategy=alternative.strategy,
+        share=None if alternative.strategy == "partial" else alternative.share,
+        passed=False,
+        conditions=(),
+        why_not=why_not,
+    )
 
 
 def _reasons(judged: Judged) -> Iterator[str]:
     if judged.why_not:
-        yield f"{judged.strategy}: {judged.why_not}"
+        yield f"{judged.name}: {judged.why_not}"
         return
     failed = [condition for condition in judged.conditions if not condition.passed]
     for condition in failed or judged.conditions:
-        yield f"{judged.strategy}: {condition.words}"
+        yield f"{judged.name}: {condition.words}"
 
 
 def judge(report: CheckReport, policy: Policy, decision: Decision = "auto") -> Promoted | Rejected:
@@ -219,14 +307,15 @@ def judge(report: CheckReport, policy: Policy, decision: Decision = "auto") -> P
     judged = assess(report, policy)
     best = next((each for each in judged if each.passed), None)
     reasons = _explain(judged, best)
+    chosen: tuple[Strategy, float | None] | None
     match decision:
         case "auto":
-            chosen: Strategy | None = best.strategy if best else None
+            chosen = (best.strategy, best.share) if best else None
         case "reject":
             chosen = None
             reasons = ("an operator rejected it", *(f"the gate: {reason}" for reason in reasons))
         case _:
-            chosen = _chosen(report, decision)
+            chosen = _chosen(report, judged, decision)
             reasons = (f"an operator chose {decision}", *(f"the gate: {reason}" for reason in reasons))
     if chosen is not None:
         return Promoted(
@@ -236,7 +325,8 @@ def judge(report: CheckReport, policy: Policy, decision: Decision = "auto") -> P
             decision=decision,
             judged=judged,
             reasons=reasons,
-            strategy=chosen,
+            strategy=chosen[0],
+            share=chosen[1],
         )
     return Rejected(
         task=report.task,
@@ -262,16 +352,18 @@ def _undecided(judged: Judged) -> bool:
     return judged.why_not is None and bool(failed) and all(condition.needs_queries for condition in failed)
 
 
-def _chosen(report: CheckReport, decision: Decision) -> Strategy:
-    for alternative in report.alternatives:
-        if alternative.strategy == decision:
-            if alternative.why_not:
-                raise CompatibilityError(
-                    f"params.yaml: decisions.{report.task}: {decision}: not possible, {alternative.why_not}; "
-                    "choose another strategy or reject"
-                )
-            return alternative.strategy
-    offered = ", ".join(alternative.strategy for alternative in report.alternatives)
-    raise CompatibilityError(
-        f"params.yaml: decisions.{report.task}: {decision}: the check offers {offered}; choose one, auto or reject"
-    )
+def _chosen(report: CheckReport, judged: tuple[Judged, ...], decision: Decision) -> tuple[Strategy, float | None]:
+    """What an operator chose; of partial backfills the one that the gate judged, else the largest share on offer."""
+    offered = [alternative for alternative in report.alternatives if alternative.strategy == decision]
+    if not offered:
+        names = ", ".join(dict.fromkeys(alternative.strategy for alternative in report.alternatives))
+        raise CompatibilityError(
+            f"params.yaml: decisions.{report.task}: {decision}: the check offers {names}; choose one, auto or reject"
+        )
+    if offered[-1].why_not:
+        raise CompatibilityError(
+            f"params.yaml: decisions.{report.task}: {decision}: not possible, {offered[-1].why_not}; "
+            "choose another strategy or reject"
+        )
+    share = next((each.share for each in judged if each.strategy == decision and each.share is not None), None)
+    return offered[-1].strategy, offered[-1].share if share is None else share

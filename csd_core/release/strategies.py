@@ -1,134 +1,244 @@
-"""Ways to serve a candidate beside a gallery that an earlier model made, from cheap to costly.
+"""Ways to serve a candidate beside a gallery that earlier models made, from cheap to costly.
 
-A strategy says whether it is possible, what it costs, which rows a measurement should see, and what becomes of the
-gallery. New rows are always embedded by the candidate.
+A strategy says whether it is possible (`why_not`) and makes a plan for the old rows; the plan tells its cost, what a
+measurement should see (`served`) and makes the upgraded gallery (`apply`). New rows are always embedded by the
+candidate.
 """
 
-from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from csd_core.errors import CompatibilityError
-from csd_core.params import Strategy
-from csd_core.release.evidence import Evidence
+from csd_core.params import Order, Partial, Rest, Strategy, Upgrade
+from csd_core.release.adapters import CandidateAdapters
+from csd_core.release.orders import order_rows
+from csd_core.release.plans import UpgradePlan
 from csd_core.retrieval.gallery import Gallery
-from csd_core.retrieval.metrics import Floats
+from csd_core.retrieval.metrics import Bools, Ints
 
-Embed = Callable[[npt.NDArray[np.str_]], Floats]
-"""From item ids (G,) to the candidate's vectors (G, D)."""
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Situation:
+    """An old gallery and the candidate that is to take it over.
+
+    Attributes:
+        gallery: G old rows.
+        candidate: The candidate's digest.
+        dimension: D of its vectors.
+        adapters: Its adapters.
+        settings: Parameters of the ways to serve it.
+    """
+
+    gallery: Gallery
+    candidate: str
+    dimension: int
+    adapters: CandidateAdapters
+    settings: Upgrade
+    _orders: dict[Order, Ints] = field(default_factory=dict, repr=False)
+
+    def order(self, name: Order) -> Ints:
+        """(G,) positions of the old rows, most useful first."""
+        if name not in self._orders:
+            self._orders[name] = order_rows(name, self.gallery, anchors=self.adapters.anchors, seed=self.settings.seed)
+        return self._orders[name]
+
+    def without_adapter(self) -> Bools:
+        """(G,) rows that no adapter brings into the candidate's space."""
+        found = np.ones(len(self.gallery), np.bool_)
+        for provenance, rows in self.gallery.groups().items():
+            found[rows] = provenance not in self.adapters.chosen
+        return found
+
+    def other_dimension(self) -> str | None:
+        """Why old and new vectors cannot lie in one gallery; None where they can."""
+        old = self.gallery.vectors.shape[1]
+        if len(self.gallery) and old != self.dimension:
+            return f"the gallery has {old} dimensions, the candidate {self.dimension}"
+        return None
+
+    def no_adapter(self) -> str | None:
+        """Why no old row can be mapped; None where one can."""
+        if self.adapters.chosen:
+            return None
+        return self.adapters.record.why_not or "no model of the gallery's rows is retained"
 
 
 class UpgradeStrategy(Protocol):
     """One way to serve a candidate."""
 
-    name: Strategy
+    @property
+    def name(self) -> Strategy:
+        """Its kind."""
 
-    def why_not(self, evidence: Evidence) -> str | None:
+    @property
+    def share(self) -> float | None:
+        """Of the old rows, for a partial backfill."""
+
+    def why_not(self, situation: Situation) -> str | None:
         """Why it cannot be served at all; None where it can."""
 
-    def cost(self, gallery_rows: int) -> int:
-        """Old rows that must be embedded anew."""
-
-    def rows(self, evidence: Evidence) -> Floats:
-        """(N, D) rows of the measured items as they would be served."""
-
-    def apply(self, old: Gallery, new: Gallery, embed: Embed) -> Gallery:
-        """The gallery after the upgrade: `old` under this strategy, then `new`, which the candidate embedded."""
+    def plan(self, situation: Situation) -> UpgradePlan:
+        """What becomes of each old row; asked only where it is possible."""
 
 
+@dataclass(frozen=True, slots=True)
 class NoGallery:
     """A first model: there is nothing to upgrade."""
 
     name: Strategy = "none"
+    share: float | None = None
 
-    def why_not(self, evidence: Evidence) -> str | None:
+    def why_not(self, situation: Situation) -> str | None:
         """Only where nothing was served before."""
-        return "there is a gallery already" if evidence.old.any() else None
+        rows = len(situation.gallery)
+        return f"the gallery has {rows} rows" if rows else None
 
-    def cost(self, gallery_rows: int) -> int:  # noqa: ARG002 - the protocol's
-        """Nothing old to embed."""
-        return 0
-
-    def rows(self, evidence: Evidence) -> Floats:
-        """All rows are the candidate's."""
-        return evidence.candidate
-
-    def apply(self, old: Gallery, new: Gallery, embed: Embed) -> Gallery:  # noqa: ARG002 - the protocol's
-        """The new rows alone."""
-        if len(old):
-            raise CompatibilityError(f"strategy none: the gallery has {len(old)} rows; choose keep or backfill")
-        return new
+    def plan(self, situation: Situation) -> UpgradePlan:
+        """No old row."""
+        return UpgradePlan(
+            strategy=self.name,
+            model=situation.candidate,
+            embed=np.ones(0, np.bool_),
+            adapters={},
+            searchable_spaces=(situation.candidate,),
+        )
 
 
+@dataclass(frozen=True, slots=True)
 class Keep:
     """Old rows stay as they are; the candidate searches them directly (backward compatibility)."""
 
     name: Strategy = "keep"
+    share: float | None = None
 
-    def why_not(self, evidence: Evidence) -> str | None:
+    def why_not(self, situation: Situation) -> str | None:
         """Vectors of different dimensions cannot be compared."""
-        old, new = evidence.stored.shape[1], evidence.candidate.shape[1]
-        return None if old == new else f"the gallery has {old} dimensions, the candidate {new}"
+        return situation.other_dimension()
 
-    def cost(self, gallery_rows: int) -> int:  # noqa: ARG002 - the protocol's
-        """Nothing is embedded anew."""
-        return 0
-
-    def rows(self, evidence: Evidence) -> Floats:
-        """Stored rows, and new ones by the candidate."""
-        rows = evidence.candidate.copy()
-        rows[evidence.old] = evidence.stored
-        return rows
-
-    def apply(self, old: Gallery, new: Gallery, embed: Embed) -> Gallery:  # noqa: ARG002 - the protocol's
-        """The rows as they are; the candidate may now search their spaces too."""
-        model = _model_of(new)
-        return old.joined(new, query_model=model, searchable_spaces=(*old.searchable_spaces, model))
+    def plan(self, situation: Situation) -> UpgradePlan:
+        """The candidate may search the rows' spaces too."""
+        return UpgradePlan(
+            strategy=self.name,
+            model=situation.candidate,
+            embed=np.zeros(len(situation.gallery), np.bool_),
+            adapters={},
+            searchable_spaces=_with(situation.gallery.searchable_spaces, situation.candidate),
+        )
 
 
+@dataclass(frozen=True, slots=True)
+class Adapt:
+    """Old rows are mapped into the candidate's space; those that no adapter reaches are embedded anew."""
+
+    name: Strategy = "adapt"
+    share: float | None = None
+
+    def why_not(self, situation: Situation) -> str | None:
+        """It needs an adapter, and the same dimension."""
+        return situation.other_dimension() or situation.no_adapter()
+
+    def plan(self, situation: Situation) -> UpgradePlan:
+        """Each row by the adapter of its provenance."""
+        return UpgradePlan(
+            strategy=self.name,
+            model=situation.candidate,
+            embed=situation.without_adapter(),
+            adapters=situation.adapters.chosen,
+            searchable_spaces=(situation.candidate,),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartialBackfill:
+    """The most useful old rows are embedded anew; the rest is mapped, or stays.
+
+    Attributes:
+        share: Of the old rows.
+        order: Which come first.
+        rest: What becomes of the others.
+    """
+
+    share: float | None
+    order: Order
+    rest: Rest
+    name: Strategy = "partial"
+
+    def why_not(self, situation: Situation) -> str | None:
+        """The rest needs what `adapt` or `keep` need."""
+        return situation.other_dimension() or (situation.no_adapter() if self.rest == "adapt" else None)
+
+    def plan(self, situation: Situation) -> UpgradePlan:
+        """The first of the order are embedded anew, and rows without an adapter where the rest is mapped."""
+        rows = len(situation.gallery)
+        embed = np.zeros(rows, np.bool_)
+        embed[situation.order(self.order)[: round((self.share or 0.0) * rows)]] = True
+        adapt = self.rest == "adapt"
+        spaces = (situation.candidate,)
+        return UpgradePlan(
+            strategy=self.name,
+            share=self.share,
+            model=situation.candidate,
+            embed=embed | situation.without_adapter() if adapt else embed,
+            adapters=situation.adapters.chosen if adapt else {},
+            searchable_spaces=spaces if adapt else _with(situation.gallery.searchable_spaces, situation.candidate),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Backfill:
     """Every old row is embedded anew by the candidate, from its image."""
 
     name: Strategy = "backfill"
+    share: float | None = None
 
-    def why_not(self, evidence: Evidence) -> str | None:  # noqa: ARG002 - the protocol's
+    def why_not(self, situation: Situation) -> str | None:  # noqa: ARG002 - the protocol's
         """Always possible: the images are at hand."""
         return None
 
-    def cost(self, gallery_rows: int) -> int:
-        """All old rows."""
-        return gallery_rows
-
-    def rows(self, evidence: Evidence) -> Floats:
-        """All rows are the candidate's."""
-        return evidence.candidate
-
-    def apply(self, old: Gallery, new: Gallery, embed: Embed) -> Gallery:
-        """The same items, all in the candidate's space."""
-        model = _model_of(new)
-        anew = Gallery.embedded(
-            ids=old.ids,
-            labels=old.labels,
-            tasks=old.tasks,
-            splits=old.splits,
-            vectors=embed(old.ids),
-            model=model,
+    def plan(self, situation: Situation) -> UpgradePlan:
+        """Every row."""
+        return UpgradePlan(
+            strategy=self.name,
+            model=situation.candidate,
+            embed=np.ones(len(situation.gallery), np.bool_),
+            adapters={},
+            searchable_spaces=(situation.candidate,),
         )
-        return anew.joined(new, query_model=model, searchable_spaces=(model,))
 
 
-def _model_of(new: Gallery) -> str:
-    if new.query_model is None:
-        raise CompatibilityError("new rows name no model; embed them with the candidate")
-    return new.query_model
+def _with(spaces: tuple[str, ...], model: str) -> tuple[str, ...]:
+    return spaces if model in spaces else (*spaces, model)
 
 
-STRATEGIES: tuple[UpgradeStrategy, ...] = (Keep(), Backfill())
-"""For a model that has a predecessor, cheapest first."""
+def offered(settings: Partial, order: Order | None) -> tuple[UpgradeStrategy, ...]:
+    """For a model that has a predecessor, cheapest first.
+
+    Args:
+        settings: Shares of a partial backfill, and what becomes of the rest.
+        order: Of its rows; None leaves partial backfills out.
+    """
+    partial = (
+        [PartialBackfill(share=share, order=order, rest=settings.rest) for share in settings.shares] if order else []
+    )
+    return (Keep(), Adapt(), *partial, Backfill())
 
 
-def strategy_named(name: Strategy) -> UpgradeStrategy:
-    """The strategy called `name`."""
-    return next(strategy for strategy in (NoGallery(), *STRATEGIES) if strategy.name == name)
+def strategy_named(name: Strategy, *, share: float | None, order: Order | None, rest: Rest | None) -> UpgradeStrategy:
+    """The strategy of a verdict.
+
+    Args:
+        name: Its kind.
+        share: Of a partial backfill.
+        order: Of a partial backfill.
+        rest: Of a partial backfill.
+
+    Raises:
+        CompatibilityError: if a partial backfill has no share or order.
+    """
+    if name == "partial":
+        if share is None or order is None or rest is None:
+            raise CompatibilityError("partial: the report names no share, order or rest; check the candidate again")
+        return PartialBackfill(share=share, order=order, rest=rest)
+    return next(each for each in (NoGallery(), Keep(), Adapt(), Backfill()) if each.name == name)

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,24 @@ Strings = npt.NDArray[np.str_]
 
 UNIT_TOLERANCE = 1e-3
 """Largest deviation from length 1 that rounding explains."""
+
+
+class Provenance(NamedTuple):
+    """How a row's vector came to be; rows of one provenance are treated alike."""
+
+    embedded_by: str
+    """Digest of the model."""
+    adapters: str
+    """Digests of what mapped it since, oldest first, joined by commas; empty for none."""
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """Digests of the adapters, oldest first."""
+        return tuple(self.adapters.split(",")) if self.adapters else ()
+
+    def mapped_by(self, adapter: str) -> "Provenance":
+        """The provenance after one more adapter."""
+        return Provenance(self.embedded_by, ",".join((*self.chain, adapter)))
 
 
 class GalleryRecord(Record):
@@ -150,6 +168,33 @@ class Gallery:
         found.update(json.dumps([self.query_model, self.searchable_spaces]).encode())
         found.update(np.ascontiguousarray(self.vectors).data)
         return found.hexdigest()
+
+    def groups(self) -> dict[Provenance, npt.NDArray[np.intp]]:
+        """Provenance -> ascending positions of its rows, in order of first appearance."""
+        models, model = np.unique(self.embedded_by, return_inverse=True)
+        chains, chain = np.unique(self.adapters, return_inverse=True)
+        kinds, first, number = np.unique(model * len(chains) + chain, return_index=True, return_inverse=True)
+        return {
+            Provenance(str(models[kinds[each] // len(chains)]), str(chains[kinds[each] % len(chains)])): np.flatnonzero(
+                number == each
+            )
+            for each in np.argsort(first)
+        }
+
+    def take(self, positions: npt.NDArray[np.intp]) -> "Gallery":
+        """Some of the rows, searched by the same model."""
+        return Gallery(
+            ids=self.ids[positions],
+            labels=self.labels[positions],
+            tasks=self.tasks[positions],
+            splits=self.splits[positions],
+            embedded_by=self.embedded_by[positions],
+            adapters=self.adapters[positions],
+            spaces=self.spaces[positions],
+            vectors=self.vectors[positions],
+            query_model=self.query_model,
+            searchable_spaces=self.searchable_spaces,
+        )
 
     def joined(self, new: "Gallery", *, query_model: str, searchable_spaces: Sequence[str]) -> "Gallery":
         """These rows and then `new`'s, searched by `query_model`."""

@@ -244,21 +244,35 @@ def recall_of_groups(recall: Recall, groups: npt.ArrayLike) -> dict[str, float]:
 
 
 def recall_on_own_gallery(
-    queries: npt.ArrayLike, gallery: npt.ArrayLike, *, labels: npt.ArrayLike, groups: npt.ArrayLike
+    queries: npt.ArrayLike,
+    gallery: npt.ArrayLike,
+    *,
+    labels: npt.ArrayLike,
+    groups: npt.ArrayLike,
+    asked: npt.ArrayLike | None = None,
 ) -> dict[str, float]:
-    """Recall@1 of each group's queries on its own rows alone; queries and gallery are the same items, row by row."""
-    asked, rows = np.asarray(queries), np.asarray(gallery)
+    """Recall@1 of each group's queries on its own rows alone.
+
+    Args:
+        queries: (Q, D) unit embeddings of some of the items.
+        gallery: (N, D) unit embeddings of all items.
+        labels: (N,) classes.
+        groups: (N,) names of the groups.
+        asked: (Q,) which items the queries are; None: all of them, row by row.
+    """
+    rows, vectors = np.asarray(gallery), np.asarray(queries)
     names, classes = np.asarray(groups), np.asarray(labels)
+    items = np.arange(len(rows)) if asked is None else np.asarray(asked)
     found: dict[str, float] = {}
     for name in np.unique(names):
-        own = np.flatnonzero(names == name)
+        own, mine = np.flatnonzero(names == name), np.flatnonzero(names[items] == name)
         recall = recall_at(
-            asked[own],
+            vectors[mine],
             rows[own],
-            query_labels=classes[own],
+            query_labels=classes[items[mine]],
             gallery_labels=classes[own],
             k=(1,),
-            self_index=np.arange(len(own)),
+            self_index=np.searchsorted(own, items[mine]),
         )
         found[str(name)] = recall.at(1)
     return found

@@ -4,6 +4,7 @@ from csd_core.atomic import atomic_folder
 from csd_core.params_rules import GENESIS
 from csd_core.records import Champion, Ledger, ModelRecord, Pending, SeenShards
 from csd_core.retrieval.gallery import Gallery
+from csd_core.retrieval.lineage import Lineage
 from csd_core.stages.entry import run_stage
 from csd_core.workspace import Workspace
 
@@ -19,6 +20,7 @@ def main() -> None:
     with atomic_folder(files.champion_embedder(GENESIS)) as folder:
         Champion(task=None, digest=None, parent=None, dimension=None, classes=()).save(folder / "champion.json")
     Gallery.empty().save(files.gallery(GENESIS))
+    Lineage(models={}, adapters={}).save(files.lineage(GENESIS))
     Pending(tasks=()).save(files.pending(GENESIS))
     Ledger(entries=()).save(files.ledger(GENESIS))
 

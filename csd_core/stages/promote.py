@@ -1,5 +1,6 @@
 """Promote a candidate, or carry the champion over: the fold over the tasks."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -22,12 +23,19 @@ from csd_core.records import (
     SeenShards,
     VerdictFile,
 )
+from csd_core.release.adapters import CandidateAdapters
+from csd_core.release.backfill import backfill
+from csd_core.release.backfill_shards import ShardFolders
 from csd_core.release.gate import judge
-from csd_core.release.strategies import strategy_named
+from csd_core.release.strategies import Situation, strategy_named
 from csd_core.retrieval.embedder import Embedder, digest_of
 from csd_core.retrieval.gallery import Gallery
+from csd_core.retrieval.lineage import Lineage
 from csd_core.stages.entry import run_stage
 from csd_core.workspace import Workspace
+
+ONE_PROCESS = 20_000
+"""Up to so many rows are embedded anew in this process: starting others takes longer than they save."""
 
 
 def main(task: str) -> None:
@@ -39,8 +47,9 @@ def main(task: str) -> None:
     verdict = judge(report, params.gate, params.decisions[task])
 
     champion = _champion(files, task, previous, verdict)
-    gallery = _gallery(files, params, task, previous, verdict)
+    gallery = _gallery(files, params, task, previous, verdict, report)
     gallery.save(files.gallery(task))
+    _lineage(files, task, previous, verdict, gallery).save(files.lineage(task))
     waiting = Pending.load(files.pending(previous)).tasks
     Pending(tasks=() if isinstance(verdict, Promoted) else (*waiting, task)).save(files.pending(task))
     ledger = Ledger.load(files.ledger(previous))
@@ -49,6 +58,7 @@ def main(task: str) -> None:
         candidate=verdict.candidate,
         outcome=verdict.outcome,
         strategy=verdict.strategy if isinstance(verdict, Promoted) else None,
+        share=verdict.share if isinstance(verdict, Promoted) else None,
         champion=champion.digest,
         champion_task=champion.task,
         check=digest_of(files.check(task)),
@@ -58,7 +68,7 @@ def main(task: str) -> None:
     Ledger(entries=(*ledger.entries, entry)).save(files.ledger(task))
     VerdictFile(verdict=verdict).save(files.verdict(task))
 
-    how = f"promoted under {verdict.strategy}" if isinstance(verdict, Promoted) else "rejected"
+    how = f"promoted under {_named(verdict)}" if isinstance(verdict, Promoted) else "rejected"
     say(f"{task}: {how}; the gallery has {len(gallery):,} rows")
     for reason in verdict.reasons:
         say(f"  {reason}")
@@ -92,7 +102,9 @@ def _copy(source: Path, target: Path) -> None:
             shutil.copyfile(file, folder / file.name)
 
 
-def _gallery(files: Workspace, params: Params, task: str, previous: str, verdict: Promoted | Rejected) -> Gallery:
+def _gallery(
+    files: Workspace, params: Params, task: str, previous: str, verdict: Promoted | Rejected, report: CheckReport
+) -> Gallery:
     """The gallery after the task; no seen item is missing, unless there is no model to embed it."""
     before = Gallery.load(files.gallery(previous))
     promoted = isinstance(verdict, Promoted)
@@ -100,7 +112,8 @@ def _gallery(files: Workspace, params: Params, task: str, previous: str, verdict
         return before
     model = files.candidate_embedder(task) if promoted else files.champion_embedder(previous) / "embedder.onnx"
     embedder = Embedder.load(model, device=params.runtime.device, threads=params.runtime.threads)
-    pool = ItemPool(shards=[load_shard(files.shard(name)) for name in SeenShards.load(files.seen(task)).tasks])
+    shard_folders = [files.shard(name) for name in SeenShards.load(files.seen(task)).tasks]
+    pool = ItemPool(shards=[load_shard(folder) for folder in shard_folders])
     searchable = pool.rows(*params.gallery.splits)
     new = searchable[~np.isin(pool.ids[searchable], before.ids)]
     added = Gallery.embedded(
@@ -111,19 +124,59 @@ def _gallery(files: Workspace, params: Params, task: str, previous: str, verdict
         vectors=pool.embed(new, embedder),
         model=embedder.digest,
     )
+    if isinstance(verdict, Rejected):
+        return before.joined(added, query_model=embedder.digest, searchable_spaces=before.searchable_spaces)
+
+    work = files.work(f"backfill-{task}", verdict.candidate)
 
     def embed(ids: npt.NDArray[np.str_]) -> npt.NDArray[np.float32]:
-        return pool.embed(pool.positions(ids), embedder)
+        source = ShardFolders(folders=tuple(shard_folders))
+        workers = _workers(params.runtime.threads) if len(ids) > ONE_PROCESS else 1
+        done = backfill(ids, model=model, source=source, folder=work, workers=workers, device=params.runtime.device)
+        return np.array(done.complete())
 
-    if isinstance(verdict, Promoted):
-        return strategy_named(verdict.strategy).apply(before, added, embed)
-    return before.joined(added, query_model=embedder.digest, searchable_spaces=before.searchable_spaces)
+    strategy = strategy_named(
+        verdict.strategy,
+        share=verdict.share,
+        order=report.partial.order if report.partial else None,
+        rest=report.partial.rest if report.partial else None,
+    )
+    situation = Situation(
+        gallery=before,
+        candidate=embedder.digest,
+        dimension=embedder.metadata.dimension,
+        adapters=CandidateAdapters.load(files.candidate_adapters(task)),
+        settings=params.upgrade,
+    )
+    after = strategy.plan(situation).apply(before, embed)
+    shutil.rmtree(work, ignore_errors=True)
+    return after.joined(added, query_model=embedder.digest, searchable_spaces=after.searchable_spaces)
+
+
+def _workers(threads: int) -> int:
+    return threads or os.cpu_count() or 1
+
+
+def _lineage(files: Workspace, task: str, previous: str, verdict: Promoted | Rejected, gallery: Gallery) -> Lineage:
+    """The models and adapters that the gallery's rows need from now on, and the champion."""
+    known = Lineage.load(files.lineage(previous))
+    if isinstance(verdict, Rejected):
+        return known
+    adapters = CandidateAdapters.load(files.candidate_adapters(task)).paths()
+    everything = known.extended(models=[files.candidate_embedder(task)], adapters=adapters)
+    return everything.needed_by(gallery.groups(), champion=verdict.candidate)
+
+
+def _named(verdict: Promoted) -> str:
+    return verdict.strategy if verdict.share is None else f"{verdict.strategy} {100 * verdict.share:g} %"
 
 
 def _served(report: CheckReport, verdict: Promoted | Rejected) -> dict[str, float]:
     """Task -> Recall@1 on its own gallery as served from now on."""
     if isinstance(verdict, Promoted):
-        chosen = next(each for each in report.alternatives if each.strategy == verdict.strategy)
+        chosen = next(
+            each for each in report.alternatives if (each.strategy, each.share) == (verdict.strategy, verdict.share)
+        )
         return chosen.measured.own_gallery if chosen.measured else {}
     return report.status_quo.own_gallery if report.status_quo else {}
 

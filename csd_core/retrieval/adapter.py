@@ -1,0 +1,135 @@
+"""An adapter: a small ONNX model that maps vectors of one space into another. No torch.
+
+N vectors, D dimensions; vectors are unit length on both sides. A linear adapter is unit(x A), a residual one
+unit(x A + relu(x W1 + b1) W2 + b2).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self, cast, get_args
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from csd_core.errors import ArtifactError, CompatibilityError
+from csd_core.retrieval.embedder import digest_of
+
+Floats = npt.NDArray[np.float32]
+Method = Literal["ridge", "mlp"]
+
+FORMAT = "1"
+BATCH = 16_384
+"""Vectors mapped at a time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterMetadata:
+    """What the ONNX file says about itself, under keys that start with `csd.`.
+
+    Attributes:
+        source: Digest of the model whose space it maps from.
+        target: Digest of the model whose space it maps to.
+        method: ridge or mlp.
+        dimension: D, on both sides.
+    """
+
+    source: str
+    target: str
+    method: Method
+    dimension: int
+
+    def to_props(self) -> dict[str, str]:
+        """As ONNX metadata properties."""
+        return {
+            "csd.adapter": FORMAT,
+            "csd.source": self.source,
+            "csd.target": self.target,
+            "csd.method": self.method,
+            "csd.dimension": str(self.dimension),
+        }
+
+    @classmethod
+    def from_props(cls, props: Mapping[str, str]) -> Self:
+        """Read what `to_props` wrote.
+
+        Raises:
+            KeyError: if a property is missing.
+            ValueError: if one has an impossible value.
+        """
+        if props["csd.adapter"] != FORMAT:
+            raise ValueError(f"format {props['csd.adapter']}, expected {FORMAT}")
+        method = props["csd.method"]
+        if method not in get_args(Method):
+            raise ValueError(f"method {method}")
+        return cls(
+            source=props["csd.source"],
+            target=props["csd.target"],
+            method=cast("Method", method),
+            dimension=int(props["csd.dimension"]),
+        )
+
+
+class Adapter:
+    """An adapter as production runs it.
+
+    Attributes:
+        digest: sha256 of the ONNX file.
+        metadata: What the file says about itself.
+    """
+
+    def __init__(self, session: ort.InferenceSession, *, digest: str, metadata: AdapterMetadata) -> None:
+        self.digest = digest
+        self.metadata = metadata
+        self._session = session
+
+    @classmethod
+    def load(cls, path: str | Path, *, threads: int = 0) -> Self:
+        """Open an adapter's ONNX file.
+
+        Args:
+            path: The file.
+            threads: CPU threads; 0 leaves the choice to onnxruntime.
+
+        Raises:
+            ArtifactError: if the file is missing or is no adapter.
+        """
+        file = Path(path)
+        if not file.is_file():
+            raise ArtifactError(f"{file}: there is no such adapter; run `csd run` to make it")
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        try:
+            session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+            metadata = AdapterMetadata.from_props(session.get_modelmeta().custom_metadata_map)
+        except KeyError as error:
+            raise ArtifactError(f"{file}: not an adapter: metadata {error} is missing; make it again") from None
+        except Exception as error:  # onnxruntime's errors share no better base class  # noqa: BLE001
+            reason = str(error).strip().splitlines()[0]
+            raise ArtifactError(f"{file}: onnxruntime cannot load it ({reason}); make it again") from None
+        return cls(session, digest=digest_of(file), metadata=metadata)
+
+    def __call__(self, vectors: Floats) -> Floats:
+        """Map vectors.
+
+        Args:
+            vectors: (N, D) float32 of unit length, in the source's space.
+
+        Returns:
+            (N, D) float32 of unit length, in the target's space.
+
+        Raises:
+            CompatibilityError: if they have another dimension.
+        """
+        if vectors.ndim != 2 or vectors.shape[1] != self.metadata.dimension:  # noqa: PLR2004 - a matrix
+            raise CompatibilityError(
+                f"vectors are {' x '.join(map(str, vectors.shape))}, adapter {self.digest[:12]} maps N x "
+                f"{self.metadata.dimension}; backfill these rows"
+            )
+        mapped = np.empty((len(vectors), self.metadata.dimension), np.float32)
+        for start in range(0, len(vectors), BATCH):
+            some = np.ascontiguousarray(vectors[start : start + BATCH], np.float32)
+            mapped[start : start + BATCH] = self._session.run(["embeddings"], {"vectors": some})[0]
+        return mapped

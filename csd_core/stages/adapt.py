@@ -1,0 +1,73 @@
+"""Fit the candidate's adapters: for each provenance in the previous gallery, a map into the candidate's space."""
+
+from csd_core.atomic import atomic_folder
+from csd_core.console import say
+from csd_core.data.pool import ItemPool
+from csd_core.data.shards import load_shard
+from csd_core.records import AdapterFits, Pending, SeenShards
+from csd_core.release.adaptation import Lessons, evenly, fit_adapters
+from csd_core.release.adapters import RECORD
+from csd_core.release.gather import gather
+from csd_core.retrieval.embedder import Embedder
+from csd_core.retrieval.gallery import Gallery
+from csd_core.retrieval.lineage import Lineage
+from csd_core.stages.entry import run_stage
+from csd_core.workspace import Workspace
+
+
+def main(task: str) -> None:
+    """Write artifacts/<task>/candidate/adapters/."""
+    files = Workspace()
+    params = files.params()
+    previous = params.task(task).previous
+    candidate = Embedder.load(
+        files.candidate_embedder(task), device=params.runtime.device, threads=params.runtime.threads
+    )
+    gallery = Gallery.load(files.gallery(previous))
+    why_not = _why_not(gallery, candidate)
+    if why_not:
+        with atomic_folder(files.candidate_adapters(task)) as folder:
+            AdapterFits(fits=(), why_not=why_not).save(folder / RECORD)
+        say(f"{task}: no adapter: {why_not}")
+        return
+    shards = {name: load_shard(files.shard(name)) for name in SeenShards.load(files.seen(task)).tasks}
+    learned = ItemPool(shards=[shards[name] for name in (*Pending.load(files.pending(previous)).tasks, task)])
+    train, held_out = learned.rows("train"), learned.rows("select")
+    train = train[evenly(len(train), params.upgrade.adapter.max_images)]
+    record = fit_adapters(
+        files.candidate_adapters(task),
+        gallery=gallery,
+        lineage=Lineage.load(files.lineage(previous)),
+        candidate=candidate,
+        digest=candidate.digest,
+        lessons=Lessons(
+            train=lambda embed: learned.embed(train, embed),
+            held_out=lambda embed: learned.embed(held_out, embed),
+            select=gather(
+                ItemPool(shards=list(shards.values())), gallery, "select", candidate=candidate, champion=None
+            ),
+        ),
+        settings=params.upgrade.adapter,
+        seed=params.upgrade.seed,
+        device=params.runtime.device,
+        threads=params.runtime.threads,
+    )
+    for fit in record.fits:
+        offers = "; ".join(
+            f"{offer.method}{' (chosen)' if offer.digest == fit.chosen else ''}: cosine {offer.select_cosine:.3f}"
+            + ("" if offer.select_recall is None else f", Recall@1 on select {offer.select_recall:.2%}")
+            for offer in fit.offers
+        )
+        say(f"{task}: adapter for the rows of {fit.embedded_by[:12]} on {fit.images:,} images; {offers}")
+
+
+def _why_not(gallery: Gallery, candidate: Embedder) -> str | None:
+    if not len(gallery):
+        return "there is no gallery to map"
+    if gallery.vectors.shape[1] != candidate.metadata.dimension:
+        return f"the gallery has {gallery.vectors.shape[1]} dimensions, the candidate {candidate.metadata.dimension}"
+    return None
+
+
+if __name__ == "__main__":
+    run_stage(main)
