@@ -10,6 +10,7 @@ from csd_core.reporting.narrative import MINUS, percent
 from csd_core.reporting.scores import Metrics
 from csd_core.reporting.story import Story
 from csd_core.reporting.svg import Axes, Chart, line, marker, number, path, shortened, spread, text, ticks
+from csd_core.reporting.upgrade_charts import upgrade_charts
 
 Matrix = npt.NDArray[np.float64]
 Kind = Literal["retrieval", "classification"]
@@ -33,7 +34,7 @@ NOT_SHOWN = frozenset({"train/lr"})
 
 def charts(story: Story, metrics: Metrics) -> dict[str, Chart]:
     """Every chart by name; those that would be empty are left out."""
-    drawn = [*_tasks(story), *_forgetting(metrics), *_heat_map(story), *_losses(story)]
+    drawn = [*upgrade_charts(story), *_tasks(story), *_forgetting(metrics), *_heat_map(story), *_losses(story)]
     return {chart.name: chart for chart in drawn}
 
 
@@ -137,7 +138,7 @@ def _forgetting(metrics: Metrics) -> Iterator[Chart]:
     if not values:
         return
     marks = ticks(min(0.0, *values), max(0.02, *values))
-    axes = Axes(left=112, right=330, top=8, bottom=150, first=marks[0], last=marks[-1], low=0, high=1)
+    axes = Axes(left=112, right=294, top=8, bottom=150, first=marks[0], last=marks[-1], low=0, high=1)
     body = "".join(
         line(axes.x(mark), axes.top, axes.x(mark), axes.bottom, "grid")
         + text(axes.x(mark), axes.bottom + 17, f"{100 * mark:g}".replace("-", MINUS), anchor="middle")

@@ -4,14 +4,13 @@ N test items, D dimensions. Before is the status quo: the champion's queries ove
 embedded by it too. After is what the verdict put in its place.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from csd_core.params import Strategy
 from csd_core.retrieval.metrics import Floats, recall_at
 
 Ints = npt.NDArray[np.intp]
@@ -63,20 +62,33 @@ class UpgradeExamples:
     Attributes:
         task: Whose candidate took over.
         former: Whose model it replaced.
-        strategy: How the gallery came along.
+        strategy: How the gallery came along, with its share.
         queries: Test queries that count.
-        lost: Those that hit at top 1 before and miss after.
+        hits: Those that hit at top 1 before.
+        lost: Those of them that miss after.
         gained: The reverse.
         shown: The chosen queries.
     """
 
     task: str
     former: str
-    strategy: Strategy
+    strategy: str
     queries: int
+    hits: int
     lost: int
     gained: int
     shown: tuple[Example, ...]
+
+    @property
+    def recalls(self) -> tuple[float, float] | None:
+        """Recall@1 before and after; None without queries."""
+        if not self.queries:
+            return None
+        return self.hits / self.queries, (self.hits + self.gained - self.lost) / self.queries
+
+    def of(self, *outcomes: Outcome) -> tuple[Example, ...]:
+        """The shown queries with one of some outcomes."""
+        return tuple(each for each in self.shown if each.outcome in outcomes)
 
     @property
     def items(self) -> frozenset[int]:
@@ -102,7 +114,7 @@ def compare(
     *,
     task: str,
     former: str,
-    strategy: Strategy,
+    strategy: str,
     labels: Strings,
     before: Served,
     after: Served,
@@ -114,7 +126,7 @@ def compare(
     Args:
         task: Whose candidate took over.
         former: Whose model it replaced.
-        strategy: How the gallery came along.
+        strategy: How the gallery came along, with its share.
         labels: (N,) classes.
         before: The status quo.
         after: What is served since.
@@ -146,6 +158,7 @@ def compare(
         former=former,
         strategy=strategy,
         queries=int(possible.sum()),
+        hits=int(hits[0][possible].sum()),
         lost=int((outcomes[possible] == "lost").sum()),
         gained=int((outcomes[possible] == "gained").sum()),
         shown=tuple(
@@ -206,25 +219,3 @@ def nearest(queries: Floats, rows: Floats, *, own: Ints, count: int) -> Ints:
         order = np.argsort(-similar, axis=1, kind="stable")[:, : count + 1]
         similar, found = np.take_along_axis(similar, order, axis=1), np.take_along_axis(found, order, axis=1)
     return found[:, : min(count, len(rows) - 1)]
-
-
-def stored_by(strategies: Sequence[Strategy | None], in_force: Sequence[int | None]) -> list[list[int | None]]:
-    """Which generation's vectors the gallery holds for each task's items, after each stage.
-
-    A rejection adds the task's items as the champion embeds them (they wait while there is none); `keep` adds them as
-    the candidate embeds them; a backfill, like a first model, embeds every item anew.
-
-    Args:
-        strategies: How each task's candidate was promoted; None where it was rejected.
-        in_force: The generation in force after each stage.
-
-    Returns:
-        For each stage, one generation for each task up to it.
-    """
-    stages: list[list[int | None]] = []
-    stored: list[int | None] = []
-    for strategy, generation in zip(strategies, in_force, strict=True):
-        anew = strategy in {"none", "backfill"}
-        stored = [generation] * (len(stored) + 1) if anew else [*stored, generation]
-        stages.append(stored)
-    return stages

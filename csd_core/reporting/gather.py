@@ -19,10 +19,11 @@ from csd_core.data.pool import ItemPool
 from csd_core.data.shards import load_shard
 from csd_core.errors import ArtifactError
 from csd_core.params import Params
-from csd_core.records import Champion, CheckReport, Ledger, LedgerEntry, Promoted, SeenShards, VerdictFile
-from csd_core.reporting.examples import Served, UpgradeExamples, compare, stored_by
+from csd_core.records import AdapterFits, Champion, CheckReport, Ledger, LedgerEntry, SeenShards, VerdictFile
+from csd_core.reporting.examples import Served, UpgradeExamples, compare
 from csd_core.reporting.figures import Generation, measure
 from csd_core.reporting.scalars import load_curves
+from csd_core.reporting.stored import StoredGallery
 from csd_core.reporting.story import Story, TaskStory
 from csd_core.reporting.thumbnails import Thumbnails, shrunk
 from csd_core.retrieval.embedder import Embedder
@@ -52,22 +53,35 @@ def gather(files: Workspace, params: Params) -> Story:
     champions = _promoted(files, ledger.entries)
     numbers = {champion.task: number for number, champion in enumerate(champions)}
     in_force = [numbers.get(entry.champion_task) for entry in ledger.entries]
+    pool = ItemPool(shards=[load_shard(files.shard(task)) for task in seen.tasks])
+    test = pool.rows("test")
+    labels = pool.labels[test]
+    task_of = np.searchsorted(np.cumsum([len(shard.ids) for shard in pool.shards]), test, side="right")
+    galleries = [
+        StoredGallery.load(files.gallery(entry.task), digest=entry.gallery, test_ids=pool.ids[test])
+        for entry in ledger.entries
+    ]
     tasks = tuple(
         TaskStory(
             shard=shard,
+            adapters=AdapterFits.load(files.candidate_adapters(entry.task) / "adapters.json"),
             check=CheckReport.load(files.check(entry.task)),
             verdict=VerdictFile.load(files.verdict(entry.task)).verdict,
             entry=entry,
             curves=load_curves(files.curves(entry.task)),
             generation=number,
+            old_rows=old_rows,
+            groups=gallery.groups,
         )
-        for entry, shard, number in zip(ledger.entries, seen.shards, in_force, strict=True)
+        for entry, shard, number, gallery, old_rows in zip(
+            ledger.entries,
+            seen.shards,
+            in_force,
+            galleries,
+            [0, *map(len, galleries[:-1])],
+            strict=True,
+        )
     )
-
-    pool = ItemPool(shards=[load_shard(files.shard(task)) for task in seen.tasks])
-    test = pool.rows("test")
-    labels = pool.labels[test]
-    task_of = np.searchsorted(np.cumsum([len(shard.ids) for shard in pool.shards]), test, side="right")
     generations = _embed(files, params, champions, pool, test)
     figures = measure(
         labels=labels,
@@ -76,12 +90,14 @@ def gather(files: Workspace, params: Params) -> Story:
         in_force=in_force,
         generations=generations,
     )
-    upgrades = tuple(_upgrades(params, tasks, generations, labels, task_of))
+    stores_test = "test" in params.gallery.splits
+    upgrades = tuple(_upgrades(files, params, tasks, generations, galleries, labels, task_of)) if stores_test else ()
     shown = np.array(sorted({item for upgrade in upgrades for item in upgrade.items}), np.intp)
     return Story(
         tasks=tasks,
         generations=champions,
         figures=figures,
+        stores_test=stores_test,
         upgrades=upgrades,
         thumbnails=Thumbnails(items=tuple(shown.tolist()), tiles=shrunk(pool, test[shown])),
         parameters=_yaml(params),
@@ -154,34 +170,42 @@ def _classifier(path: Path, champion: Champion) -> Floats:
 
 
 def _upgrades(
+    files: Workspace,
     params: Params,
     tasks: Sequence[TaskStory],
     generations: Sequence[Generation],
+    galleries: Sequence[StoredGallery],
     labels: Strings,
     task_of: Ints,
 ) -> Iterator[UpgradeExamples]:
-    """Each promotion that replaced a champion, before and after."""
-    in_force = [task.generation for task in tasks]
-    strategies = [task.verdict.strategy if isinstance(task.verdict, Promoted) else None for task in tasks]
-    stored = stored_by(strategies, in_force)
+    """Each promotion that replaced a champion, before and after, over the rows as they are stored.
+
+    Raises:
+        ArtifactError: if a gallery lacks a test item that arrived by then.
+    """
     for stage, task in enumerate(tasks):
-        former, current = in_force[stage - 1] if stage else None, in_force[stage]
-        if not isinstance(task.verdict, Promoted) or former is None or current is None:
+        if task.generation is None:
             continue
-        rows = np.flatnonzero(task_of <= stage)
-
-        def served(model: int, holders: Sequence[int | None], rows: Ints = rows) -> Served:
-            vectors = [generations[model if holder is None else holder].vectors for holder in holders]
-            parts = [each[rows[task_of[rows] == number]] for number, each in enumerate(vectors)]
-            return Served(queries=generations[model].vectors[rows], rows=np.concatenate(parts))
-
+        gallery, items = galleries[stage], np.flatnonzero(task_of <= stage)  # the numbers 0, 1, 2, ...
+        if not np.array_equal(np.sort(gallery.items), items):
+            raise ArtifactError(
+                f"{files.gallery(task.name)}: has rows of {len(gallery.items)} test items, {len(items)} arrived by "
+                f"{task.name}; run `csd run` to make it again"
+            )
+        former = tasks[stage - 1] if stage else None
+        if former is None or former.generation is None or task.chosen is None:
+            continue
+        queries, current = (generations[number].vectors[items] for number in (former.generation, task.generation))
+        before, after = queries.copy(), np.empty_like(current)
+        before[galleries[stage - 1].items] = galleries[stage - 1].test_rows()
+        after[gallery.items] = gallery.test_rows()
         yield compare(
             task=task.name,
-            former=str(tasks[stage - 1].entry.champion_task),
-            strategy=task.verdict.strategy,
-            labels=labels[rows],
-            before=served(former, [*stored[stage - 1], former]),
-            after=served(current, stored[stage]),
+            former=str(former.entry.champion_task),
+            strategy=task.chosen.name,
+            labels=labels[items],
+            before=Served(queries=queries, rows=before),
+            after=Served(queries=current, rows=after),
             examples=params.report.example_queries,
             neighbours=params.report.neighbours,
         )

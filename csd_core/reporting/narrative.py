@@ -4,15 +4,22 @@ import math
 from collections.abc import Sequence
 
 from csd_core.params import Strategy
-from csd_core.records import Judged, Promoted, Rejected
 from csd_core.reporting.scores import Metrics
-from csd_core.reporting.story import Story, TaskStory
+from csd_core.reporting.story import Story
 
-SERVED: dict[Strategy, str] = {
-    "none": "first model; nothing to upgrade",
-    "keep": "keep: stored vectors untouched",
-    "backfill": "backfill: every vector made anew",
+FRACTIONS = {
+    0.1: "a tenth",
+    0.2: "a fifth",
+    0.25: "a quarter",
+    1 / 3: "a third",
+    0.5: "half",
+    2 / 3: "two thirds",
+    0.75: "three quarters",
+    0.9: "nine tenths",
 }
+
+NEARLY = 0.005
+"""Shares closer than this to a fraction go by its name."""
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
@@ -62,6 +69,11 @@ def listed(names: Sequence[str]) -> str:
 def quoted(name: str) -> str:
     """A name from users' data inside a sentence."""
     return f"\N{LEFT DOUBLE QUOTATION MARK}{name}\N{RIGHT DOUBLE QUOTATION MARK}"
+
+
+def fraction(share: float) -> str:
+    """A share as a sentence says it."""
+    return next((word for known, word in FRACTIONS.items() if abs(share - known) < NEARLY), f"{percent(share)} %")
 
 
 def headline(story: Story) -> str:
@@ -163,6 +175,8 @@ def _gate(story: Story) -> str:
         for part in (
             _promotions(story, "none", "took {} as the first model"),
             _promotions(story, "keep", "let {} search the stored vectors as they are"),
+            _promotions(story, "adapt", "had the stored vectors mapped for {}"),
+            _partial_backfills(story),
             _promotions(story, "backfill", "had every vector made anew for {}"),
             _rejections(story),
         )
@@ -183,6 +197,16 @@ def _promotions(story: Story, strategy: Strategy, words: str) -> str:
     return words.format(listed(names)) if names else ""
 
 
+def _partial_backfills(story: Story) -> str:
+    names = [
+        f"{task.name} ({fraction(chosen.rows_embedded / task.old_rows)}, "
+        f"the rest {'mapped' if chosen.rows_mapped else 'left as it was'})"
+        for task in story.tasks
+        if (chosen := task.chosen) and chosen.strategy == "partial"
+    ]
+    return f"had part of the stored vectors made anew for {listed(names)}" if names else ""
+
+
 def _rejections(story: Story) -> str:
     names = [task.name for task in story.tasks if not task.promoted]
     return f"rejected {listed(names)}" if names else ""
@@ -194,47 +218,3 @@ def _waiting(story: Story) -> list[str]:
     for task in story.tasks:
         names = [] if task.promoted else [*names, task.name]
     return names
-
-
-def verdict_in_words(task: TaskStory) -> str:
-    """The outcome with its strategy, or that more queries could turn it."""
-    match task.verdict:
-        case Promoted(strategy=strategy):
-            return SERVED[strategy]
-        case Rejected(inconclusive=True):
-            return "inconclusive: more queries could turn it"
-        case Rejected():
-            return "the champion stays" if task.generation is not None else "no champion yet"
-
-
-def strategy_in_words(strategy: Strategy) -> str:
-    """Its name; a first model needs no strategy."""
-    return "first model" if strategy == "none" else strategy
-
-
-def because(task: TaskStory) -> tuple[str, ...]:
-    """What decided: why each cheaper strategy failed, how the chosen one did; an operator's word comes first."""
-    verdict = task.verdict
-    chosen = verdict.strategy if isinstance(verdict, Promoted) else None
-    decided = [f"an operator decided: {verdict.decision}"] if verdict.decision != "auto" else []
-    for judged in verdict.judged:
-        name = strategy_in_words(judged.strategy)
-        failed = [condition for condition in judged.conditions if not condition.passed]
-        if judged.strategy == chosen:
-            return (*decided, f"{name} {judged_in_words(judged)}")
-        if judged.why_not:
-            decided.append(f"{name}: {judged.why_not}")
-        elif failed:
-            more = f" (and {count(len(failed) - 1, 'more condition')})" if len(failed) > 1 else ""
-            decided.append(f"{name} fails: {failed[0].words}{more}")
-    return tuple(decided)
-
-
-def judged_in_words(judged: Judged) -> str:
-    """The outcome of a strategy, in a phrase."""
-    if judged.why_not:
-        return f"not possible: {judged.why_not}"
-    failed = [condition for condition in judged.conditions if not condition.passed]
-    if failed:
-        return f"fails {count(len(failed), 'condition')} of {len(judged.conditions)}"
-    return f"meets {'its condition' if len(judged.conditions) == 1 else f'all {len(judged.conditions)} conditions'}"

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from csd_core.reporting import narrative
+from csd_core.reporting import narrative, verdicts
 from csd_core.reporting.charts import shade
+from csd_core.reporting.options import options
 from csd_core.reporting.scores import Metrics
 from csd_core.reporting.story import Story
 from csd_core.reporting.svg import Chart
@@ -41,14 +43,18 @@ def render(story: Story, metrics: Metrics, charts: Mapping[str, Chart]) -> str:
         metrics=metrics,
         headline=narrative.headline(story),
         sentences=narrative.sentences(story, metrics),
-        verdict_in_words=narrative.verdict_in_words,
-        judged_in_words=narrative.judged_in_words,
-        strategy_in_words=narrative.strategy_in_words,
-        because=narrative.because,
+        verdict_in_words=verdicts.verdict_in_words,
+        judged_in_words=verdicts.judged_in_words,
+        strategy_in_words=verdicts.strategy_in_words,
+        because=verdicts.because,
         count=narrative.count,
+        orders=verdicts.ORDERS,
         charts={name: Markup(chart.inline()) for name, chart in charts.items()},  # noqa: S704 - svg.py escapes names
         curves={name: chart.title for name, chart in charts.items() if name.startswith("curve-")},
         heat_map=_heat_map(story),
+        models=_models(story),
+        spared=_spared(story),
+        upgrades=[_upgrade(story, stage) for stage, task in enumerate(story.tasks) if task.old_rows],
         places=story.thumbnails.places(),
         sprite=story.thumbnails.data_uri() if story.thumbnails.items else None,
         smooth=story.thumbnails.edge > SMOOTH_ABOVE,
@@ -74,3 +80,34 @@ def _heat_map(story: Story) -> list[list[dict[str, float | bool]]]:
         ]
         for row in range(len(cross))
     ]
+
+
+def _models(story: Story) -> dict[str, str]:
+    """Digest of each promoted model -> the task whose candidate it was."""
+    return {str(champion.digest): str(champion.task) for champion in story.generations}
+
+
+def _spared(story: Story) -> dict[str, int]:
+    """Old rows of all upgrades, and those that were embedded anew."""
+    return {
+        "rows": sum(task.old_rows for task in story.replacements),
+        "made": sum(task.chosen.rows_embedded for task in story.replacements if task.chosen),
+    }
+
+
+def _upgrade(story: Story, stage: int) -> dict[str, Any]:
+    """A task whose candidate met an old gallery: the ways to serve it, its adapters, the deepest dip of a backfill."""
+    task, models = story.tasks[stage], _models(story)
+    rows = {(group.embedded_by, group.adapters): group.rows for group in story.tasks[stage - 1].groups}
+    fits = []
+    for fit in task.adapters.fits:
+        chain = tuple(fit.adapters.split(",")) if fit.adapters else ()
+        fits.append(
+            {
+                "record": fit,
+                "model": models.get(fit.embedded_by, ""),
+                "times": {0: "", 1: "once", 2: "twice"}.get(len(chain), f"{len(chain)} times"),
+                "rows": rows.get((fit.embedded_by, chain), 0),
+            }
+        )
+    return {"task": task, "options": options(task), "fits": fits, "dip": verdicts.dip_in_words(task.check)}

@@ -69,6 +69,8 @@ class TaskMetrics(Record):
 
     outcome: Literal["promoted", "rejected"]
     strategy: Strategy | None
+    share: float | None
+    """Of the old rows that a partial backfill embedded anew."""
     champion: str | None
     """Whose model serves after the task."""
     classes: int
@@ -79,8 +81,13 @@ class TaskMetrics(Record):
     """Task -> accuracy within its classes."""
     all_seen_recall_at_1: float | None
     all_seen_accuracy: float | None
+    gate_status_quo: float | None
+    """Recall@1 of all gate queries if the champion had stayed; null without one."""
+    gate_served: float | None
+    """The same as it was decided: under the strategy that was taken, or the status quo."""
     lost: int | None
-    """Test queries that hit before the upgrade and miss after it; null where no champion was replaced."""
+    """Test queries that hit before the upgrade and miss after it; null where no champion was replaced, or where test
+    items are not stored."""
     gained: int | None
 
 
@@ -155,9 +162,11 @@ def _task(story: "Story", stage: int) -> TaskMetrics:
     names = [each.name for each in story.tasks[: stage + 1]]
     seen = figures.all_seen[stage]
     upgrade = next((each for each in story.upgrades if each.task == task.name), None)
+    quo, served = task.check.status_quo, task.chosen.measured if task.chosen else task.check.status_quo
     return TaskMetrics(
         outcome=task.verdict.outcome,
         strategy=task.entry.strategy,
+        share=task.entry.share,
         champion=task.entry.champion_task,
         classes=len(task.shard.classes),
         test_images=int(figures.items[stage]),
@@ -165,6 +174,8 @@ def _task(story: "Story", stage: int) -> TaskMetrics:
         accuracy=_row(names, figures.own_accuracy[stage]),
         all_seen_recall_at_1=_rounded(seen.at[1] if seen else None),
         all_seen_accuracy=_rounded(seen.accuracy if seen else None),
+        gate_status_quo=_rounded(quo.overall.at[1] if quo else None),
+        gate_served=_rounded(served.overall.at[1] if served else None),
         lost=upgrade.lost if upgrade else None,
         gained=upgrade.gained if upgrade else None,
     )

@@ -2,10 +2,20 @@
 
 from dataclasses import dataclass
 
-from csd_core.records import Champion, CheckReport, LedgerEntry, ShardRecord, Verdict
+from csd_core.records import (
+    AdapterFits,
+    Alternative,
+    Champion,
+    CheckReport,
+    LedgerEntry,
+    Promoted,
+    ShardRecord,
+    Verdict,
+)
 from csd_core.reporting.examples import UpgradeExamples
 from csd_core.reporting.figures import Figures
 from csd_core.reporting.scalars import Curve
+from csd_core.reporting.stored import RowGroup
 from csd_core.reporting.thumbnails import Thumbnails
 
 
@@ -15,19 +25,25 @@ class TaskStory:
 
     Attributes:
         shard: Its data.
+        adapters: What would map the old gallery's vectors into its candidate's space.
         check: What promoting its candidate would have done.
         verdict: What the gate decided.
         entry: The state after it.
         curves: The scalars of its training.
         generation: Number of the generation in force after it; None while there is none.
+        old_rows: Rows of the gallery before it.
+        groups: Rows of the gallery after it, by provenance.
     """
 
     shard: ShardRecord
+    adapters: AdapterFits
     check: CheckReport
     verdict: Verdict
     entry: LedgerEntry
     curves: tuple[Curve, ...]
     generation: int | None
+    old_rows: int
+    groups: tuple[RowGroup, ...]
 
     @property
     def name(self) -> str:
@@ -39,6 +55,21 @@ class TaskStory:
         """Whether its candidate became the champion."""
         return self.verdict.outcome == "promoted"
 
+    @property
+    def chosen(self) -> Alternative | None:
+        """How its candidate came to be served, as it was measured; None where it was rejected."""
+        verdict = self.verdict
+        if not isinstance(verdict, Promoted):
+            return None
+        return next(
+            each for each in self.check.alternatives if (each.strategy, each.share) == (verdict.strategy, verdict.share)
+        )
+
+    @property
+    def replaced(self) -> bool:
+        """Whether its candidate took the place of a champion."""
+        return self.promoted and self.verdict.champion is not None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Story:
@@ -48,7 +79,8 @@ class Story:
         tasks: T, oldest first.
         generations: G distinct promoted models, oldest first.
         figures: Measured on the test items.
-        upgrades: Examples for each promotion that replaced a champion.
+        stores_test: Whether test items are in the gallery, so that what users find can be shown.
+        upgrades: Examples for each promotion that replaced a champion; none where test items are not stored.
         thumbnails: The test images that the examples show.
         parameters: params.yaml as YAML, without what has no influence on artefacts.
     """
@@ -56,6 +88,7 @@ class Story:
     tasks: tuple[TaskStory, ...]
     generations: tuple[Champion, ...]
     figures: Figures
+    stores_test: bool
     upgrades: tuple[UpgradeExamples, ...]
     thumbnails: Thumbnails
     parameters: str
@@ -64,6 +97,11 @@ class Story:
     def classes(self) -> tuple[str, ...]:
         """Every class that arrived, in order of arrival."""
         return tuple(dict.fromkeys(name for task in self.tasks for name in task.shard.classes))
+
+    @property
+    def replacements(self) -> tuple[TaskStory, ...]:
+        """The tasks whose candidate took the place of a champion."""
+        return tuple(task for task in self.tasks if task.replaced)
 
     @property
     def champion(self) -> Champion | None:

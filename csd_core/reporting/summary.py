@@ -83,7 +83,8 @@ def _verdicts_in_short(metrics: Metrics) -> Table:
 def _verdict(task: TaskMetrics) -> str:
     if task.outcome == "rejected":
         return f"[red]✗ rejected[/] ({task.champion} stays)" if task.champion else "[red]✗ rejected[/] (no model)"
-    return f"[green]✓ promoted[/] ({'first model' if task.strategy == 'none' else task.strategy})"
+    share = "" if task.share is None else f" {100 * task.share:g} %"
+    return f"[green]✓ promoted[/] ({'first model' if task.strategy == 'none' else task.strategy}{share})"
 
 
 def _cross_test(metrics: Metrics, name: str) -> str:

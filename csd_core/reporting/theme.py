@@ -29,5 +29,12 @@ CHART = """
 .chart .classification { stroke: var(--classification); }
 .chart .fill-retrieval { fill: var(--retrieval); }
 .chart .fill-classification { fill: var(--classification); }
+.chart .pale { fill: color-mix(in srgb, var(--retrieval) 45%, var(--card)); }
+.chart .hollow { fill: var(--card); stroke: var(--retrieval); stroke-width: 1.6; }
+.chart .bar.hollow { stroke-width: 1; }
+.chart .neutral { fill: var(--soft); }
+.chart .halo { paint-order: stroke; stroke: var(--card); stroke-width: 4px; stroke-linejoin: round; }
+.chart .ring { fill: none; stroke: var(--ink); stroke-width: 1.4; }
+.chart .quo { stroke: var(--soft); stroke-width: 1.4; stroke-dasharray: 5 4; }
 .chart .stage { stroke: var(--soft); stroke-width: 1; stroke-dasharray: 2 3; opacity: .7; }
 """

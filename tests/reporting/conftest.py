@@ -28,12 +28,11 @@ from csd_core.reporting.page import render
 from csd_core.reporting.scores import Metrics, summarise
 from csd_core.reporting.story import Story
 from csd_core.retrieval.embedder import EmbedderMetadata
-from csd_core.stages import check, init, promote
+from csd_core.stages import adapt, check, init, promote
 from csd_core.workspace import Workspace
 
 PROFILES = Path(__file__).parents[2] / "profiles"
 ROLES = ("train", "train", "train", "select", "gate", "gate", "test", "test")
-DIMENSIONS = 10
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,8 @@ class Arrival:
         images: Of each class.
         drift: How far its candidate moves from its predecessor's; large drifts break compatibility.
         first: The first image of each digit to take, so that two tasks can show the same digit.
+        roles: Splits that its images take in turn.
+        dimensions: Of its candidate's vectors; no more than its predecessor's.
     """
 
     digits: tuple[int, ...]
@@ -56,6 +57,7 @@ class Arrival:
     drift: float = 0.12
     first: int = 0
     roles: tuple[str, ...] = ROLES
+    dimensions: int = 10
 
     @property
     def classes(self):
@@ -69,6 +71,8 @@ class Line:
     files: Workspace
     arrivals: dict[str, Arrival]
     policy: dict[str, object] = field(default_factory=dict)
+    searchable: tuple[str, ...] = ("train", "select", "gate", "test")
+    partial: dict[str, object] = field(default_factory=dict)
     state: dict[str, tuple] = field(default_factory=dict)
 
     def build(self):
@@ -82,6 +86,7 @@ class Line:
             for task, arrival in self.arrivals.items():
                 self.write_shard(task, arrival, previous)
                 self.write_candidate(task, previous)
+                adapt.main(task)
                 check.main(task)
                 promote.main(task)
                 previous = task
@@ -101,6 +106,9 @@ class Line:
         }
         values["decisions"] = {task: arrival.decision for task, arrival in self.arrivals.items()}
         values["gate"] |= {"allowed": ["keep", "backfill"], "min_recall": 0.3, **LENIENT, **self.policy}
+        values["gallery"] = {"splits": list(self.searchable)}
+        values["upgrade"]["adapter"] |= {"mlp_epochs": 2, "mlp_width": 8}
+        values["upgrade"]["partial"] |= self.partial
         values["report"] = {"after": names[-1], "neighbours": 5, "example_queries": 6}
         with (self.files.root / "params.yaml").open("w", encoding="utf-8") as file:
             YAML().dump(values, file)
@@ -138,13 +146,15 @@ class Line:
         waiting = Pending.load(self.files.pending(previous)).tasks
         arrivals = {name: self.arrivals[name] for name in (*waiting, task)}
         pixels, labels = self.training_images(arrivals)
+        width = arrivals[task].dimensions
         if projection is None:
             mean = pixels.mean(axis=0)
             _, _, axes = np.linalg.svd(pixels - mean, full_matrices=False)
-            projection = axes[:DIMENSIONS].T.copy()
+            projection = axes[:width].T.copy()
         else:
             noise = random.normal(size=projection.shape) / np.sqrt(len(projection))
-            projection = projection + 3 * arrivals[task].drift * noise
+            projection = (projection + 3 * arrivals[task].drift * noise)[:, :width]
+            rows = rows[:, :width]
         vectors = (pixels - mean) @ projection
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         faded = (
@@ -159,7 +169,7 @@ class Line:
         self.state[task] = (mean, projection, rows)
         self.write_model(task, rows, classes, trained_on=tuple(arrivals))
         metadata = EmbedderMetadata(
-            size=8, channels=1, resize="squash", dimension=DIMENSIONS, classes=classes, parent=champion.digest
+            size=8, channels=1, resize="squash", dimension=width, classes=classes, parent=champion.digest
         )
         write_embedder(self.files.candidate_embedder(task), mean, projection, metadata)
         self.write_curves(task, random)
@@ -272,8 +282,9 @@ def tell(files):
 def make_line(tmp_path_factory):
     """Builds a line of tasks: `make_line(t1=Arrival(...), ...)`."""
 
-    def make(*, policy=None, **arrivals):
-        return Line(Workspace(tmp_path_factory.mktemp("line")), arrivals, policy or {}).build()
+    def make(*, policy=None, searchable=ROLES, partial=None, **arrivals):
+        splits = tuple(dict.fromkeys(searchable))
+        return Line(Workspace(tmp_path_factory.mktemp("line")), arrivals, policy or {}, splits, partial or {}).build()
 
     return make
 
@@ -331,3 +342,29 @@ def untested(make_line):
 def late(make_line):
     """The first candidate is rejected, so that the second is the first model."""
     return tell(make_line(t1=Arrival((0, 1, 2, 3), decision="reject"), t2=Arrival((4, 5, 6)), t3=Arrival((7, 8, 9))))
+
+
+@pytest.fixture(scope="session")
+def mixed(make_line):
+    """A partial backfill, then a map for every stored vector, then a rejection: rows of many provenances."""
+    return tell(
+        make_line(
+            policy={"allowed": ["keep", "adapt", "partial", "backfill"]},
+            t1=Arrival((0, 1, 2, 3)),
+            t2=Arrival((4, 5, 6), decision="partial"),
+            t3=Arrival((7, 8, 9), decision="adapt"),
+            t4=Arrival((0, 1), names=("zero", "one"), first=100, decision="reject"),
+        )
+    )
+
+
+@pytest.fixture(scope="session")
+def unstored(make_line):
+    """Test images are not in the gallery."""
+    return tell(make_line(searchable=("train", "select", "gate"), t1=Arrival((0, 1, 2, 3)), t2=Arrival((4, 5, 6))))
+
+
+@pytest.fixture(scope="session")
+def narrowed(make_line):
+    """The second candidate's vectors have fewer dimensions, so that only a backfill can serve it."""
+    return tell(make_line(t1=Arrival((0, 1, 2, 3)), t2=Arrival((4, 5, 6), dimensions=8)))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from csd_core.reporting import examples
-from csd_core.reporting.examples import Served, choose, compare, nearest, stored_by
+from csd_core.reporting.examples import Served, choose, compare, nearest
 
 
 def unit(rows, dimensions=6, seed=0):
@@ -65,7 +65,8 @@ def test_an_upgrade_counts_what_it_lost_and_gained():
         neighbours=2,
     )
 
-    assert (told.queries, told.lost, told.gained) == (4, 4, 0)
+    assert (told.queries, told.hits, told.lost, told.gained) == (4, 4, 4, 0)
+    assert told.recalls == (1.0, 0.0)
     assert [each.outcome for each in told.shown] == ["lost", "lost"]
     first = told.shown[0]
     assert [(each.item, each.hit) for each in first.before] == [(1, True), (2, False)]
@@ -84,14 +85,37 @@ def test_no_examples_are_shown_where_none_are_wanted():
     assert (told.lost, told.gained) == (0, 0)
 
 
-def test_keep_leaves_stored_vectors_and_a_backfill_replaces_them():
-    assert stored_by(["none", "keep", "keep"], [0, 1, 2]) == [[0], [0, 1], [0, 1, 2]]
-    assert stored_by(["none", "keep", "backfill"], [0, 1, 2]) == [[0], [0, 1], [2, 2, 2]]
+def test_an_upgrade_without_queries_has_no_recall():
+    served = Served(queries=unit(2), rows=unit(2))
+    told = compare(
+        task="t2",
+        former="t1",
+        strategy="partial 25 %",
+        labels=np.array(["a", "b"]),
+        before=served,
+        after=served,
+        examples=2,
+        neighbours=1,
+    )
+    assert told.recalls is None
+    assert told.shown == ()
 
 
-def test_a_rejected_task_is_embedded_by_the_champion_that_stayed():
-    assert stored_by(["none", None, "keep"], [0, 0, 1]) == [[0], [0, 0], [0, 0, 1]]
-
-
-def test_items_wait_while_there_is_no_champion():
-    assert stored_by([None, "none"], [None, 0]) == [[None], [0, 0]]
+def test_examples_are_sorted_by_what_became_of_them():
+    labels = np.array(["a", "a", "b", "b"])
+    pairs = np.array([[1, 0], [1, 0], [0, 1], [0, 1]], np.float32)
+    half = np.array([[1, 0], [1, 0], [0.8, 0.6], [0, 1]], np.float32)
+    told = compare(
+        task="t2",
+        former="t1",
+        strategy="keep",
+        labels=labels,
+        before=Served(queries=pairs, rows=pairs),
+        after=Served(queries=half, rows=half),
+        examples=4,
+        neighbours=1,
+    )
+    assert [each.item for each in told.of("lost")] == [2]
+    assert [each.item for each in told.of("kept", "missed")] == [0, 3, 1]
+    assert told.of("gained") == ()
+    assert told.shown == (*told.of("lost"), *told.of("kept", "missed"))

@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def test_every_promotion_that_replaced_a_champion_has_examples(carried):
     ]
 
 
-@pytest.mark.parametrize("story", ["promoted", "carried"])
+@pytest.mark.parametrize("story", ["promoted", "carried", "mixed", "narrowed"])
 def test_neighbours_after_an_upgrade_are_those_of_the_gallery_that_was_promoted(request, story):
     told = request.getfixturevalue(story)
     seen = [task.name for task in told.story.tasks]
@@ -65,15 +66,17 @@ def test_neighbours_after_an_upgrade_are_those_of_the_gallery_that_was_promoted(
             assert [neighbour.item for neighbour in example.after] == expected
 
 
-def test_neighbours_before_an_upgrade_are_the_champions_on_its_gallery(promoted):
+@pytest.mark.parametrize("story", ["promoted", "mixed"])
+def test_neighbours_before_an_upgrade_are_the_champions_on_its_gallery(request, story):
     """The status quo: stored rows as they are, new items as the champion embeds them."""
-    upgrade = promoted.story.upgrades[1]
-    shards = [load_shard(promoted.files.shard(task)) for task in ("t1", "t2", "t3")]
+    told = request.getfixturevalue(story)
+    upgrade = told.story.upgrades[1]
+    shards = [load_shard(told.files.shard(task)) for task in ("t1", "t2", "t3")]
     images = np.concatenate([shard.images[shard.rows("test")] for shard in shards])
     ids = np.concatenate([shard.ids[shard.rows("test")] for shard in shards])
-    champion = Embedder.load(promoted.files.champion_embedder("t2") / "embedder.onnx")
+    champion = Embedder.load(told.files.champion_embedder("t2") / "embedder.onnx")
     rows = champion(images)
-    gallery = Gallery.load(promoted.files.gallery("t2"))
+    gallery = Gallery.load(told.files.gallery("t2"))
     for row, identity in enumerate(ids.tolist()):
         stored = np.flatnonzero(gallery.ids == identity)
         if len(stored):
@@ -82,6 +85,78 @@ def test_neighbours_before_an_upgrade_are_the_champions_on_its_gallery(promoted)
         own = np.array([example.item])
         expected = nearest(champion(images)[own], rows, own=own, count=5)[0].tolist()
         assert [neighbour.item for neighbour in example.before] == expected
+
+
+def kinds(task):
+    return [(group.kind, len(group.adapters), group.rows) for group in task.groups]
+
+
+def test_rows_are_told_apart_by_how_they_came_to_be(mixed):
+    first, partial, adapt, rejected = mixed.story.tasks
+    digests = [champion.digest for champion in mixed.story.generations]
+    assert kinds(first) == [("made", 0, 256)]
+    assert kinds(partial) == [("made", 0, 192 + 192), ("mapped", 1, 64)]
+    assert kinds(adapt) == [("mapped", 1, 384), ("mapped", 2, 64), ("made", 0, 192)]
+    assert [group.embedded_by for group in adapt.groups] == [digests[1], digests[0], digests[2]]
+    assert kinds(rejected) == [("mapped", 1, 384), ("mapped", 2, 64), ("made", 0, 192 + 128)]
+    assert [task.old_rows for task in mixed.story.tasks] == [0, 256, 448, 640]
+
+
+def test_rows_that_were_kept_lie_in_an_older_space(promoted):
+    assert kinds(promoted.story.tasks[2]) == [("kept", 0, 256), ("kept", 0, 192), ("made", 0, 192)]
+
+
+def test_a_gallery_before_the_first_model_has_no_rows(late):
+    assert late.story.tasks[0].groups == ()
+    assert [task.old_rows for task in late.story.tasks] == [0, 0, 448]
+
+
+def test_the_chosen_alternative_is_that_of_the_verdict(mixed):
+    chosen = [task.chosen and task.chosen.name for task in mixed.story.tasks]
+    assert chosen == ["none", "partial 75 %", "adapt", None]
+    assert [task.name for task in mixed.story.replacements] == ["t2", "t3"]
+
+
+def test_where_test_images_are_not_stored_nothing_is_shown(unstored):
+    assert unstored.story.upgrades == ()
+    assert not unstored.story.stores_test
+    assert unstored.story.figures.items.tolist() == [64, 48]
+    assert unstored.metrics.tasks["t2"].lost is None
+
+
+def test_a_gallery_that_is_not_the_ledgers_is_refused(copied):
+    gallery = Gallery.load(copied.gallery("t2"))
+    gallery.take(np.arange(len(gallery) - 1)).save(copied.gallery("t2"))
+    with pytest.raises(ArtifactError, match="gallery: is gallery [0-9a-f]{12}, the ledger has [0-9a-f]{12}; run"):
+        gather(copied, copied.params())
+
+
+def replaced_gallery(files, task, gallery):
+    """Put another gallery in a task's place, and in the ledger."""
+    gallery.save(files.gallery(task))
+    ledger = Ledger.load(files.ledger("t3"))
+    entries = [
+        entry.model_copy(update={"gallery": gallery.digest}) if entry.task == task else entry
+        for entry in ledger.entries
+    ]
+    Ledger(entries=tuple(entries)).save(files.ledger("t3"))
+
+
+def test_a_gallery_that_lacks_a_test_item_is_refused(copied):
+    gallery = Gallery.load(copied.gallery("t2"))
+    replaced_gallery(copied, "t2", gallery.take(np.delete(np.arange(len(gallery)), 6)))
+    assert gallery.splits[6] == "test"
+    with pytest.raises(ArtifactError, match="has rows of 111 test items, 112 arrived by t2"):
+        gather(copied, copied.params())
+
+
+def test_a_test_row_of_no_known_item_is_refused(copied):
+    gallery = Gallery.load(copied.gallery("t2"))
+    ids = gallery.ids.copy()
+    ids[6] = "f" * 64
+    replaced_gallery(copied, "t2", replace(gallery, ids=ids))
+    with pytest.raises(ArtifactError, match=f"1 test rows are of no test item, such as {'f' * 64}"):
+        gather(copied, copied.params())
 
 
 def test_thumbnails_are_the_images_of_their_items(promoted):

@@ -1,8 +1,5 @@
-from dataclasses import replace
-
 import pytest
 
-from csd_core.records import Condition, Judged
 from csd_core.reporting import narrative
 from csd_core.reporting.gather import gather
 from csd_core.reporting.scores import summarise
@@ -78,30 +75,18 @@ def test_the_moral_follows_from_the_figures(promoted, own, seen, moral):
     assert search.endswith(f": {moral}.")
 
 
-def test_a_rejection_that_more_queries_could_turn_says_so(refused):
-    task = refused.story.tasks[0]
-    open_verdict = task.verdict.model_copy(update={"inconclusive": True})
-    assert narrative.verdict_in_words(replace(task, verdict=open_verdict)).startswith("inconclusive")
-
-
-def test_a_strategy_that_cannot_be_served_is_named_with_its_reason(promoted):
-    task = promoted.story.tasks[1]
-    keep, backfill = task.verdict.judged
-    verdict = task.verdict.model_copy(
-        update={
-            "strategy": "backfill",
-            "judged": (keep.model_copy(update={"passed": False, "why_not": "another dimension"}), backfill),
-        }
-    )
-    assert narrative.because(replace(task, verdict=verdict))[0] == "keep: another dimension"
-
-
 def test_a_rejection_in_the_middle_and_a_backfill_are_told(carried):
     gate = sentences(carried)[2]
     assert "rejected t2" in gate
     assert "had every vector made anew for t3" in gate
     assert "(an operator decided t2 and t3)" in gate
     assert "waits" not in gate
+
+
+def test_a_map_and_a_partial_backfill_are_told(mixed):
+    gate = sentences(mixed)[2]
+    assert "had the stored vectors mapped for t3" in gate
+    assert "had part of the stored vectors made anew for t2 (three quarters, the rest mapped)" in gate
 
 
 def test_data_of_a_rejected_last_task_waits(make_line, arrival):
@@ -117,38 +102,6 @@ def test_a_late_first_model_is_told(late):
     gate = sentences(late)[2]
     assert gate.startswith("The gate took t2 as the first model")
     assert "rejected t1" in gate
-
-
-def test_an_operator_comes_before_the_conditions(carried):
-    rejected, filled = carried.story.tasks[1:3]
-    assert narrative.because(rejected)[0] == "an operator decided: reject"
-    assert narrative.because(filled)[0] == "an operator decided: backfill"
-    assert narrative.because(filled)[-1].startswith("backfill meets")
-
-
-def test_a_rejection_says_what_failed(refused):
-    (reason,) = narrative.because(refused.story.tasks[0])
-    assert reason.startswith("first model fails: Recall@1")
-    assert narrative.verdict_in_words(refused.story.tasks[0]) == "no champion yet"
-
-
-@pytest.mark.parametrize(
-    ("failed", "words"), [((), "meets all 2 conditions"), ((0,), "fails one condition of 2"), ((0, 1), "fails two")]
-)
-def test_a_strategy_is_judged_in_a_phrase(failed, words):
-    conditions = tuple(
-        Condition(
-            name=str(each), figure=0, bound=None, limit=0, passed=each not in failed, words="", needs_queries=None
-        )
-        for each in range(2)
-    )
-    judged = Judged(strategy="keep", passed=not failed, conditions=conditions, why_not=None)
-    assert narrative.judged_in_words(judged).startswith(words)
-
-
-def test_a_strategy_that_cannot_be_says_why():
-    judged = Judged(strategy="keep", passed=False, conditions=(), why_not="another dimension")
-    assert narrative.judged_in_words(judged) == "not possible: another dimension"
 
 
 @pytest.mark.parametrize(

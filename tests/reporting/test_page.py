@@ -1,13 +1,15 @@
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
 from csd_core.reporting.charts import charts
+from csd_core.reporting.narrative import DASH
 from csd_core.reporting.page import render
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
-STORIES = ("promoted", "alone", "refused", "carried", "late", "unmeasured", "untested")
+STORIES = ("promoted", "alone", "refused", "carried", "late", "unmeasured", "untested", "mixed", "unstored", "narrowed")
 
 
 class Outline(HTMLParser):
@@ -100,6 +102,134 @@ def test_marks_of_neighbours_say_hit_or_miss(promoted):
     hits = sum(neighbour.hit for each in shown for neighbour in (*each.before, *each.after))
     assert promoted.page.count('<li class="hit">') == hits
     assert len(shown) == 12
+
+
+def table(page, label):
+    """The rows of a table's body, as texts."""
+    found = re.search(rf'aria-label="{label}">\s*<table.*?<tbody>(.*?)</tbody>', page, re.DOTALL).group(1)
+    rows = re.findall(r"<tr.*?>(.*?)</tr>", found, re.DOTALL)
+    return [
+        [
+            " ".join(re.sub(r"<.*?>", " ", cell).split())
+            for cell in re.findall(r"<t[hd].*?>(.*?)</t[hd]>", row, re.DOTALL)
+        ]
+        for row in rows
+    ]
+
+
+def test_every_way_to_serve_is_on_the_page_with_its_cost_and_recall(mixed):
+    task = mixed.story.tasks[1]
+    quo, *rows = table(mixed.page, "Ways to serve t2")
+    assert quo[0] == "status quo"
+    assert quo[3] == f"{100 * task.check.status_quo.overall.at[1]:.1f}"
+    assert len(rows) == len(task.check.alternatives) == 7
+    for row, alternative in zip(rows, task.check.alternatives, strict=True):
+        pairs = alternative.against_status_quo["overall"]
+        assert row[0].removesuffix(" taken") == alternative.name
+        assert row[1:6] == [
+            str(alternative.rows_embedded),
+            str(alternative.rows_mapped),
+            f"{100 * alternative.measured.overall.at[1]:.1f}",
+            str(pairs.lost),
+            str(pairs.gained),
+        ]
+    assert [row[0] for row in rows if row[0].endswith("taken")] == ["partial 75 % taken"]
+
+
+def test_a_way_that_is_not_possible_is_on_the_page_with_its_reason(mixed):
+    task = mixed.story.tasks[2]
+    adapt = task.check.alternatives[1]
+    no_way = adapt.model_copy(
+        update={"possible": False, "why_not": "no <b>way</b>", "measured": None, "against_status_quo": {}}
+    )
+    keep = task.check.alternatives[0]
+    verdict = task.verdict.model_copy(
+        update={
+            "strategy": "keep",
+            "judged": tuple(
+                each.model_copy(update={"passed": False, "why_not": no_way.why_not, "conditions": ()})
+                if each.strategy == "adapt"
+                else each
+                for each in task.verdict.judged
+            ),
+        }
+    )
+    check = task.check.model_copy(update={"alternatives": (keep, no_way, *task.check.alternatives[2:])})
+    tasks = (*mixed.story.tasks[:2], replace(task, check=check, verdict=verdict), mixed.story.tasks[3])
+    story = replace(mixed.story, tasks=tasks)
+    page = render(story, mixed.metrics, charts(story, mixed.metrics))
+    row = table(page, "Ways to serve t3")[2]
+    assert row == ["adapt", *5 * [DASH], "✗ ruled out: no &lt;b&gt;way&lt;/b&gt;"]
+
+
+def test_adapters_are_on_the_page_for_each_provenance(mixed):
+    task = mixed.story.tasks[2]
+    rows = table(mixed.page, "Adapters of t3")
+    assert len(rows) == sum(len(fit.offers) for fit in task.adapters.fits) == 4
+    models = [row[0].split()[0] for row in rows if len(row) == 4]
+    assert models == ["t2", "t1"]
+    assert "64 rows, mapped once" in rows[2][0]
+    used = [row[-3] for row in rows]
+    expected = [
+        ("ridge" if offer.method == "ridge" else "MLP") + (" ✓ used" if offer.digest == fit.chosen else "")
+        for fit in task.adapters.fits
+        for offer in fit.offers
+    ]
+    assert used == expected
+
+
+def test_where_no_adapter_was_fitted_the_page_says_why(mixed):
+    task = mixed.story.tasks[1]
+    none = task.adapters.model_copy(update={"fits": (), "why_not": "no model is <i>retained</i>"})
+    story = replace(mixed.story, tasks=(mixed.story.tasks[0], replace(task, adapters=none)))
+    page = render(story, mixed.metrics, {})
+    assert "No adapter was fitted: no model is &lt;i&gt;retained&lt;/i&gt;." in page
+
+
+def test_rows_by_provenance_add_up_to_the_galleries(mixed):
+    rows = table(mixed.page, "Rows by provenance")
+    for task in mixed.story.tasks:
+        mine = [int(row[-1].replace(",", "")) for row in rows if row[0] == task.name]
+        assert sum(mine) == sum(group.rows for group in task.groups)
+        assert len(mine) == len(task.groups)
+
+
+def test_a_first_model_has_no_upgrade_to_show(alone):
+    assert 'id="upgrades"' not in alone.page
+    assert 'id="examples"' not in alone.page
+
+
+def test_how_many_stored_vectors_were_made_anew_is_counted_over_all_upgrades(mixed):
+    assert re.search(r"<dd>192 <small>of 704</small></dd>", mixed.page)
+
+
+def test_lost_hits_come_first_and_are_titled(carried):
+    for upgrade in carried.story.upgrades:
+        outcomes = [each.outcome for each in upgrade.shown]
+        ranks = [{"lost": 0, "gained": 1}.get(outcome, 2) for outcome in outcomes]
+        assert ranks == sorted(ranks)
+    titles = re.findall(r'<h4 class="flips">(.*?) <span class="note">(\d+) of (\d+)</span>', carried.page)
+    expected = [
+        (title, str(len(shown)), str(total))
+        for upgrade in carried.story.upgrades
+        for title, shown, total in (
+            ("Hits lost", upgrade.of("lost"), upgrade.lost),
+            ("Hits gained", upgrade.of("gained"), upgrade.gained),
+            (
+                "Unchanged at the first neighbour",
+                upgrade.of("kept", "missed"),
+                upgrade.queries - upgrade.lost - upgrade.gained,
+            ),
+        )
+        if shown
+    ]
+    assert titles == expected
+    assert "Hits lost" in {title for title, *_ in titles}
+
+
+def test_where_test_images_are_not_stored_the_page_says_so(unstored):
+    assert "test images are not in the gallery, because gallery.splits leaves test out" in unstored.page
+    assert 'class="queries"' not in unstored.page
 
 
 def test_conditions_of_failed_strategies_are_on_the_page(refused):

@@ -53,6 +53,22 @@ def test_the_record_agrees_with_the_story(promoted):
     assert metrics.tasks["t2"].lost == promoted.story.upgrades[0].lost
 
 
+def test_gate_figures_are_those_of_what_serves(mixed):
+    tasks = mixed.metrics.tasks
+    checks = {task.name: task.check for task in mixed.story.tasks}
+    quo = {name: check.status_quo.overall.at[1] for name, check in checks.items() if check.status_quo}
+    taken = {
+        (each.strategy, each.share): each.measured.overall.at[1] for each in checks["t2"].alternatives if each.measured
+    }
+    assert (tasks["t2"].strategy, tasks["t2"].share) == ("partial", 0.75)
+    assert tasks["t2"].gate_served == pytest.approx(taken["partial", 0.75], abs=1e-6)
+    assert tasks["t2"].gate_status_quo == pytest.approx(quo["t2"], abs=1e-6)
+    assert tasks["t1"].gate_status_quo is None
+    assert tasks["t1"].gate_served == pytest.approx(checks["t1"].alternatives[0].measured.overall.at[1], abs=1e-6)
+    assert tasks["t4"].gate_served == tasks["t4"].gate_status_quo == pytest.approx(quo["t4"], abs=1e-6)
+    assert (tasks["t3"].share, tasks["t4"].strategy) == (None, None)
+
+
 def test_one_generation_has_no_pairs(alone):
     compatibility = alone.metrics.compatibility
     assert (compatibility.ac, compatibility.bc, compatibility.fc) == (None, None, None)
@@ -65,6 +81,7 @@ def test_no_generation_has_no_figures(refused):
     assert refused.metrics.compatibility.am is None
     assert refused.metrics.compatibility.generations == 0
     assert refused.metrics.tasks["t2"].champion is None
+    assert refused.metrics.tasks["t2"].gate_served is None
 
 
 def test_what_is_saved_is_read_back(promoted, tmp_path):

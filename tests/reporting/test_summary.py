@@ -29,6 +29,12 @@ def test_verdicts_are_told_with_strategy_or_who_stays(carried, tmp_path):
     assert "✓ promoted (backfill)" in text
 
 
+def test_a_partial_backfill_is_told_with_its_share(mixed, tmp_path):
+    text = printed(mixed, tmp_path, 120)
+    assert "✓ promoted (partial 75 %)" in text
+    assert "✓ promoted (adapt)" in text
+
+
 def test_a_cross_test_stands_beside_the_self_test_it_must_beat(promoted, tmp_path):
     cross = promoted.metrics.compatibility.cross_tests
     assert f"{100 * cross['t3']['t2']:.1f} ({100 * cross['t2']['t2']:.1f})" in printed(promoted, tmp_path, 120)
