@@ -32,6 +32,14 @@ tasks_app = App(name="tasks", help="List tasks and append new ones.")
 for sub in (params_app, profile_app, tasks_app):
     app.command(sub)
 
+# Named, not imported: LanceDB and scikit-learn load when a command needs them.
+app.command("csd_core.commands.check:check", name="check")
+app.command("csd_core.commands.upgrade:app", name="upgrade")
+app.command("csd_core.commands.gate:app", name="gate")
+for name in ("publish", "rollback", "releases", "verify"):
+    app.command(f"csd_core.commands.releases:{name}", name=name)
+app.command("csd_core.commands.items:app", name="items")
+
 
 @app.command
 def run() -> None:

@@ -5,7 +5,10 @@ CsdError                      one line for a person; the command line exits with
 ├── DataError          (3)    images, sources or shards are missing or unusable
 ├── ArtifactError      (4)    an artefact is missing, damaged or of another kind than expected
 ├── TrainingError      (5)    a loss is not finite, a device is missing
-└── CompatibilityError (6)    vectors or models that cannot be compared or searched together
+├── CompatibilityError (6)    vectors or models that cannot be compared or searched together
+└── ErasureIncompleteError (8)  an erased item still lies in the pipeline's data
+
+7 is no error: the gate's answer "rejected", as `csd check` gives it to a shell.
 """
 
 
@@ -43,3 +46,9 @@ class CompatibilityError(CsdError):
     """Vectors or models that cannot be compared or searched together."""
 
     exit_code = 6
+
+
+class ErasureIncompleteError(CsdError):
+    """An erased item still lies in data that only the pipeline can change."""
+
+    exit_code = 8

@@ -57,10 +57,10 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        raise ParamsError("\n".join(f"{path}: {_explain(mistake)}" for mistake in error.errors())) from None
+        raise ParamsError("\n".join(f"{path}: {explain(mistake)}" for mistake in error.errors())) from None
 
 
-def _explain(mistake: Any) -> str:
+def explain(mistake: Any) -> str:
     """One pydantic error as `key: value: what to do`."""
     if mistake["type"] == "value_error":
         where = ".".join(map(str, mistake["loc"]))

@@ -1,0 +1,155 @@
+"""`csd check`: the gate on any two embedders, a folder of images and a gallery."""
+
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from csd_core.console import say
+from csd_core.errors import ArtifactError, ParamsError
+from csd_core.records import Rejected
+from csd_core.release.policy_file import load_policy
+from csd_core.standalone.examination import Answer, Question, examine
+from csd_core.standalone.foreign import is_exported_by_csd
+from csd_core.standalone.preprocessing import Preprocessing
+from csd_core.standalone.table import print_findings
+from csd_core.standalone.wrapping import wrap
+
+Options = Annotated[Preprocessing | None, Parameter(name="*")]
+"""For models that csd did not export."""
+
+REJECTED = 7
+"""Exit code where the gate rejects the candidate; errors have others."""
+
+
+def check(
+    old: Path,
+    new: Path,
+    /,
+    *,
+    images: Path,
+    gallery: Path | None = None,
+    new_classes: str | None = None,
+    fit: Path | None = None,
+    policy: Path | None = None,
+    max_queries: int | None = None,
+    seed: int = 1,
+    out: Annotated[Path | None, Parameter(name=("--out", "-o"))] = None,
+    preprocessing: Options = None,
+) -> None:
+    """Judge whether a new embedding model may take over search, and how; exit with 7 if it may not.
+
+    Parameters
+    ----------
+    old
+        ONNX file of the model in force.
+    new
+        ONNX file of the candidate.
+    images
+        Folder with a folder of images for each class; best of images that neither model was trained on.
+    gallery
+        Gallery whose stored vectors are searched; by default the old model embeds the images of the old classes.
+    new_classes
+        Classes that the gallery lacks, separated by commas; by default those of which it has no row.
+    fit
+        Folder of images to fit adapters on; by default some of the new classes' images (of all, if none is new).
+    policy
+        YAML file with the blocks gate and upgrade, or a whole params.yaml; by default ./params.yaml if it is there,
+        else what `csd upgrade policy` prints.
+    max_queries
+        At most so many queries; all images stay rows.
+    seed
+        Deals the images into those that fit adapters, choose and judge.
+    out
+        File to write the report to, as JSON; `csd gate replay` judges it again under another policy.
+    """
+    if out is not None and out.is_dir():
+        raise ArtifactError(f"--out {out}: is a folder; name a file, such as {out / 'check.json'}")
+    with TemporaryDirectory(prefix="csd-") as temporary:
+        scratch = Path(temporary)
+        question = ask(
+            old,
+            new,
+            images=images,
+            gallery=gallery,
+            new_classes=new_classes,
+            fit=fit,
+            policy=policy,
+            max_queries=max_queries,
+            seed=seed,
+            preprocessing=preprocessing,
+            scratch=scratch,
+        )
+        answer = examine(question, scratch)
+        print_findings(answer.report, answer.verdict)
+        if out is not None:
+            answer.report.save(out)
+            say(f"report: {out}")
+    exit_if_rejected(answer)
+
+
+def ask(
+    old: Path,
+    new: Path,
+    *,
+    images: Path,
+    gallery: Path | None,
+    new_classes: str | None,
+    fit: Path | None,
+    policy: Path | None,
+    max_queries: int | None,
+    seed: int,
+    preprocessing: Preprocessing | None,
+    scratch: Path,
+) -> Question:
+    """A question from a command's arguments; models that csd did not export are wrapped in `scratch`.
+
+    Raises:
+        ParamsError: if arguments are wrong.
+        ArtifactError: if a model is missing or unusable.
+    """
+    if max_queries is not None and max_queries < 1:
+        raise ParamsError(f"--max-queries {max_queries}: must be at least 1")
+    rules, settings = load_policy(policy)
+    wrapped = embedders((old, new), preprocessing or Preprocessing(), scratch / "models")
+    return Question(
+        old=wrapped[0],
+        new=wrapped[1],
+        images=images,
+        gallery=gallery,
+        new_classes=tuple(name.strip() for name in new_classes.split(",")) if new_classes else (),
+        fit=fit,
+        policy=rules,
+        settings=settings,
+        max_queries=max_queries,
+        seed=seed,
+    )
+
+
+def embedders(files: tuple[Path, ...], preprocessing: Preprocessing, folder: Path) -> tuple[Path, ...]:
+    """The same models in csd's form.
+
+    Raises:
+        ParamsError: if options are given that no model needs.
+        ArtifactError: if a model is missing or unusable.
+    """
+    ours = [is_exported_by_csd(file) for file in files]
+    if all(ours) and preprocessing.given:
+        raise ParamsError(
+            f"{', '.join(preprocessing.given)}: csd's own models know how images are fed to them; leave the option out"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    targets = [folder / f"{number}.onnx" for number in range(len(files))]
+    for file, mine, target in zip(files, ours, targets, strict=True):
+        if not mine:
+            wrap(file, target, preprocessing)
+    return tuple(file if mine else target for file, mine, target in zip(files, ours, targets, strict=True))
+
+
+def exit_if_rejected(answer: Answer) -> None:
+    """End the process with REJECTED where the gate rejects the candidate, so that a CI job can depend on it."""
+    if isinstance(answer.verdict, Rejected):
+        sys.stdout.flush()
+        sys.exit(REJECTED)

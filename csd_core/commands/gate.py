@@ -1,0 +1,51 @@
+"""`csd gate`: what another policy would have decided."""
+
+from pathlib import Path
+
+from cyclopts import App
+
+from csd_core.console import say
+from csd_core.params import Decision
+from csd_core.records import CheckReport, Judged, Promoted
+from csd_core.release.gate import judge
+from csd_core.release.policy_file import load_policy
+from csd_core.workspace import Workspace
+
+app = App(name="gate", help="Judge a check's report again.")
+
+
+@app.command
+def replay(check: str, /, *, policy: Path | None = None, decision: Decision = "auto") -> None:
+    """Judge what was measured under another policy; nothing is measured again and nothing changes.
+
+    Parameters
+    ----------
+    check
+        A task of params.yaml, or a check.json.
+    policy
+        A YAML file with a `gate` block, such as another params.yaml; by default params.yaml.
+    decision
+        As an operator would decide.
+    """
+    report = CheckReport.load(_file(check))
+    verdict = judge(report, load_policy(policy)[0], decision)
+    promoted = f"promoted under {verdict.name}" if isinstance(verdict, Promoted) else "rejected"
+    say(f"{report.task}: {promoted}")
+    for reason in verdict.reasons:
+        say(f"  {reason}")
+    for judged in verdict.judged:
+        say(f"{judged.name}: {_outcome(judged)}")
+        for condition in judged.conditions:
+            say(f"  {'meets' if condition.passed else 'FAILS'}  {condition.name}: {condition.words}")
+
+
+def _file(check: str) -> Path:
+    path, files = Path(check), Workspace()
+    if path.suffix == ".json":
+        return path
+    files.params().task(check)
+    return files.check(check)
+
+
+def _outcome(judged: Judged) -> str:
+    return judged.why_not or ("passes" if judged.passed else "does not pass")

@@ -1,0 +1,216 @@
+"""`csd upgrade`: plan and apply the upgrade of a gallery that lives outside the pipeline."""
+
+import shutil
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import numpy as np
+from cyclopts import App, Parameter
+
+from csd_core.atomic import atomic_file
+from csd_core.commands.check import Options, ask, embedders, exit_if_rejected
+from csd_core.console import say
+from csd_core.records import Promoted
+from csd_core.release.policy_file import DEFAULT
+from csd_core.retrieval.embedder import Embedder
+from csd_core.retrieval.lineage import Lineage
+from csd_core.standalone.application import apply_plan
+from csd_core.standalone.collection import read_collection
+from csd_core.standalone.examination import embedded, examine
+from csd_core.standalone.own_gallery import ItemsRecord, OwnGallery, refuse_existing
+from csd_core.standalone.plan_folder import PlanFolder, write_plan
+from csd_core.standalone.preprocessing import Preprocessing
+from csd_core.standalone.roles import deal
+from csd_core.standalone.table import print_findings
+
+Out = Annotated[Path, Parameter(name=("--out", "-o"))]
+
+SHOWN = 20
+"""Failed rows that are printed; failed.parquet has all."""
+
+app = App(name="upgrade", help="Plan and apply the upgrade of a gallery of your own.")
+
+
+@app.command
+def plan(
+    old: Path,
+    new: Path,
+    /,
+    *,
+    images: Path,
+    gallery: Path,
+    out: Out,
+    new_classes: str | None = None,
+    fit: Path | None = None,
+    policy: Path | None = None,
+    max_queries: int | None = None,
+    seed: int = 1,
+    preprocessing: Options = None,
+) -> None:
+    """Judge a new model as `csd check` does, and write down how the gallery is to be upgraded.
+
+    Parameters
+    ----------
+    old
+        ONNX file of the model in force.
+    new
+        ONNX file of the candidate.
+    images
+        Folder with a folder of images for each class, those of the gallery among them.
+    gallery
+        Gallery to upgrade.
+    out
+        Folder of the plan. If the candidate is rejected it holds the reasons alone, and the exit code is 7.
+    new_classes
+        Classes that the gallery lacks, separated by commas; by default those of which it has no row.
+    fit
+        Folder of images to fit adapters on; by default some of the new classes' images (of all, if none is new).
+    policy
+        YAML file with the blocks gate and upgrade, or a whole params.yaml; by default ./params.yaml if it is there,
+        else what `csd upgrade policy` prints.
+    max_queries
+        At most so many queries; all images stay rows.
+    seed
+        Deals the images into those that fit adapters, choose and judge.
+    """
+    refuse_existing(out)
+    with TemporaryDirectory(prefix="csd-") as temporary:
+        scratch = Path(temporary)
+        question = ask(
+            old,
+            new,
+            images=images,
+            gallery=gallery,
+            new_classes=new_classes,
+            fit=fit,
+            policy=policy,
+            max_queries=max_queries,
+            seed=seed,
+            preprocessing=preprocessing,
+            scratch=scratch,
+        )
+        answer = examine(question, scratch)
+        print_findings(answer.report, answer.verdict)
+        write_plan(answer, question.settings, question.new, out)
+    if isinstance(answer.verdict, Promoted):
+        say(f"plan: {out}; `csd upgrade apply` carries it out")
+    exit_if_rejected(answer)
+
+
+@app.command
+def apply(
+    plan: Path,
+    /,
+    *,
+    images: Path,
+    gallery: Path,
+    out: Out,
+    add: Annotated[bool, Parameter(negative="")] = False,
+    workers: int = 1,
+    max_rows_per_second: float | None = None,
+    max_failed: int = 100,
+) -> None:
+    """Carry out a plan: write the upgraded gallery beside the old one. Run it again to resume.
+
+    Parameters
+    ----------
+    plan
+        Folder that `csd upgrade plan` wrote.
+    images
+        The folder it was planned with.
+    gallery
+        The gallery it was planned for; it is only read.
+    out
+        Folder of the new gallery.
+    add
+        Also add the images that the gallery lacks.
+    workers
+        Processes that embed, each with one thread.
+    max_rows_per_second
+        Over all of them; full speed by default.
+    max_failed
+        More rows without a usable image than this are an error; up to it they are left out and listed.
+    """
+    done = apply_plan(
+        PlanFolder.load(plan),
+        images=images,
+        gallery=gallery,
+        out=out,
+        add=add,
+        workers=workers,
+        max_rows_per_second=max_rows_per_second,
+        max_failed=max_failed,
+    )
+    say(
+        f"{out}: {done.embedded:,} rows embedded, {done.mapped:,} mapped, {done.kept:,} kept, {done.added:,} added, "
+        f"{len(done.failed):,} failed and left out"
+    )
+    for identity, reason in list(done.failed.items())[:SHOWN]:
+        say(f"  {identity[:12]} {reason}")
+    if len(done.failed) > SHOWN:
+        say(f"  and {len(done.failed) - SHOWN:,} more; failed.parquet has all")
+
+
+@app.command
+def index(model: Path, /, *, images: Path, out: Out, seed: int = 1, preprocessing: Options = None) -> None:
+    """Make a gallery of a folder's images.
+
+    Parameters
+    ----------
+    model
+        ONNX file of the model that is to search it.
+    images
+        Folder with a folder of images for each class.
+    out
+        Folder of the gallery.
+    seed
+        Deals the images into those that later fit adapters, choose and judge.
+    """
+    refuse_existing(out)
+    with TemporaryDirectory(prefix="csd-") as temporary:
+        scratch = Path(temporary)
+        (file,) = embedders((model,), preprocessing or Preprocessing(), scratch / "models")
+        embedder = Embedder.load(file)
+        form = embedder.metadata.form
+        collection = read_collection(images, ids_in=form, forms=(form,), scratch=scratch / "images")
+        roles = deal(collection.items, gallery=None, new_classes=(), seed=seed)
+        pool = collection.pool(splits=roles.splits, tasks=roles.tasks)
+        gallery = embedded(pool, np.arange(len(pool.ids)), embedder)
+        OwnGallery(
+            gallery=gallery,
+            items=ItemsRecord(form=form, best_own_gallery={}),
+            lineage=Lineage(models={}, adapters={}).extended(models=[file]),
+        ).save(out, failed={})
+    say(f"{out}: {len(gallery):,} rows of {len(np.unique(gallery.labels)):,} classes, model {embedder.digest[:12]}")
+
+
+@app.command(name="wrap")
+def wrap_model(model: Path, /, *, out: Out, preprocessing: Options = None) -> None:
+    """Write a model that csd did not export in csd's form: preprocessing and unit length inside.
+
+    Parameters
+    ----------
+    model
+        ONNX file of an embedder.
+    out
+        The file to write; every command takes it in the model's place, without options.
+    """
+    refuse_existing(out)
+    with TemporaryDirectory(prefix="csd-") as temporary:
+        (file,) = embedders((model,), preprocessing or Preprocessing(), Path(temporary))
+        with atomic_file(out) as partial:
+            shutil.copyfile(file, partial)
+    made = Embedder.load(out)
+    form = made.metadata.form
+    say(
+        f"{out}: takes {form.size} x {form.size} x {form.channels} images ({form.resize}), makes vectors of "
+        f"{made.metadata.dimension} dimensions; digest {made.digest[:12]}"
+    )
+
+
+@app.command
+def policy() -> None:
+    """Print the policy that holds where none is named, to start one of your own."""
+    sys.stdout.write(DEFAULT.read_text(encoding="utf-8"))

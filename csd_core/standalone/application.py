@@ -1,0 +1,162 @@
+"""Carry out a plan: a new gallery beside the old one."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from csd_core.data.tables import Strings, read_table
+from csd_core.errors import ArtifactError, DataError
+from csd_core.release.backfill import backfill
+from csd_core.retrieval.embedder import Embedder
+from csd_core.retrieval.gallery import UNIT_TOLERANCE, Gallery
+from csd_core.retrieval.metrics import Floats
+from csd_core.standalone.folder_images import FolderImages
+from csd_core.standalone.own_gallery import OwnGallery, refuse_existing
+from csd_core.standalone.plan_folder import PlanFolder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What became of the rows.
+
+    Attributes:
+        embedded: Old rows made anew from their images.
+        mapped: Old rows that an adapter mapped.
+        kept: Old rows as they were.
+        added: Rows of images that the old gallery lacked.
+        failed: Id -> reason, of rows that are left out.
+    """
+
+    embedded: int
+    mapped: int
+    kept: int
+    added: int
+    failed: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Anew:
+    """Vectors that were made anew.
+
+    Attributes:
+        ids: (n,) ascending.
+        vectors: (n, D) of these.
+        failed: Id -> reason, of the others.
+    """
+
+    ids: Strings
+    vectors: Floats
+    failed: Mapping[str, str]
+
+    def of(self, ids: Strings) -> Floats:
+        """(n, D) vectors of some of the ids."""
+        return self.vectors[np.searchsorted(self.ids, ids)]
+
+
+def apply_plan(
+    plan: PlanFolder,
+    *,
+    images: Path,
+    gallery: Path,
+    out: Path,
+    add: bool,
+    workers: int,
+    max_rows_per_second: float | None,
+    max_failed: int,
+) -> Applied:
+    """Write the upgraded gallery; an interrupted run goes on where it stopped.
+
+    Args:
+        plan: What to do.
+        images: The folder it was planned with.
+        gallery: The gallery it was planned for; it is only read.
+        out: Folder of the new gallery; there is none yet.
+        add: Also embed what the folder has and the gallery lacks.
+        workers: Processes that embed.
+        max_rows_per_second: Over all of them; None for full speed.
+        max_failed: More rows without an image than this stop it; finished work is kept.
+
+    Raises:
+        ArtifactError: if `out` exists, or a file of the plan or the gallery is missing or damaged.
+        CompatibilityError: if the gallery is not the one planned for.
+        DataError: if too many images cannot be read.
+    """
+    refuse_existing(out)
+    if not gallery.is_dir():
+        raise ArtifactError(f"{gallery}: there is no such gallery; name the one that was planned for")
+    if not images.is_dir():
+        raise DataError(f"{images}: there is no such folder; name the one that was planned with")
+    old = Gallery.load(gallery)
+    upgrade = plan.upgrade(old)
+    items = read_table(plan.items, ("id", "label", "split", "task"))
+    new = np.flatnonzero(~np.isin(items["id"], old.ids)) if add else np.empty(0, np.intp)
+    work = out.with_name(f".{out.name}.work")
+    anew = _embed(
+        np.concatenate([old.ids[upgrade.embed], items["id"][new]]),
+        plan,
+        images,
+        work,
+        workers=workers,
+        max_rows_per_second=max_rows_per_second,
+    )
+    if len(anew.failed) > max_failed:
+        identity, reason = next(iter(anew.failed.items()))
+        raise DataError(
+            f"{images}: {len(anew.failed)} rows cannot be embedded, --max-failed allows {max_failed}, such as "
+            f"{identity[:12]}: {reason}; restore the images and run again, finished work is kept in {work}"
+        )
+    lost = np.array(list(anew.failed), np.str_)
+    stays = np.flatnonzero(~np.isin(old.ids, lost))
+    here, mine = (old, upgrade) if len(stays) == len(old) else (old.take(stays), upgrade.of(stays))
+    after = mine.apply(here, anew.of)
+    new = new[~np.isin(items["id"][new], lost)]
+    if len(new):
+        added = Gallery.embedded(
+            ids=items["id"][new],
+            labels=items["label"][new],
+            tasks=items["task"][new],
+            splits=items["split"][new],
+            vectors=anew.of(items["id"][new]),
+            model=plan.record.new,
+        )
+        after = after.joined(added, query_model=plan.record.new, searchable_spaces=after.searchable_spaces)
+    OwnGallery(gallery=after, items=plan.record.items, lineage=plan.lineage).save(out, failed=anew.failed)
+    shutil.rmtree(work)
+    embedded, mapped = int(mine.embed.sum()), int(mine.mapped(here).sum())
+    return Applied(
+        embedded=embedded,
+        mapped=mapped,
+        kept=len(here) - embedded - mapped,
+        added=len(new),
+        failed=anew.failed,
+    )
+
+
+def _embed(
+    ids: Strings, plan: PlanFolder, images: Path, work: Path, *, workers: int, max_rows_per_second: float | None
+) -> _Anew:
+    """Embed rows by the candidate; a vector that cannot be searched counts as failed."""
+    source = FolderImages(
+        root=images,
+        items=plan.items,
+        ids_in=plan.record.items.form,
+        form=Embedder.load(plan.model).metadata.form,
+    )
+    done = backfill(
+        np.sort(ids),
+        model=plan.model,
+        source=source,
+        folder=work,
+        workers=workers,
+        max_rows_per_second=max_rows_per_second,
+    )
+    failed = {each.id: each.reason for each in done.failed}
+    squares = np.einsum("nd,nd->n", done.vectors, done.vectors)
+    usable = np.abs(squares - 1) <= 2 * UNIT_TOLERANCE
+    failed |= dict.fromkeys(done.ids[~usable].tolist(), "gets a vector of length 0 or one that is not finite")
+    if usable.all():
+        return _Anew(ids=done.ids, vectors=done.vectors, failed=failed)
+    return _Anew(ids=done.ids[usable], vectors=done.vectors[usable], failed=failed)

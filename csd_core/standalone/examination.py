@@ -1,0 +1,222 @@
+"""The gate on two models, a folder of images and a gallery: fit adapters, measure every strategy, judge."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from csd_core.atomic import atomic_folder
+from csd_core.console import say
+from csd_core.errors import DataError
+from csd_core.params import Policy, Upgrade
+from csd_core.records import AdapterFits, CheckReport, ImageForm, Promoted, Rejected
+from csd_core.release.adaptation import Lessons, fit_adapters
+from csd_core.release.adapters import RECORD, CandidateAdapters
+from csd_core.release.check import check
+from csd_core.release.evidence import Evidence
+from csd_core.release.gate import judge
+from csd_core.release.gather import gather
+from csd_core.release.sampling import evenly
+from csd_core.release.strategies import Situation
+from csd_core.retrieval.embedder import Embedder
+from csd_core.retrieval.gallery import Gallery
+from csd_core.retrieval.lineage import Lineage
+from csd_core.standalone.collection import Collection, CollectionPool, FormedLineage, read_collection
+from csd_core.standalone.own_gallery import ItemsRecord, OwnGallery
+from csd_core.standalone.roles import NEW, Roles, deal, refuse_too_few
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is to be judged.
+
+    Attributes:
+        old: ONNX file of the model in force, in csd's form.
+        new: The candidate's.
+        images: Folder of images, a folder for each class.
+        gallery: Folder of the gallery; None makes one of the old classes by the old model.
+        new_classes: What the gallery lacks; empty finds them by the gallery.
+        fit: Folder of images to fit adapters on; None takes images of the new classes.
+        policy: What an upgrade must satisfy.
+        settings: Ways to serve it.
+        max_queries: At most so many queries judge and choose; None for all.
+        seed: Of the images' roles.
+    """
+
+    old: Path
+    new: Path
+    images: Path
+    gallery: Path | None
+    new_classes: tuple[str, ...]
+    fit: Path | None
+    policy: Policy
+    settings: Upgrade
+    max_queries: int | None
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Answer:
+    """What became of it.
+
+    Attributes:
+        report: Every way to serve the candidate, measured.
+        verdict: The gate's.
+        own: The old gallery.
+        dimension: Of the candidate's vectors.
+        adapters: The candidate's.
+        collection: The folder's items.
+        roles: Of the items.
+    """
+
+    report: CheckReport
+    verdict: Promoted | Rejected
+    own: OwnGallery
+    dimension: int
+    adapters: CandidateAdapters
+    collection: Collection
+    roles: Roles
+
+
+def examine(question: Question, scratch: Path) -> Answer:
+    """Judge a candidate.
+
+    Args:
+        question: What is to be judged.
+        scratch: An empty folder with room for the decoded images; it must outlive the answer.
+
+    Raises:
+        CsdError: if something that was given is missing, unusable or does not belong together.
+    """
+    old, new = Embedder.load(question.old), Embedder.load(question.new)
+    own = OwnGallery.load(question.gallery, model=old, file=question.old) if question.gallery else None
+    items = own.items if own else ItemsRecord(form=old.metadata.form, best_own_gallery={})
+    forms = {old.metadata.form, new.metadata.form, *(_forms(own.lineage) if own else ())}
+    collection = read_collection(question.images, ids_in=items.form, forms=forms, scratch=scratch / "images")
+    roles = deal(
+        collection.items,
+        gallery=own.gallery if own else None,
+        new_classes=question.new_classes,
+        seed=question.seed,
+    )
+    refuse_too_few(collection.items, roles)
+    pool = collection.pool(splits=roles.splits, tasks=roles.tasks)
+    if own is None:
+        known = Lineage(models={}, adapters={}).extended(models=[question.old])
+        own = OwnGallery(gallery=embedded(pool, np.flatnonzero(roles.old), old), items=items, lineage=known)
+    elif lost := len(own.gallery) - int(roles.old.sum()):
+        say(
+            f"{question.images}: has no image of {lost:,} of the gallery's {len(own.gallery):,} rows; they are "
+            "not measured"
+        )
+
+    gate, select = (
+        _asked(gather(pool, own.gallery, split, candidate=new, champion=old), question.max_queries)
+        for split in ("gate", "select")
+    )
+    adapters = _fitted(question, own, pool, roles, new, select, forms=forms, scratch=scratch)
+    situation = Situation(
+        gallery=own.gallery,
+        candidate=new.digest,
+        dimension=new.metadata.dimension,
+        adapters=adapters,
+        settings=question.settings,
+    )
+    report = check(
+        str(roles.tasks[~roles.old][0]) if not roles.old.all() else NEW,
+        gate=gate,
+        select=select,
+        situation=situation,
+        champion=old.digest,
+        pending=(),
+        best_own_gallery=own.items.best_own_gallery,
+    )
+    return Answer(
+        report=report,
+        verdict=judge(report, question.policy),
+        own=own,
+        dimension=new.metadata.dimension,
+        adapters=adapters,
+        collection=collection,
+        roles=roles,
+    )
+
+
+def embedded(pool: CollectionPool, rows: np.ndarray, model: Embedder) -> Gallery:
+    """A gallery of some items of a pool, by one model."""
+    return Gallery.embedded(
+        ids=pool.ids[rows],
+        labels=pool.labels[rows],
+        tasks=pool.tasks[rows],
+        splits=pool.splits[rows],
+        vectors=pool.embed(rows, model),
+        model=model.digest,
+    )
+
+
+def _forms(lineage: Lineage) -> Iterable[ImageForm]:
+    """The images that retained models take."""
+    return (Embedder.load(path).metadata.form for path in lineage.models.values())
+
+
+def _asked(evidence: Evidence, most: int | None) -> Evidence:
+    """The same with fewer queries; every item stays a row."""
+    return evidence if most is None else replace(evidence, asked=evenly(len(evidence.labels), most))
+
+
+def _fitted(
+    question: Question,
+    own: OwnGallery,
+    pool: CollectionPool,
+    roles: Roles,
+    new: Embedder,
+    select: Evidence,
+    *,
+    forms: set[ImageForm],
+    scratch: Path,
+) -> CandidateAdapters:
+    """Fit the candidate's adapters, or say why there is none."""
+    folder = scratch / "adapters"
+    train_pool, train = pool, np.flatnonzero(roles.taught & (roles.splits == "train"))
+    if question.fit:
+        train_pool = _lessons_of(question.fit, own.items.form, forms, scratch / "fit")
+        measured = pool.ids[pool.rows("gate", "select")]
+        train = np.flatnonzero(~np.isin(train_pool.ids, measured))
+        if not len(train):
+            raise DataError(f"{question.fit}: every image is among those that judge; give others to fit adapters on")
+    train = train[evenly(len(train), question.settings.adapter.max_images)]
+    why_not = _why_no_adapter(own.gallery, new, len(train))
+    if why_not:
+        with atomic_folder(folder) as partial:
+            AdapterFits(fits=(), why_not=why_not).save(partial / RECORD)
+        return CandidateAdapters.load(folder)
+    held_out = np.flatnonzero(roles.taught & (roles.splits == "select"))
+    fit_adapters(
+        folder,
+        gallery=own.gallery,
+        lineage=FormedLineage(models=own.lineage.models, adapters=own.lineage.adapters),
+        candidate=new,
+        digest=new.digest,
+        lessons=Lessons(
+            train=lambda embed: train_pool.embed(train, embed),
+            held_out=lambda embed: pool.embed(held_out, embed),
+            select=select,
+        ),
+        settings=question.settings.adapter,
+        seed=question.settings.seed,
+    )
+    return CandidateAdapters.load(folder)
+
+
+def _lessons_of(folder: Path, ids_in: ImageForm, forms: set[ImageForm], scratch: Path) -> CollectionPool:
+    collection = read_collection(folder, ids_in=ids_in, forms=forms, scratch=scratch)
+    count = len(collection.items.ids)
+    return collection.pool(splits=np.full(count, "train"), tasks=np.full(count, NEW))
+
+
+def _why_no_adapter(gallery: Gallery, new: Embedder, images: int) -> str | None:
+    width = gallery.vectors.shape[1]
+    if width != new.metadata.dimension:
+        return f"the gallery has {width} dimensions, the candidate {new.metadata.dimension}"
+    return None if images else "there is no image to fit an adapter on"

@@ -1,0 +1,68 @@
+"""What the gate found, for a person at a terminal."""
+
+from rich.table import Table
+
+from csd_core.console import console, say
+from csd_core.records import Alternative, CheckReport, Judged, Measurement, Promoted, Recalls, Rejected
+from csd_core.release.gate import points
+
+
+def print_findings(report: CheckReport, verdict: Promoted | Rejected) -> None:
+    """Print every way to serve the candidate, and the verdict with its reasons."""
+    console.print(_table(report, verdict.judged))
+    test = report.cross_test
+    if test:
+        say(
+            f"cross-test: the new model's queries on the old rows {points(test.cross_test)}, the old model's "
+            f"{points(test.self_test)}"
+        )
+    if isinstance(verdict, Promoted):
+        say(f"promoted under {verdict.name}")
+    else:
+        say("rejected" + ("; more queries could turn it" if verdict.inconclusive else ""))
+    for reason in verdict.reasons:
+        say(f"  {reason}")
+
+
+def _table(report: CheckReport, judged: tuple[Judged, ...]) -> Table:
+    table = Table(box=None, padding=(0, 1), pad_edge=False)  # narrow enough for 80 columns
+    table.add_column("Recall@1", no_wrap=True)
+    for name in ("all", "old", "new", "flips", "embedded", "mapped"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("passes", no_wrap=True)
+    if report.status_quo:
+        table.add_row("status quo", *_recalls(report.status_quo))
+    for each in report.alternatives:
+        pairs = each.against_status_quo.get("overall")
+        table.add_row(
+            each.name,
+            *_recalls(each.measured),
+            f"-{pairs.lost:,} +{pairs.gained:,}" if pairs else "",
+            *((f"{each.rows_embedded:,}", f"{each.rows_mapped:,}") if each.possible else ("", "")),
+            _outcome(each, judged),
+        )
+    return table
+
+
+def _recalls(measured: Measurement | None) -> tuple[str, str, str]:
+    if measured is None:
+        return ("", "", "")
+    return (_recall(measured.overall), _recall(measured.old), _recall(measured.new))
+
+
+def _recall(recalls: Recalls | None) -> str:
+    return points(recalls.at[1]) if recalls else ""
+
+
+def _outcome(alternative: Alternative, judged: tuple[Judged, ...]) -> str:
+    """Whether it passes, or the first condition that it fails; the reasons below the table have the words."""
+    if alternative.why_not:
+        return "impossible"
+    found = next(
+        (each for each in judged if (each.strategy, each.share) == (alternative.strategy, alternative.share)), None
+    )
+    if found is None:
+        return "not judged"
+    if found.passed:
+        return "yes"
+    return "no: " + (found.why_not or next(each.name for each in found.conditions if not each.passed))
