@@ -207,6 +207,11 @@ class Measurement(Record):
     """Task -> Recall@1 of its queries over its own rows."""
 
 
+def strategy_name(strategy: Strategy, share: float | None) -> str:
+    """A strategy as people read it, with the share of a partial backfill."""
+    return strategy if share is None else f"{strategy} {100 * share:g} %"
+
+
 class Alternative(Record):
     """A strategy as it would be served, against the status quo."""
 
@@ -227,7 +232,7 @@ class Alternative(Record):
     @property
     def name(self) -> str:
         """The strategy, with its share."""
-        return self.strategy if self.share is None else f"{self.strategy} {100 * self.share:g} %"
+        return strategy_name(self.strategy, self.share)
 
 
 class CrossTest(Record):
@@ -335,7 +340,7 @@ class Judged(Record):
     @property
     def name(self) -> str:
         """The strategy, with its share."""
-        return self.strategy if self.share is None else f"{self.strategy} {100 * self.share:g} %"
+        return strategy_name(self.strategy, self.share)
 
 
 class _Verdict(Record):
@@ -357,6 +362,11 @@ class Promoted(_Verdict):
     strategy: Strategy
     share: float | None
     """Of the old rows that a partial backfill embeds anew."""
+
+    @property
+    def name(self) -> str:
+        """The strategy, with its share."""
+        return strategy_name(self.strategy, self.share)
 
 
 class Rejected(_Verdict):

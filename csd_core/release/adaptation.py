@@ -25,10 +25,11 @@ from csd_core.params import Adapter as AdapterParams
 from csd_core.records import AdapterFit, AdapterFits, AdapterOffer
 from csd_core.release.adapters import RECORD
 from csd_core.release.evidence import Evidence
+from csd_core.release.sampling import evenly
 from csd_core.retrieval.adapter import Adapter, AdapterMetadata, Method
 from csd_core.retrieval.gallery import Gallery, Provenance
 from csd_core.retrieval.lineage import Embeds, Lineage
-from csd_core.retrieval.metrics import Ints, recall_at
+from csd_core.retrieval.metrics import recall_at
 
 Floats = npt.NDArray[np.float32]
 
@@ -274,12 +275,3 @@ def _save_anchors(folder: Path, adapter: Adapter, source: Floats, target: Floats
     residuals = 1 - np.einsum("ad,ad->a", adapter(source[chosen]), target[chosen])
     np.save(folder / f"{adapter.digest}.anchors.npy", source[chosen], allow_pickle=False)
     np.save(folder / f"{adapter.digest}.residuals.npy", residuals, allow_pickle=False)
-
-
-def evenly(count: int, most: int) -> Ints:
-    """At most `most` of `count` positions, evenly spread."""
-    return (
-        np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.intp))
-        if count
-        else np.empty(0, np.intp)
-    )

@@ -74,11 +74,17 @@ class CandidateAdapters:
                 )
                 for fit in record.fits
             }
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise ArtifactError(f"{folder}: damaged anchors ({error}); make them again with `csd run`") from None
+        for known in anchors.values():
+            if known.vectors.ndim != 2 or known.residuals.shape != known.vectors.shape[:1]:  # noqa: PLR2004 - a matrix
+                raise ArtifactError(
+                    f"{folder}: anchors are {' x '.join(map(str, known.vectors.shape))} vectors, "
+                    f"{known.residuals.size} residuals; make them again with `csd run`"
+                )
         return cls(
             record=record,
-            chosen={provenance_of(fit): Adapter.load(folder / f"{fit.chosen}.onnx") for fit in record.fits},
+            chosen={provenance_of(fit): Adapter.retained(folder, fit.chosen) for fit in record.fits},
             anchors=anchors,
             folder=folder,
         )
@@ -88,7 +94,7 @@ class CandidateAdapters:
         if self.folder is None:
             return {}
         return {
-            provenance_of(fit): Adapter.load(self.folder / f"{offer.digest}.onnx")
+            provenance_of(fit): Adapter.retained(self.folder, offer.digest)
             for fit in self.record.fits
             for offer in fit.offers
             if offer.method == method

@@ -18,6 +18,9 @@ from csd_core.records import Alternative, CheckReport, Condition, Judged, Measur
 SMALLEST_MARGIN = 1e-4
 """An estimate this close to its limit (0.01 points) is no evidence for either side; no query count is promised."""
 
+ROUNDING = 1e-9
+"""A difference of two recalls is off by less: a fall of exactly what is allowed passes."""
+
 
 def lower_bound(pairs: Paired, policy: Policy) -> float:
     """Lower end of the one-sided percentile interval of the change of Recall@1.
@@ -145,7 +148,7 @@ def _against_status_quo(
             figure=change,
             bound=None,
             limit=-policy.max_map_regression,
-            passed=change >= -policy.max_map_regression,
+            passed=change >= -policy.max_map_regression - ROUNDING,
             words=(
                 f"mAP@R of all classes {points(change, signed=True)} points; "
                 f"may fall by {points(policy.max_map_regression)}"
@@ -172,7 +175,7 @@ def _ratchet(report: CheckReport, alternative: Alternative, policy: Policy) -> I
                 figure=change,
                 bound=None,
                 limit=-policy.max_total_regression,
-                passed=change >= -policy.max_total_regression,
+                passed=change >= -policy.max_total_regression - ROUNDING,
                 words=(
                     f"task {task} on its own gallery {points(change, signed=True)} points from its best "
                     f"({points(best)}); may fall by {points(policy.max_total_regression)} in all"
@@ -208,55 +211,55 @@ def _ecc(report: CheckReport, policy: Policy) -> Condition:
 def assess(report: CheckReport, policy: Policy) -> tuple[Judged, ...]:
     """Every strategy with the outcome of every condition, cheapest first.
 
-    Of a partial backfill one share is judged: the smallest that meets the policy on `select`, so that the gate's
-    queries judge a choice and do not make it.
+    Of a partial backfill the smallest share that meets the policy on `select` is judged, so that the gate's queries
+    judge a choice and do not make it. Only where it fails is the next share that passes on `select` judged too:
+    otherwise a wider limit could choose a smaller share, see it fail, and end at a costlier strategy or none.
     """
-    judged = []
-    partial = _share_to_judge(report, policy)
+    judged: list[Judged] = []
+    partial = _shares_to_judge(report, policy)
+    done = False
     for alternative in report.alternatives:
-        if alternative.strategy != "partial" or alternative is partial.chosen:
+        if alternative.strategy != "partial":
             judged.append(_judged(report, alternative, policy))
-        elif partial.chosen is None and alternative is partial.largest:
+        elif alternative.share in partial.chosen and not done:
+            judged.append(_judged(report, alternative, policy))
+            done = judged[-1].passed or judged[-1].why_not is not None
+        elif not partial.chosen and alternative is partial.largest:
             judged.append(_refused(alternative, partial.why_not))
     return tuple(judged)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Share:
-    """Which partial backfill is judged.
+class _Shares:
+    """Which partial backfills are judged.
 
     Attributes:
-        chosen: The alternative with the smallest share that passes on `select`; None if there is none.
-        largest: The one with the largest share.
+        chosen: Shares that pass on `select`, ascending.
+        largest: The alternative with the largest share; None where none is offered.
         why_not: Why none was chosen.
     """
 
-    chosen: Alternative | None
+    chosen: tuple[float | None, ...] = ()
     largest: Alternative | None
-    why_not: str
+    why_not: str = ""
 
 
-def _share_to_judge(report: CheckReport, policy: Policy) -> _Share:
+def _shares_to_judge(report: CheckReport, policy: Policy) -> _Shares:
     on_gate = [each for each in report.alternatives if each.strategy == "partial"]
     largest = on_gate[-1] if on_gate else None
     if largest and largest.why_not:
-        return _Share(chosen=None, largest=largest, why_not=largest.why_not)
+        return _Shares(largest=largest, why_not=largest.why_not)
     if report.rehearsal is None:
-        return _Share(chosen=None, largest=largest, why_not="the gallery has no select rows to choose the share on")
-    best = ""
+        return _Shares(largest=largest, why_not="there was no rehearsal on select to choose the share by")
+    chosen, last = [], ""
     for rehearsed in report.rehearsal.alternatives:
-        if rehearsed.strategy != "partial" or not rehearsed.possible:
-            continue
-        failed = [
-            each
-            for each in _against_status_quo(rehearsed, policy, status_quo=report.rehearsal.status_quo)
-            if not each.passed
-        ]
-        if not failed:
-            chosen = next(each for each in on_gate if each.share == rehearsed.share)
-            return _Share(chosen=chosen, largest=largest, why_not="")
-        best = f"{rehearsed.name}: {failed[0].words}"
-    return _Share(chosen=None, largest=largest, why_not=f"no share passes on select; {best}")
+        conditions = _against_status_quo(rehearsed, policy, status_quo=report.rehearsal.status_quo)
+        failed = next((each for each in conditions if not each.passed), None)
+        if failed:
+            last = f"{rehearsed.name}: {failed.words}"
+        else:
+            chosen.append(rehearsed.share)
+    return _Shares(chosen=tuple(chosen), largest=largest, why_not=f"no share passes on select; {last}")
 
 
 def _judged(report: CheckReport, alternative: Alternative, policy: Policy) -> Judged:
@@ -353,7 +356,7 @@ def _undecided(judged: Judged) -> bool:
 
 
 def _chosen(report: CheckReport, judged: tuple[Judged, ...], decision: Decision) -> tuple[Strategy, float | None]:
-    """What an operator chose; of partial backfills the one that the gate judged, else the largest share on offer."""
+    """What an operator chose; of partial backfills one that passes, else the first judged, else the largest offered."""
     offered = [alternative for alternative in report.alternatives if alternative.strategy == decision]
     if not offered:
         names = ", ".join(dict.fromkeys(alternative.strategy for alternative in report.alternatives))
@@ -365,5 +368,6 @@ def _chosen(report: CheckReport, judged: tuple[Judged, ...], decision: Decision)
             f"params.yaml: decisions.{report.task}: {decision}: not possible, {offered[-1].why_not}; "
             "choose another strategy or reject"
         )
-    share = next((each.share for each in judged if each.strategy == decision and each.share is not None), None)
-    return offered[-1].strategy, offered[-1].share if share is None else share
+    mine = [each for each in judged if each.strategy == decision and each.share is not None]
+    best = next((each for each in mine if each.passed), mine[0] if mine else offered[-1])
+    return offered[-1].strategy, best.share

@@ -32,7 +32,7 @@ def order_rows(order: Order, gallery: Gallery, *, anchors: Mapping[Provenance, A
         seed: Of what is random.
     """
     rng = np.random.default_rng(seed)
-    by_id = np.argsort(gallery.ids, kind="stable")
+    by_id = np.argsort(gallery.ids, kind="stable")  # sums run in this order too, so that no bit hangs on another
     match order:
         case "random":
             return rng.permutation(by_id)
@@ -40,9 +40,9 @@ def order_rows(order: Order, gallery: Gallery, *, anchors: Mapping[Provenance, A
             names, label = np.unique(gallery.labels, return_inverse=True)
             key = rng.permutation(len(names))[label].astype(np.float64)
         case "class-mean":
-            key = _cosine_to_class_mean(gallery)
+            key = _cosine_to_class_mean(gallery, by_id)
         case "residual":
-            key = -_residuals(gallery, anchors)
+            key = -_residuals(gallery, anchors, by_id)
     return by_id[np.argsort(key[by_id], kind="stable")]
 
 
@@ -56,25 +56,28 @@ def area_under(shares: npt.ArrayLike, recalls: npt.ArrayLike) -> float:
     return float(np.trapezoid(np.asarray(recalls, np.float64), np.asarray(shares, np.float64)))
 
 
-def _cosine_to_class_mean(gallery: Gallery) -> npt.NDArray[np.float64]:
+def _cosine_to_class_mean(gallery: Gallery, by_id: Ints) -> npt.NDArray[np.float64]:
     if not len(gallery):
         return np.empty(0)
     labels, label = np.unique(gallery.labels, return_inverse=True)
     space = np.unique(gallery.spaces, return_inverse=True)[1]
     kind = np.unique(space * len(labels) + label, return_inverse=True)[1]
-    by_kind = np.argsort(kind, kind="stable")
+    by_kind = by_id[np.argsort(kind[by_id], kind="stable")]
     starts = np.searchsorted(kind[by_kind], np.arange(kind.max() + 1))
     sums = np.add.reduceat(np.asarray(gallery.vectors, np.float64)[by_kind], starts, axis=0)
     means = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), np.finfo(np.float64).tiny)
     cosine: npt.NDArray[np.float64] = np.einsum("gd,gd->g", gallery.vectors, means[kind])
-    return np.round(cosine, 6)  # a sum in another row order differs in the last bits
+    return np.round(cosine, 6)
 
 
-def _residuals(gallery: Gallery, anchors: Mapping[Provenance, Anchors]) -> npt.NDArray[np.float64]:
+def _residuals(gallery: Gallery, anchors: Mapping[Provenance, Anchors], by_id: Ints) -> npt.NDArray[np.float64]:
     found = np.full(len(gallery), np.inf)
-    for provenance, rows in gallery.groups().items():
+    rank = np.empty(len(gallery), np.intp)
+    rank[by_id] = np.arange(len(gallery))
+    for provenance, unordered in gallery.groups().items():
         if provenance not in anchors:
             continue
+        rows = unordered[np.argsort(rank[unordered])]
         known = anchors[provenance]
         count = min(NEAREST, len(known.residuals))
         step = max(1, BLOCK_BYTES // (4 * len(known.residuals)))

@@ -18,6 +18,9 @@ from csd_core.release.plans import UpgradePlan
 from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.metrics import Bools, Ints
 
+NO_ORDER = "the gallery has no select rows to choose order and share on"
+"""Why a partial backfill is impossible where its choice could not be rehearsed."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Situation:
@@ -156,22 +159,25 @@ class PartialBackfill:
 
     Attributes:
         share: Of the old rows.
-        order: Which come first.
+        order: Which come first; None where there was nothing to choose it on.
         rest: What becomes of the others.
     """
 
     share: float | None
-    order: Order
+    order: Order | None
     rest: Rest
     name: Strategy = "partial"
 
     def why_not(self, situation: Situation) -> str | None:
-        """The rest needs what `adapt` or `keep` need."""
-        return situation.other_dimension() or (situation.no_adapter() if self.rest == "adapt" else None)
+        """The rest needs what `adapt` or `keep` need, and the rows an order."""
+        reason = situation.other_dimension() or (situation.no_adapter() if self.rest == "adapt" else None)
+        return reason or (NO_ORDER if self.order is None else None)
 
     def plan(self, situation: Situation) -> UpgradePlan:
         """The first of the order are embedded anew, and rows without an adapter where the rest is mapped."""
         rows = len(situation.gallery)
+        if self.order is None:
+            raise CompatibilityError(f"partial: {NO_ORDER}; choose another strategy")
         embed = np.zeros(rows, np.bool_)
         embed[situation.order(self.order)[: round((self.share or 0.0) * rows)]] = True
         adapt = self.rest == "adapt"
@@ -217,11 +223,9 @@ def offered(settings: Partial, order: Order | None) -> tuple[UpgradeStrategy, ..
 
     Args:
         settings: Shares of a partial backfill, and what becomes of the rest.
-        order: Of its rows; None leaves partial backfills out.
+        order: Of its rows; None where it could not be chosen, so that a partial backfill says why it is impossible.
     """
-    partial = (
-        [PartialBackfill(share=share, order=order, rest=settings.rest) for share in settings.shares] if order else []
-    )
+    partial = [PartialBackfill(share=share, order=order, rest=settings.rest) for share in settings.shares]
     return (Keep(), Adapt(), *partial, Backfill())
 
 

@@ -111,6 +111,24 @@ class Adapter:
             raise ArtifactError(f"{file}: onnxruntime cannot load it ({reason}); make it again") from None
         return cls(session, digest=digest_of(file), metadata=metadata)
 
+    @classmethod
+    def retained(cls, folder: Path, digest: str, *, threads: int = 0) -> Self:
+        """Open the file that is called by its digest.
+
+        Args:
+            folder: Where it lies.
+            digest: Its digest.
+            threads: CPU threads; 0 leaves the choice to onnxruntime.
+
+        Raises:
+            ArtifactError: if the file is missing, is no adapter, or is another one than its name says.
+        """
+        path = folder / f"{digest}.onnx"
+        adapter = cls.load(path, threads=threads)
+        if adapter.digest != digest:
+            raise ArtifactError(f"{path}: its content has digest {adapter.digest[:12]}; restore it with `csd run`")
+        return adapter
+
     def __call__(self, vectors: Floats) -> Floats:
         """Map vectors.
 

@@ -23,6 +23,9 @@ from csd_core.records import Record
 
 Strings = npt.NDArray[np.str_]
 
+COLUMNS = ["id", "label", "task", "split", "embedded_by", "adapters", "space"]
+"""Of rows.parquet."""
+
 UNIT_TOLERANCE = 1e-3
 """Largest deviation from length 1 that rounding explains."""
 
@@ -252,9 +255,9 @@ class Gallery:
         """
         record = GalleryRecord.load(folder / "gallery.json")
         try:
-            table = pq.read_table(folder / "rows.parquet")
+            table = pq.read_table(folder / "rows.parquet", columns=COLUMNS)
             vectors = np.load(folder / "vectors.npy", mmap_mode="r" if record.rows else None, allow_pickle=False)
-        except (OSError, ValueError, pa.ArrowInvalid) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise ArtifactError(f"{folder}: damaged gallery ({error}); make it again with `csd run`") from None
 
         def column(name: str) -> Strings:

@@ -86,11 +86,23 @@ class Lineage:
             provenance: Of the rows.
             device: Of the model.
             threads: CPU threads; 0 leaves the choice to onnxruntime.
+
+        Raises:
+            ArtifactError: if a file is damaged or is another one than its digest says.
         """
         if not self.knows(provenance):
             return None
         model = Embedder.load(self.models[provenance.embedded_by], device=device, threads=threads)
         chain = [Adapter.load(self.adapters[digest], threads=threads) for digest in provenance.chain]
+        for digest, path, found in (
+            (provenance.embedded_by, self.models[provenance.embedded_by], model.digest),
+            *(
+                (digest, self.adapters[digest], each.digest)
+                for digest, each in zip(provenance.chain, chain, strict=True)
+            ),
+        ):
+            if digest != found:
+                raise ArtifactError(f"{path}: its content has digest {found[:12]}; restore it with `csd run`")
 
         def embed(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
             vectors = model(images)

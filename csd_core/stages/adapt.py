@@ -5,9 +5,10 @@ from csd_core.console import say
 from csd_core.data.pool import ItemPool
 from csd_core.data.shards import load_shard
 from csd_core.records import AdapterFits, Pending, SeenShards
-from csd_core.release.adaptation import Lessons, evenly, fit_adapters
+from csd_core.release.adaptation import Lessons, fit_adapters
 from csd_core.release.adapters import RECORD
 from csd_core.release.gather import gather
+from csd_core.release.sampling import evenly
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.lineage import Lineage

@@ -68,7 +68,7 @@ def main(task: str) -> None:
     Ledger(entries=(*ledger.entries, entry)).save(files.ledger(task))
     VerdictFile(verdict=verdict).save(files.verdict(task))
 
-    how = f"promoted under {_named(verdict)}" if isinstance(verdict, Promoted) else "rejected"
+    how = f"promoted under {verdict.name}" if isinstance(verdict, Promoted) else "rejected"
     say(f"{task}: {how}; the gallery has {len(gallery):,} rows")
     for reason in verdict.reasons:
         say(f"  {reason}")
@@ -165,10 +165,6 @@ def _lineage(files: Workspace, task: str, previous: str, verdict: Promoted | Rej
     adapters = CandidateAdapters.load(files.candidate_adapters(task)).paths()
     everything = known.extended(models=[files.candidate_embedder(task)], adapters=adapters)
     return everything.needed_by(gallery.groups(), champion=verdict.candidate)
-
-
-def _named(verdict: Promoted) -> str:
-    return verdict.strategy if verdict.share is None else f"{verdict.strategy} {100 * verdict.share:g} %"
 
 
 def _served(report: CheckReport, verdict: Promoted | Rejected) -> dict[str, float]:
