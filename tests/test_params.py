@@ -174,3 +174,17 @@ def test_the_schema_describes_every_knob():
     schema = json.dumps(Params.model_json_schema())
     assert "Multiply the learning rate" in schema
     assert "Share of queries that hit today and would miss" in schema
+
+
+def test_shares_of_a_partial_backfill_ascend(values):
+    values["upgrade"]["partial"]["shares"] = [0.5, 0.25]
+    with pytest.raises(ValueError, match=r"upgrade.partial.shares: \[0.5, 0.25\]: must ascend; sort them"):
+        Params.model_validate(values)
+
+
+@pytest.mark.parametrize("strategy", ["adapt", "partial"])
+def test_an_operator_chooses_among_what_is_allowed(values, strategy):
+    values["gate"]["allowed"] = ["keep", "backfill"]
+    values["decisions"]["t2"] = strategy
+    with pytest.raises(ValueError, match=f"decisions.t2: {strategy}: gate.allowed has only keep, backfill"):
+        Params.model_validate(values)

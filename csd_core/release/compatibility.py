@@ -199,7 +199,8 @@ def partial_curves(evidence: Evidence, situation: Situation) -> PartialCurves | 
         evidence: Of `select`, where the order is chosen.
         situation: The whole gallery and the candidate.
     """
-    some = evidence.asked[evenly(len(evidence.asked), CURVE_QUERIES)]
+    by_content = np.lexsort(evidence.candidate[evidence.asked].T)  # the same queries in any order of items
+    some = np.sort(evidence.asked[by_content[evenly(len(by_content), CURVE_QUERIES)]])
     evidence = replace(evidence, asked=some)
     settings = situation.settings.partial
     first = PartialBackfill(share=0.0, order=settings.orders[0], rest=settings.rest)

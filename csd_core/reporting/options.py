@@ -54,7 +54,8 @@ def options(task: TaskStory) -> tuple[Option, ...]:
 
 
 def _standing(alternative: Alternative, task: TaskStory) -> tuple[Standing, str]:
-    judged = next((each for each in task.verdict.judged if each.strategy == alternative.strategy), None)
+    mine = [each for each in task.verdict.judged if each.strategy == alternative.strategy]
+    judged = next((each for each in mine if each.share == alternative.share), mine[-1] if mine else None)
     if judged is None:
         return "unjudged", "not judged"
     if alternative.share is None or alternative.share == judged.share or alternative.why_not:

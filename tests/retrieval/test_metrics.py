@@ -133,3 +133,29 @@ def test_groups_share_a_gallery_or_have_their_own():
     pooled = recall_at(vectors, vectors, query_labels=labels, gallery_labels=labels, self_index=np.arange(5))
     assert recall_of_groups(pooled, groups) == {"t1": 0.0, "t2": pytest.approx(2 / 3)}
     assert recall_on_own_gallery(vectors, vectors, labels=labels, groups=groups) == {"t1": 1.0, "t2": 1.0}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_some_items_may_ask_while_all_of_their_group_are_rows(seed):
+    vectors, labels = random_set(seed)
+    groups = np.array(["t1", "t2", "t3"])[np.random.default_rng(seed + 9).integers(0, 3, len(labels))]
+    asked = np.random.default_rng(seed + 5).permutation(len(labels))[:25]
+    found = recall_on_own_gallery(vectors[asked], vectors, labels=labels, groups=groups, asked=asked)
+    for group in ("t1", "t2", "t3"):
+        own = [row for row in range(len(labels)) if groups[row] == group]
+        mine = [row for row in asked if groups[row] == group]
+        expected = recall_by_hand(
+            vectors[mine], vectors[own], labels[mine], labels[own], 1, [own.index(row) for row in mine]
+        )
+        assert found[group] == expected
+    whole = recall_on_own_gallery(vectors, vectors, labels=labels, groups=groups)
+    everyone = np.arange(len(labels))
+    assert whole == recall_on_own_gallery(vectors, vectors, labels=labels, groups=groups, asked=everyone)
+
+
+def test_a_group_that_asks_nothing_has_no_hit():
+    vectors = unit([[1, 0], [1, 0.1], [0, 1], [0.1, 1]])
+    labels, groups = ["a", "a", "b", "b"], ["t1", "t1", "t2", "t2"]
+    asked = [0, 1]
+    assert recall_on_own_gallery(vectors[asked], vectors, labels=labels, groups=groups, asked=asked)["t1"] == 1.0
+    assert recall_on_own_gallery(vectors[asked], vectors, labels=labels, groups=groups, asked=asked)["t2"] == 0.0

@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 
 from csd_core.records import Champion, Pending
 from csd_core.retrieval.embedder import digest_of
-from csd_core.stages import export, ingest, init, split, train
+from csd_core.stages import adapt, check, export, ingest, init, promote, split, train
 from csd_core.workspace import Workspace
 
 DIGITS = Path(__file__).parents[2] / "profiles" / "digits.yaml"
@@ -92,4 +92,63 @@ def learned_digits(split_digits, tmp_path_factory) -> Path:
         files.champion_embedder("t1") / "champion.json"
     )
     Pending(tasks=()).save(files.pending("t1"))
+    return root
+
+
+def change_params(root: Path, change: Callable[[dict], None]) -> None:
+    """Edit params.yaml in place."""
+    values = YAML(typ="safe").load(root / "params.yaml")
+    change(values)
+    with (root / "params.yaml").open("w", encoding="utf-8") as file:
+        YAML().dump(values, file)
+
+
+@pytest.fixture
+def decide(monkeypatch) -> Callable[..., Workspace]:
+    """Promote a task's candidate in a project, by an operator's decision or by the gate."""
+
+    def promoted(root: Path, task: str, decision: str) -> Workspace:
+        change_params(root, lambda values: values["decisions"].update({task: decision}))
+        monkeypatch.chdir(root)
+        promote.main(task)
+        return Workspace(root)
+
+    return promoted
+
+
+@pytest.fixture(scope="session")
+def checked_digits(learned_digits, tmp_path_factory) -> Path:
+    """The first task promoted by the gate, the second trained for two epochs, adapted and checked; copy it."""
+    root = tmp_path_factory.mktemp("checked") / "project"
+    shutil.copytree(learned_digits, root)
+
+    def longer(values):
+        values["tasks"]["t3"] = {"previous": "t2", "recipe": "later", "source": "digits", "classes": ["5", "6"]}
+        values["decisions"] = dict.fromkeys(("t1", "t2", "t3"), "auto")
+        values["report"]["after"] = "t3"
+        values["training"]["later"]["epochs"] = 2
+        values["upgrade"]["adapter"] |= {"mlp_epochs": 5, "mlp_width": 16}
+
+    change_params(root, longer)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        split.main("t3")
+        for stage in (adapt, check, promote):
+            stage.main("t1")
+        for stage in (train, export, adapt, check):
+            stage.main("t2")
+    return root
+
+
+@pytest.fixture(scope="session")
+def checked_after_adapt(checked_digits, tmp_path_factory) -> Path:
+    """The same with the second task promoted under `adapt`, and the third trained, adapted and checked; copy it."""
+    root = tmp_path_factory.mktemp("third") / "project"
+    shutil.copytree(checked_digits, root)
+    change_params(root, lambda values: values["decisions"].update({"t2": "adapt"}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        promote.main("t2")
+        for stage in (train, export, adapt, check):
+            stage.main("t3")
     return root

@@ -1,0 +1,45 @@
+"""An embedder small enough to make in a test, that onnxruntime runs like a trained one."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from csd_core.retrieval.embedder import EmbedderMetadata
+
+
+@pytest.fixture(scope="session")
+def linear_embedder() -> Callable[..., Path]:
+    """(file, weights (S * S, D)) -> an ONNX embedder of grey S x S images: unit(pixels / 255 @ weights)."""
+
+    def write(file: Path, weights, *, classes=("a",), parent=None) -> Path:
+        pixels, dimension = weights.shape
+        size = round(pixels**0.5)
+        values = {"scale": np.float32(1 / 255), "weights": np.asarray(weights, np.float32)}
+        nodes = [
+            helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+            helper.make_node("Flatten", ["floats"], ["flat"]),
+            helper.make_node("Mul", ["flat", "scale"], ["scaled"]),
+            helper.make_node("MatMul", ["scaled", "weights"], ["features"]),
+            helper.make_node("LpNormalization", ["features"], ["embeddings"], axis=1, p=2),
+        ]
+        graph = helper.make_graph(
+            nodes,
+            "linear",
+            [helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", size, size, 1])],
+            [helper.make_tensor_value_info("embeddings", TensorProto.FLOAT, ["n", dimension])],
+            [numpy_helper.from_array(value, name) for name, value in values.items()],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+        metadata = EmbedderMetadata(
+            size=size, channels=1, resize="squash", dimension=dimension, classes=tuple(classes), parent=parent
+        )
+        helper.set_model_props(model, metadata.to_props())
+        file.parent.mkdir(parents=True, exist_ok=True)
+        onnx.save(model, file)
+        return file
+
+    return write
