@@ -53,7 +53,16 @@ def test_the_schema_is_json_schema(project, capsys):
 def test_profiles_are_listed_with_what_they_are_for(project, capsys):
     assert run("profile", "list") == 0
     printed = capsys.readouterr().out
-    for name in ("tiny", "digits", "fashion-mnist-2", "fashion-mnist-5", "glyphs-2", "glyphs-5", "glyphs-10", "imagefolder"):
+    for name in (
+        "tiny",
+        "digits",
+        "fashion-mnist-2",
+        "fashion-mnist-5",
+        "glyphs-2",
+        "glyphs-5",
+        "glyphs-10",
+        "imagefolder",
+    ):
         assert name in printed
     assert "Fashion-MNIST in five tasks of two classes." in printed
 

@@ -1,0 +1,120 @@
+"""`csd publish`, `rollback`, `releases` and `verify`."""
+
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from rich.table import Table
+
+from csd_core.console import console, say
+from csd_core.errors import ArtifactError, ParamsError
+from csd_core.production import publish as publishing
+from csd_core.production import rollback as rolling_back
+from csd_core.production import verify as verifying
+from csd_core.production.locks import WAIT
+from csd_core.production.release import Release
+from csd_core.production.succession import Production
+from csd_core.workspace import Workspace
+
+
+def publish(*, task: str | None = None, why: str = "", by: str | None = None, wait: float = WAIT) -> None:
+    """Put the champion in force, with its gallery and the rows that people wrote since.
+
+    Parameters
+    ----------
+    task
+        The task after which to take it; by default the last one (report.after).
+    why
+        For the audit log.
+    by
+        Who asks for it; by default your user name.
+    wait
+        Seconds to wait for another publish or rollback.
+    """
+    production = Production.of(Workspace())
+    release = publishing.publish(production, task=task, why=why, by=by, wait=wait)
+    if release is None:
+        in_force = production.releases.in_force()
+        say(f"Nothing to do: release {in_force.name if in_force else ''} is this champion with this gallery.")
+        return
+    _tell("published", release)
+
+
+def rollback(number: int | None = None, /, *, why: str, by: str | None = None, wait: float = WAIT) -> None:
+    """Put an earlier release in force once more, under a new number.
+
+    Rows that people wrote since are embedded anew by its model; what was deleted since stays deleted.
+
+    Parameters
+    ----------
+    number
+        Of the release; by default the one that was in force before.
+    why
+        For the audit log.
+    by
+        Who asks for it; by default your user name.
+    wait
+        Seconds to wait for another publish or rollback.
+    """
+    release = rolling_back.rollback(Production.of(Workspace()), number, why=why, by=by, wait=wait)
+    _tell(f"rolled back to release {release.record.rolled_back_to}", release)
+
+
+def releases() -> None:
+    """List the releases."""
+    production = Production.of(Workspace())
+    in_force = production.releases.pointer()
+    table = Table("release", "in force", "model", "how", "rows", "by", "created (UTC), why", box=None)
+    for column in table.columns[:4]:
+        column.no_wrap = True
+    for release in production.releases.all():
+        record = release.record
+        retired = production.releases.is_retired(release)
+        table.add_row(
+            str(release.number),
+            "yes" if release.name == in_force else "retired" if retired else "",
+            record.model[:8],
+            f"rollback to {record.rolled_back_to}"
+            if record.kind == "rollback"
+            else f"{record.kind}, {record.strategy}",
+            f"{record.rows:,}",
+            record.by,
+            f"{record.created[:16].replace('T', ' ')} {record.why}".rstrip(),
+        )
+    if not table.row_count:
+        say("There is no release yet; `csd publish` makes the first.")
+        return
+    console.print(table)
+
+
+def verify(
+    number: int | None = None, /, *, every: Annotated[bool, Parameter(name="--all", negative="")] = False
+) -> None:
+    """Verify releases, live gallery, pointer and audit log; exit with 4 if anything is not as it was made.
+
+    Parameters
+    ----------
+    number
+        Of the release; by default the one in force.
+    every
+        All releases.
+    """
+    if every and number is not None:
+        raise ParamsError(f"csd verify {number} --all: name a release or ask for all, not both")
+    production = Production.of(Workspace())
+    which: int | Literal["in force", "all"] = "all" if every else "in force" if number is None else number
+    with production.releases.changing():
+        found = verifying.verify(production.releases, production.live, which=which)
+    for note in found.notes:
+        say(f"note: {note}")
+    if found.findings:
+        raise ArtifactError("\n".join(found.findings))
+    looked_at = ", ".join(found.checked) or "no release"
+    say(f"{looked_at}: as made; audit log: {found.lines} lines, the last one is {found.last_line}")
+
+
+def _tell(done: str, release: Release) -> None:
+    record = release.record
+    say(
+        f"{done}: release {release.name} is in force: {record.rows:,} rows, model {record.model[:12]} searches "
+        f"{len(release.searchable_spaces)} space{'s' * (len(release.searchable_spaces) != 1)}"
+    )

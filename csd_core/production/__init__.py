@@ -1,0 +1,1 @@
+"""What production searches: releases and the live gallery."""

@@ -1,0 +1,73 @@
+"""The edge to LanceDB: its errors as ours, rows in and out a batch at a time."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from lancedb.table import Table
+
+from csd_core.errors import ArtifactError, CsdError
+from csd_core.production.rows import BATCH_ROWS
+
+_PANICS = ("RustPanic", "PanicException")  # a damaged file can make LanceDB's Rust panic; the classes have no module
+
+
+@contextmanager
+def lance_errors(where: str) -> Iterator[None]:
+    """LanceDB's errors, which are RuntimeError and the like, as ours."""
+    try:
+        yield
+    except CsdError:
+        raise
+    except BaseException as error:
+        if not isinstance(error, (RuntimeError, OSError, ValueError)) and type(error).__name__ not in _PANICS:
+            raise
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ArtifactError(f"live gallery, {where}: {reason[:300]}; see `csd verify`") from None
+
+
+def scan(handle: Table, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """The rows of an open table, a batch at a time."""
+    with lance_errors(handle.name):
+        query = handle.search()
+        yield from (query.select(columns) if columns else query).to_batches(batch_size=BATCH_ROWS)
+
+
+@contextmanager
+def true_cause(batches: Iterable[pa.RecordBatch]) -> Iterator[Iterator[pa.RecordBatch]]:
+    """Yield the batches; if making one fails, that error comes out instead of LanceDB's report of it."""
+    causes: list[BaseException] = []
+
+    def watched() -> Iterator[pa.RecordBatch]:
+        try:
+            yield from batches
+        except BaseException as error:
+            causes.append(error)
+            raise
+
+    try:
+        yield watched()
+    except Exception:
+        if causes:
+            raise causes[0] from None
+        raise
+
+
+def leaving_out(batches: Iterable[pa.RecordBatch], ids: frozenset[str]) -> Iterator[pa.RecordBatch]:
+    """Rows of other ids."""
+    return _filtered(batches, ids, pc.invert) if ids else iter(batches)
+
+
+def only(batches: Iterable[pa.RecordBatch], ids: set[str]) -> Iterator[pa.RecordBatch]:
+    """Rows of these ids."""
+    return _filtered(batches, ids, lambda mask: mask)
+
+
+def _filtered(
+    batches: Iterable[pa.RecordBatch], ids: Iterable[str], keep: Callable[[Any], Any]
+) -> Iterator[pa.RecordBatch]:
+    values = pa.array(list(ids), pa.string())
+    for batch in batches:
+        yield batch.filter(keep(pc.is_in(batch["id"], value_set=values)))

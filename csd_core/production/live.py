@@ -1,0 +1,292 @@
+"""The live gallery: the rows that production searches, in LanceDB, written and deleted by id.
+
+One table for each published gallery. An upgrade builds the new table beside, and the releases' pointer says which is in
+force; so readers never see half an upgrade, and a change of dimension is only another table. Writers take a lock, for
+LanceDB alone would let two of them insert the same new id twice. The uri is a folder or an object store; the lock is a
+file, so all writers are on one machine.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from lancedb.table import Table
+
+from csd_core.errors import CompatibilityError, ParamsError
+from csd_core.params import Params
+from csd_core.production import tombstones
+from csd_core.production.images import ImageSource
+from csd_core.production.lance import lance_errors
+from csd_core.production.locks import WAIT, Lock
+from csd_core.production.reader import LiveReader, dimension_of
+from csd_core.production.rows import (
+    BATCH_ROWS,
+    LiveItems,
+    Origin,
+    StoredImages,
+    Strings,
+    Times,
+    batch_of,
+    revisions_of,
+    schema,
+)
+from csd_core.production.tables import CATALOGUE, Tables, put, remove
+from csd_core.production.tombstones import TOMBSTONES
+from csd_core.retrieval.gallery import Gallery
+from csd_core.workspace import Workspace
+
+KEEP = timedelta(hours=1)
+"""Old versions of the catalogue that a slow reader may still hold open."""
+
+
+class CompactionStats(NamedTuple):
+    """What a compaction did to a table."""
+
+    table: str
+    rows: int
+    versions_before: int
+    versions_after: int
+    files_before: int
+    """Data files of the latest version."""
+    files_after: int
+
+
+class TaggedRows(NamedTuple):
+    """A tag of a table after an erasure: its content is another now."""
+
+    table: str
+    tag: str
+    rows: int
+    digest: str
+
+
+class ErasureReport(NamedTuple):
+    """What an erasure did."""
+
+    rows: int
+    """Rows of the latest versions that went."""
+    tables: tuple[str, ...]
+    """Those written anew."""
+    tagged: tuple[TaggedRows, ...]
+
+
+class LiveGallery(LiveReader):
+    """The tables of one live gallery, to read and to write."""
+
+    @classmethod
+    def open(cls, uri: str, *, lock: Path, root: Path | None = None) -> "LiveGallery":
+        """Connect; nothing is read or written yet.
+
+        Args:
+            uri: A folder, or an object store such as s3://bucket/prefix.
+            lock: The lock file of its writers.
+            root: Where relative references to images start; by default the current folder.
+        """
+        tables = Tables(
+            uri,
+            writing=Lock(lock, what=f"live gallery {uri}"),
+            building=Lock(lock.with_name(lock.name + ".build"), what=f"the building of tables in live gallery {uri}"),
+            system=(TOMBSTONES,),
+        )
+        return cls(tables, root=root or Path())
+
+    @classmethod
+    def of(cls, files: Workspace, params: Params) -> "LiveGallery":
+        """The live gallery that params.yaml names; its lock lies below `.csd`."""
+        uri = params.live.uri if "://" in params.live.uri else str(files.path(params.live.uri))
+        return cls.open(uri, lock=files.root / ".csd" / "live.lock", root=files.root)
+
+    @contextmanager
+    def writing(self, *, wait: float = WAIT) -> Iterator[None]:
+        """Hold the write lock; whoever holds it may write, and take it again.
+
+        Raises:
+            CsdError: if another process still holds it after `wait` seconds, naming it.
+        """
+        with self._tables.writing.held(wait=wait):
+            yield
+
+    # --- whole tables -------------------------------------------------------------------------------------------------
+
+    def build(
+        self,
+        table: str,
+        gallery: Gallery,
+        *,
+        origin: Origin | Strings,
+        images: ImageSource | None,
+        revisions: Strings | None = None,
+        written_at: Times | None = None,
+        partitions: int = 0,
+    ) -> int:
+        """Write a whole table, a batch in memory at a time; it appears when it is complete.
+
+        A table of the same name is replaced. Rows of deleted items are left out; so are those of erased items.
+
+        Args:
+            table: Its name.
+            gallery: Its rows.
+            origin: Who wrote them, one or (G,).
+            images: Their images; None for none.
+            revisions: (G,) of rows that are carried over; empty, or None for all, where the pipeline made the row.
+            written_at: (G,) UTC times of rows that are carried over; by default now.
+            partitions: Cells of its index; 0 builds none.
+
+        Returns:
+            The rows written.
+        """
+        origins = np.full(len(gallery), origin) if isinstance(origin, str) else origin
+        made = revisions_of(gallery)
+        carried = made if revisions is None else np.where(revisions == "", made, revisions)
+        now = np.datetime64(datetime.now(UTC).replace(tzinfo=None), "us")
+        times = np.full(len(gallery), now) if written_at is None else written_at.astype("datetime64[us]")
+        with self._tables.building.held():
+            graves = self.tombstones()
+            long_ago = np.datetime64(0, "us")
+            keep = ~graves.buries(gallery.ids, written_at=np.where(origins == "live", times, long_ago))
+
+            def batches() -> Iterator[pa.RecordBatch]:
+                rows = np.flatnonzero(keep)
+                for start in range(0, len(rows), BATCH_ROWS):
+                    some = rows[start : start + BATCH_ROWS]
+                    ids = gallery.ids[some]
+                    yield batch_of(
+                        {
+                            "id": ids,
+                            "label": gallery.labels[some],
+                            "task": gallery.tasks[some],
+                            "split": gallery.splits[some],
+                            "embedded_by": gallery.embedded_by[some],
+                            "adapters": gallery.adapters[some],
+                            "space": gallery.spaces[some],
+                            "origin": origins[some],
+                            "revision": carried[some],
+                        },
+                        vectors=gallery.vectors[some],
+                        written_at=times[some],
+                        images=StoredImages.none(len(some)) if images is None else images(ids),
+                    )
+
+            self._tables.create(table, schema(gallery.vectors.shape[1]), batches(), partitions=partitions)
+        return int(keep.sum())
+
+    def drop(self, table: str) -> None:
+        """Remove a table with all its versions and tags."""
+        self._tables.drop(table)
+
+    def sweep(self) -> None:
+        """Remove what killed processes left of tables that never appeared."""
+        self._tables.sweep()
+
+    def index(self, table: str, *, partitions: int) -> None:
+        """Build the index over all rows; rows written later are found too, by reading them one by one."""
+        self._tables.index(table, partitions=partitions)
+
+    def compact(self, table: str) -> CompactionStats:
+        """Write a table anew: its tags and latest rows without the versions between and what was deleted.
+
+        Writers wait meanwhile. Tagged versions keep their content and their tags.
+        """
+        with self._tables.building.held(), self.writing():
+            before = self._tables.open(table)
+            versions, files = len(before.list_versions()), _files(before)
+            self._tables.rewrite(table)
+            after = self._tables.open(table)
+            for system in (CATALOGUE, TOMBSTONES):
+                self._tables.prune(system, older_than=KEEP)
+            return CompactionStats(
+                table=table,
+                rows=after.count_rows(),
+                versions_before=versions,
+                versions_after=len(after.list_versions()),
+                files_before=files,
+                files_after=_files(after),
+            )
+
+    # --- rows ---------------------------------------------------------------------------------------------------------
+
+    def upsert(self, table: str, items: LiveItems) -> None:
+        """Write items by id, in one commit, and lift their tombstones.
+
+        Raises:
+            CompatibilityError: if the vectors have another dimension than the table.
+            ParamsError: if an item was erased: it never comes back.
+        """
+        with self.writing():
+            handle = self._tables.open(table)
+            dimension = dimension_of(handle)
+            if items.vectors.shape[1] != dimension:
+                raise CompatibilityError(
+                    f"items have {items.vectors.shape[1]} dimensions, table {table} {dimension}; embed them with the "
+                    "model of the release in force"
+                )
+            if gone := self.tombstones().erased(items.ids.tolist()):
+                raise ParamsError(
+                    f"item {gone[0]} was erased, and an erased item never comes back; nothing was written"
+                )
+            put(handle, schema(dimension), items.batches())
+            tombstones.lift(self._tables, items.ids.tolist())
+
+    def delete(self, table: str, ids: Sequence[str] | Strings, *, why: str) -> int:
+        """Delete items, in one commit, so that no upgrade brings them back.
+
+        Returns:
+            How many were there.
+        """
+        with self.writing():
+            wanted = list(dict.fromkeys(map(str, ids)))
+            handle = self._tables.open(table)
+            tombstones.bury(self._tables, wanted, why=why, erased=False)
+            return remove(handle, wanted)
+
+    def discard(self, table: str, ids: Sequence[str] | Strings) -> int:
+        """Remove rows without a tombstone, as an upgrade does that cannot carry them; returns how many there were."""
+        with self.writing():
+            return remove(self._tables.open(table), list(dict.fromkeys(map(str, ids))))
+
+    def erase(self, ids: Sequence[str] | Strings, *, why: str = "erased") -> ErasureReport:
+        """Remove items from every table, every version and tag; they never come back.
+
+        Every table is written anew and its former files are dropped, so that no file keeps a row that was deleted
+        before. It takes room for a second copy of the largest table, and writers wait. Repeat it if it was interrupted.
+        """
+        wanted = frozenset(map(str, ids))
+        with self._tables.building.held(), self.writing():
+            tombstones.bury(self._tables, wanted, why=why, erased=True)
+            names = self.tables()
+            rows = 0
+            tagged: list[TaggedRows] = []
+            for table in names:
+                rows += sum(self.has(table, sorted(wanted)).values())
+                self._tables.rewrite(table, without=wanted)
+                tagged += [
+                    TaggedRows(table, tag, self.count(table, version=tag), self.digest(table, version=tag, whole=True))
+                    for tag in self.tags(table)
+                ]
+            self._tables.sweep()
+        return ErasureReport(rows=rows, tables=names, tagged=tuple(tagged))
+
+    def tag(self, table: str, tag: str) -> int:
+        """Name the latest version; returns its number. A tag of that name moves."""
+        with self.writing():
+            handle = self._tables.open(table)
+            with lance_errors(table):
+                if tag in handle.tags.list():
+                    handle.tags.update(tag, handle.version)
+                else:
+                    handle.tags.create(tag, handle.version)
+            return int(handle.version)
+
+    def untag(self, table: str, tag: str) -> None:
+        """Remove a tag; its version goes with the next compaction."""
+        with self.writing(), lance_errors(table):
+            self._tables.open(table).tags.delete(tag)
+
+
+def _files(handle: Table) -> int:
+    stats: Any = handle.stats()  # a dict, whatever its annotation says
+    return int(stats["fragment_stats"]["num_fragments"])

@@ -1,0 +1,182 @@
+"""Publish: the champion after a task, with its gallery, comes into force."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import pairwise
+
+import numpy as np
+
+from csd_core.console import say
+from csd_core.data.pool import ItemPool
+from csd_core.data.shards import load_shard
+from csd_core.errors import ArtifactError, CompatibilityError
+from csd_core.production.audit import whoami
+from csd_core.production.carry import Treatment
+from csd_core.production.images import PoolImages
+from csd_core.production.locks import WAIT
+from csd_core.production.recovery import recover
+from csd_core.production.registry import is_registered, register
+from csd_core.production.release import ADAPTERS, CHECK, EMBEDDER, LINEAGE, PARAMS, VERDICT, QueryModel, Release
+from csd_core.production.retention import retire
+from csd_core.production.succession import Base, Production, Succession
+from csd_core.production.switch import OnStep, put_in_force
+from csd_core.records import Champion, Ledger, LedgerEntry, Promoted, SeenShards, VerdictFile
+from csd_core.release import adapters as adapter_files
+from csd_core.release.adapters import CandidateAdapters
+from csd_core.retrieval.embedder import Embedder
+from csd_core.retrieval.gallery import Gallery
+from csd_core.retrieval.lineage import Lineage
+
+
+def publish(
+    production: Production,
+    *,
+    task: str | None = None,
+    why: str = "",
+    by: str | None = None,
+    wait: float = WAIT,
+    on_step: OnStep = lambda _: None,
+) -> Release | None:
+    """Put the champion after a task in force, with the gallery as it is then and what people wrote since.
+
+    Args:
+        production: Where.
+        task: After which; by default that of the report, the last one.
+        why: For the audit log.
+        by: Who asked for it; by default the user of this process.
+        wait: Seconds to wait for another publish or rollback.
+        on_step: Told each of `switch.STEPS` when it is done.
+
+    Returns:
+        The release; None if it is in force already.
+
+    Raises:
+        ArtifactError: if an artefact is missing, stale or damaged, or the new release proves unfit.
+        CompatibilityError: if the champion was not trained from the model in force.
+        CsdError: if another process holds the lock.
+    """
+    who = by or whoami()
+    with production.releases.changing(wait=wait):
+        recover(production, by=who)
+        before = production.releases.in_force()
+        heir = _heir(production, task or production.params.report.after, before)
+        if heir is None:
+            if before and not is_registered(production, before):
+                say(register(production, before, by=who))
+            return None
+        release = put_in_force(production, heir, by=who, why=why, on_step=on_step)
+        say(register(production, release, by=who))
+        retire(production, by=who)
+    return release
+
+
+def _heir(production: Production, task: str, before: Release | None) -> Succession | None:
+    """The champion after a task as a release to be; None if it is in force already."""
+    files = production.files
+    champion = Champion.load(files.champion_embedder(task) / "champion.json")
+    if champion.digest is None or champion.task is None:
+        raise ArtifactError(
+            f"task {task}: there is no champion after it, for no candidate was promoted; nothing to publish"
+        )
+    entries = Ledger.load(files.ledger(task)).entries
+    gallery = Gallery.load(files.gallery(task))
+    embedder = Embedder.load(
+        files.champion_embedder(task) / EMBEDDER,
+        device=production.params.runtime.device,
+        threads=production.params.runtime.threads,
+    )
+    _refuse_mixture(task, champion.digest, gallery, embedder, entries)
+    same_model = before is not None and before.record.model == champion.digest
+    if before and same_model and before.record.artefact == gallery.digest:
+        return None
+    if before and not same_model and champion.parent != before.record.model:
+        raise CompatibilityError(_what_first(task, champion.digest, before, entries))
+    verdict = VerdictFile.load(files.verdict(champion.task)).verdict
+    if not isinstance(verdict, Promoted) or verdict.candidate != champion.digest:
+        raise ArtifactError(
+            f"{files.verdict(champion.task)}: does not promote the champion; run `csd run` and try again"
+        )
+    adapters = CandidateAdapters.load(files.candidate_adapters(champion.task))
+    copies = {
+        VERDICT: files.verdict(champion.task),
+        CHECK: files.check(champion.task),
+        PARAMS: files.root / PARAMS,
+        f"{ADAPTERS}/{adapter_files.RECORD}": files.candidate_adapters(champion.task) / adapter_files.RECORD,
+    }
+    lineage = Lineage.load(files.lineage(task)).extended(adapters=adapters.paths())
+    if before:
+        former = Lineage.load(before.folder / LINEAGE)
+        lineage = Lineage(models={**former.models, **lineage.models}, adapters={**former.adapters, **lineage.adapters})
+    pool = ItemPool(shards=[load_shard(files.shard(name)) for name in SeenShards.load(files.seen(task)).tasks])
+    count = len(gallery)
+    return Succession(
+        kind="refresh" if same_model else "publish",
+        parent_model=champion.parent,
+        rolled_back_to=None,
+        task=champion.task,
+        after=task,
+        strategy=verdict.strategy,
+        artefact=gallery.digest,
+        query_models=(
+            QueryModel(
+                variant="fp32",
+                digest=champion.digest,
+                file=EMBEDDER,
+                searchable_spaces=gallery.searchable_spaces,
+            ),
+        ),
+        adapters=tuple(fit.chosen for fit in adapters.record.fits),
+        embedder=files.champion_embedder(task) / EMBEDDER,
+        copies=copies | {f"{ADAPTERS}/{path.name}": path for path in adapters.paths()},
+        lineage=lineage,
+        base=Base(
+            gallery=gallery,
+            origins=np.full(count, "pipeline"),
+            revisions=np.full(count, ""),
+            written_at=np.full(count, np.datetime64(datetime.now(UTC).replace(tzinfo=None), "us")),
+            images=PoolImages(pool, kept=production.params.live.images, files=files),
+        ),
+        treatment=Treatment(
+            embedder=embedder,
+            strategy=verdict.strategy,
+            searchable_spaces=gallery.searchable_spaces,
+            stays=frozenset(gallery.searchable_spaces if same_model or verdict.strategy == "keep" else ()),
+            adapters=adapters.chosen if not same_model and verdict.strategy == "adapt" else {},
+            anew=frozenset() if same_model else frozenset(gallery.ids.tolist()),
+        ),
+    )
+
+
+def _refuse_mixture(
+    task: str, champion: str, gallery: Gallery, embedder: Embedder, entries: Sequence[LedgerEntry]
+) -> None:
+    """Refuse artefacts that do not belong together, such as those of a run that did not finish."""
+    last = entries[-1]
+    problem = None
+    if embedder.digest != champion:
+        problem = f"{EMBEDDER} is model {embedder.digest[:12]}, the champion is {champion[:12]}"
+    elif (last.task, last.champion) != (task, champion):
+        problem = f"the ledger ends with task {last.task} and model {str(last.champion)[:12]}"
+    elif gallery.digest != last.gallery or gallery.query_model != champion:
+        problem = "the gallery is another than the ledger's"
+    if problem:
+        raise ArtifactError(f"artifacts/{task}: {problem}; run `csd run`, then publish again")
+
+
+def _what_first(task: str, champion: str, before: Release, entries: Sequence[LedgerEntry]) -> str:
+    """Why a champion cannot follow the release in force, and what can be done."""
+    in_force = f"release {before.name} is in force, and the champion after task {task} ({champion[:12]}) "
+    followers = [
+        entry.task
+        for former, entry in pairwise(entries)
+        if former.champion == before.record.model and entry.champion != before.record.model
+    ]
+    if followers:
+        return (
+            f"{in_force}was not trained from its model: publish the one between first (csd publish --task "
+            f"{followers[-1]})"
+        )
+    return (
+        f"{in_force}does not descend from its model {before.record.model[:12]}; `csd rollback N` returns to an earlier "
+        "release, `csd releases` lists them"
+    )

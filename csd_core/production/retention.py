@@ -1,0 +1,45 @@
+"""Older releases keep their records and lose table and model."""
+
+from csd_core.errors import ArtifactError
+from csd_core.production.checksums import CHECKSUMS
+from csd_core.production.release import LASTING, Release
+from csd_core.production.succession import Production
+
+
+def retire(production: Production, *, by: str) -> tuple[str, ...]:
+    """Retire all but the newest `live.keep_releases`, never the one in force; the caller holds the releases' lock.
+
+    A release keeps copies of all that its rows need, so none depends on an older one. A run that was killed is
+    completed by the next.
+
+    Returns:
+        Names of those newly retired.
+    """
+    releases = production.releases
+    in_force = releases.pointer()
+    retired = releases.audit.read().retired
+    newly: list[str] = []
+    for name in releases.names()[: -production.params.live.keep_releases]:
+        if name == in_force:
+            continue
+        try:
+            release = Release.load(releases.root / name)
+        except ArtifactError:
+            continue  # it was tampered with: evidence stays
+        if release.name not in retired:
+            releases.audit.append("retired", by=by, release=release.name, table=release.table)
+            newly.append(release.name)
+        _strip(production, release)
+    return tuple(newly)
+
+
+def _strip(production: Production, release: Release) -> None:
+    """Remove what a retired release no longer needs, as far as it is there."""
+    if release.table in production.live.tables():
+        production.live.drop(release.table)
+    keep = {release.folder / name for name in (*LASTING, CHECKSUMS)}
+    for path in sorted(release.folder.rglob("*"), reverse=True):
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        elif path not in keep:
+            path.unlink()

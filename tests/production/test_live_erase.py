@@ -1,0 +1,81 @@
+"""An erased item is nowhere, and never comes back."""
+
+import numpy as np
+import pytest
+
+from csd_core.errors import ParamsError
+from csd_core.production.rows import LiveItems, StoredImages
+
+
+def images(ids):
+    return StoredImages([f"pixels of {identity}.".encode() for identity in ids], [None] * len(ids))
+
+
+def row_of(gallery, name, new_name=None):
+    at = [gallery.ids.tolist().index(name)]
+    return LiveItems(
+        ids=np.array([new_name or name]),
+        labels=gallery.labels[at],
+        vectors=gallery.vectors[at],
+        embedded_by="model-1",
+        images=images([new_name or name]),
+    )
+
+
+@pytest.fixture
+def built(live, gallery_of_items):
+    """Two tables with an index and tags at several versions, written and deleted since."""
+    gallery = gallery_of_items(400, prefix="person-x")
+    for table in ("old", "new"):
+        live.build(table, gallery, origin="pipeline", images=images, partitions=4)
+        live.tag(table, "release-1")
+        live.upsert(table, row_of(gallery, "person-x399", "added"))
+        live.tag(table, "release-2")
+    live.delete("old", ["person-x399"], why="asked")
+    live.index("new", partitions=4)
+    return gallery
+
+
+def test_no_file_has_the_id_the_vector_or_the_image_of_an_erased_item(live, built, files_with, tmp_path):
+    vector = built.vectors[399].tobytes()
+    needles = (b"person-x399", b"pixels of person-x399.", vector)
+    assert all(files_with(tmp_path / "live", needle) for needle in needles)
+    report = live.erase(["person-x399", "added"])
+    assert [files_with(tmp_path, needle) for needle in needles] == [[], [], []]
+    assert report.rows == 3  # one of them in `new` only
+    assert report.tables == ("new", "old")
+
+
+def test_everything_else_is_as_it_was_at_every_tag(live, built):
+    def rest(table, version):
+        rows = live.rows(table, version=version).to_pylist()
+        return sorted((row for row in rows if row["id"] != "person-x399"), key=lambda row: row["id"])
+
+    places = [(table, version) for table in ("old", "new") for version in (None, "release-1", "release-2")]
+    before = [rest(*place) for place in places]
+    report = live.erase(["person-x399"])
+    assert [rest(*place) for place in places] == before
+    assert [live.count(*place[:1], version=place[1]) for place in places] == [400, 399, 400, 400, 399, 400]
+    assert {(each.table, each.tag): (each.rows, each.digest) for each in report.tagged} == {
+        (table, tag): (live.count(table, version=tag), live.digest(table, version=tag, whole=True))
+        for table in ("old", "new")
+        for tag in ("release-1", "release-2")
+    }
+    assert live.is_indexed("new")
+
+
+def test_an_erased_item_cannot_be_written_or_built_again(live, built):
+    live.erase(["person-x399"])
+    before = live.version("new")
+    with pytest.raises(ParamsError, match="item person-x399 was erased, and an erased item never comes back"):
+        live.upsert("new", row_of(built, "person-x399"))
+    assert live.version("new") == before
+    assert live.build("third", built, origin="live", images=images) == 399
+    live.delete("new", ["person-x399"], why="again")
+    assert live.tombstones().erased(["person-x399", "person-x18"]) == ("person-x399",)
+
+
+def test_an_item_that_was_never_there_can_be_erased_beforehand(live, built):
+    assert live.erase(["person-x9999"]).rows == 0
+    with pytest.raises(ParamsError, match="was erased"):
+        live.upsert("new", row_of(built, "person-x18", "person-x9999"))
