@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,11 @@ def _registered(production: Production, release: Release) -> str:
                 api.register(str(repository), name, "HEAD", message=f"release {release.name}").version
             )
         if version not in _in_stage(repository, name):
+            # a tag's time has whole seconds: of two assignments in one second GTO may take either for the last
+            time.sleep(min(max(0.0, _last_tag(repository) + 1 - time.time()), 1.0))
             api.assign(str(repository), name, STAGE, version=version, message=f"release {release.name}", force=True)
+            if version not in _in_stage(repository, name):
+                raise _NotRegisteredError(f"a later tag holds stage {STAGE}; look at `gto show`, and at this clock")
     except _NotRegisteredError:
         raise
     except Exception as error:  # noqa: BLE001 - GTO's, git's and pygit2's share no base; the release is in force already
@@ -144,6 +149,12 @@ def _in_stage(repository: Path, name: str) -> tuple[str, ...]:
 
     shown: Any = api.show(str(repository), f"{name}#{STAGE}")
     return tuple(str(each["version"]) for each in shown)
+
+
+def _last_tag(repository: Path) -> int:
+    """When the newest tag was made, in seconds since 1970; 0 where there is none."""
+    newest = ["--sort=-creatordate", "--count=1", "--format=%(creatordate:unix)", "refs/tags"]
+    return int(_git(repository, "for-each-ref", *newest, why_not="this is no git repository") or 0)
 
 
 def _git(folder: Path, *arguments: str, why_not: str) -> str:
