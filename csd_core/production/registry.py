@@ -69,12 +69,13 @@ def _registered(production: Production, release: Release) -> str:
             # a tag's time has whole seconds: of two assignments in one second GTO may take either for the last
             time.sleep(min(max(0.0, _last_tag(repository) + 1 - time.time()), 1.0))
             api.assign(str(repository), name, STAGE, version=version, message=f"release {release.name}", force=True)
-            if version not in _in_stage(repository, name):
-                raise _NotRegisteredError(f"a later tag holds stage {STAGE}; look at `gto show`, and at this clock")
+        in_stage = _in_stage(repository, name)
     except _NotRegisteredError:
         raise
     except Exception as error:  # noqa: BLE001 - GTO's, git's and pygit2's share no base; the release is in force already
         raise _NotRegisteredError((str(error) or type(error).__name__).splitlines()[0]) from None
+    if version not in in_stage:
+        raise _NotRegisteredError(f"a later tag holds stage {STAGE}; look at `gto show`, and at this clock")
     return version
 
 
