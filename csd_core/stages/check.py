@@ -6,7 +6,7 @@ from csd_core.data.shards import load_shard
 from csd_core.records import Champion, Ledger, Pending, SeenShards
 from csd_core.release.adapters import CandidateAdapters
 from csd_core.release.check import check
-from csd_core.release.gate import points
+from csd_core.release.conditions import points
 from csd_core.release.gather import gather
 from csd_core.release.strategies import Situation
 from csd_core.retrieval.embedder import Embedder

@@ -4,7 +4,7 @@ from rich.table import Table
 
 from csd_core.console import console, say
 from csd_core.records import Alternative, CheckReport, Judged, Measurement, Promoted, Recalls, Rejected
-from csd_core.release.gate import points
+from csd_core.release.conditions import points
 
 
 def print_findings(report: CheckReport, verdict: Promoted | Rejected) -> None:

@@ -13,7 +13,8 @@ from csd_core.records import (
     Rehearsal,
     Rejected,
 )
-from csd_core.release.gate import assess, judge, lower_bound, points, queries_needed
+from csd_core.release.conditions import lower_bound, points, queries_needed
+from csd_core.release.gate import assess, judge
 
 POLICY = Policy(
     allowed=["keep", "adapt", "partial", "backfill"],

@@ -26,8 +26,9 @@ from csd_core.records import (
 from csd_core.release.adaptation import fit_ridge, write_adapter
 from csd_core.release.adapters import CandidateAdapters
 from csd_core.release.check import check
+from csd_core.release.conditions import lower_bound
 from csd_core.release.evidence import Evidence
-from csd_core.release.gate import judge, lower_bound
+from csd_core.release.gate import judge
 from csd_core.retrieval.adapter import Adapter, AdapterMetadata
 from csd_core.retrieval.gallery import Gallery, Provenance
 
