@@ -15,6 +15,7 @@ import onnxruntime as ort
 
 from csd_core.errors import ArtifactError, CompatibilityError
 from csd_core.retrieval.embedder import digest_of
+from csd_core.retrieval.onnx_session import open_session
 
 Floats = npt.NDArray[np.float32]
 Method = Literal["ridge", "mlp"]
@@ -95,21 +96,10 @@ class Adapter:
         Raises:
             ArtifactError: if the file is missing or is no adapter.
         """
-        file = Path(path)
-        if not file.is_file():
-            raise ArtifactError(f"{file}: there is no such adapter; run `csd run` to make it")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        try:
-            session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-            metadata = AdapterMetadata.from_props(session.get_modelmeta().custom_metadata_map)
-        except KeyError as error:
-            raise ArtifactError(f"{file}: not an adapter: metadata {error} is missing; make it again") from None
-        except Exception as error:  # onnxruntime's errors share no better base class  # noqa: BLE001
-            reason = str(error).strip().splitlines()[0]
-            raise ArtifactError(f"{file}: onnxruntime cannot load it ({reason}); make it again") from None
-        return cls(session, digest=digest_of(file), metadata=metadata)
+        session, metadata = open_session(
+            path, AdapterMetadata.from_props, what="adapter", threads=threads, providers=["CPUExecutionProvider"]
+        )
+        return cls(session, digest=digest_of(Path(path)), metadata=metadata)
 
     @classmethod
     def retained(cls, folder: Path, digest: str, *, threads: int = 0) -> Self:

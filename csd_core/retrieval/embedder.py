@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from csd_core.errors import ArtifactError, CompatibilityError
+from csd_core.errors import CompatibilityError
 from csd_core.params import ResizeRule
 from csd_core.records import ImageForm
+from csd_core.retrieval.onnx_session import open_session
 
 FORMAT = "1"
 BATCH = 256
@@ -112,25 +113,10 @@ class Embedder:
             ArtifactError: if the file is missing or is no csd embedder.
             CompatibilityError: if `cuda` is asked for and onnxruntime has none.
         """
-        file = Path(path)
-        if not file.is_file():
-            raise ArtifactError(f"{file}: there is no such model; run `csd run` to make one")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        try:
-            session = ort.InferenceSession(str(file), options, providers=_providers(device))
-            metadata = EmbedderMetadata.from_props(session.get_modelmeta().custom_metadata_map)
-        except KeyError as error:
-            raise ArtifactError(
-                f"{file}: not a csd embedder: metadata {error} is missing; export it with csd"
-            ) from None
-        except CompatibilityError:
-            raise
-        except Exception as error:  # onnxruntime's errors share no better base class  # noqa: BLE001
-            reason = str(error).strip().splitlines()[0]
-            raise ArtifactError(f"{file}: onnxruntime cannot load it ({reason}); export it again") from None
-        return cls(session, digest=digest_of(file), metadata=metadata)
+        session, metadata = open_session(
+            path, EmbedderMetadata.from_props, what="model", threads=threads, providers=_providers(device)
+        )
+        return cls(session, digest=digest_of(Path(path)), metadata=metadata)
 
     def __call__(self, images: npt.NDArray[np.uint8], *, batch: int = BATCH) -> npt.NDArray[np.float32]:
         """Embed images.

@@ -87,7 +87,7 @@ def test_a_truncated_adapter_is_one_line(file):
 
 def test_an_embedder_is_no_adapter(tmp_path, linear_embedder):
     path = linear_embedder(tmp_path / "embedder.onnx", np.ones((9, 4)))
-    with pytest.raises(ArtifactError, match=r"not an adapter: metadata 'csd.adapter' is missing"):
+    with pytest.raises(ArtifactError, match=r"no adapter of csd: metadata 'csd.adapter' is missing"):
         Adapter.load(path)
 
 

@@ -1,0 +1,47 @@
+"""Open ONNX files that say what they are."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import onnxruntime as ort
+
+from csd_core.errors import ArtifactError
+
+Metadata = TypeVar("Metadata")
+
+
+def open_session(
+    path: str | Path,
+    read: Callable[[Mapping[str, str]], Metadata],
+    *,
+    what: str,
+    threads: int,
+    providers: Sequence[Any],
+) -> tuple[ort.InferenceSession, Metadata]:
+    """A session on a file, and what the file says about itself.
+
+    Args:
+        path: The ONNX file.
+        read: Reads its metadata properties; a KeyError means that it is something else.
+        what: What it should be, for messages.
+        threads: CPU threads; 0 leaves the choice to onnxruntime.
+        providers: Of onnxruntime, the preferred first.
+
+    Raises:
+        ArtifactError: if the file is missing, is something else, or onnxruntime cannot load it.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ArtifactError(f"{file}: there is no such {what}; run `csd run` to make it")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    try:
+        session = ort.InferenceSession(str(file), options, providers=list(providers))
+        return session, read(session.get_modelmeta().custom_metadata_map)
+    except KeyError as error:
+        raise ArtifactError(f"{file}: no {what} of csd: metadata {error} is missing; make it with csd") from None
+    except Exception as error:  # onnxruntime's errors share no better base class  # noqa: BLE001
+        reason = str(error).strip().splitlines()[0]
+        raise ArtifactError(f"{file}: onnxruntime cannot load it ({reason}); make it again") from None
