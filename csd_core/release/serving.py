@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from csd_core.errors import CompatibilityError
 from csd_core.records import ServingPoint
-from csd_core.retrieval.metrics import BLOCK_BYTES, TIE
+from csd_core.retrieval.metrics import TIE, block_length
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -200,7 +200,7 @@ def _best(queries: Floats, rows: Floats, *, codes: Ints, positions: Ints) -> _Be
     own = np.full(len(queries), -1)
     own[by_class] = np.arange(len(by_class))
     gallery = rows[by_class]
-    size = max(1, BLOCK_BYTES // (4 * len(by_class)))
+    size = block_length(len(by_class))
     for start in range(0, len(queries), size):
         block = slice(start, start + size)
         similar = queries[block] @ gallery.T  # (B, M)

@@ -23,7 +23,15 @@ TIE = np.float32(1e-6)
 """Two cosines closer than this are a tie: a float32 dot product of unit vectors is exact only to about that."""
 
 BLOCK_BYTES = 4 * 2**20
-"""Similarities held at a time: few enough to stay in a cache, enough for a fast matrix product."""
+"""Similarities held at a time: few enough to stay in a cache."""
+
+BLOCK_QUERIES = 64
+"""But at least those of so many queries: with fewer the matrix product waits for the gallery to come from memory."""
+
+
+def block_length(rows: int) -> int:
+    """Queries compared with a gallery of `rows` rows at a time."""
+    return max(BLOCK_QUERIES, BLOCK_BYTES // max(1, 4 * rows))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +133,7 @@ class _Search:
 
     def blocks(self) -> Iterator[tuple[Ints, Floats]]:
         """Yield query positions and their (B, G) similarities, a query's own row at -inf."""
-        size = max(1, BLOCK_BYTES // max(1, 4 * len(self.gallery)))
+        size = block_length(len(self.gallery))
         buffer = np.empty((min(size, len(self.order)), len(self.gallery)), np.float32)
         for start in range(0, len(self.order), size):
             asked = self.order[start : start + size]

@@ -101,7 +101,7 @@ def test_both_ways_to_search_agree_with_a_readable_loop(seed):
 def test_in_blocks_of_a_few_queries_the_figures_are_the_same(monkeypatch):
     upgrade = Upgrade()
     whole = upgrade.simulate()
-    monkeypatch.setattr("csd_core.release.serving.BLOCK_BYTES", 4 * 200)
+    monkeypatch.setattr("csd_core.release.serving.block_length", lambda _: 7)
     assert upgrade.simulate() == whole
 
 

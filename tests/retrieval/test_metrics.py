@@ -71,7 +71,7 @@ def test_small_blocks_change_nothing(monkeypatch):
     own = np.arange(len(vectors))
     whole = recall_at(vectors, vectors, query_labels=labels, gallery_labels=labels, self_index=own)
     precision = map_at_r(vectors, vectors, query_labels=labels, gallery_labels=labels, self_index=own)
-    monkeypatch.setattr(metrics, "BLOCK_BYTES", 7 * 4 * len(vectors))
+    monkeypatch.setattr(metrics, "block_length", lambda _: 7)
     blocked = recall_at(vectors, vectors, query_labels=labels, gallery_labels=labels, self_index=own)
     np.testing.assert_array_equal(whole.rank, blocked.rank)
     again = map_at_r(vectors, vectors, query_labels=labels, gallery_labels=labels, self_index=own)
