@@ -18,6 +18,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Split = Literal["train", "select", "gate", "test"]
 Strategy = Literal["none", "keep", "adapt", "partial", "backfill"]
 Decision = Literal["auto", "none", "keep", "adapt", "partial", "backfill", "reject"]
+Choice = Literal["approve", "keep", "adapt", "partial", "backfill", "reject"]
 Rest = Literal["adapt", "keep"]
 Order = Literal["random", "class", "class-mean", "residual"]
 ResizeRule = Literal["squash", "pad", "crop"]
@@ -376,6 +377,30 @@ class Policy(Section):
     """mAP@R the first model must reach; an untrained network stays far below a trained one."""
 
 
+class Review(Section):
+    """What a person decided about a task's candidate; `decisions` holds the outcome."""
+
+    choice: Choice
+    """approve takes what the gate decided."""
+    by: Annotated[str, Field(min_length=1, max_length=200)]
+    """Who."""
+    reason: Annotated[str, Field(min_length=1, max_length=2000)]
+    """Why."""
+
+
+class Inbox(Section):
+    """Where batches of new images arrive, and when they become a task; the flow `retrain` looks there."""
+
+    uri: str
+    """A folder, relative to params.yaml or absolute, or an object store (s3://bucket/prefix)."""
+    min_images: Annotated[int, Field(ge=1)]
+    """A task is cut when so many images wait ..."""
+    min_new_classes: Annotated[int, Field(ge=0)]
+    """... of so many classes that no task has yet ..."""
+    max_wait_days: Annotated[float, Field(ge=0)] | None
+    """... or when the oldest batch has waited so long; null waits for ever."""
+
+
 class Report(Section):
     """The HTML page and metrics.json."""
 
@@ -402,7 +427,10 @@ class Params(Section):
     upgrade: Upgrade
     gate: Policy
     decisions: dict[Name, Decision]
+    reviews: dict[Name, Review]
+    """Who decided so, and why; the flow `approve` writes it."""
     live: Live
+    inbox: Inbox
     report: Report
 
     @model_validator(mode="after")

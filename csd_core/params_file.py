@@ -1,7 +1,7 @@
 """params.yaml on disk: reading and checking it, and edits that keep its comments.
 
-A profile is a whole params.yaml, or names another in `extends` and holds only what differs from it. `sources`, `tasks`
-and `decisions` of a profile replace those they extend; all other blocks are merged key by key.
+A profile is a whole params.yaml, or names another in `extends` and holds only what differs from it. `sources`, `tasks`,
+`decisions` and `reviews` of a profile replace those they extend; all other blocks are merged key by key.
 """
 
 import difflib
@@ -21,7 +21,7 @@ from csd_core.atomic import atomic_file, write_text
 from csd_core.errors import ParamsError
 from csd_core.params import Params
 
-REPLACED = frozenset({"sources", "tasks", "decisions"})
+REPLACED = frozenset({"sources", "tasks", "decisions", "reviews"})
 """Blocks whose keys are names of one's own: half of another profile's would make no sense."""
 
 

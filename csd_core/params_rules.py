@@ -75,3 +75,6 @@ def _contradictions_of_decisions(params: "Params") -> Iterator[str]:
                 f"decisions.{name}: {decision}: gate.allowed has only {', '.join(params.gate.allowed) or 'nothing'}; "
                 "allow it there or decide otherwise"
             )
+    for name in params.reviews:
+        if name not in params.tasks:
+            yield f"reviews.{name}: there is no such task; remove it"

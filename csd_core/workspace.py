@@ -16,8 +16,16 @@
         pending.json verdict.json ledger.json                                           promote
     metrics.json report/                                                                report
     .csd/unfinished/          checkpoints of unfinished stages; no artefact
+    batches/<task>/           images of a task that was cut from the inbox, versioned by DVC   flow retrain
+    batches/<task>.json       which batches they came in                                flow retrain
+    operations/               side effects of scheduled work, no artefacts
+        retrainings/<name>.json   what became of each retraining                        flows
+        checkouts/<name>/     a run's own git worktree, while it works                  flows
+        unfinished/           checkpoints that one run leaves to the next               flows
+        backfills/<release>/  finished shards of a backfill of the live gallery         flow backfill
+        prefect/              the server's database and logs                            make ui
 
-The stage that writes a thing stands behind it.
+The stage or flow that writes a thing stands behind it.
 """
 
 from dataclasses import dataclass, field
@@ -135,3 +143,33 @@ class Workspace:
     def work(self, stage: str, fingerprint: str) -> Path:
         """Scratch of an unfinished stage; `fingerprint` hashes what its outcome depends on."""
         return self.root / ".csd" / "unfinished" / f"{stage}-{fingerprint[:16]}"
+
+    def batch(self, task: str) -> Path:
+        """Folder of the images of a task that was cut from the inbox."""
+        return self.root / "batches" / task
+
+    def batch_record(self, task: str) -> Path:
+        """Which batches those images came in."""
+        return self.root / "batches" / f"{task}.json"
+
+    @property
+    def operations(self) -> Path:
+        """Folder of what scheduled work leaves behind."""
+        return self.root / "operations"
+
+    def retraining(self, name: str) -> Path:
+        """The record of a retraining."""
+        return self.operations / "retrainings" / f"{name}.json"
+
+    def checkout(self, name: str) -> Path:
+        """Folder of a run's own git worktree."""
+        return self.operations / "checkouts" / name
+
+    @property
+    def handed_on(self) -> Path:
+        """Folder of checkpoints that one run leaves to the next."""
+        return self.operations / "unfinished"
+
+    def live_backfill(self, release: str) -> Path:
+        """Folder of the finished shards of a backfill of a release's live gallery."""
+        return self.operations / "backfills" / release
