@@ -18,7 +18,8 @@ from csd_core.data.canonical import load_source
 from csd_core.data.classes import order_classes
 from csd_core.errors import CsdError, DataError, ParamsError
 from csd_core.params import Params
-from csd_core.params_file import add_task, load_params, profile_names, use_profile
+from csd_core.params_edits import add_task
+from csd_core.params_file import load_params, profile_names, use_profile
 from csd_core.records import Ledger
 from csd_core.reporting.summary import print_summary
 from csd_core.workspace import Workspace

@@ -1,4 +1,4 @@
-"""params.yaml on disk: reading and checking it, and edits that keep its comments.
+"""params.yaml on disk: reading and checking it, profiles, and the machinery of edits that keep its comments.
 
 A profile is a whole params.yaml, or names another in `extends` and holds only what differs from it. `sources`, `tasks`,
 `decisions` and `reviews` of a profile replace those they extend; all other blocks are merged key by key.
@@ -96,7 +96,8 @@ _Representer.add_representer(
 )
 
 
-def _round_trip() -> YAML:
+def round_trip() -> YAML:
+    """A YAML that keeps comments and writes `null` as such."""
     yaml = YAML()
     yaml.Representer = _Representer
     yaml.width = 200
@@ -104,9 +105,10 @@ def _round_trip() -> YAML:
     return yaml
 
 
-def _dump(document: CommentedMap) -> str:
+def dump(document: CommentedMap) -> str:
+    """A document as text."""
     text = io.StringIO()
-    _round_trip().dump(document, text)
+    round_trip().dump(document, text)
     return text.getvalue()
 
 
@@ -134,21 +136,23 @@ def profile_text(folder: Path, name: str) -> str:
         values = read_yaml(path)
         following = values.get("extends") if isinstance(values, dict) else None
     *overlays, whole = chain
-    document = _round_trip().load(whole.read_text(encoding="utf-8"))
+    document = round_trip().load(whole.read_text(encoding="utf-8"))
     if not overlays:
         return whole.read_text(encoding="utf-8")
     for overlay in reversed(overlays):
-        changes = _round_trip().load(overlay.read_text(encoding="utf-8"))
+        changes = round_trip().load(overlay.read_text(encoding="utf-8"))
         del changes["extends"]
-        _merge(document, changes)
+        merge(document, changes)
     about = overlays[0].read_text(encoding="utf-8").split("\nextends:")[0]
-    return f"{about}\n{_dump(document)}"
+    return f"{about}\n{dump(document)}"
 
 
-def _merge(document: CommentedMap, changes: Mapping[str, Any], *, top: bool = True) -> None:
+def merge(document: CommentedMap, changes: Mapping[str, Any], *, top: bool = True) -> None:
+    """Put changes into a document, key by key; at the top, blocks in REPLACED are replaced whole."""
     for key, value in changes.items():
-        if isinstance(value, Mapping) and isinstance(document.get(key), Mapping) and not (top and key in REPLACED):
-            _merge(document[key], value, top=False)
+        whole = (top and key in REPLACED) or key == "schedule"  # half of another schedule's keys make none
+        if isinstance(value, Mapping) and isinstance(document.get(key), Mapping) and not whole:
+            merge(document[key], value, top=False)
         elif isinstance(document.get(key), CommentedMap) and isinstance(value, CommentedMap):
             _replace(document[key], value)
         else:
@@ -157,21 +161,21 @@ def _merge(document: CommentedMap, changes: Mapping[str, Any], *, top: bool = Tr
 
 def _replace(block: CommentedMap, value: CommentedMap) -> None:
     """Fill a block anew; the comment behind its key and the blank line after it stay."""
-    after = _trailing_comment(block)
+    after = trailing_comment(block)
     for key in list(block):
         del block[key]
     block.ca.items.clear()
     for key, item in value.items():
-        block[key] = _plain(item)
+        block[key] = plain(item)
     block.fa.set_block_style()
     if after is not None:
         _set_trailing_comment(block, after)
 
 
-def _plain(item: Any) -> Any:
+def plain(item: Any) -> Any:
     """A value without the comments it had elsewhere; small maps on one line."""
     if isinstance(item, Mapping):
-        copy = CommentedMap((key, _plain(value)) for key, value in item.items())
+        copy = CommentedMap((key, plain(value)) for key, value in item.items())
         if not any(isinstance(value, Mapping) for value in item.values()):
             copy.fa.set_flow_style()
         return copy
@@ -189,7 +193,8 @@ def _last(block: CommentedMap) -> tuple[CommentedMap, Any] | None:
     return block, key
 
 
-def _trailing_comment(block: CommentedMap) -> Any:
+def trailing_comment(block: CommentedMap) -> Any:
+    """The comment that ends a block's text."""
     last = _last(block)
     return last[0].ca.items.get(last[1]) if last else None
 
@@ -218,7 +223,7 @@ def use_profile(params_file: Path, folder: Path, name: str, *, force: bool = Fal
             f"{params_file}: has edits that are neither committed nor a profile; commit them, save them as "
             f"{folder}/NAME.yaml, or overwrite them with --force"
         )
-    _write_checked(params_file, text)
+    write_checked(params_file, text)
 
 
 def _saved_elsewhere(params_file: Path, folder: Path) -> bool:
@@ -234,50 +239,12 @@ def _saved_elsewhere(params_file: Path, folder: Path) -> bool:
     return committed.returncode == 0 and committed.stdout == now.encode()
 
 
-def add_task(params_file: Path, name: str, *, source: str, classes: list[str] | None, path: str | None = None) -> None:
-    """Append a task and its default decision.
-
-    Args:
-        params_file: params.yaml, valid as it stands.
-        name: The new task's.
-        source: A key of sources.published or sources.folders, or, with `path`, of a new folder.
-        classes: Class names in the order of learning; None takes the whole source.
-        path: The new folder, with a folder of images for each class.
+def write_checked(params_file: Path, text: str) -> None:
+    """Write only what is valid.
 
     Raises:
-        ParamsError: if the result would not be valid; the file is then as it was.
+        ParamsError: if it is not; the file is then as it was.
     """
-    params = load_params(params_file)
-    if name in params.tasks:
-        raise ParamsError(f"{params_file}: tasks.{name}: exists already; choose another name")
-    previous = list(params.tasks)[-1]
-    document = _round_trip().load(params_file.read_text(encoding="utf-8"))
-    task = CommentedMap(previous=previous, recipe="later", source=source, classes=classes)
-    task.fa.set_flow_style()
-    _append(document["tasks"], name, task)
-    if path is not None:
-        if source in params.sources.folders:
-            raise ParamsError(f"{params_file}: sources.folders.{source}: exists already; leave the path out")
-        folder = CommentedMap(path=path, layout="classes")
-        folder.fa.set_flow_style()
-        document["sources"]["folders"].fa.set_block_style()
-        _append(document["sources"]["folders"], source, folder)
-    _append(document["decisions"], name, "auto")
-    document["report"]["after"] = name
-    _write_checked(params_file, _dump(document))
-
-
-def _append(block: CommentedMap, key: str, value: Any) -> None:
-    comment = _trailing_comment(block)
-    if comment is not None:
-        del block.ca.items[list(block)[-1]]
-    block[key] = value
-    if comment is not None:
-        block.ca.items[key] = comment
-
-
-def _write_checked(params_file: Path, text: str) -> None:
-    """Write only what is valid."""
     with atomic_file(params_file.with_name(f".{params_file.name}.checked")) as trial:
         trial.write_text(text, encoding="utf-8")
         try:

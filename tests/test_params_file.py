@@ -1,11 +1,10 @@
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from csd_core.errors import ParamsError
-from csd_core.params_file import add_task, load_params, profile_text, use_profile
+from csd_core.params_file import load_params, profile_text, use_profile
 
 PROFILES = Path(__file__).parents[1] / "profiles"
 
@@ -46,15 +45,6 @@ def test_edits_are_not_overwritten_unless_forced(params_file):
     assert params_file.read_text() == profile_text(PROFILES, "tiny")
 
 
-def test_committed_edits_may_be_overwritten(params_file):
-    params_file.write_text(params_file.read_text().replace("epochs: 24", "epochs: 25"))
-    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(params_file.parent)]
-    for command in (["init", "-q"], ["add", "params.yaml"], ["commit", "-q", "-m", "x"]):
-        subprocess.run([*git, *command], check=True)
-    use_profile(params_file, PROFILES, "tiny")
-    assert "part of the digits" in params_file.read_text()
-
-
 def test_an_unknown_profile_names_the_known_ones(params_file):
     with pytest.raises(ParamsError, match="profile digit: there is no such profile; known: digits, fashion-mnist-2"):
         use_profile(params_file, PROFILES, "digit")
@@ -78,29 +68,10 @@ def test_an_invalid_profile_leaves_params_as_they_were(tmp_path, params_file):
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-def test_a_task_is_appended_with_its_decision_and_the_report_follows(params_file):
-    before = params_file.read_text().splitlines()
-    params_file.write_text("\n".join(before).replace(', "8", "9"]', ', "8"]') + "\n")
-    add_task(params_file, "t4", source="digits", classes=["9"])
-    params = load_params(params_file)
-    assert params.tasks["t4"].previous == "t3"
-    assert params.decisions["t4"] == "auto"
-    assert params.report.after == "t4"
-    text = params_file.read_text()
-    assert "  t4: {previous: t3, recipe: later, source: digits, classes: ['9']}\n\ntraining:" in text
-    assert "after: t4 # the last task" in text
-    assert sum("#" in line for line in text.splitlines()) == sum("#" in line for line in before)
-
-
-def test_a_whole_source_can_be_a_task(params_file):
-    add_task(params_file, "all", source="digits", classes=None)
-    assert load_params(params_file).tasks["all"].classes is None
-
-
-def test_a_task_that_exists_or_is_invalid_changes_nothing(params_file):
-    before = params_file.read_bytes()
-    with pytest.raises(ParamsError, match="tasks.t2: exists already"):
-        add_task(params_file, "t2", source="digits", classes=None)
-    with pytest.raises(ParamsError, match='params.yaml: tasks.t4.classes: "9": is already learned by task t3'):
-        add_task(params_file, "t4", source="digits", classes=["9"])
-    assert params_file.read_bytes() == before
+def test_committed_edits_may_be_overwritten(params_file):
+    params_file.write_text(params_file.read_text().replace("epochs: 24", "epochs: 25"))
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(params_file.parent)]
+    for command in (["init", "-q"], ["add", "params.yaml"], ["commit", "-q", "-m", "x"]):
+        subprocess.run([*git, *command], check=True)
+    use_profile(params_file, PROFILES, "tiny")
+    assert "part of the digits" in params_file.read_text()
