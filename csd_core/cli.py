@@ -4,7 +4,6 @@ Every CsdError becomes its message and exit code; a traceback is a bug.
 """
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +19,7 @@ from csd_core.errors import CsdError, DataError, ParamsError
 from csd_core.params import Params
 from csd_core.params_edits import add_task
 from csd_core.params_file import load_params, profile_names, use_profile
+from csd_core.processes import environment
 from csd_core.records import Ledger
 from csd_core.reporting.summary import print_summary
 from csd_core.workspace import Workspace
@@ -39,7 +39,9 @@ app.command("csd_core.commands.upgrade:app", name="upgrade")
 app.command("csd_core.commands.gate:app", name="gate")
 for name in ("publish", "rollback", "releases", "verify"):
     app.command(f"csd_core.commands.releases:{name}", name=name)
+app.command("csd_core.commands.backfill:backfill", name="backfill")
 app.command("csd_core.commands.items:app", name="items")
+app.command("csd_core.commands.inbox:app", name="inbox")
 
 
 @app.command
@@ -47,22 +49,15 @@ def run() -> None:
     """Run what is stale of the pipeline (`dvc repro`), then print the summary."""
     files = Workspace()
     _check_inputs(files, files.params())
-    environment = _environment()
-    if subprocess.run(["dvc", "status", "--quiet"], env=environment, check=False).returncode == 0:
+    if subprocess.run(["dvc", "status", "--quiet"], env=environment(), check=False).returncode == 0:
         say("Nothing to do: data, code and parameters are as they were when the artefacts were made.")
     else:
-        done = subprocess.run(["dvc", "repro"], env=environment, check=False)
+        done = subprocess.run(["dvc", "repro"], env=environment(), check=False)
         if done.returncode:
             raise CsdError(
                 "the pipeline stopped; its message stands above. Mend it and run again: finished work is kept"
             )
     print_summary(files.metrics, files.page)
-
-
-def _environment() -> dict[str, str]:
-    """Stages run the Python that runs us, whether or not its environment is activated."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
 
 
 def _check_inputs(files: Workspace, params: Params) -> None:
@@ -139,9 +134,7 @@ def _state(files: Workspace, task: str, *, stale: bool) -> str:
 
 
 def _stale_tasks() -> set[str]:
-    status = subprocess.run(
-        ["dvc", "status", "--json"], env=_environment(), check=False, capture_output=True, text=True
-    )
+    status = subprocess.run(["dvc", "status", "--json"], env=environment(), check=False, capture_output=True, text=True)
     if status.returncode:
         raise CsdError(f"dvc status failed: {status.stderr.strip() or status.stdout.strip()}")
     return {stage.split("@")[1] for stage in json.loads(status.stdout) if "@" in stage}

@@ -1,0 +1,57 @@
+"""Flow `approve`: a person's decision on a retraining that waits for it."""
+
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from csd_core.errors import CompatibilityError
+from csd_core.params import Choice, Decision, Review
+from csd_core.params_edits import decide
+from flows.checkout import checkout
+from flows.failures import plainly, tell
+from flows.forms import Approve
+from flows.lifeline import ends_with_its_worker
+from flows.outcome import conclude, end, keep_report, refuse_outdated, verdicts_of
+from flows.pipeline import Pipeline
+from flows.project import project
+from flows.reviews import under_review
+from flows.steps import bring_up_to_date
+
+DECISIONS: dict[Choice, Decision] = {"approve": "auto"}
+"""Choices that params.yaml knows by another name."""
+
+
+@flow(
+    name="approve",
+    task_runner=ThreadPoolTaskRunner(max_workers=1),  # type: ignore[arg-type]  # as in retrain
+    on_failure=[tell],
+    on_crashed=[tell],
+    on_cancellation=[tell],
+    persist_result=False,
+)
+@plainly
+def approve(settings: Approve) -> State[Any]:
+    """Carry out a decision: params.yaml and the branch hold it, and what it promotes is published if that is meant."""
+    home = project()
+    retraining = under_review(home, settings)
+    if retraining is None:
+        return Completed(name="NothingToDo", message=f"{settings.retraining}: a decision was made")
+    try:
+        refuse_outdated(home, retraining)
+    except CompatibilityError as error:
+        end(home, retraining, "outdated", why=str(error))
+        raise
+    review = Review(choice=settings.choice, by=settings.by, reason=settings.reason)
+    decision = DECISIONS.get(settings.choice, settings.choice)
+    with ends_with_its_worker(), checkout(home, retraining.commit, name=f"review-{retraining.name}") as place:
+        decide(place.root / "params.yaml", retraining.tasks[-1], decision, review)
+        with Pipeline(place.root) as pipeline:
+            bring_up_to_date(pipeline, place.files, new=(), release=None, stop=False)
+        commit = place.commit(f"Review of {retraining.name}: {review.choice}\n\n{review.by}: {review.reason}")
+        place.move_branch(retraining.branch, commit)
+        keep_report(home, place.files, retraining.name)
+        decided = retraining.model_copy(update={"commit": commit})
+        return conclude(home, place.files, decided, verdicts_of(place.files, retraining.tasks), review=review)

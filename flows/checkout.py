@@ -1,0 +1,215 @@
+"""A run's own checkout: a git worktree with the project's DVC cache, so that nobody else's work is disturbed.
+
+The project's files, its index and its branches are not touched until a finished commit gets its branch, in one step.
+What a killed run left behind holds no lock, and the next run removes it.
+"""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from csd_core.errors import ArtifactError, CsdError
+from csd_core.params_file import read_yaml
+from csd_core.workspace import Workspace
+from flows.pipeline import dvc
+
+RECORDED = ("params.yaml", "dvc.lock", "metrics.json", "batches")
+"""What a commit of a run holds, besides what its parent has."""
+NOBODY = ("csd", "csd@localhost")
+"""Who commits where git knows no one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkout:
+    """A git worktree with the artefacts of its commit.
+
+    Attributes:
+        files: Where they lie.
+        start: The commit it was made at.
+    """
+
+    files: Workspace
+    start: str
+
+    @property
+    def root(self) -> Path:
+        """Its folder."""
+        return self.files.root
+
+    def commit(self, message: str) -> str:
+        """Record parameters, dvc.lock and metrics; no branch knows of it yet.
+
+        Returns:
+            The new commit, or the one it was made at if nothing changed.
+        """
+        there = [name for name in RECORDED if (self.root / name).exists()]
+        git(self.root, "add", "--all", "--", *there)
+        if not git(self.root, "status", "--porcelain", "--untracked-files=no"):
+            return git(self.root, "rev-parse", "HEAD")
+        name, email = _committer(self.root)
+        options = ["-c", f"user.name={name}", "-c", f"user.email={email}", "-c", "commit.gpgsign=false"]
+        git(self.root, *options, "commit", "--quiet", "--no-verify", "--message", message)
+        return git(self.root, "rev-parse", "HEAD")
+
+    def give_branch(self, branch: str, commit: str) -> None:
+        """Let a new branch point to a commit, at once.
+
+        Raises:
+            CsdError: if there is such a branch.
+        """
+        git(self.root, "update-ref", f"refs/heads/{branch}", commit, "0" * len(commit))
+
+    def move_branch(self, branch: str, commit: str) -> None:
+        """Move a branch from the commit this checkout was made at to a new one that follows it, at once.
+
+        A killed run may have moved it to its own commit with the same subject; that one gives way.
+
+        Raises:
+            CsdError: if somebody else moved the branch; it stays as it is.
+        """
+        now = git(self.root, "rev-parse", "--verify", "--quiet", f"refs/heads/{branch}")
+        parent_and_subject = "--format=%P %s"
+        if now != self.start and git(self.root, "log", "-1", parent_and_subject, now) != git(
+            self.root, "log", "-1", parent_and_subject, commit
+        ):
+            raise CsdError(
+                f"branch {branch} is at {now[:12]}, not at {self.start[:12]} where its run left it: somebody moved it. "
+                f"Move it back (git branch --force {branch} {self.start[:12]}) and try again"
+            )
+        git(self.root, "update-ref", f"refs/heads/{branch}", commit, now)
+
+
+@contextmanager
+def checkout(home: Workspace, commit: str, *, name: str) -> Iterator[Checkout]:
+    """Make a checkout, and remove it afterwards.
+
+    Args:
+        home: The project.
+        commit: What to check out.
+        name: Of the checkout; one at a time may bear it.
+
+    Raises:
+        ArtifactError: if another run has a checkout of this name.
+        CsdError: if git or DVC cannot do it.
+    """
+    place = home.checkout(name)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(home)
+    lock = FileLock(_lock(place), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ArtifactError(f"{place}: another run works there; wait for it, or cancel it") from None
+    try:
+        git(home.root, "worktree", "add", "--quiet", "--detach", str(place), commit)
+        files = Workspace(place)
+        _share(home, files)
+        _fetch(home, files)
+        yield Checkout(files=files, start=commit)
+    finally:
+        _remove(home, place)
+        lock.release()
+        _lock(place).unlink(missing_ok=True)
+
+
+def remove_leftovers(home: Workspace) -> tuple[str, ...]:
+    """Remove the checkouts of runs that were killed.
+
+    Returns:
+        Their names.
+    """
+    folder = home.checkout("any").parent
+    removed = []
+    for place in sorted(path for path in folder.glob("*") if path.is_dir()):
+        lock = FileLock(_lock(place), timeout=0)
+        try:
+            with lock:
+                _remove(home, place)
+                _lock(place).unlink(missing_ok=True)
+                removed.append(place.name)
+        except Timeout:
+            continue  # its run is alive
+    return tuple(removed)
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Run git to its end.
+
+    Returns:
+        What it printed, without the last line end.
+
+    Raises:
+        CsdError: with its last line, if it fails.
+    """
+    done = subprocess.run(["git", "-C", str(folder), *arguments], check=False, capture_output=True, text=True)
+    if done.returncode:
+        command = next(each for each in arguments if not each.startswith("-") and "=" not in each)
+        lines = done.stderr.strip().splitlines()
+        raise CsdError(f"git {command}: {lines[-1].removeprefix('fatal: ') if lines else done.returncode}")
+    return done.stdout.rstrip("\n")
+
+
+def _lock(place: Path) -> Path:
+    return place.with_name(f".{place.name}.lock")
+
+
+def _share(home: Workspace, files: Workspace) -> None:
+    """One cache and one store of checkpoints for all runs; DVC's settings that git does not know come along."""
+    local = home.root / ".dvc" / "config.local"
+    if local.is_file():
+        shutil.copyfile(local, files.root / ".dvc" / "config.local")
+    cache = (home.root / dvc(home.root, "cache", "dir").splitlines()[-1]).resolve()
+    dvc(files.root, "cache", "dir", "--local", str(cache))
+    # outputs are links into the cache where that is possible: a stage replaces an output, it never writes into one
+    dvc(files.root, "config", "--local", "cache.type", "reflink,hardlink,copy")
+    home.handed_on.mkdir(parents=True, exist_ok=True)
+    unfinished = files.work("any", "0" * 16).parent
+    unfinished.parent.mkdir(exist_ok=True)
+    unfinished.symlink_to(home.handed_on.resolve(), target_is_directory=True)
+
+
+def _fetch(home: Workspace, files: Workspace) -> None:
+    """The artefacts of the commit, and folders of images that only the project has."""
+    if (files.root / "dvc.lock").is_file():
+        try:
+            dvc(files.root, "checkout", "--quiet")
+        except CsdError:
+            if dvc(files.root, "remote", "list"):
+                dvc(files.root, "pull", "--quiet", "--allow-missing")
+            else:  # what is gone from the cache is computed again, to the same bytes
+                dvc(files.root, "checkout", "--quiet", "--allow-missing")
+    known = _known_stages(files.root)
+    for name, source in files.params().sources.folders.items():
+        mine, theirs = files.path(source.path), home.path(source.path)
+        if f"ingest-folder@{name}" not in known and not mine.exists() and theirs.is_dir():
+            mine.parent.mkdir(parents=True, exist_ok=True)
+            mine.symlink_to(theirs.resolve(), target_is_directory=True)
+
+
+def _known_stages(root: Path) -> frozenset[str]:
+    lock = root / "dvc.lock"
+    values = read_yaml(lock) if lock.is_file() else {}
+    return frozenset((values or {}).get("stages") or {})
+
+
+def _committer(root: Path) -> tuple[str, str]:
+    """Name and address that git has for this user, or stand-ins."""
+    found = []
+    for key, stand_in in zip(("user.name", "user.email"), NOBODY, strict=True):
+        told = subprocess.run(["git", "-C", str(root), "config", key], check=False, capture_output=True, text=True)
+        found.append(told.stdout.strip() or stand_in)
+    return found[0], found[1]
+
+
+def _remove(home: Workspace, place: Path) -> None:
+    """Remove a worktree in whatever state it is, and no other's traces."""
+    forget = ["git", "-C", str(home.root), "worktree", "remove", "--force", "--force", str(place)]
+    subprocess.run(forget, check=False, capture_output=True)
+    if place.exists():  # half-made: git does not know it as a worktree
+        shutil.rmtree(place)
+        subprocess.run(forget, check=False, capture_output=True)

@@ -1,0 +1,33 @@
+"""A flow run that a worker started ends with that worker: nobody could cancel it any more, or would see it end."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+STARTED_BY_A_WORKER = "PREFECT__FLOW_RUN_ID"
+"""Prefect sets it in the processes that its workers start."""
+INTERVAL = 0.5
+"""Seconds between two looks at the parent."""
+
+
+@contextmanager
+def ends_with_its_worker() -> Iterator[None]:
+    """While the body runs, end this process as a cancellation would if the worker is gone; then checkpoints stay."""
+    if STARTED_BY_A_WORKER not in os.environ:
+        yield
+        return
+    parent, done = os.getppid(), threading.Event()
+
+    def watch() -> None:
+        while not done.wait(INTERVAL):
+            if os.getppid() != parent:
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+    threading.Thread(target=watch, name="lifeline", daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()

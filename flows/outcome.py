@@ -1,0 +1,162 @@
+"""How a retraining ends: a commit on its branch, a record, a report, and what production makes of it."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
+
+from csd_core.atomic import atomic_file
+from csd_core.errors import CompatibilityError, CsdError
+from csd_core.operations.cuts import TakenBatch
+from csd_core.operations.retrainings import Outcome, Retraining
+from csd_core.operations.start import Start
+from csd_core.params import Review
+from csd_core.production.releases import Releases
+from csd_core.records import Champion, Promoted, Rejected, VerdictFile
+from csd_core.workspace import Workspace
+from flows.checkout import Checkout
+from flows.forms import Retrain
+from flows.publish import bring_into_force
+
+Verdicts = Mapping[str, Promoted | Rejected]
+"""Of the tasks that a retraining brought, oldest first."""
+
+
+def verdicts_of(files: Workspace, tasks: Sequence[str]) -> dict[str, Promoted | Rejected]:
+    """The gate's verdicts on tasks that came so far."""
+    return {task: VerdictFile.load(files.verdict(task)).verdict for task in tasks if files.verdict(task).is_file()}
+
+
+def in_words(verdicts: Verdicts) -> str:
+    """What became of each task."""
+    told = [
+        f"{task} promoted under {verdict.name}" if isinstance(verdict, Promoted) else f"{task} rejected"
+        for task, verdict in verdicts.items()
+    ]
+    return ", ".join(told) or "no new task"
+
+
+def record(
+    home: Workspace,
+    place: Checkout,
+    name: str,
+    *,
+    start: Start,
+    settings: Retrain,
+    batches: Sequence[TakenBatch],
+    verdicts: Verdicts,
+    began: datetime,
+) -> Retraining:
+    """Commit what was made, on a branch of its own, and write down that it is there; nothing is published by that."""
+    summary = in_words(verdicts)
+    reasons = [f"- {reason}" for verdict in verdicts.values() for reason in verdict.reasons]
+    taken = [f"- batch {each.name}: {each.images:,} images" for each in batches]
+    release = start.release.name if start.release else "none"
+    commit = place.commit(
+        "\n".join([f"Retraining {name}: {summary}", "", *reasons, *taken, f"- release then: {release}"])
+    )
+    branch = f"retrain/{name}"
+    if commit != start.commit:
+        place.give_branch(branch, commit)
+    keep_report(home, place.files, name)
+    retraining = Retraining(
+        name=name,
+        branch=branch,
+        commit=commit,
+        base=start.commit,
+        release=start.release.name if start.release else None,
+        tasks=tuple(verdicts),
+        batches=tuple(batches),
+        outcome="kept",
+        why=summary,
+        flow_run=str(flow_run.get_id() or "") or None,
+        publishes=settings.publish,
+        on_reject=settings.on_reject,
+        began=began.isoformat(timespec="seconds"),
+        ended=_now(),
+        deadline=None,
+    )
+    retraining.save_to(home)
+    return retraining
+
+
+def keep_report(home: Workspace, files: Workspace, name: str) -> None:
+    """Keep the HTML page of a checkout where `make ui` serves it."""
+    if files.page.is_file():
+        target = home.retraining(name).with_suffix(".html")
+        with atomic_file(target) as partial:
+            shutil.copyfile(files.page, partial)
+
+
+def conclude(
+    home: Workspace, files: Workspace, retraining: Retraining, verdicts: Verdicts, *, review: Review | None = None
+) -> State[Any]:
+    """Publish, if that is meant and there is something, and write down how it ended.
+
+    Args:
+        home: The project.
+        files: The artefacts.
+        retraining: As recorded.
+        verdicts: Of its tasks.
+        review: A person's decision, if there was one.
+
+    Raises:
+        CsdError: if it could not come into force; the record says so.
+    """
+    summary = in_words(verdicts)
+    rejected = bool(verdicts) and not any(isinstance(each, Promoted) for each in verdicts.values())
+    stays = rejected and (retraining.on_reject == "stop" or _has_no_champion(files, retraining))
+    if stays or not retraining.publishes:
+        end(home, retraining, "rejected" if rejected else "kept", why=summary)
+        if not stays:
+            return Completed(message=f"{summary}; recorded on {retraining.branch}")
+        message = f"{summary}: {'; '.join(reason for each in verdicts.values() for reason in each.reasons)}"
+        stopped = retraining.on_reject == "stop" and review is None
+        return (Failed if stopped else Completed)(name="Rejected", message=message)
+    by = review.by if review else "retrain"
+    why = f"{retraining.name}: {summary}" + (f"; {review.choice}: {review.reason}" if review else "")
+    try:
+        refuse_outdated(home, retraining)
+        made = bring_into_force(home, files, retraining.tasks, by=by, why=why)
+    except CompatibilityError as error:
+        end(home, retraining, "outdated", why=str(error))
+        raise
+    except CsdError as error:
+        end(home, retraining, "refused", why=str(error))
+        raise
+    end(home, retraining, "published", why=f"{summary}; in force: {', '.join(made) or 'as before'}")
+    return Completed(message=f"{summary}; in force: {', '.join(made) or 'as before'}")
+
+
+def end(home: Workspace, retraining: Retraining, outcome: Outcome, *, why: str) -> None:
+    """Write down how a retraining ended."""
+    retraining.model_copy(update={"outcome": outcome, "why": why, "ended": _now()}).save_to(home)
+
+
+def refuse_outdated(home: Workspace, retraining: Retraining) -> None:
+    """Refuse if what is in force came from elsewhere than what was in force when the retraining began.
+
+    Raises:
+        CompatibilityError: then its gallery lacks what came meanwhile.
+    """
+    releases = Releases.of(home)
+    now = releases.in_force()
+    then = next((each for each in releases.all() if each.name == retraining.release), None)
+    if (now.record.commit if now else None) != (then.record.commit if then else None):
+        raise CompatibilityError(
+            f"{retraining.name} began at release {retraining.release or 'none'}, and {now.name if now else 'none'} is "
+            "in force: its gallery would lack what came since. Its batches wait in the inbox again"
+        )
+
+
+def _has_no_champion(files: Workspace, retraining: Retraining) -> bool:
+    last = files.champion_embedder(retraining.tasks[-1]) / "champion.json"
+    return not last.is_file() or Champion.load(last).digest is None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

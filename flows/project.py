@@ -1,0 +1,52 @@
+"""The project that a flow run works for, and what the run is called."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from prefect.runtime import flow_run
+
+from csd_core.errors import CsdError
+from csd_core.production.locks import Lock
+from csd_core.workspace import Workspace
+
+REPORTS = "CSD_REPORTS_URL"
+"""Where `make ui` serves the reports of retrainings."""
+
+
+def project() -> Workspace:
+    """The project: the working directory, as the deployment sets it.
+
+    Raises:
+        CsdError: if it holds none.
+    """
+    home = Workspace(Path.cwd().resolve())
+    if not (home.root / "params.yaml").is_file() or not (home.root / "dvc.yaml").is_file():
+        raise CsdError(f"{home.root}: holds no params.yaml and dvc.yaml; run the flow in the folder of a project")
+    return home
+
+
+def run_name() -> str:
+    """Date and name of this flow run, fit for a branch, a folder and an address."""
+    name = re.sub(r"[^a-z0-9]+", "-", str(flow_run.get_name() or "run").lower()).strip("-")
+    return f"{datetime.now(UTC):%Y-%m-%d}-{name or 'run'}"
+
+
+def report_url(name: str) -> str | None:
+    """Where the report of a retraining can be opened; None where nobody serves it."""
+    address = os.environ.get(REPORTS)
+    return f"{address.rstrip('/')}/{name}.html" if address else None
+
+
+@contextmanager
+def alone(home: Workspace) -> Iterator[None]:
+    """Keep a second retraining of the project out; a killed one holds nothing.
+
+    Raises:
+        CsdError: if one is at work, naming it.
+    """
+    with Lock(home.operations / "retrain.lock", what="the retraining of this project").held(wait=0):
+        yield

@@ -1,0 +1,142 @@
+"""Flows `publish` and `rollback`: what production serves changes here, and can be undone here."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.events import emit_event
+from prefect.states import Completed
+from prefect.transactions import Transaction, get_transaction, transaction
+
+from csd_core.errors import ArtifactError, ParamsError
+from csd_core.operations.start import starting_point
+from csd_core.production import publish as publishing
+from csd_core.production import rollback as rolling_back
+from csd_core.production import verify as verifying
+from csd_core.production.live import LiveGallery
+from csd_core.production.releases import Releases
+from csd_core.production.succession import Production
+from csd_core.workspace import Workspace
+from flows.checkout import checkout
+from flows.failures import plainly, tell
+from flows.forms import Publish, Rollback
+from flows.project import project, run_name
+
+FORMER = "former release"
+
+
+@flow(name="publish", on_failure=[tell], on_crashed=[tell], on_cancellation=[tell], persist_result=False)
+@plainly
+def publish(settings: Publish = Publish()) -> State[Any]:  # noqa: B008 - frozen
+    """Put a champion in force, from the artefacts of a commit."""
+    home = project()
+    start = starting_point(home, settings.revision or "HEAD")
+    with checkout(home, start.commit, name=run_name()) as place:
+        tasks = [settings.task] if settings.task else new_tasks(home, place.files)
+        made = bring_into_force(home, place.files, tasks, by=settings.by or None, why=settings.why)
+    if not made:
+        return Completed(name="NothingToDo", message="This champion is in force already, with this gallery")
+    return Completed(message=f"In force: {', '.join(made)}")
+
+
+@flow(name="rollback", on_failure=[tell], on_crashed=[tell], on_cancellation=[tell], persist_result=False)
+@plainly
+def rollback(settings: Rollback) -> State[Any]:
+    """Put an earlier release in force once more, with its model, its rows and what people wrote and deleted since."""
+    home = project()
+    release = rolling_back.rollback(Production.of(home), settings.number, why=settings.why, by=settings.by or None)
+    _announce("rolled-back", release.name)
+    return Completed(message=f"In force: {release.name}, which is release {release.record.rolled_back_to} once more")
+
+
+def bring_into_force(
+    home: Workspace, files: Workspace, tasks: Sequence[str], *, by: str | None, why: str
+) -> tuple[str, ...]:
+    """Publish the champions after some tasks, one after the other, each found fit or withdrawn.
+
+    Args:
+        home: The project, with its releases and live gallery.
+        files: The artefacts.
+        tasks: After which to take the champion, oldest first.
+        by: Who asked for it; by default the user of this process.
+        why: For the audit log.
+
+    Returns:
+        Names of the new releases.
+
+    Raises:
+        CsdError: if one cannot come into force, or proves unfit; what was in force before it is so again.
+    """
+    production = of_checkout(home, files)
+    made = []
+    for name in tasks:
+        with transaction():
+            release = put_in_force(production, name, by=by, why=why)
+            prove(production)
+        if release:
+            _announce("published", release)
+            made.append(release)
+    return tuple(made)
+
+
+@task(name="publish", task_run_name="publish {after}", cache_policy=NO_CACHE, persist_result=False)
+def put_in_force(production: Production, after: str, *, by: str | None, why: str) -> str | None:
+    """The champion after a task comes into force; None if it is already."""
+    former = production.releases.in_force()
+    get_transaction().set(FORMER, former.number if former else None)  # type: ignore[union-attr]  # tasks run in one
+    release = publishing.publish(production, task=after, by=by, why=why)
+    get_run_logger().info("in force: %s", release.name if release else "as before, it is this champion already")
+    get_transaction().set("withdraw", release is not None)  # type: ignore[union-attr]  # as above
+    return release.name if release else None
+
+
+@put_in_force.on_rollback
+def withdraw(done: Transaction) -> None:
+    """Put the former release in force once more; the first release has none, and stays."""
+    former = done.get(FORMER)
+    if done.get("withdraw") and former is not None:
+        rolling_back.rollback(Production.of(project()), former, why="withdrawn: the new release did not prove fit")
+
+
+@task(name="verify", task_run_name="verify", cache_policy=NO_CACHE, persist_result=False)
+def prove(production: Production) -> None:
+    """What is in force is as it was made: model, rows, known queries, audit log.
+
+    Raises:
+        ArtifactError: if anything is not.
+    """
+    with production.releases.changing():
+        found = verifying.verify(production.releases, production.live, which="in force")
+    if found.findings:
+        raise ArtifactError("; ".join(found.findings))
+
+
+def of_checkout(home: Workspace, files: Workspace) -> Production:
+    """The project's releases and live gallery, for artefacts that lie in a checkout of it.
+
+    Raises:
+        ParamsError: if the live gallery would refer to images in that checkout, which is removed.
+    """
+    here = home.params()
+    if here.live.images == "reference":
+        raise ParamsError(
+            "params.yaml: live.images: reference: a flow publishes from a checkout that is removed afterwards; write "
+            "store, or merge the run's branch, `dvc checkout` and `csd publish`"
+        )
+    params = files.params().model_copy(update={"live": here.live, "runtime": here.runtime})
+    return Production(files=files, params=params, releases=Releases.of(home), live=LiveGallery.of(home, here))
+
+
+def new_tasks(home: Workspace, files: Workspace) -> tuple[str, ...]:
+    """The tasks of a checkout that come after the release in force; the last one where none does."""
+    tasks = tuple(files.params().tasks)
+    release = Releases.of(home).in_force()
+    if release is None or release.record.after not in tasks:
+        return tasks
+    return tasks[tasks.index(release.record.after) + 1 :] or tasks[-1:]
+
+
+def _announce(event: str, release: str) -> None:
+    emit_event(f"csd.release.{event}", resource={"prefect.resource.id": f"csd.release.{release}"})
