@@ -8,7 +8,7 @@ from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from csd_core.errors import CompatibilityError
-from csd_core.params import Choice, Decision, Review
+from csd_core.params import Decision, Review
 from csd_core.params_edits import decide
 from flows.checkout import checkout
 from flows.failures import plainly, tell
@@ -19,9 +19,6 @@ from flows.pipeline import Pipeline
 from flows.project import project
 from flows.reviews import under_review
 from flows.steps import bring_up_to_date
-
-DECISIONS: dict[Choice, Decision] = {"approve": "auto"}
-"""Choices that params.yaml knows by another name."""
 
 
 @flow(
@@ -45,7 +42,7 @@ def approve(settings: Approve) -> State[Any]:
         end(home, retraining, "outdated", why=str(error))
         raise
     review = Review(choice=settings.choice, by=settings.by, reason=settings.reason)
-    decision = DECISIONS.get(settings.choice, settings.choice)
+    decision: Decision = "auto" if settings.choice == "approve" else settings.choice
     with ends_with_its_worker(), checkout(home, retraining.commit, name=f"review-{retraining.name}") as place:
         decide(place.root / "params.yaml", retraining.tasks[-1], decision, review)
         with Pipeline(place.root) as pipeline:

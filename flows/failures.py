@@ -29,20 +29,20 @@ def plainly(flow: Callable[P, State[Any]]) -> Callable[P, State[Any]]:
     return told
 
 
-def tell(flow: Flow[..., Any], run: FlowRun, state: State[Any]) -> None:
+def tell(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     """Emit csd.<flow>.failed (or crashed, cancelled) with the stage and the last lines it printed; a hook of flows."""
     error = _error(state)
     stage = error.stage if isinstance(error, StageFailedError) else None
     emit_event(
         f"csd.{flow.name}.{'failed' if state.is_failed() else state.type.value.lower()}",
         resource={
-            "prefect.resource.id": f"csd.{flow.name}.{run.name}",
-            "prefect.resource.name": run.name,
+            "prefect.resource.id": f"csd.{flow.name}.{flow_run.name}",
+            "prefect.resource.name": flow_run.name,
         },
-        related=[{"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.role": "flow-run"}],
+        related=[{"prefect.resource.id": f"prefect.flow-run.{flow_run.id}", "prefect.resource.role": "flow-run"}],
         payload={
             "flow": flow.name,
-            "run": run.name,
+            "run": flow_run.name,
             "stage": stage or "",
             "message": state.message or "",
             "lines": list(error.lines) if isinstance(error, StageFailedError) else [],

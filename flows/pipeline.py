@@ -39,15 +39,7 @@ _DECORATION = re.compile(
     r"> |Running stage |Updating lock |To track the changes|git add |To enable auto|dvc config |Use `dvc "
 )
 """Lines of DVC's own that tell nothing of a stage."""
-_EXIT = 128
-"""A shell adds the signal's number to it."""
-DYING = 5.0
-"""Seconds a stage has to end when it is told to."""
-
-_DECORATION = re.compile(
-    r"^(> |Running stage |Updating lock file|To track the changes|\s+git add|To enable auto|Use `dvc)"
-)
-_EXIT = re.compile(r"exited with (-?\d+)")
+_EXIT_CODE = re.compile(r"exited with (-?\d+)")
 _BUSY = ("Unable to acquire lock", "is busy, it is being")
 
 
@@ -206,7 +198,7 @@ class Pipeline:
         if self._ended.is_set():
             raise CsdError(f"{stage.name}: stopped, for its run has ended; the next run goes on from its checkpoint")
         if process.returncode:
-            found = _EXIT.search(" ".join(last))
+            found = _EXIT_CODE.search(" ".join(last))
             raise StageFailedError(stage.name, int(found[1]) if found else None, tuple(last))
         if outcome != "unchanged":
             self._touched.add(stage.name)

@@ -36,7 +36,7 @@ def retrain(settings: Retrain = Retrain()) -> State[Any]:  # noqa: B008 - frozen
     """Take what is new, bring the pipeline up to date from the release in force, and publish what the gate promotes."""
     home, name, began = project(), run_name(), datetime.now(UTC)
     with ends_with_its_worker(), alone(home):
-        start = starting_point(home, settings.start_from)
+        start = starting_point(home, settings.start_from or None)
         intake = look_into_inbox(home, start, settings)
         if not intake.arrivals and not _other_work(start, settings):
             return Completed(name="NothingToDo", message=intake.why)
@@ -67,4 +67,4 @@ def retrain(settings: Retrain = Retrain()) -> State[Any]:  # noqa: B008 - frozen
 
 def _other_work(start: Start, settings: Retrain) -> bool:
     """Whether there may be work without new images: the commit of a release is up to date with itself."""
-    return start.release is None or settings.start_from is not None or bool(settings.overrides.changes())
+    return start.release is None or bool(settings.start_from or settings.overrides.changes())

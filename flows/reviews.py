@@ -53,7 +53,7 @@ def under_review(home: Workspace, settings: Approve) -> Retraining | None:
         ParamsError: if there is none, or several and none is named, or its decision was made.
     """
     waiting = [each for each in retrainings(home) if each.outcome == "in review"]
-    if settings.retraining is None:
+    if not settings.retraining:
         match waiting:
             case [one]:
                 return one

@@ -104,7 +104,7 @@ def bring_up_to_date(
     """
     futures: Futures = {}
     for stage in pipeline.stages:
-        futures[stage.name] = run_stage.submit(stage, pipeline, wait_for=_awaited(stage, futures))
+        futures[stage.name] = run_stage.submit(stage, pipeline, wait_for=_awaited(stage, futures), return_state=False)
         if stage.name.startswith("promote@") and stage.task is not None:
             _add_barriers(stage.task, futures, files, new=new, release=release, stop=stop)
     wait(list(futures.values()))
@@ -120,9 +120,9 @@ def _add_barriers(
     """What must hold after a task before the next one is trained."""
     before = [futures[f"promote@{done}"]]
     if release is not None and done == release.record.after:
-        futures[f"then@{done}"] = confirm_champion.submit(files, release, wait_for=before)
+        futures[f"then@{done}"] = confirm_champion.submit(files, release, wait_for=before, return_state=False)
     elif stop and done in new:
-        futures[f"then@{done}"] = carry_on.submit(files, done, wait_for=before)
+        futures[f"then@{done}"] = carry_on.submit(files, done, wait_for=before, return_state=False)
 
 
 def _awaited(stage: Stage, futures: Futures) -> list[PrefectFuture[Any]]:

@@ -138,9 +138,3 @@ def test_ctrl_c_is_no_traceback(monkeypatch):
 
     monkeypatch.setattr(cli, "app", interrupted)
     assert run() == 130
-
-
-def test_the_stages_see_our_python_first(monkeypatch):
-    monkeypatch.setenv("PATH", "/elsewhere")
-    assert cli._environment()["PATH"].endswith(":/elsewhere")
-    assert (Path(cli._environment()["PATH"].split(":")[0]) / "python").exists()

@@ -1,0 +1,86 @@
+"""`csd inbox`: the batches of new images that wait to become a task."""
+
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
+
+from cyclopts import App
+from rich.table import Table
+from rich.text import Text
+
+from csd_core.console import console, say
+from csd_core.errors import CsdError
+from csd_core.operations.cuts import TakenBatch, taken_at
+from csd_core.operations.inbox import Arrival, Inbox
+from csd_core.operations.policy import Due, Standing, decide, named, new_classes, standing
+from csd_core.operations.retrainings import retrainings, settled
+from csd_core.operations.start import Start, known_classes, starting_point
+from csd_core.workspace import Workspace
+
+app = App(name="inbox", help="Show the batches of new images, and say that one is complete.")
+
+
+@app.command
+def status() -> None:
+    """Show every batch, how it stands, and whether a task is due."""
+    files = Workspace()
+    settings = files.params().inbox
+    arrivals = Inbox.of(files, settings).arrivals()
+    start, known, taken = _so_far(files)
+    reviews = retrainings(files)
+    standings = [standing(arrival, taken=taken, reviews=reviews) for arrival in arrivals]
+    if standings:
+        console.print(_table(standings, known))
+    waiting = [each.arrival for each in standings if each.state == "waits"]
+    decision = decide(waiting, known_classes=known, policy=settings, now=datetime.now(UTC))
+    say(f"{settings.uri}: {'a task is due: ' if isinstance(decision, Due) else ''}{decision.why}")
+    if waiting and start:
+        _tell_of_last_time(files, start, waiting)
+
+
+@app.command
+def ready(batch: str, /) -> None:
+    """Say that a batch is complete: write its marker.
+
+    Parameters
+    ----------
+    batch
+        Name of its folder in the inbox.
+    """
+    files = Workspace()
+    arrival = Inbox.of(files, files.params().inbox).mark_ready(batch)
+    since = f"{arrival.ready_since:%Y-%m-%d %H:%M:%S} UTC" if arrival.ready_since else "now"
+    classes = named([f"{label} {count:,}" for label, count in sorted(arrival.classes.items())])
+    say(f"batch {arrival.name} is ready since {since}: {arrival.images:,} files that may be images ({classes})")
+
+
+def _so_far(files: Workspace) -> tuple[Start | None, frozenset[str], dict[str, tuple[str, TakenBatch]]]:
+    """Where a retraining would start, the classes that tasks have there, and what they took."""
+    try:
+        start = starting_point(files, None)
+        return start, known_classes(files, start), taken_at(files.root, start.commit)
+    except CsdError as error:
+        say(f"note: what tasks took already is not known: {error}")
+    listed = (label for task in files.params().tasks.values() for label in task.classes or ())
+    return None, frozenset(listed), {}
+
+
+def _table(standings: Sequence[Standing], known: Collection[str]) -> Table:
+    table = Table("batch", "images", "classes (+ new)", "state (UTC)", box=None)
+    for column in table.columns[:2]:
+        column.no_wrap = True
+    for each in standings:
+        arrival = each.arrival
+        new = new_classes([arrival], known)
+        classes = named([*(f"+{label}" for label in new), *sorted(arrival.classes.keys() - set(new))])
+        table.add_row(*map(Text, (arrival.name, f"{arrival.images:,}", classes, each.words)))
+    return table
+
+
+def _tell_of_last_time(files: Workspace, start: Start, waiting: Sequence[Arrival]) -> None:
+    """Say so if a retraining of the same batches from the same commit has ended already."""
+    before = settled(files, base=start.commit, arrivals=waiting)
+    if before is not None:
+        say(
+            f"just these batches were {before.outcome} in retraining {before.name} ({before.why}); trying again would "
+            "give the same, until another batch arrives or another commit is the start"
+        )

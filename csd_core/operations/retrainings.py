@@ -1,0 +1,101 @@
+"""What became of each retraining: a record a run, below operations/retrainings."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+from csd_core.errors import ArtifactError, ParamsError
+from csd_core.operations.cuts import TakenBatch
+from csd_core.operations.inbox import Arrival
+from csd_core.records import Record
+from csd_core.workspace import Workspace
+
+Outcome = Literal["in review", "published", "kept", "rejected", "refused", "outdated"]
+"""in review: it waits for a person; published: its champion, or its gallery under the old champion, came into force;
+kept: done, but the deployment does not publish; rejected: the gate or a person rejected it and nothing was published;
+refused: publishing was refused; outdated: another release came into force first."""
+
+
+class Retraining(Record):
+    """operations/retrainings/<name>.json."""
+
+    name: str
+    branch: str
+    commit: str
+    """Of the branch, with all it made."""
+    base: str
+    """The commit it started from."""
+    release: str | None
+    """Name of the release in force when it began."""
+    tasks: tuple[str, ...]
+    """Whose stages it ran: those whose promotion is new."""
+    batches: tuple[TakenBatch, ...]
+    """That it took from the inbox."""
+    outcome: Outcome
+    why: str
+    """One sentence."""
+    flow_run: str | None
+    """Its id."""
+    publishes: bool
+    """Whether an approval publishes."""
+    on_reject: Literal["carry_on", "stop"]
+    began: str
+    """UTC, ISO 8601."""
+    ended: str
+    deadline: str | None
+    """Of a review."""
+
+    def save_to(self, files: Workspace) -> None:
+        """Write it where `retrainings` looks."""
+        self.save(files.retraining(self.name))
+
+
+def retrainings(files: Workspace) -> tuple[Retraining, ...]:
+    """All retrainings, oldest first.
+
+    Raises:
+        ArtifactError: if a record is damaged.
+    """
+    found: list[Retraining] = []
+    for path in files.retraining("any").parent.glob("*.json"):
+        if path.name.startswith("."):
+            continue  # being written
+        try:
+            record = Retraining.load(path)
+        except ArtifactError as error:
+            raise ArtifactError(
+                f"{str(error).removesuffix('; make it again')}; restore it from a backup, or remove it"
+            ) from None
+        if record.name != path.stem:
+            raise ArtifactError(f"{path}: is the record of retraining {record.name}; name it {record.name}.json")
+        found.append(record)
+    return tuple(sorted(found, key=lambda record: (record.began, record.name)))
+
+
+def find(files: Workspace, name: str) -> Retraining:
+    """A retraining by its name or its branch; the newest, if a branch had several.
+
+    Raises:
+        ParamsError: if there is none.
+    """
+    every = retrainings(files)
+    named = [record for record in every if record.name == name] or [record for record in every if record.branch == name]
+    if named:
+        return named[-1]
+    waiting = ", ".join(record.name for record in every if record.outcome == "in review") or "none"
+    raise ParamsError(f"retraining {name}: there is no such retraining; in review: {waiting}")
+
+
+def settled(files: Workspace, *, base: str, arrivals: Iterable[Arrival]) -> Retraining | None:
+    """The newest finished retraining of just these batches from the same commit: another try would give the same.
+
+    Args:
+        files: The project.
+        base: The commit that a retraining would start from.
+        arrivals: The batches that it would take.
+    """
+    wanted = {(arrival.name, arrival.digest) for arrival in arrivals}
+    for record in reversed(retrainings(files)):
+        same = record.base == base and {(batch.name, batch.digest) for batch in record.batches} == wanted
+        if same and record.outcome != "in review":
+            return record
+    return None

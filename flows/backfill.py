@@ -1,0 +1,173 @@
+"""Flow `backfill`: what older models made in the live gallery is embedded anew in the background, then served."""
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import httpx
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.states import Completed
+from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.tasks import Task
+from prefect.utilities.annotations import unmapped
+from pydantic import Field
+
+from csd_core.errors import CsdError
+from csd_core.params import Positive, Section
+from csd_core.production.completion import finish
+from csd_core.production.live_backfill import LiveBackfill, alone, embed, plan
+from csd_core.production.release import Release
+from csd_core.production.succession import Production
+from csd_core.production.switch import LISTED
+from csd_core.release.backfill_shards import BackfillShard, ShardResult
+from csd_core.release.workers import Pace, Throttle
+from flows.failures import plainly, tell
+from flows.lifeline import ends_with_its_worker
+from flows.project import project
+
+PROGRESS, DONE = "backfill-progress", "backfill"
+"""Keys of the artifacts."""
+INTERVAL = 1.0
+"""Seconds between two updates of the progress."""
+PAUSES = [1.0, 10.0]
+"""Seconds before a shard is tried again."""
+
+
+class Backfill(Section):
+    """Embed anew what older models made in the live gallery, while searches and writes go on; a killed run resumes."""
+
+    why: str = Field(default="complete the gallery in force", title="Why")
+    """For the audit log."""
+    by: str = Field(default="", title="By")
+    """Who asks for it; left empty, the user of the worker."""
+    workers: Annotated[int, Field(ge=1, le=64)] = Field(default=1, title="Workers")
+    """Threads that embed, each on a core of its own."""
+    max_rows_per_second: Positive | None = Field(default=None, title="Rows a second at most")
+    """Over all workers; left empty, full speed."""
+
+
+@flow(name="backfill", on_failure=[tell], on_crashed=[tell], on_cancellation=[tell], persist_result=False)
+@plainly
+def backfill(settings: Backfill = Backfill()) -> State[Any]:  # noqa: B008 - frozen
+    """Embed anew the rows that older models made, shard by shard, and put the finished gallery in force."""
+    production, by = Production.of(project()), settings.by or None
+    with ends_with_its_worker(), alone(production):
+        work = plan(production, by=by)
+        if work is None:
+            return Completed(name="NothingToDo", message="every row that has an image is the own one of the model")
+        results = embed_shards(work, settings)
+        release = finish(production, work, why=settings.why, by=by)
+    show_outcome(work, results, release)
+    return Completed(message=f"In force: {release.name}, {release.record.rows:,} rows")
+
+
+def embed_shards(work: LiveBackfill, settings: Backfill) -> list[ShardResult]:
+    """Embed all shards, one task run each; the first that fails ends the others, and what is finished is kept."""
+    rate = settings.max_rows_per_second
+    progress = Progress(work.rows)
+    pace = Pace(throttle=None if rate is None else Throttle(rate), report=progress.advance)
+    runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=settings.workers)
+    with runner:
+        shared = {"work": unmapped(work), "pace": unmapped(pace), "progress": unmapped(progress)}
+        try:
+            results: Any = runner.map(embed_shard, {"shard": work.shards, **shared}).result()
+        finally:
+            progress.end()
+    progress.show()
+    return list(results)
+
+
+def is_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Whether to try a shard again: a disk or a server may answer next time, what a CsdError says stays true."""
+    return isinstance(state.result(raise_on_failure=False), (OSError, httpx.TransportError))
+
+
+@task(
+    name="embed shard",
+    task_run_name="shard {shard.number}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=len(PAUSES),
+    retry_delay_seconds=PAUSES,
+    retry_condition_fn=is_transient,
+)
+def embed_shard(
+    work: LiveBackfill, shard: BackfillShard, pace: Pace, progress: "Progress"
+) -> ShardResult | State[ShardResult]:
+    """Embed a shard; Cached if an earlier run finished it."""
+    if earlier := work.finished(shard):
+        progress.keep(len(shard.ids))
+        return Completed(name="Cached", message=f"{shard}: embedded by an earlier run", data=earlier)
+    return embed(work, shard, pace)
+
+
+class Progress:
+    """A progress artifact that several threads move on.
+
+    Args:
+        rows: How many there are to do.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self._done = self._kept = 0
+        self._began = self._shown = time.monotonic()
+        self._lock = threading.Lock()
+        self._ended = False
+        artifact: Any = create_progress_artifact(0.0, key=PROGRESS, description=f"{rows:,} rows")
+        self._artifact = artifact  # its annotation allows a coroutine, for callers that are one
+
+    def keep(self, rows: int) -> None:
+        """Count rows of an earlier run; they say nothing of the rate."""
+        with self._lock:
+            self._done += rows
+            self._kept += rows
+
+    def advance(self, rows: int) -> None:
+        """Count rows that were embedded now, and show them unless something was shown a moment ago.
+
+        Raises:
+            CsdError: if the run has ended, by a failure or because somebody cancelled it.
+        """
+        if self._ended:
+            raise CsdError("the run ended before this shard did; run it again: finished shards are kept")
+        with self._lock:
+            self._done += rows
+            due = time.monotonic() - self._shown >= INTERVAL
+            if due:
+                self._shown = time.monotonic()
+        if due:
+            self.show()
+
+    def end(self) -> None:
+        """Let no thread work on beyond its next rows."""
+        self._ended = True
+
+    def show(self) -> None:
+        """Show where the work stands."""
+        with self._lock:
+            done, kept = min(self._done, self._rows), self._kept  # a shard that is tried again counts twice
+        rate = (done - kept) / max(time.monotonic() - self._began, 1e-9)
+        words = [f"{done:,} of {self._rows:,} rows"]
+        if rate > 0:
+            words += [f"{rate:,.0f} rows/s", f"about {(self._rows - done) / rate:,.0f} s left"]
+        update_progress_artifact(self._artifact, 100 * done / self._rows, description=" · ".join(words))
+
+
+def show_outcome(work: LiveBackfill, results: Sequence[ShardResult], release: Release) -> None:
+    """Say in an artifact what was done, and whose images could not be read."""
+    failed = [failure for result in results for failure in result.failed]
+    lines = [
+        f"Release **{release.name}** is in force, in place of {work.release.name}: {release.record.rows:,} rows.",
+        f"{work.rows - len(failed):,} rows were embedded anew by model {release.record.model[:12]}.",
+    ]
+    if failed:
+        lines.append(f"{len(failed):,} stay as they were, for their images could not be read:")
+        lines.append("\n".join(f"- `{failure.id}`: {failure.reason}" for failure in failed[:LISTED]))
+    if len(failed) > LISTED:
+        lines.append(f"and {len(failed) - LISTED:,} more")
+    create_markdown_artifact("\n\n".join(lines), key=DONE)
