@@ -17,10 +17,9 @@ from csd_core.atomic import write_text
 from csd_core.errors import ArtifactError
 from csd_core.production import known
 from csd_core.production.audit import AuditLog, Trail, whoami
-from csd_core.production.checksums import CHECKSUMS, Checksums
+from csd_core.production.checksums import CHECKSUMS, Checksums, hash_of
 from csd_core.production.locks import WAIT, Lock
 from csd_core.production.release import EMBEDDER, RECORD, Release
-from csd_core.production.tombstones import hash_of
 from csd_core.records import Digest
 from csd_core.retrieval.embedder import digest_of
 from csd_core.workspace import Workspace

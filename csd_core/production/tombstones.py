@@ -1,6 +1,5 @@
 """Which items people deleted or had erased, so that no upgrade brings them back; ids are kept as hashes only."""
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from csd_core.production.checksums import hash_of
 from csd_core.production.tables import Tables, put, remove
 
 TOMBSTONES = "tombstones"
@@ -72,11 +72,6 @@ class Tombstones:
         return tuple(
             identity for identity in ids if (grave := self.graves.get(hash_of(identity))) is not None and grave.erased
         )
-
-
-def hash_of(identity: str) -> str:
-    """What stands for an id here."""
-    return hashlib.sha256(identity.encode()).hexdigest()
 
 
 def read(tables: Tables) -> Tombstones:
