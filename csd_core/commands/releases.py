@@ -11,7 +11,7 @@ from csd_core.production import publish as publishing
 from csd_core.production import rollback as rolling_back
 from csd_core.production import verify as verifying
 from csd_core.production.locks import WAIT
-from csd_core.production.release import Release
+from csd_core.production.release import Release, ReleaseRecord
 from csd_core.production.succession import Production
 from csd_core.workspace import Workspace
 
@@ -73,9 +73,7 @@ def releases() -> None:
             str(release.number),
             "yes" if release.name == in_force else "retired" if retired else "",
             record.model[:8],
-            f"rollback to {record.rolled_back_to}"
-            if record.kind == "rollback"
-            else f"{record.kind}, {record.strategy}",
+            _how(record),
             f"{record.rows:,}",
             record.by,
             f"{record.created[:16].replace('T', ' ')} {record.why}".rstrip(),
@@ -110,6 +108,13 @@ def verify(
         raise ArtifactError("\n".join(found.findings))
     looked_at = ", ".join(found.checked) or "no release"
     say(f"{looked_at}: as made; audit log: {found.lines} lines, the last one is {found.last_line}")
+
+
+def _how(record: ReleaseRecord) -> str:
+    """How a release came, for the list."""
+    if record.kind == "rollback":
+        return f"rollback to {record.rolled_back_to}"
+    return record.kind if record.kind == "backfill" else f"{record.kind}, {record.strategy}"
 
 
 def _tell(done: str, release: Release) -> None:

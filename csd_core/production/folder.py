@@ -18,7 +18,7 @@ from csd_core.production.release import (
     table_of,
     tag_of,
 )
-from csd_core.production.succession import Production, Succession
+from csd_core.production.succession import Commit, Production, Succession
 
 
 def write_release(
@@ -47,7 +47,7 @@ def write_release(
     rows = live.gallery(
         table, version=tag, query_model=embedder.digest, searchable_spaces=heir.treatment.searchable_spaces
     )
-    commit, uncommitted = _commit(production.files.root)
+    commit = heir.commit or _checked_out(production.files.root)
     record = ReleaseRecord(
         number=number,
         kind=heir.kind,
@@ -59,8 +59,8 @@ def write_release(
         task=heir.task,
         after=heir.after,
         strategy=heir.strategy,
-        commit=commit,
-        uncommitted=uncommitted,
+        commit=commit.sha,
+        uncommitted=commit.uncommitted,
         table=table,
         tag=tag,
         rows=len(rows),
@@ -89,12 +89,14 @@ def write_release(
     return Release.load(target)
 
 
-def _commit(root: Path) -> tuple[str | None, bool]:
-    """The commit that is checked out, and whether files that git knows differ from it; none outside git."""
+def _checked_out(root: Path) -> Commit:
+    """Where the repository stands now."""
     git = ["git", "-C", str(root)]
     try:
         head = subprocess.run([*git, "rev-parse", "HEAD"], check=False, capture_output=True, text=True)
         changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], check=False, capture_output=True)
     except FileNotFoundError:
-        return None, False
-    return (head.stdout.strip(), bool(changed.returncode)) if head.returncode == 0 else (None, False)
+        return Commit(None, uncommitted=False)
+    if head.returncode:
+        return Commit(None, uncommitted=False)
+    return Commit(head.stdout.strip(), uncommitted=bool(changed.returncode))

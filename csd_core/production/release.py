@@ -23,7 +23,7 @@ VERDICT, CHECK, PARAMS = "verdict.json", "check.json", "params.yaml"
 LASTING = frozenset({RECORD, VERDICT, CHECK, PARAMS})
 """What a retired release keeps, beside its checksums."""
 
-Kind = Literal["publish", "refresh", "rollback"]
+Kind = Literal["publish", "refresh", "backfill", "rollback"]
 
 
 class QueryModel(Record):
@@ -42,7 +42,8 @@ class ReleaseRecord(Record):
 
     number: int
     kind: Kind
-    """A new model, the same model with a newer gallery, or an earlier release once more."""
+    """A new model, the same model with a newer gallery, the same with rows that it embedded anew, or an earlier release
+    once more."""
     model: Digest
     parent_model: Digest | None
     """The champion it was trained from."""
@@ -57,7 +58,7 @@ class ReleaseRecord(Record):
     after: str
     """The task after which the gallery was taken."""
     strategy: Strategy
-    """How the gate let the model take over the rows of its predecessor."""
+    """How the model took over the rows of its predecessor: as the gate let it, or by a backfill since."""
     commit: str | None
     """Of the git repository; the next retraining starts there."""
     uncommitted: bool

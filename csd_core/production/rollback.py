@@ -1,23 +1,18 @@
 """Rollback: an earlier release comes once more, with its model, its rows and what people wrote and deleted since."""
 
-import pyarrow as pa
-
 from csd_core.console import say
 from csd_core.errors import ArtifactError, CompatibilityError
 from csd_core.production.audit import whoami
 from csd_core.production.carry import Treatment
-from csd_core.production.live import LiveGallery
 from csd_core.production.locks import WAIT
 from csd_core.production.recovery import recover
 from csd_core.production.registry import register
-from csd_core.production.release import ADAPTERS, CHECK, EMBEDDER, LINEAGE, PARAMS, VERDICT, Release
+from csd_core.production.release import Release
 from csd_core.production.retention import retire
-from csd_core.production.rows import TEXTS, StoredImages, Strings, gallery_of, texts_of
 from csd_core.production.succession import Base, Production, Succession
 from csd_core.production.switch import OnStep, put_in_force
 from csd_core.production.verify import examine
 from csd_core.retrieval.embedder import Embedder
-from csd_core.retrieval.lineage import Lineage
 
 
 def rollback(
@@ -60,30 +55,19 @@ def _heir(production: Production, number: int | None) -> Succession:
     """The earlier release as a release to be."""
     earlier = _chosen(production, number)
     record = earlier.record
-    query_model = next(each for each in record.query_models if each.digest == record.model)
     embedder = Embedder.load(
         earlier.embedder, device=production.params.runtime.device, threads=production.params.runtime.threads
     )
-    names = [VERDICT, CHECK, PARAMS, *(model.file for model in record.query_models if model.file != EMBEDDER)]
-    adapters = [path.relative_to(earlier.folder).as_posix() for path in sorted((earlier.folder / ADAPTERS).iterdir())]
-    return Succession(
+    return Succession.again(
+        earlier,
         kind="rollback",
-        parent_model=record.parent_model,
         rolled_back_to=earlier.number if record.rolled_back_to is None else record.rolled_back_to,
-        task=record.task,
-        after=record.after,
         strategy=record.strategy,
-        artefact=record.artefact,
-        query_models=record.query_models,
-        adapters=record.adapters,
-        embedder=earlier.embedder,
-        copies={name: earlier.folder / name for name in (*names, *adapters)},
-        lineage=Lineage.load(earlier.folder / LINEAGE),
-        base=_rows(production.live, earlier, query_model.searchable_spaces),
+        base=Base.at(production.live, earlier, tag=earlier.tag),
         treatment=Treatment(
             embedder=embedder,
             strategy=record.strategy,
-            searchable_spaces=query_model.searchable_spaces,
+            searchable_spaces=earlier.searchable_spaces,
             stays=frozenset(),
             adapters={},
             anew=frozenset(),
@@ -111,22 +95,3 @@ def _chosen(production: Production, number: int | None) -> Release:
     if problems:
         raise ArtifactError(f"release {earlier.name} is damaged, so nothing was rolled back: {problems[0]}")
     return earlier
-
-
-def _rows(live: LiveGallery, release: Release, searchable_spaces: tuple[str, ...]) -> Base:
-    """The rows at a release's tag."""
-    rows = live.rows(release.table, version=release.tag, columns=[*TEXTS, "vector", "written_at"])
-
-    def images(ids: Strings, /) -> StoredImages:
-        found = live.rows(release.table, version=release.tag, ids=ids, columns=["id", "image", "image_ref"])
-        at = {identity: row for row, identity in enumerate(found["id"].to_pylist())}
-        ordered = found.take(pa.array([at[identity] for identity in ids.tolist()], pa.int64()))
-        return StoredImages(ordered["image"].to_pylist(), ordered["image_ref"].to_pylist())
-
-    return Base(
-        gallery=gallery_of(rows, query_model=release.record.model, searchable_spaces=searchable_spaces),
-        origins=texts_of(rows, "origin"),
-        revisions=texts_of(rows, "revision"),
-        written_at=rows["written_at"].cast(pa.timestamp("us")).to_numpy().astype("datetime64[us]"),
-        images=images,
-    )

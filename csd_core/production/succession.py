@@ -3,18 +3,29 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from csd_core.params import Params, Strategy
 from csd_core.production.carry import Treatment
 from csd_core.production.images import ImageSource
 from csd_core.production.live import LiveGallery
-from csd_core.production.release import Kind, QueryModel
+from csd_core.production.release import (
+    ADAPTERS,
+    CHECK,
+    EMBEDDER,
+    LINEAGE,
+    PARAMS,
+    VERDICT,
+    Kind,
+    QueryModel,
+    Release,
+)
 from csd_core.production.releases import Releases
-from csd_core.production.rows import Strings, Times
+from csd_core.production.rows import TEXTS, StoredImages, Strings, Times, gallery_of, texts_of
 from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.lineage import Lineage
 from csd_core.workspace import Workspace
@@ -61,6 +72,25 @@ class Base:
     written_at: Times
     images: ImageSource
 
+    @classmethod
+    def at(cls, live: LiveGallery, release: Release, *, tag: str) -> Self:
+        """The rows of a release's table at a tag, as its model searches them."""
+        rows = live.rows(release.table, version=tag, columns=[*TEXTS, "vector", "written_at"])
+
+        def images(ids: Strings, /) -> StoredImages:
+            found = live.rows(release.table, version=tag, ids=ids, columns=["id", "image", "image_ref"])
+            at = {identity: row for row, identity in enumerate(found["id"].to_pylist())}
+            ordered = found.take(pa.array([at[identity] for identity in ids.tolist()], pa.int64()))
+            return StoredImages(ordered["image"].to_pylist(), ordered["image_ref"].to_pylist())
+
+        return cls(
+            gallery=gallery_of(rows, query_model=release.record.model, searchable_spaces=release.searchable_spaces),
+            origins=texts_of(rows, "origin"),
+            revisions=texts_of(rows, "revision"),
+            written_at=rows["written_at"].cast(pa.timestamp("us")).to_numpy().astype("datetime64[us]"),
+            images=images,
+        )
+
     def without(self, ids: npt.NDArray[np.str_]) -> "Base":
         """The rows of all other items."""
         rows = np.flatnonzero(~np.isin(self.gallery.ids, ids))
@@ -73,12 +103,21 @@ class Base:
         )
 
 
+class Commit(NamedTuple):
+    """Where the project's git repository stood."""
+
+    sha: str | None
+    """None outside git."""
+    uncommitted: bool
+    """Files that git knows differed from it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Succession:
     """A release to be.
 
     Attributes:
-        kind: A new model, the same with a newer gallery, or an earlier release once more.
+        kind: What it is to the release in force.
         parent_model: The champion the model was trained from.
         rolled_back_to: The release that comes once more.
         task: Whose candidate the model was.
@@ -92,6 +131,7 @@ class Succession:
         lineage: What may have made the rows; the release keeps what its rows need.
         base: The rows to start from.
         treatment: What becomes of rows that people wrote.
+        commit: Where the next retraining starts; None for what is checked out.
     """
 
     kind: Kind
@@ -108,3 +148,46 @@ class Succession:
     lineage: Lineage
     base: Base
     treatment: Treatment
+    commit: Commit | None = None
+
+    @classmethod
+    def again(
+        cls,
+        release: Release,
+        *,
+        kind: Kind,
+        rolled_back_to: int | None,
+        strategy: Strategy,
+        base: Base,
+        treatment: Treatment,
+    ) -> Self:
+        """A release's model, evidence and commit once more, with rows of their own.
+
+        Args:
+            release: Whose.
+            kind: What that is to the release in force.
+            rolled_back_to: The release that comes once more with its rows.
+            strategy: How its rows came to be.
+            base: The rows to start from.
+            treatment: What becomes of rows that people wrote.
+        """
+        record, folder = release.record, release.folder
+        files = [VERDICT, CHECK, PARAMS, *(model.file for model in record.query_models if model.file != EMBEDDER)]
+        adapters = [path.relative_to(folder).as_posix() for path in sorted((folder / ADAPTERS).iterdir())]
+        return cls(
+            kind=kind,
+            parent_model=record.parent_model,
+            rolled_back_to=rolled_back_to,
+            task=record.task,
+            after=record.after,
+            strategy=strategy,
+            artefact=record.artefact,
+            query_models=record.query_models,
+            adapters=record.adapters,
+            embedder=release.embedder,
+            copies={name: folder / name for name in (*files, *adapters)},
+            lineage=Lineage.load(folder / LINEAGE),
+            base=base,
+            treatment=treatment,
+            commit=Commit(record.commit, record.uncommitted),
+        )

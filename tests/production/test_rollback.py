@@ -44,6 +44,22 @@ def test_rollback_serves_the_earlier_model_and_rows_as_a_new_release(project, ea
     assert project.findings() == ()
 
 
+def test_the_release_names_the_commit_of_the_one_it_returns_to(tmp_path):
+    project = Project(tmp_path / "project", tasks=("t1", "t2"))
+    project.promote("t1", "none").promote("t2", "keep")
+    commit = project.commit()
+    publish(project.production, task="t1")
+    assert project.commit() != commit
+    with (project.root / "params.yaml").open("a") as file:
+        file.write("# not committed\n")
+    second = publish(project.production)
+    assert (second.record.commit, second.record.uncommitted) != (commit, False)
+    first_again = rollback(project.production, why="complaints").record
+    assert (first_again.commit, first_again.uncommitted) == (commit, False)
+    second_again = rollback(project.production, 2, why="no reason to complain").record
+    assert (second_again.commit, second_again.uncommitted) == (second.record.commit, True)
+
+
 def test_rows_at_the_earlier_releases_tag_are_served_bit_for_bit(project):
     live, former = project.production.live, project.production.releases.get(1)
     digest = live.digest(former.table, version=former.tag)
