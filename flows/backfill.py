@@ -1,16 +1,17 @@
 """Flow `backfill`: what older models made in the live gallery is embedded anew in the background, then served."""
 
+import asyncio
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import httpx
 from prefect import flow, task
-from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
+from prefect.artifacts import acreate_markdown_artifact, acreate_progress_artifact, aupdate_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.states import Completed
+from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import Task
 from prefect.utilities.annotations import unmapped
@@ -25,6 +26,7 @@ from csd_core.production.succession import Production
 from csd_core.production.switch import LISTED
 from csd_core.release.backfill_shards import BackfillShard, ShardResult
 from csd_core.release.workers import Pace, Throttle
+from csd_core.reporting.review import escaped
 from flows.failures import plainly, tell
 from flows.lifeline import ends_with_its_worker
 from flows.project import project
@@ -95,14 +97,15 @@ def is_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> boo
     retry_delay_seconds=PAUSES,
     retry_condition_fn=is_transient,
 )
-def embed_shard(
-    work: LiveBackfill, shard: BackfillShard, pace: Pace, progress: "Progress"
-) -> ShardResult | State[ShardResult]:
-    """Embed a shard; Cached if an earlier run finished it."""
+def embed_shard(work: LiveBackfill, shard: BackfillShard, pace: Pace, progress: "Progress") -> ShardResult | State[Any]:
+    """Embed a shard; Cached if an earlier run finished it, Failed with the one line of a CsdError."""
     if earlier := work.finished(shard):
         progress.keep(len(shard.ids))
-        return Completed(name="Cached", message=f"{shard}: embedded by an earlier run", data=earlier)
-    return embed(work, shard, pace)
+        return Completed(name="Cached", message="embedded by an earlier run", data=earlier)
+    try:
+        return embed(work, shard, pace)
+    except CsdError as error:
+        return Failed(message=str(error), data=error)
 
 
 class Progress:
@@ -110,16 +113,17 @@ class Progress:
 
     Args:
         rows: How many there are to do.
+        clock: In seconds.
     """
 
-    def __init__(self, rows: int) -> None:
-        self._rows = rows
+    def __init__(self, rows: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rows, self._clock = rows, clock
         self._done = self._kept = 0
-        self._began = self._shown = time.monotonic()
+        self._began = self._shown = clock()
         self._lock = threading.Lock()
         self._ended = False
-        artifact: Any = create_progress_artifact(0.0, key=PROGRESS, description=f"{rows:,} rows")
-        self._artifact = artifact  # its annotation allows a coroutine, for callers that are one
+        # the functions that need no event loop leave their connection open, one for each update
+        self._artifact = asyncio.run(acreate_progress_artifact(0.0, key=PROGRESS, description=f"{rows:,} rows"))
 
     def keep(self, rows: int) -> None:
         """Count rows of an earlier run; they say nothing of the rate."""
@@ -137,9 +141,9 @@ class Progress:
             raise CsdError("the run ended before this shard did; run it again: finished shards are kept")
         with self._lock:
             self._done += rows
-            due = time.monotonic() - self._shown >= INTERVAL
+            due = self._clock() - self._shown >= INTERVAL
             if due:
-                self._shown = time.monotonic()
+                self._shown = self._clock()
         if due:
             self.show()
 
@@ -151,11 +155,12 @@ class Progress:
         """Show where the work stands."""
         with self._lock:
             done, kept = min(self._done, self._rows), self._kept  # a shard that is tried again counts twice
-        rate = (done - kept) / max(time.monotonic() - self._began, 1e-9)
+        rate = (done - kept) / max(self._clock() - self._began, 1e-9)
         words = [f"{done:,} of {self._rows:,} rows"]
         if rate > 0:
             words += [f"{rate:,.0f} rows/s", f"about {(self._rows - done) / rate:,.0f} s left"]
-        update_progress_artifact(self._artifact, 100 * done / self._rows, description=" · ".join(words))
+        share = 100 * done / self._rows
+        asyncio.run(aupdate_progress_artifact(self._artifact, share, description=" · ".join(words)))
 
 
 def show_outcome(work: LiveBackfill, results: Sequence[ShardResult], release: Release) -> None:
@@ -167,7 +172,7 @@ def show_outcome(work: LiveBackfill, results: Sequence[ShardResult], release: Re
     ]
     if failed:
         lines.append(f"{len(failed):,} stay as they were, for their images could not be read:")
-        lines.append("\n".join(f"- `{failure.id}`: {failure.reason}" for failure in failed[:LISTED]))
+        lines.append("\n".join(f"- {escaped(failure.id)}: {escaped(failure.reason)}" for failure in failed[:LISTED]))
     if len(failed) > LISTED:
         lines.append(f"and {len(failed) - LISTED:,} more")
-    create_markdown_artifact("\n\n".join(lines), key=DONE)
+    asyncio.run(acreate_markdown_artifact("\n\n".join(lines), key=DONE))

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from csd_core.errors import ArtifactError, CsdError
+from csd_core.errors import ArtifactError, CsdError, ParamsError
+from csd_core.params import Params
 from csd_core.params_file import read_yaml
 from csd_core.workspace import Workspace
 from flows.pipeline import dvc
@@ -184,11 +185,22 @@ def _fetch(home: Workspace, files: Workspace) -> None:
             else:  # what is gone from the cache is computed again, to the same bytes
                 dvc(files.root, "checkout", "--quiet", "--allow-missing")
     known = _known_stages(files.root)
-    for name, source in files.params().sources.folders.items():
+    for name, source in _params(files).sources.folders.items():
         mine, theirs = files.path(source.path), home.path(source.path)
         if f"ingest-folder@{name}" not in known and not mine.exists() and theirs.is_dir():
             mine.parent.mkdir(parents=True, exist_ok=True)
             mine.symlink_to(theirs.resolve(), target_is_directory=True)
+
+
+def _params(files: Workspace) -> Params:
+    """The parameters of the commit; a mistake in them names it, not a checkout that is gone by then."""
+    try:
+        return files.params()
+    except ParamsError as error:
+        commit = git(files.root, "rev-parse", "--short=12", "HEAD")
+        raise ParamsError(
+            str(error).replace(str(files.root / "params.yaml"), f"params.yaml at commit {commit}")
+        ) from None
 
 
 def _known_stages(root: Path) -> frozenset[str]:

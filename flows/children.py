@@ -11,7 +11,7 @@ import psutil
 from flows.tether import tethered
 
 IDLE = 3.0
-"""Seconds in which a worker without runs is gone; with runs it would wait for them, for hours."""
+"""Seconds in which a worker without runs is gone."""
 PATIENCE = 30.0
 """Seconds that runs have to end by themselves once their worker is gone."""
 CLOSING = 15.0
@@ -63,19 +63,24 @@ class Child:
     def end_with_runs(self, tell: Callable[[int], None], *, idle: float = IDLE, patience: float = PATIENCE) -> None:
         """End a worker and its runs, so that nothing of them is left.
 
-        A run sees within a second that its worker is gone, keeps its checkpoint and ends by itself.
+        A worker that is told to end leaves its runs alone, at once or after hours. So one with runs is killed: they see
+        within a second that it is gone, keep their checkpoints, tell the server and end.
 
         Args:
             tell: Called with the number of runs that are stopped, if there are any.
             idle: See IDLE.
             patience: See PATIENCE.
         """
-        self.process.terminate()
-        if self._ends_within(idle):
+        if self.exit_code is not None:
             return
         worker = psutil.Process(self.process.pid)
-        worker.suspend()  # it starts nothing between our look and its end
-        runs = worker.children()
+        runs = _frozen(worker)
+        if not runs:
+            self.process.terminate()
+            worker.resume()
+            if self._ends_within(idle):
+                return
+            runs = _frozen(worker)
         if runs:
             tell(len(runs))
         family = set(runs)
@@ -88,6 +93,12 @@ class Child:
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(seconds)
         return self.exit_code is not None
+
+
+def _frozen(worker: psutil.Process) -> list[psutil.Process]:
+    """The runs of a worker that starts no other from now on."""
+    worker.suspend()
+    return list(worker.children())
 
 
 def _end_family(family: set[psutil.Process], runs: Sequence[psutil.Process], patience: float) -> None:

@@ -15,7 +15,7 @@ from csd_core.reporting.review import ReviewPage, escaped
 from csd_core.reporting.svg import Chart
 from csd_core.workspace import Workspace
 
-_MARKUP = re.compile(r"[^\w\s.,;:()%-]")
+_MARKUP = re.compile(r"[^\w\s.,;:()%@-]")
 
 
 def show_review(
@@ -43,8 +43,8 @@ def show_review(
         key=f"ways-to-serve-{key}",
         table=[dict(row) for row in page.table],
         description=escaped(
-            f"{of}: each way to serve the candidate. Recall@1 of all, old and new items' gate queries, queries lost and "
-            "gained against the status quo, stored rows embedded anew and mapped"
+            f"{of}: each way to serve the candidate. Recall@1 of gate queries of all, old and new items; queries lost "
+            "and gained against the status quo; stored rows embedded anew and mapped"
         ),
     )
     create_markdown_artifact(

@@ -144,11 +144,12 @@ def refuse_outdated(home: Workspace, retraining: Retraining) -> None:
         CompatibilityError: then its gallery lacks what came meanwhile.
     """
     releases = Releases.of(home)
-    now = releases.in_force()
-    then = next((each for each in releases.all() if each.name == retraining.release), None)
-    if (now.record.commit if now else None) != (then.record.commit if then else None):
+    now, then = releases.in_force(), retraining.release
+    began = next((each for each in releases.all() if each.name == then), None)
+    same = now is began if now is None or began is None else now.record.commit == began.record.commit
+    if not same or (then is not None and began is None):
         raise CompatibilityError(
-            f"{retraining.name} began at release {retraining.release or 'none'}, and {now.name if now else 'none'} is "
+            f"{retraining.name} began at release {then or 'none'}, and {now.name if now else 'none'} is "
             "in force: its gallery would lack what came since. Its batches wait in the inbox again"
         )
 

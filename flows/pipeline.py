@@ -72,6 +72,10 @@ class StageFailedError(CsdError):
         return told[-1] if told else f"failed without a word (exit code {self.process_code})"
 
 
+class StoppedError(CsdError):
+    """A stage was ended because its flow run ended; what it had done stays in its checkpoint."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """A stage of dvc.yaml.
@@ -96,7 +100,8 @@ STEPS_OF_A_TASK = ("split", "train", "export", "adapt", "check", "promote")
 
 def stages_of(root: Path) -> tuple[Stage, ...]:
     """The stages of dvc.yaml, each after those it needs; of a .dvc file, which holds data and no command, none."""
-    graph = Repo(str(root)).index.graph  # an edge leads from a stage to one it needs
+    with Repo(str(root)) as repo:
+        graph = repo.index.graph  # an edge leads from a stage to one it needs
     named = {stage: str(stage.name) for stage in graph if stage.cmd}
     order = nx.lexicographical_topological_sort(graph.reverse(copy=False), key=lambda stage: stage.addressing)
     return tuple(
@@ -180,7 +185,7 @@ class Pipeline:
 
         Raises:
             StageFailedError: if it fails.
-            CsdError: if the flow has ended meanwhile.
+            StoppedError: if the flow run ended meanwhile.
         """
         if stage.name not in self.stale and self._touched.isdisjoint(stage.needs):
             return "unchanged"
@@ -196,7 +201,7 @@ class Pipeline:
                     last.append(line)
                     say(line)
         if self._ended.is_set():
-            raise CsdError(f"{stage.name}: stopped, for its run has ended; the next run goes on from its checkpoint")
+            raise StoppedError(f"{stage.name}: stopped with its run; the next run goes on from its checkpoint")
         if process.returncode:
             found = _EXIT_CODE.search(" ".join(last))
             raise StageFailedError(stage.name, int(found[1]) if found else None, tuple(last))

@@ -1,20 +1,20 @@
 """Prefect tasks around one call each: a stage of the pipeline, and what stands between a task and the next."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.futures import PrefectFuture, wait
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Completed, Failed
 from prefect.tasks import Task
 
 from csd_core.errors import CompatibilityError, CsdError
 from csd_core.production.release import Release
 from csd_core.records import Champion, Rejected, VerdictFile
 from csd_core.workspace import Workspace
-from flows.pipeline import Pipeline, Stage, StageFailedError
+from flows.pipeline import Pipeline, Stage, StageFailedError, StoppedError
 
 PAUSES = [5.0, 60.0]
 """Seconds before a stage is tried again, where what ended it may well not happen twice."""
@@ -38,7 +38,7 @@ def is_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> boo
     retry_condition_fn=is_transient,
 )
 def run_stage(stage: Stage, pipeline: Pipeline) -> State[Any]:
-    """Bring a stage up to date: Completed if it ran, Cached if DVC had its outcome, Failed with its last line."""
+    """Bring a stage up to date: Completed, Cached where DVC had its outcome, or Failed with its last line."""
     logger = get_run_logger()
     try:
         outcome = pipeline.run(stage, logger.info)
@@ -46,8 +46,8 @@ def run_stage(stage: Stage, pipeline: Pipeline) -> State[Any]:
         if error.transient:
             raise
         return Failed(message=str(error), data=error)
-    except CsdError as error:
-        return Failed(message=str(error), data=error)
+    except StoppedError as error:
+        return Cancelled(message=str(error))
     match outcome:
         case "ran":
             return Completed(message=f"{stage.name} ran")
@@ -108,24 +108,27 @@ def bring_up_to_date(
         if stage.name.startswith("promote@") and stage.task is not None:
             _add_barriers(stage.task, futures, files, new=new, release=release, stop=stop)
     wait(list(futures.values()))
-    for future in futures.values():
+    for name, future in futures.items():
+        if name.startswith("stop@"):
+            continue  # a rejection ended the line of tasks, as it was asked to
         if future.state.is_failed() or future.state.is_crashed():
             error = future.state.result(raise_on_failure=False)
-            raise error if isinstance(error, CsdError) else CsdError(future.state.message or "a stage failed")
+            raise error if isinstance(error, CsdError) else CsdError(future.state.message or f"{name} failed")
 
 
 def _add_barriers(
-    done: str, futures: Futures, files: Workspace, *, new: Collection[str], release: Release | None, stop: bool
+    done: str, futures: Futures, files: Workspace, *, new: Sequence[str], release: Release | None, stop: bool
 ) -> None:
     """What must hold after a task before the next one is trained."""
     before = [futures[f"promote@{done}"]]
     if release is not None and done == release.record.after:
         futures[f"then@{done}"] = confirm_champion.submit(files, release, wait_for=before, return_state=False)
-    elif stop and done in new:
-        futures[f"then@{done}"] = carry_on.submit(files, done, wait_for=before, return_state=False)
+    elif stop and done in new[:-1]:
+        futures[f"stop@{done}"] = carry_on.submit(files, done, wait_for=before, return_state=False)
 
 
 def _awaited(stage: Stage, futures: Futures) -> list[PrefectFuture[Any]]:
     """The stages it needs, and the barriers behind the tasks they belong to."""
-    barriers = (f"then@{name.partition('@')[2]}" for name in stage.needs if name.startswith("promote@"))
+    done = [name.removeprefix("promote@") for name in stage.needs if name.startswith("promote@")]
+    barriers = (f"{kind}@{task}" for task in done for kind in ("then", "stop"))
     return [futures[name] for name in (*stage.needs, *barriers) if name in futures]

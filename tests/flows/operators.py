@@ -1,0 +1,250 @@
+"""A project as an operator has it: in git, published, with the server and worker that `make ui` starts."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import psutil
+from PIL import Image
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    FlowRunFilter,
+    FlowRunFilterId,
+    LogFilter,
+    LogFilterFlowRunId,
+)
+from prefect.client.schemas.sorting import LogSort
+from prefect.states import Cancelling
+from ruamel.yaml import YAML
+
+from csd_core.operations.retrainings import retrainings
+from csd_core.params_file import profile_text
+from csd_core.workspace import Workspace
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = (".dvc/config", ".dvcignore", ".gitignore", "Makefile", "dvc.yaml", "prefect.yaml", "pyproject.toml")
+RETRAIN, APPROVE = "retrain/scheduled", "approve/by-hand"
+LONG = {"training": {"later": {"epochs": 4000}}}
+"""Overrides that make a stage long enough to be interrupted."""
+
+
+def git(root, *arguments):
+    identity = ["-c", "user.name=Tester", "-c", "user.email=tester@localhost"]
+    done = subprocess.run(["git", "-C", str(root), *identity, *arguments], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def csd(root, *arguments):
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(root), "COLUMNS": "160"}
+    done = subprocess.run(
+        [sys.executable, "-m", "csd_core.cli", *arguments],
+        cwd=root,
+        env=environment,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def published_project(root):
+    """Digits in one task, trained for a moment, committed and published."""
+    for name in SHIPPED:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, root / name)
+    for name in ("csd_core", "flows"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "params.yaml").write_text(profile_text(ROOT / "profiles", "tiny"), encoding="utf-8")
+    yaml = YAML()
+    values = yaml.load(root / "params.yaml")
+    for task in ("t2", "t3"):
+        del values["tasks"][task], values["decisions"][task]
+    values["report"]["after"] = "t1"
+    values["inbox"]["min_images"] = 40
+    values["training"]["first"]["epochs"] = 3
+    yaml.dump(values, root / "params.yaml")
+    git(root, "init", "--quiet", "--initial-branch", "main")
+    git(root, "add", "--all")
+    git(root, "commit", "--quiet", "--message", "a project")
+    csd(root, "run")
+    git(root, "add", "--all")
+    git(root, "commit", "--quiet", "--message", "its first run")
+    csd(root, "publish", "--why", "the first model")
+    return root
+
+
+def send_batch(root, name, classes, *, images=25, ready=True):
+    """Put a batch of small, distinct images into the inbox."""
+    for number, label in enumerate(classes):
+        folder = root / "data" / "inbox" / name / label
+        folder.mkdir(parents=True)
+        rng = np.random.default_rng([*label.encode(), number])
+        ground = rng.integers(0, 255, (8, 8))
+        for index in range(images):
+            pixels = np.clip(ground + rng.integers(-40, 40, (8, 8)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"{index}.png")
+    if ready:
+        (root / "data" / "inbox" / name / "_READY").touch()
+
+
+def free_port():
+    """Of two neighbours, for the server and the reports."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port = first.getsockname()[1]
+            try:
+                second.bind(("127.0.0.1", port + 1))
+            except OSError:
+                continue
+            return port
+
+
+@dataclass
+class Operations:
+    """A project with its server and worker."""
+
+    root: Path
+    port: int = field(default_factory=free_port)
+    server: subprocess.Popen | None = None
+
+    @property
+    def files(self):
+        return Workspace(self.root)
+
+    @property
+    def client(self):
+        return SyncPrefectClient(f"http://127.0.0.1:{self.port}/api")
+
+    def start(self):
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+        environment |= {"PYTHONPATH": str(self.root), "PYTHONUNBUFFERED": "1"}
+        log = self.root.with_name("ui.log").open("w")
+        self.server = subprocess.Popen(
+            [sys.executable, "-m", "flows.server", "--port", str(self.port)],
+            cwd=self.root,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        log.close()
+        told = self.root.with_name("ui.log")
+        until(lambda: "Ctrl-C" in told.read_text() or self.server.poll() is not None, seconds=120)
+        assert self.server.poll() is None, told.read_text()
+
+    def stop(self, how=signal.SIGINT):
+        if self.server is None:
+            return
+        family = [psutil.Process(self.server.pid), *psutil.Process(self.server.pid).children(recursive=True)]
+        self.server.send_signal(how)
+        self.server.wait(90)
+        self.server = None
+        _, alive = psutil.wait_procs(family, timeout=10)
+        assert [each.cmdline() for each in alive] == []
+
+    def worker(self):
+        return next(
+            each
+            for each in psutil.Process(self.server.pid).children(recursive=True)
+            if "worker" in each.cmdline() and "start" in each.cmdline()
+        )
+
+    def run(self, deployment, **settings):
+        with self.client as client:
+            found = client.read_deployment_by_name(deployment)
+            made = client.create_flow_run_from_deployment(found.id, parameters={"settings": settings})
+        return made.id
+
+    def state(self, run):
+        with self.client as client:
+            return client.read_flow_run(run).state
+
+    def ended(self, run, *, seconds=240):
+        """The state in which a run ends."""
+        until(lambda: self.state(run).is_final(), seconds=seconds)
+        return self.state(run)
+
+    def cancel(self, run):
+        with self.client as client:
+            client.set_flow_run_state(run, Cancelling())
+
+    def lines(self, run):
+        """What a run logged."""
+        with self.client as client:
+            found = client.read_logs(
+                log_filter=LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run])), sort=LogSort.TIMESTAMP_ASC, limit=200
+            )
+        return [each.message for each in found]
+
+    def artifacts(self, run):
+        """Key -> data of what a run showed."""
+        with self.client as client:
+            found = client.read_artifacts(
+                artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run]))
+            )
+        return {each.key: each.data for each in found}
+
+    def stages(self, run):
+        """Task run -> name of its state."""
+        with self.client as client:
+            found = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run])), limit=200)
+        return {each.name: each.state.name for each in found}
+
+    def in_training(self, run, *, epochs=3):
+        """Wait until a run is in the midst of training a new task."""
+        work = self.files.handed_on
+
+        def trains():
+            assert not self.state(run).is_final(), self.state(run)
+            return any(work.glob("train-t*/checkpoint.safetensors"))
+
+        until(trains, seconds=180)
+        time.sleep(0.2 * epochs)
+
+    def left_behind(self):
+        """What an interrupted run may leave: nothing but checkpoints."""
+        running = [
+            each.info["cmdline"]
+            for each in psutil.process_iter(["cmdline", "cwd"])
+            if str(each.info["cwd"] or "").startswith(str(self.root / "operations" / "checkouts"))
+        ]
+        return {
+            "processes": running,
+            "checkouts": [path.name for path in (self.root / "operations" / "checkouts").glob("*")],
+            "worktrees": git(self.root, "worktree", "list").splitlines()[1:],
+            "branches": git(self.root, "branch", "--list", "retrain/*").split(),
+            "changes": git(self.root, "status", "--porcelain").splitlines(),
+            "lock holders": [path.name for path in (self.root / "operations").glob("*.holder")],
+            "records": [each.name for each in retrainings(self.files)],
+        }
+
+
+NOTHING = {
+    "processes": [],
+    "checkouts": [],
+    "worktrees": [],
+    "branches": [],
+    "changes": [],
+    "lock holders": [],
+    "records": [],
+}
+
+
+def until(holds, *, seconds):
+    """Wait for something to hold."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.25)

@@ -1,0 +1,251 @@
+"""A run's own checkout: real git worktrees, real DVC."""
+
+import subprocess
+import sys
+
+import pytest
+from filelock import FileLock, Timeout
+from pipelines import commit, dvc, git, shell_project
+
+from csd_core.errors import ArtifactError, CsdError, ParamsError
+from csd_core.params_file import profile_text
+from csd_core.workspace import Workspace
+from flows.checkout import checkout, remove_leftovers
+from flows.pipeline import stale_stages
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, request):
+    """A small project with valid parameters whose pipeline has run; copy it before changing anything."""
+    root = shell_project(tmp_path_factory.mktemp("finished") / "project")
+    profiles = request.config.rootpath / "profiles"
+    (root / "params.yaml").write_text(profile_text(profiles, "tiny"), encoding="utf-8")
+    dvc(root, "repro", "--quiet")
+    commit(root, "finished")
+    return root
+
+
+@pytest.fixture
+def home(finished, tmp_path):
+    subprocess.run(["cp", "-a", str(finished), str(tmp_path / "home")], check=True)
+    return Workspace(tmp_path / "home")
+
+
+def head(home):
+    return git(home.root, "rev-parse", "HEAD")
+
+
+def traces(home):
+    """What a checkout could leave behind."""
+    return (
+        git(home.root, "worktree", "list", "--porcelain").count("worktree "),
+        [path.name for path in home.checkout("any").parent.glob("*")],
+        git(home.root, "branch", "--list"),
+        git(home.root, "status", "--porcelain"),
+    )
+
+
+def test_a_checkout_has_the_artefacts_of_its_commit_and_nothing_is_stale(home):
+    with checkout(home, head(home), name="run") as place:
+        assert (place.root / "report.txt").read_text() == "trained t1\ntrained t2\n"
+        assert stale_stages(place.root) == set()
+        assert git(place.root, "status", "--porcelain") == ""
+
+
+def test_a_checkout_is_gone_afterwards_and_the_project_was_never_touched(home):
+    (home.root / "params.yaml").write_text("an edit that is not committed\n")
+    (home.root / "new.py").write_text("a file that git does not know\n")
+    git(home.root, "add", "new.py")
+    before = traces(home)
+    with checkout(home, head(home), name="run") as place:
+        (place.root / "params.yaml").write_text("{}\n")
+    with pytest.raises(RuntimeError), checkout(home, head(home), name="run"):
+        raise RuntimeError
+    assert traces(home) == (1, [], *before[2:])
+
+
+def test_outputs_are_shared_with_the_cache_where_the_disk_can(home):
+    with checkout(home, head(home), name="run") as place:
+        assert (place.root / "report.txt").stat().st_nlink > 1
+
+
+def test_settings_that_git_does_not_know_come_along(home):
+    dvc(home.root, "config", "--local", "remote.mine.url", "/somewhere")
+    with checkout(home, head(home), name="run") as place:
+        told = (place.root / ".dvc" / "config.local").read_text()
+    assert "/somewhere" in told
+    assert str(home.root / ".dvc" / "cache") in told
+
+
+def test_what_is_gone_from_the_cache_comes_from_the_remote_or_is_computed_again(home, tmp_path):
+    dvc(home.root, "remote", "add", "--local", "--default", "store", str(tmp_path / "store"))
+    dvc(home.root, "push", "--quiet")
+    subprocess.run(["rm", "-rf", str(home.root / ".dvc" / "cache" / "files")], check=True)
+    with checkout(home, head(home), name="run") as place:
+        assert stale_stages(place.root) == set()
+    subprocess.run(["rm", "-rf", str(home.root / ".dvc" / "cache" / "files")], check=True)
+    dvc(home.root, "remote", "remove", "--local", "store")
+    with checkout(home, head(home), name="run") as place:
+        assert "report" in stale_stages(place.root)
+
+
+def test_checkpoints_are_handed_on_from_run_to_run(home):
+    with checkout(home, head(home), name="one") as place:
+        work = place.files.work("train-t1", "f" * 16)
+        work.mkdir()
+        (work / "checkpoint").write_text("epoch 3")
+    with checkout(home, head(home), name="two") as place:
+        assert (place.files.work("train-t1", "f" * 16) / "checkpoint").read_text() == "epoch 3"
+    assert not home.work("train-t1", "f" * 16).exists()
+
+
+def test_two_runs_work_side_by_side_but_not_under_one_name(home):
+    with checkout(home, head(home), name="one") as one, checkout(home, head(home), name="two") as two:
+        assert one.root != two.root
+        with pytest.raises(ArtifactError, match="another run works there"), checkout(home, head(home), name="one"):
+            pass
+        assert (one.root / "report.txt").is_file()
+
+
+def test_what_a_killed_run_left_is_removed_and_what_a_living_one_has_stays(home):
+    script = (
+        "import os, sys; from pathlib import Path; from csd_core.workspace import Workspace;"
+        "from flows.checkout import checkout\n"
+        "with checkout(Workspace(Path(sys.argv[1])), 'HEAD', name='killed'): os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(home.root)], check=False, capture_output=True, text=True)
+    assert done.returncode == -9, done.stderr
+    assert home.checkout("killed").is_dir()
+    with checkout(home, head(home), name="alive") as place:
+        assert not home.checkout("killed").exists()
+        assert remove_leftovers(home) == ()
+        assert place.root.is_dir()
+    assert traces(home)[:2] == (1, [])
+
+
+def test_a_half_made_worktree_is_removed_too(home):
+    home.checkout("half").mkdir(parents=True)
+    (home.checkout("half") / "file").write_text("no worktree yet")
+    assert remove_leftovers(home) == ("half",)
+    assert traces(home)[:2] == (1, [])
+
+
+def test_a_worktree_of_the_users_own_is_never_removed(home, tmp_path):
+    git(home.root, "worktree", "add", "--quiet", "--detach", str(tmp_path / "theirs"))
+    (tmp_path / "theirs").rename(tmp_path / "unplugged")
+    with checkout(home, head(home), name="run"):
+        pass
+    (tmp_path / "unplugged").rename(tmp_path / "theirs")
+    assert git(tmp_path / "theirs", "rev-parse", "HEAD") == head(home)
+
+
+def test_a_commit_has_no_branch_until_it_is_given_one(home):
+    start = head(home)
+    with checkout(home, start, name="run") as place:
+        (place.root / "params.yaml").write_text("# changed\n")
+        (place.root / "stray.py").write_text("not ours to commit\n")
+        made = place.commit("Retraining")
+        assert git(home.root, "branch", "--list", "retrain/*") == ""
+        place.give_branch("retrain/run", made)
+    assert git(home.root, "rev-parse", "retrain/run") == made
+    assert git(home.root, "rev-parse", "retrain/run^") == start
+    assert git(home.root, "show", "--name-only", "--format=", "retrain/run").split() == ["params.yaml"]
+    assert head(home) == start
+
+
+def test_nothing_changed_makes_no_commit(home):
+    with checkout(home, head(home), name="run") as place:
+        assert place.commit("nothing") == place.start
+
+
+def test_a_commit_needs_neither_a_git_identity_nor_hooks(home, monkeypatch, tmp_path):
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "none"))
+    monkeypatch.setenv("GIT_CONFIG_SYSTEM", str(tmp_path / "none"))
+    hook = home.root / ".git" / "hooks" / "pre-commit"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    with checkout(home, head(home), name="run") as place:
+        (place.root / "params.yaml").write_text("# changed\n")
+        made = place.commit("Retraining")
+        assert git(place.root, "log", "-1", "--format=%an <%ae>", made) == "csd <csd@localhost>"
+
+
+def test_a_branch_that_somebody_has_is_not_overwritten(home):
+    git(home.root, "branch", "retrain/run")
+    with checkout(home, head(home), name="run") as place:
+        (place.root / "params.yaml").write_text("# changed\n")
+        with pytest.raises(CsdError, match="git update-ref: "):
+            place.give_branch("retrain/run", place.commit("Retraining"))
+    assert git(home.root, "rev-parse", "retrain/run") == head(home)
+
+
+def changed(place, text, message):
+    with (place.root / "params.yaml").open("a") as params:
+        params.write(text)
+    return place.commit(message)
+
+
+def test_a_branch_moves_on_from_where_the_run_left_it(home):
+    git(home.root, "branch", "retrain/run")
+    with checkout(home, head(home), name="run") as place:
+        made = changed(place, "# one\n", "Review")
+        place.move_branch("retrain/run", made)
+    assert git(home.root, "rev-parse", "retrain/run") == made
+
+
+def test_what_a_killed_run_moved_gives_way_and_what_a_person_moved_does_not(home):
+    git(home.root, "branch", "retrain/run")
+    with checkout(home, head(home), name="killed") as place:
+        place.move_branch("retrain/run", changed(place, "# one\n", "Review"))
+    with checkout(home, head(home), name="again") as place:
+        made = changed(place, "# two\n", "Review")
+        place.move_branch("retrain/run", made)
+    assert git(home.root, "rev-parse", "retrain/run") == made
+    with checkout(home, made, name="person") as place:
+        theirs = changed(place, "# three\n", "my own idea")
+        git(home.root, "branch", "--force", "retrain/run", theirs)
+    moved = pytest.raises(CsdError, match=f"retrain/run is at {theirs[:12]}, not at .*: somebody moved it")
+    with checkout(home, head(home), name="late") as place, moved:
+        place.move_branch("retrain/run", changed(place, "# four\n", "Review"))
+    assert git(home.root, "rev-parse", "retrain/run") == theirs
+
+
+def test_a_folder_of_images_that_no_commit_has_is_lent(home):
+    (home.root / "data" / "raw" / "photos" / "cat").mkdir(parents=True)
+    text = (home.root / "params.yaml").read_text()
+    (home.root / "params.yaml").write_text(
+        text.replace("folders: {}", "folders: {photos: {path: data/raw/photos, layout: classes}}")
+    )
+    (home.root / ".gitignore").write_text((home.root / ".gitignore").read_text() + "/data/\n")
+    made = commit(home.root)
+    with checkout(home, made, name="run") as place:
+        assert (place.root / "data" / "raw" / "photos").is_symlink()
+        assert (place.root / "data" / "raw" / "photos" / "cat").is_dir()
+    assert (home.root / "data" / "raw" / "photos" / "cat").is_dir()
+    lock = (home.root / "dvc.lock").read_text()
+    (home.root / "dvc.lock").write_text(lock + "  ingest-folder@photos: {cmd: x}\n")
+    with checkout(home, commit(home.root), name="run") as place:
+        assert not (place.root / "data" / "raw").exists()
+
+
+def test_a_commit_that_does_not_exist_is_one_line_and_leaves_nothing(home):
+    with pytest.raises(CsdError, match="git worktree: "), checkout(home, "f" * 40, name="run"):
+        pass
+    assert traces(home)[:2] == (1, [])
+
+
+def test_parameters_that_do_not_fit_name_the_commit(home):
+    (home.root / "params.yaml").write_text("gate: {}\n")
+    made = commit(home.root)
+    refused = pytest.raises(ParamsError, match=f"^params.yaml at commit {made[:12]}: runtime: missing")
+    with refused, checkout(home, made, name="run"):
+        pass
+
+
+def test_the_lock_of_a_checkout_goes_with_it(home):
+    with checkout(home, head(home), name="run"):
+        (lock,) = home.checkout("any").parent.glob(".*.lock")
+        with pytest.raises(Timeout):
+            FileLock(lock).acquire(timeout=0)
+    assert not lock.exists()

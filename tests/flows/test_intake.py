@@ -1,0 +1,178 @@
+"""What waits in the inbox becomes a task of a checkout."""
+
+import shutil
+
+import pytest
+from operators import send_batch
+from pipelines import commit, git, shell_project
+from prefect.logging import disable_run_logger
+
+from csd_core.operations.cuts import Cut, taken_at
+from csd_core.operations.retrainings import Retraining
+from csd_core.operations.start import starting_point
+from csd_core.params_file import load_params, profile_text
+from csd_core.workspace import Workspace
+from flows import intake as module
+from flows.forms import Overrides, Retrain
+from flows.intake import cut_task, look_into_inbox
+
+TWO = Overrides(inbox={"min_images": 2})
+
+
+@pytest.fixture(autouse=True)
+def told(monkeypatch):
+    """The events of a test, which has no flow run to log to."""
+    events = []
+    monkeypatch.setattr(module, "emit_event", lambda event, **more: events.append((event, more)))
+    with disable_run_logger():
+        yield events
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory, request):
+    root = shell_project(tmp_path_factory.mktemp("template") / "project")
+    text = profile_text(request.config.rootpath / "profiles", "tiny").replace("max_rejected: 100", "max_rejected: 2")
+    (root / "params.yaml").write_text(text, encoding="utf-8")
+    (root / ".gitignore").write_text("/operations/\n/data/\n")
+    commit(root)
+    return root
+
+
+@pytest.fixture
+def home(template, tmp_path):
+    shutil.copytree(template, tmp_path / "home", symlinks=True)
+    return Workspace(tmp_path / "home")
+
+
+def look(home, **settings):
+    return look_into_inbox(home, starting_point(home, None), Retrain(**settings))
+
+
+def cut(home, **settings):
+    """Cut in the project itself, as a checkout is one like it."""
+    return cut_task(home, look(home, **settings))
+
+
+def test_an_empty_inbox_offers_nothing(home):
+    intake = look(home)
+    assert (intake.arrivals, intake.why) == ((), "no batch waits in the inbox")
+    assert cut_task(home, intake) == ()
+    assert list(load_params(home.root / "params.yaml").tasks) == ["t1", "t2", "t3"]
+
+
+def test_too_little_waits_and_says_how_much_is_missing(home):
+    send_batch(home.root, "monday", ["cat", "dog"], images=3)
+    intake = look(home)
+    assert intake.arrivals == ()
+    assert intake.why.startswith("6 of 200 images wait, 2 new classes (cat, dog)")
+
+
+def test_a_run_may_have_a_policy_of_its_own_or_cut_at_once(home):
+    send_batch(home.root, "monday", ["cat", "dog"], images=3)
+    assert [each.name for each in look(home, overrides=TWO).arrivals] == ["monday"]
+    assert [each.name for each in look(home, cut_now=True).arrivals] == ["monday"]
+
+
+def test_all_batches_that_wait_become_one_task_that_dvc_versions(home):
+    send_batch(home.root, "monday", ["cat", "dog"], images=3)
+    send_batch(home.root, "tuesday", ["cat"], images=4)
+    send_batch(home.root, "half", ["owl"], ready=False)
+    taken = cut(home, overrides=TWO)
+    assert [(each.name, each.images) for each in taken] == [("monday", 6), ("tuesday", 4)]
+    params = load_params(home.root / "params.yaml")
+    assert params.tasks["t4"].previous == "t3"
+    assert (params.tasks["t4"].source, params.tasks["t4"].classes) == ("t4", None)
+    assert params.sources.folders["t4"].path == "batches/t4"
+    assert sorted(path.name for path in (home.batch("t4") / "cat").iterdir()) == ["monday", "tuesday"]
+    assert len(list(home.batch("t4").rglob("*.png"))) == 10
+    assert Cut.load(home.batch_record("t4")).batches == taken
+    made = commit(home.root)
+    assert {"batches/t4.dvc", "batches/t4.json"} <= set(git(home.root, "ls-files").split())
+    assert not any(name.endswith(".png") for name in git(home.root, "ls-files").split())
+    assert taken_at(home.root, made).keys() == {"monday", "tuesday"}
+    assert look(home, cut_now=True).arrivals == ()
+
+
+def test_a_batch_of_broken_files_is_left_out_and_told_and_the_others_are_taken(home, told):
+    send_batch(home.root, "good", ["cat"], images=3)
+    send_batch(home.root, "bad", ["dog"], images=5)
+    for path in list((home.root / "data" / "inbox" / "bad" / "dog").iterdir())[:3]:
+        path.write_bytes(b"no image")
+    taken = cut(home, overrides=TWO)
+    assert [each.name for each in taken] == ["good"]
+    assert not (home.batch("t4") / "dog").exists()
+    ((event, more),) = told
+    assert event == "csd.inbox.unusable"
+    assert more["resource"] == {"prefect.resource.id": "csd.inbox.bad"}
+    assert "3 of its 5 files are no usable images" in more["payload"]["message"]
+
+
+def test_a_few_broken_files_are_left_to_ingest(home, told):
+    send_batch(home.root, "monday", ["cat"], images=5)
+    next((home.root / "data" / "inbox" / "monday" / "cat").iterdir()).write_bytes(b"no image")
+    assert [each.name for each in cut(home, overrides=TWO)] == ["monday"]
+    assert told == []
+
+
+def test_nothing_usable_makes_no_task(home):
+    send_batch(home.root, "bad", ["dog"], images=3)
+    for path in (home.root / "data" / "inbox" / "bad" / "dog").iterdir():
+        path.write_bytes(b"")
+    before = (home.root / "params.yaml").read_bytes()
+    assert cut(home, overrides=TWO) == ()
+    assert (home.root / "params.yaml").read_bytes() == before
+    assert not home.batch("t4").exists()
+
+
+def test_the_inbox_is_never_changed(home):
+    send_batch(home.root, "monday", ["cat"], images=3)
+    files = {path: path.stat() for path in (home.root / "data" / "inbox").rglob("*")}
+    cut(home, overrides=TWO)
+    assert {path: path.stat().st_mtime_ns for path in (home.root / "data" / "inbox").rglob("*")} == {
+        path: each.st_mtime_ns for path, each in files.items()
+    }
+
+
+def tried(home, arrivals, outcome):
+    """A retraining that took these batches from here."""
+    start = starting_point(home, None)
+    Retraining(
+        name="2026-11-24-otter",
+        branch="retrain/2026-11-24-otter",
+        commit="c" * 40,
+        base=start.commit,
+        release=None,
+        tasks=("t4",),
+        batches=tuple({"name": each.name, "digest": each.digest, "images": each.images} for each in arrivals),
+        outcome=outcome,
+        why="t4 rejected",
+        flow_run=None,
+        publishes=True,
+        on_reject="stop",
+        began="2026-11-24T03:00:00+00:00",
+        ended="2026-11-24T04:00:00+00:00",
+        deadline=None,
+    ).save_to(home)
+
+
+def test_what_gave_nothing_is_not_tried_again_until_something_changes(home):
+    send_batch(home.root, "monday", ["cat"], images=3)
+    tried(home, look(home, cut_now=True).arrivals, "rejected")
+    again = look(home, cut_now=False, overrides=Overrides())
+    assert again.arrivals == ()
+    assert look(home, overrides=TWO).arrivals != ()  # other parameters are something else
+    assert look(home, cut_now=True).arrivals != ()
+    send_batch(home.root, "tuesday", ["owl"], images=200)
+    assert [each.name for each in look(home).arrivals] == ["monday", "tuesday"]
+
+
+def test_the_same_batches_are_named_with_what_became_of_them(home):
+    send_batch(home.root, "monday", ["cat"], images=200)
+    tried(home, look(home).arrivals, "rejected")
+    assert "2026-11-24-otter was rejected (t4 rejected)" in look(home).why
+
+
+def test_batches_in_a_review_do_not_count(home):
+    send_batch(home.root, "monday", ["cat"], images=200)
+    tried(home, look(home).arrivals, "in review")
+    assert look(home).why == "no batch waits in the inbox"

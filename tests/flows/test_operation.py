@@ -1,0 +1,356 @@
+"""Scheduled retraining on the real thing: the server, pool, worker and deployments that `make ui` starts. Minutes."""
+
+import shutil
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from operators import APPROVE, LONG, NOTHING, RETRAIN, Operations, csd, git, published_project, send_batch, until
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+from prefect.events import Event, Resource
+from prefect.events.clients import PrefectEventsClient
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.utilities.asyncutils import run_coro_as_sync
+
+from csd_core.operations.retrainings import retrainings
+from csd_core.production.releases import Releases
+from csd_core.records import Champion
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    return published_project(tmp_path_factory.mktemp("published") / "project")
+
+
+@pytest.fixture
+def operations(published, tmp_path):
+    """A project of its own for each test, with nothing running at its end."""
+    shutil.copytree(published, tmp_path / "project", symlinks=True)
+    operations = Operations(tmp_path / "project")
+    operations.start()
+    yield operations
+    operations.stop()
+
+
+@pytest.fixture(scope="module")
+def idle(published, tmp_path_factory):
+    """A server for tests that change nothing of the project."""
+    root = tmp_path_factory.mktemp("idle") / "project"
+    shutil.copytree(published, root, symlinks=True)
+    operations = Operations(root)
+    operations.start()
+    yield operations
+    operations.stop()
+
+
+def in_force(operations):
+    return Releases.of(operations.files).in_force().record
+
+
+def only(operations):
+    (record,) = retrainings(operations.files)
+    return record
+
+
+# --- deployments ------------------------------------------------------------------------------------------------------
+
+
+def test_the_cron_of_a_deployment_yields_scheduled_runs(idle):
+    def scheduled():
+        with idle.client as client:
+            found = client.read_deployment_by_name(RETRAIN)
+            runs = client.read_flow_runs(
+                deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[found.id])), limit=50
+            )
+        return [run for run in runs if run.auto_scheduled]
+
+    until(lambda: len(scheduled()) >= 2, seconds=60)
+    now = datetime.now(UTC)
+    times = sorted(run.expected_start_time for run in scheduled())
+    assert times[0] - now < timedelta(days=1)
+    assert all(each.hour == 3 for each in times)
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"promotion": "perhaps"}, "'perhaps' is not one of"),
+        ({"overrides": {"gate": {"confidence": 3}}}, "settings.overrides.gate.confidence"),
+        ({"overrides": {"gate": {"confidense": 0.9}}}, "confidense"),
+        ({"overrides": {"training": {"later": {"epochs": 0}}}}, "settings.overrides.training.later.epochs"),
+        ({"promote": "auto"}, "promote"),
+    ],
+)
+def test_the_form_refuses_a_bad_parameter(idle, settings, complaint):
+    with pytest.raises(PrefectHTTPStatusError) as refused:
+        idle.run(RETRAIN, **settings)
+    assert refused.value.response.status_code == 409
+    assert complaint in refused.value.response.text
+
+
+def test_a_decision_needs_a_name_and_a_reason(idle):
+    for settings in ({"by": "Ada"}, {"reason": "fine"}, {"by": "", "reason": "fine"}):
+        with pytest.raises(PrefectHTTPStatusError):
+            idle.run(APPROVE, **settings)
+
+
+def test_nothing_new_ends_in_seconds(idle):
+    state = idle.ended(idle.run(RETRAIN), seconds=60)
+    assert (state.name, state.message) == ("NothingToDo", "no batch waits in the inbox")
+    assert idle.left_behind() == NOTHING
+
+
+def test_a_decision_on_nothing_is_one_line(idle):
+    state = idle.ended(idle.run(APPROVE, by="Ada", reason="why not"), seconds=60)
+    assert (state.name, state.message) == ("Failed", "no retraining waits for a review")
+
+
+def test_an_event_starts_a_retraining(idle):
+    def runs():
+        with idle.client as client:
+            found = client.read_deployment_by_name(RETRAIN)
+            return {
+                run.id
+                for run in client.read_flow_runs(
+                    deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[found.id])), limit=50
+                )
+                if not run.auto_scheduled
+            }
+
+    before = runs()
+    resource = Resource.model_validate({"prefect.resource.id": "csd.inbox.b1"})
+
+    async def emit():
+        async with PrefectEventsClient(f"http://127.0.0.1:{idle.port}/api") as client:
+            await client.emit(Event(event="csd.data.task-added", resource=resource))
+
+    run_coro_as_sync(emit())
+    until(lambda: runs() - before, seconds=30)
+    (run,) = runs() - before
+    assert idle.ended(run, seconds=60).name == "NothingToDo"
+
+
+# --- a retraining -----------------------------------------------------------------------------------------------------
+
+
+def test_new_images_become_a_release(operations):
+    send_batch(operations.root, "monday", ["cat", "dog"])
+    send_batch(operations.root, "half", ["owl"], ready=False)
+    run = operations.run(RETRAIN)
+    state = operations.ended(run)
+    assert state.name == "Completed", operations.lines(run)
+    record = only(operations)
+    assert (record.outcome, record.tasks) == ("published", ("t2",))
+    assert [batch.name for batch in record.batches] == ["monday"]
+    release = in_force(operations)
+    assert (release.number, release.task, release.commit, release.uncommitted) == (2, "t2", record.commit, False)
+    assert "monday" in git(operations.root, "show", "--format=%B", "--no-patch", record.branch)
+    changed = git(operations.root, "show", "--name-only", "--format=", record.branch).split()
+    assert set(changed) == {
+        "params.yaml",
+        "dvc.lock",
+        "metrics.json",
+        "batches/.gitignore",
+        "batches/t2.dvc",
+        "batches/t2.json",
+    }
+    assert git(operations.root, "rev-parse", f"{record.branch}^") == git(operations.root, "rev-parse", "main")
+    stages = operations.stages(run)
+    assert stages["train@t2"] == "Completed"
+    assert stages["train@t1"] == "Cached"
+    assert any("epoch 1/2" in line for line in operations.lines(run))
+    assert operations.files.retraining(record.name).with_suffix(".html").stat().st_size > 10_000
+    assert operations.left_behind() == NOTHING | {"branches": [record.branch], "records": [record.name]}
+    assert "taken: task t2" in csd(operations.root, "inbox", "status")
+    csd(operations.root, "verify")
+    assert operations.ended(operations.run(RETRAIN)).name == "NothingToDo"
+
+
+def test_a_users_own_run_goes_on_beside_a_retraining(operations):
+    send_batch(operations.root, "monday", ["cat", "dog"])
+    params = operations.root / "params.yaml"
+    params.write_text(params.read_text().replace("epochs: 3", "epochs: 400", 1))
+    own = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro"], cwd=operations.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    run = operations.run(RETRAIN)
+    state = operations.ended(run)
+    told = own.communicate(timeout=240)[0].decode()
+    assert own.returncode == 0, told
+    assert "Running stage 'train@t1'" in told
+    assert state.name == "Completed", operations.lines(run)
+    assert operations.stages(run)["train@t1"] == "Cached"
+    assert "epochs: 400" in params.read_text()
+    assert git(operations.root, "rev-parse", "--abbrev-ref", "HEAD") == "main"
+    mine = Champion.load(operations.files.champion_embedder("t1") / "champion.json").digest
+    assert in_force(operations).parent_model != mine
+    assert subprocess.run(["dvc", "status", "--quiet"], cwd=operations.root, check=False).returncode == 0
+
+
+def test_two_at_once_are_one_and_the_other_is_cancelled(operations):
+    send_batch(operations.root, "monday", ["cat", "dog"])
+    first = operations.run(RETRAIN, overrides=LONG)
+    operations.in_training(first)
+    second = operations.run(RETRAIN)
+    state = operations.ended(second, seconds=60)
+    assert state.name == "Cancelled"
+    assert "concurrency limit" in state.message
+    assert operations.state(first).name == "Running"
+    operations.cancel(first)
+    assert operations.ended(first, seconds=60).name == "Cancelled"
+
+
+# --- interruptions ----------------------------------------------------------------------------------------------------
+
+
+def resumed(operations, run):
+    """The first epoch that a run trained."""
+    epochs = [line for line in operations.lines(run) if line.startswith("epoch ")]
+    return int(epochs[0].split()[1].split("/")[0])
+
+
+def test_a_cancelled_run_leaves_its_checkpoint_alone_and_the_next_goes_on_from_it(operations):
+    send_batch(operations.root, "monday", ["cat", "dog"])
+    run = operations.run(RETRAIN, overrides=LONG, publish=False)
+    operations.in_training(run, epochs=20)
+    operations.cancel(run)
+    assert operations.ended(run, seconds=60).name == "Cancelled"
+    assert operations.left_behind() == NOTHING
+    assert len(list(operations.files.handed_on.glob("train-t2-*"))) == 1
+    again = operations.run(RETRAIN, overrides=LONG, publish=False)
+    until(lambda: any(line.startswith("epoch ") for line in operations.lines(again)), seconds=120)
+    assert resumed(operations, again) > 1
+    operations.cancel(again)
+    operations.ended(again, seconds=60)
+
+
+def test_a_run_ends_with_its_worker_and_the_next_worker_goes_on(operations):
+    send_batch(operations.root, "monday", ["cat", "dog"])
+    run = operations.run(RETRAIN, overrides=LONG, publish=False)
+    operations.in_training(run, epochs=20)
+    operations.worker().send_signal(signal.SIGKILL)
+    assert operations.ended(run, seconds=30).name == "Crashed"
+    until(lambda: operations.left_behind() == NOTHING, seconds=10)
+    until(lambda: operations.worker().is_running(), seconds=30)
+    again = operations.run(RETRAIN, overrides=LONG, publish=False)
+    until(lambda: any(line.startswith("epoch ") for line in operations.lines(again)), seconds=120)
+    assert resumed(operations, again) > 1
+    operations.cancel(again)
+    operations.ended(again, seconds=60)
+
+
+def test_a_machine_that_went_down_in_mid_training_comes_back_to_work(operations):
+    send_batch(operations.root, "monday", ["cat", "dog"])
+    run = operations.run(RETRAIN, overrides=LONG, publish=False)
+    operations.in_training(run, epochs=20)
+    operations.stop(signal.SIGKILL)
+    assert operations.left_behind()["processes"] == []
+    assert operations.left_behind()["checkouts"] != []
+    operations.start()
+    state = operations.state(run)
+    assert not state.is_completed()
+    stuck = operations.run(RETRAIN)
+    if not state.is_final():  # the server still believes in the lost run; its lease runs out in minutes
+        assert operations.ended(stuck, seconds=60).name in ("Cancelled", "Completed")
+    done = subprocess.run(
+        [sys.executable, "-c", "from flows.retrain import retrain; retrain()"],
+        cwd=operations.root,
+        env={**__import__("os").environ, "PREFECT_API_URL": f"http://127.0.0.1:{operations.port}/api"},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert only(operations).outcome == "published"
+    assert operations.left_behind()["checkouts"] == []
+
+
+def test_ctrl_c_in_mid_training_leaves_nothing_running_and_the_server_knows(operations):
+    send_batch(operations.root, "monday", ["cat", "dog"])
+    run = operations.run(RETRAIN, overrides=LONG, publish=False)
+    operations.in_training(run)
+    operations.stop()
+    assert operations.left_behind() == NOTHING
+    operations.start()
+    assert operations.state(run).name == "Crashed"
+
+
+# --- reviews ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_review_waits_without_a_process_and_an_approval_publishes_it(operations):
+    send_batch(operations.root, "monday", ["cat", "dog"])
+    run = operations.run(RETRAIN, promotion="review")
+    state = operations.ended(run)
+    assert state.name == "AwaitingReview", operations.lines(run)
+    record = only(operations)
+    assert (record.outcome, in_force(operations).number) == ("in review", 1)
+    assert operations.left_behind() == NOTHING | {"branches": [record.branch], "records": [record.name]}
+    page = operations.artifacts(run)["review-t2"]
+    assert "t2: promoted" in page
+    assert f"/{record.name}.html" in page
+    assert "/run?parameters=" in page
+    assert operations.ended(operations.run(RETRAIN)).name == "NothingToDo"  # the slot is free, its batch is not
+    operations.stop()
+    operations.start()  # a review outlives the server
+    decided = operations.run(APPROVE, choice="backfill", by="Ada Lovelace", reason="all anew", retraining=record.name)
+    assert operations.ended(decided).name == "Completed", operations.lines(decided)
+    record, release = only(operations), in_force(operations)
+    assert (record.outcome, release.strategy, release.by) == ("published", "backfill", "Ada Lovelace")
+    assert (release.commit, release.uncommitted) == (record.commit, False)
+    assert git(operations.root, "rev-parse", record.branch) == record.commit
+    params = git(operations.root, "show", f"{record.branch}:params.yaml")
+    assert "t2: backfill" in params
+    assert "Ada Lovelace" in params
+    assert "all anew" in git(operations.root, "show", "--format=%B", "--no-patch", record.branch)
+    assert "all anew" in (operations.root / "releases" / "audit.jsonl").read_text()
+    twice = operations.run(APPROVE, choice="reject", by="Bob", reason="too late", retraining=record.name)
+    state = operations.ended(twice)
+    assert state.name == "Failed"
+    assert "nothing to decide: it was published" in state.message
+
+
+def test_a_rejected_candidate_leaves_the_champion_and_makes_its_images_searchable(operations):
+    send_batch(operations.root, "monday", ["cat", "dog"])
+    operations.ended(operations.run(RETRAIN, promotion="review"))
+    before = in_force(operations)
+    decided = operations.run(APPROVE, choice="reject", by="Ada", reason="the flips")
+    assert operations.ended(decided).name == "Completed", operations.lines(decided)
+    release = in_force(operations)
+    assert (release.kind, release.model) == ("refresh", before.model)
+    assert release.rows == before.rows + 50
+    assert "t2: reject" in git(operations.root, "show", f"{only(operations).branch}:params.yaml")
+    send_batch(operations.root, "tuesday", ["owl", "fox"])
+    assert operations.ended(operations.run(RETRAIN)).name == "Completed"
+    assert in_force(operations).task == "t3"
+
+
+def test_a_review_that_nobody_decides_is_rejected_and_others_go_on_meanwhile(operations):
+    send_batch(operations.root, "monday", ["cat", "dog"])
+    run = operations.run(RETRAIN, promotion="review", review_days=30 / 86_400, on_reject="stop")
+    assert operations.ended(run).name == "AwaitingReview", operations.lines(run)
+    until(lambda: only(operations).outcome == "rejected", seconds=120)
+    record = only(operations)
+    assert in_force(operations).number == 1
+    assert "by: time-out" in git(operations.root, "show", f"{record.branch}:params.yaml")
+    state = operations.ended(operations.run(RETRAIN))
+    assert state.name == "NothingToDo"
+    assert f"{record.name} was rejected" in state.message
+
+
+def test_a_review_is_outdated_when_another_release_came_first(operations):
+    send_batch(operations.root, "monday", ["cat", "dog"])
+    operations.ended(operations.run(RETRAIN, promotion="review"))
+    name = only(operations).name
+    send_batch(operations.root, "tuesday", ["owl", "fox"])
+    assert operations.ended(operations.run(RETRAIN)).name == "Completed"
+    state = operations.ended(operations.run(APPROVE, by="Ada", reason="fine", retraining=name))
+    assert state.name == "Failed"
+    assert "Its batches wait in the inbox again" in state.message
+    assert next(each for each in retrainings(operations.files) if each.name == name).outcome == "outdated"
+    assert operations.ended(operations.run(RETRAIN)).name == "Completed"
+    assert in_force(operations).task == "t3"

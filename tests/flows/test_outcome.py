@@ -1,0 +1,149 @@
+"""How a retraining ends, verdict by verdict."""
+
+import pytest
+
+from csd_core.errors import ArtifactError, CompatibilityError
+from csd_core.operations.retrainings import Retraining, find
+from csd_core.params import Review
+from csd_core.records import Champion, Promoted, Rejected
+from csd_core.workspace import Workspace
+from flows import outcome as module
+from flows.outcome import conclude, in_words
+
+NAME = "2026-11-25-otter"
+COMMON = {"candidate": "c" * 64, "champion": "a" * 64, "decision": "auto", "judged": ()}
+
+
+def promoted(task):
+    return Promoted(task=task, strategy="partial", share=0.25, reasons=("fine",), **COMMON)
+
+
+def rejected(task):
+    return Rejected(task=task, inconclusive=False, reasons=("flips: 9 %",), **COMMON)
+
+
+def retraining(home, **changes):
+    record = {
+        "name": NAME,
+        "branch": f"retrain/{NAME}",
+        "commit": "c" * 40,
+        "base": "b" * 40,
+        "release": None,
+        "tasks": ("t4",),
+        "batches": (),
+        "outcome": "kept",
+        "why": "as recorded",
+        "flow_run": None,
+        "publishes": True,
+        "on_reject": "carry_on",
+        "began": "2026-11-25T03:00:00+00:00",
+        "ended": "2026-11-25T03:00:00+00:00",
+        "deadline": None,
+    } | changes
+    made = Retraining.model_validate(record)
+    made.save_to(home)
+    return made
+
+
+@pytest.fixture
+def home(tmp_path):
+    files = Workspace(tmp_path)
+    for task in ("t4", "t5"):
+        champion = Champion(task="t1", digest="a" * 64, parent=None, dimension=4, classes=("a",))
+        champion.save(files.champion_embedder(task) / "champion.json")
+    return files
+
+
+@pytest.fixture
+def published(monkeypatch):
+    """What was asked to come into force."""
+    asked = []
+
+    def bring(_home, _files, tasks, *, by, why):
+        asked.append((tuple(tasks), by, why))
+        return ("0002-cccccccccccc",)
+
+    monkeypatch.setattr(module, "bring_into_force", bring)
+    return asked
+
+
+def outcome(home):
+    return find(home, NAME).outcome
+
+
+def test_what_was_promoted_is_published(home, published):
+    state = conclude(home, home, retraining(home), {"t4": promoted("t4")})
+    assert (state.type.value, state.name) == ("COMPLETED", "Completed")
+    assert state.message == "t4 promoted under partial 25 %; in force: 0002-cccccccccccc"
+    assert published == [(("t4",), "retrain", f"{NAME}: t4 promoted under partial 25 %")]
+    assert outcome(home) == "published"
+
+
+def test_without_publishing_it_stays_on_its_branch(home, published):
+    state = conclude(home, home, retraining(home, publishes=False), {"t4": promoted("t4")})
+    assert state.message == f"t4 promoted under partial 25 %; recorded on retrain/{NAME}"
+    assert (published, outcome(home)) == ([], "kept")
+
+
+def test_a_rejection_that_carries_on_makes_the_images_searchable(home, published):
+    state = conclude(home, home, retraining(home), {"t4": rejected("t4")})
+    assert state.is_completed()
+    assert published[0][0] == ("t4",)
+    assert outcome(home) == "published"
+
+
+def test_a_rejection_that_stops_fails_and_publishes_nothing(home, published):
+    state = conclude(home, home, retraining(home, on_reject="stop"), {"t4": rejected("t4")})
+    assert (state.type.value, state.name) == ("FAILED", "Rejected")
+    assert state.message == "t4 rejected: flips: 9 %"
+    assert (published, outcome(home)) == ([], "rejected")
+
+
+def test_a_persons_rejection_is_no_failure(home, published):
+    review = Review(choice="reject", by="Ada", reason="the flips")
+    record = retraining(home, on_reject="stop")
+    state = conclude(home, home, record, {"t4": rejected("t4")}, review=review)
+    assert (state.type.value, state.name) == ("COMPLETED", "Rejected")
+    assert (published, outcome(home)) == ([], "rejected")
+
+
+def test_a_persons_name_and_reason_reach_the_audit_log(home, published):
+    review = Review(choice="backfill", by="Ada", reason="all anew")
+    conclude(home, home, retraining(home), {"t4": promoted("t4")}, review=review)
+    assert published == [(("t4",), "Ada", f"{NAME}: t4 promoted under partial 25 %; backfill: all anew")]
+
+
+def test_a_first_model_that_is_rejected_leaves_nothing_to_publish(home, published):
+    champion = Champion(task=None, digest=None, parent=None, dimension=None, classes=())
+    champion.save(home.champion_embedder("t4") / "champion.json")
+    state = conclude(home, home, retraining(home), {"t4": rejected("t4")})
+    assert (state.type.value, state.name) == ("COMPLETED", "Rejected")
+    assert (published, outcome(home)) == ([], "rejected")
+
+
+def test_one_promoted_among_several_is_published(home, published):
+    verdicts = {"t4": promoted("t4"), "t5": rejected("t5")}
+    state = conclude(home, home, retraining(home, tasks=("t4", "t5"), on_reject="stop"), verdicts)
+    assert state.is_completed()
+    assert published[0][0] == ("t4", "t5")
+    assert in_words(verdicts) == "t4 promoted under partial 25 %, t5 rejected"
+
+
+@pytest.mark.parametrize(
+    ("error", "ended"), [(CompatibilityError("another line"), "outdated"), (ArtifactError("damaged"), "refused")]
+)
+def test_what_cannot_come_into_force_is_written_down(home, monkeypatch, error, ended):
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr(module, "bring_into_force", refuse)
+    with pytest.raises(type(error)):
+        conclude(home, home, retraining(home), {"t4": promoted("t4")})
+    assert outcome(home) == ended
+    assert find(home, NAME).why == str(error)
+
+
+def test_a_retraining_from_another_release_is_not_published(home, published):
+    with pytest.raises(CompatibilityError, match="Its batches wait in the inbox again"):
+        conclude(home, home, retraining(home, release="0001-aaaaaaaaaaaa"), {"t4": promoted("t4")})
+    assert published == []
