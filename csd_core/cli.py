@@ -42,6 +42,7 @@ for name in ("publish", "rollback", "releases", "verify"):
 app.command("csd_core.commands.backfill:backfill", name="backfill")
 app.command("csd_core.commands.items:app", name="items")
 app.command("csd_core.commands.inbox:app", name="inbox")
+app.command("csd_core.commands.retrainings:retrainings", name="retrainings")
 
 
 @app.command

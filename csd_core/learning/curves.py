@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from csd_core.atomic import atomic_folder
+from csd_core.errors import TrainingError
 from csd_core.learning.checkpoint import Epoch
 
 
@@ -27,9 +28,16 @@ class Curves:
 def live_curves(folder: Path, history: Iterable[Epoch]) -> Iterator[Curves]:
     """Write curves into `folder` from now on, after those of `history`, as if the run had never been interrupted."""
     from dvclive.live import Live  # noqa: PLC0415 - loads DVC, which only a training stage needs
+    from scmrepo.exceptions import SCMError  # noqa: PLC0415 - comes with DVC
 
     shutil.rmtree(folder, ignore_errors=True)
-    live: Any = Live(dir=str(folder), resume=False, report=None, save_dvc_exp=False, dvcyaml=None, monitor_system=False)
+    try:
+        live: Any = Live(
+            dir=str(folder), resume=False, report=None, save_dvc_exp=False, dvcyaml=None, monitor_system=False
+        )
+    except SCMError as error:
+        reason = f"DVCLive cannot read the git repository ({error})"
+        raise TrainingError(f"{reason}; commit the project and run again") from None
     curves = Curves(live)
     for epoch in history:
         curves.add(epoch)

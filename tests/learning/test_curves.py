@@ -1,3 +1,8 @@
+import subprocess
+
+import pytest
+
+from csd_core.errors import TrainingError
 from csd_core.learning.curves import live_curves, save_curves
 
 HISTORY = [
@@ -31,3 +36,11 @@ def test_curves_are_one_plot_file_for_each_scalar_and_nothing_else(tmp_path):
 def test_an_interrupted_run_writes_the_same_bytes(tmp_path):
     whole = written(tmp_path, "whole", before=0)
     assert [written(tmp_path, f"resumed{epochs}", before=epochs) for epochs in (1, 2, 3)] == [whole] * 3
+
+
+def test_a_git_repository_without_a_commit_is_one_line(tmp_path, monkeypatch):
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    subprocess.run(["dvc", "init", "--quiet"], cwd=tmp_path, check=True, capture_output=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TrainingError, match="Empty git repo.*; commit the project"), live_curves(tmp_path / "l", []):
+        pass

@@ -32,12 +32,12 @@ def commands(block):
 
 
 def test_the_readme_has_what_this_test_runs():
-    assert [kind for kind, _ in BLOCKS] == ["sh", "sh", "python", "sh", "sh", "sh", "sh"]
+    assert [kind for kind, _ in BLOCKS] == ["sh", "sh", "python", "sh", "sh", "sh", "sh", "sh"]
     assert commands(BLOCKS[0][1]) == ["make run", "make test"]
 
 
 def test_every_block_runs_in_order(reader):
-    two_commands, dvc, python, own, more, replay, production = (block for _, block in BLOCKS)
+    two_commands, dvc, python, own, more, inbox, replay, production = (block for _, block in BLOCKS)
     # `make test` would run this test again; that it would run the tests is all that can be asked here
     assert "pytest" in reader.run("make", "--dry-run", "test").stdout
     # the environment of the tests is installed; make must not install this checkout into it
@@ -45,7 +45,7 @@ def test_every_block_runs_in_order(reader):
     first = reader.run("make", installed, commands(two_commands)[0].removeprefix("make "))
     assert "Report: report/index.html" in first.stdout
     assert "Nothing to do" in reader.run("make", installed, "run").stdout
-    for block in (dvc, own, more, replay, production):
+    for block in (dvc, own, more, inbox, replay, production):
         if block is own:
             reader.run(sys.executable, "-c", python + "\nassert vectors.shape == (2, embedder.metadata.dimension)")
         reader.run("bash", "-euo", "pipefail", "-c", block)
