@@ -6,11 +6,19 @@ INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: run test test-slow check setup clean
+# of `make ui`
+HOST := 127.0.0.1
+PORT := 4200
+WORKERS := 4
+
+.PHONY: run ui test test-slow check setup clean
 .DEFAULT_GOAL := run
 
 run: setup ## set up, run the pipeline, print the summary
 	@csd run
+
+ui: setup ## scheduled retraining: server, deployments, worker, reports; Ctrl-C stops everything
+	@python -m flows.server --host "$(HOST)" --port "$(PORT)" --workers "$(WORKERS)"
 
 test: setup ## the tests
 	@pytest

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,6 +11,8 @@ STARTED_BY_A_WORKER = "PREFECT__FLOW_RUN_ID"
 """Prefect sets it in the processes that its workers start."""
 INTERVAL = 0.5
 """Seconds between two looks at the parent."""
+PATIENCE = 20.0
+"""Seconds to clean up and to tell the server, which may be gone too."""
 
 
 @contextmanager
@@ -23,11 +26,21 @@ def ends_with_its_worker() -> Iterator[None]:
     def watch() -> None:
         while not done.wait(INTERVAL):
             if os.getppid() != parent:
+                _be_silent()
                 os.kill(os.getpid(), signal.SIGTERM)
-                return
+                time.sleep(PATIENCE)
+                os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, name="lifeline", daemon=True).start()
     try:
         yield
     finally:
         done.set()
+
+
+def _be_silent() -> None:
+    """Whoever read what we print is gone: another line would end the process before it has cleaned up."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+    os.close(nowhere)

@@ -97,6 +97,6 @@ def approval_url(name: str) -> str | None:
             deployment = client.read_deployment_by_name(DEPLOYMENT)
         except ObjectNotFound:
             return None
-    page = url_for(deployment)
+    page = url_for("deployment", obj_id=deployment.id)
     filled = {"settings": {"choice": "approve", "retraining": name}}
     return f"{page}/run?parameters={quote(json.dumps(filled))}" if page else None

@@ -24,7 +24,7 @@ from flows.reports_server import serving
 
 STARTING = 90.0
 """Seconds a server has to answer."""
-SHORT_LIFE = 60.0
+SHORT_LIFE = 20.0
 """Seconds; a worker that ends sooner is not started again."""
 TICK = 0.2
 """Seconds between two looks at what happens."""

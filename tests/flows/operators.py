@@ -58,21 +58,22 @@ def csd(root, *arguments):
     return done.stdout
 
 
-def published_project(root):
+def published_project(root, profile="tiny"):
     """Digits in one task, trained for a moment, committed and published."""
     for name in SHIPPED:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, root / name)
     for name in ("csd_core", "flows"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (root / "params.yaml").write_text(profile_text(ROOT / "profiles", "tiny"), encoding="utf-8")
+    (root / "params.yaml").write_text(profile_text(ROOT / "profiles", profile), encoding="utf-8")
     yaml = YAML()
     values = yaml.load(root / "params.yaml")
     for task in ("t2", "t3"):
         del values["tasks"][task], values["decisions"][task]
     values["report"]["after"] = "t1"
     values["inbox"]["min_images"] = 40
-    values["training"]["first"]["epochs"] = 3
+    if profile == "tiny":
+        values["training"]["first"]["epochs"] = 3
     yaml.dump(values, root / "params.yaml")
     git(root, "init", "--quiet", "--initial-branch", "main")
     git(root, "add", "--all")
@@ -151,8 +152,18 @@ class Operations:
         self.server.send_signal(how)
         self.server.wait(90)
         self.server = None
-        _, alive = psutil.wait_procs(family, timeout=10)
-        assert [each.cmdline() for each in alive] == []
+        until(lambda: not any(map(lives, family)), seconds=40)
+
+    def power_cut(self):
+        """Kill everything at once."""
+        family = [psutil.Process(self.server.pid), *psutil.Process(self.server.pid).children(recursive=True)]
+        for each in family:
+            each.suspend()  # so that none sees another die
+        for each in family:
+            each.kill()
+        self.server.wait(10)
+        self.server = None
+        until(lambda: not any(map(lives, family)), seconds=15)
 
     def worker(self):
         return next(
@@ -240,6 +251,14 @@ NOTHING = {
     "lock holders": [],
     "records": [],
 }
+
+
+def lives(process):
+    """Whether a process runs (a zombie does not)."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def until(holds, *, seconds):

@@ -16,6 +16,7 @@ try:
         print(os.getpid(), flush=True)
         time.sleep(60)
 finally:
+    print("the worker reads no more", flush=True)
     open(sys.argv[1], "w").write("cleaned up")
 """
 WORKER = """

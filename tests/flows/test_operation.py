@@ -1,13 +1,20 @@
 """Scheduled retraining on the real thing: the server, pool, worker and deployments that `make ui` starts. Minutes."""
 
+import json
+import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import pytest
-from operators import APPROVE, LONG, NOTHING, RETRAIN, Operations, csd, git, published_project, send_batch, until
+from operators import APPROVE, LONG, NOTHING, RETRAIN, ROOT, Operations, csd, git, published_project, send_batch, until
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.events import Event, Resource
 from prefect.events.clients import PrefectEventsClient
@@ -17,6 +24,7 @@ from prefect.utilities.asyncutils import run_coro_as_sync
 from csd_core.operations.retrainings import retrainings
 from csd_core.production.releases import Releases
 from csd_core.records import Champion
+from flows.server import SHORT_LIFE
 
 pytestmark = pytest.mark.slow
 
@@ -134,6 +142,35 @@ def test_an_event_starts_a_retraining(idle):
     assert idle.ended(run, seconds=60).name == "NothingToDo"
 
 
+class Chat(BaseHTTPRequestHandler):
+    """Takes what is posted to it."""
+
+    posted: ClassVar = []
+
+    def do_POST(self):
+        self.posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_):
+        """Say nothing."""
+
+
+def test_operators_are_told_of_a_failure_as_the_documentation_says(idle):
+    (snippet,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "operations.md").read_text(), flags=re.DOTALL)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Chat) as chat:
+        threading.Thread(target=chat.serve_forever, daemon=True).start()
+        mine = snippet.replace("https://chat.example/hook", f"http://127.0.0.1:{chat.server_port}/hook")
+        assert mine != snippet
+        environment = {**os.environ, "PREFECT_API_URL": f"http://127.0.0.1:{idle.port}/api"}
+        subprocess.run([sys.executable, "-c", mine], check=True, env=environment, capture_output=True)
+        time.sleep(5)  # the server reads its automations anew
+        idle.ended(idle.run(APPROVE, by="Ada", reason="why not"), seconds=60)
+        until(lambda: Chat.posted, seconds=60)
+        chat.shutdown()
+    assert Chat.posted[0] == {"text": "csd.approve.failed: no retraining waits for a review"}
+
+
 # --- a retraining -----------------------------------------------------------------------------------------------------
 
 
@@ -232,10 +269,11 @@ def test_a_run_ends_with_its_worker_and_the_next_worker_goes_on(operations):
     send_batch(operations.root, "monday", ["cat", "dog"])
     run = operations.run(RETRAIN, overrides=LONG, publish=False)
     operations.in_training(run, epochs=20)
-    operations.worker().send_signal(signal.SIGKILL)
+    worker = operations.worker()
+    until(lambda: time.time() - worker.create_time() > SHORT_LIFE, seconds=30)  # or `make ui` gives it up
+    worker.send_signal(signal.SIGKILL)
     assert operations.ended(run, seconds=30).name == "Crashed"
     until(lambda: operations.left_behind() == NOTHING, seconds=10)
-    until(lambda: operations.worker().is_running(), seconds=30)
     again = operations.run(RETRAIN, overrides=LONG, publish=False)
     until(lambda: any(line.startswith("epoch ") for line in operations.lines(again)), seconds=120)
     assert resumed(operations, again) > 1
@@ -247,7 +285,7 @@ def test_a_machine_that_went_down_in_mid_training_comes_back_to_work(operations)
     send_batch(operations.root, "monday", ["cat", "dog"])
     run = operations.run(RETRAIN, overrides=LONG, publish=False)
     operations.in_training(run, epochs=20)
-    operations.stop(signal.SIGKILL)
+    operations.power_cut()
     assert operations.left_behind()["processes"] == []
     assert operations.left_behind()["checkouts"] != []
     operations.start()
@@ -259,7 +297,7 @@ def test_a_machine_that_went_down_in_mid_training_comes_back_to_work(operations)
     done = subprocess.run(
         [sys.executable, "-c", "from flows.retrain import retrain; retrain()"],
         cwd=operations.root,
-        env={**__import__("os").environ, "PREFECT_API_URL": f"http://127.0.0.1:{operations.port}/api"},
+        env={**os.environ, "PREFECT_API_URL": f"http://127.0.0.1:{operations.port}/api"},
         check=False,
         capture_output=True,
         text=True,
@@ -267,6 +305,14 @@ def test_a_machine_that_went_down_in_mid_training_comes_back_to_work(operations)
     assert done.returncode == 0, done.stderr
     assert only(operations).outcome == "published"
     assert operations.left_behind()["checkouts"] == []
+
+
+def test_killing_make_ui_ends_the_run_too_and_it_cleans_up(operations):
+    send_batch(operations.root, "monday", ["cat", "dog"])
+    run = operations.run(RETRAIN, overrides=LONG, publish=False)
+    operations.in_training(run)
+    operations.stop(signal.SIGKILL)
+    assert operations.left_behind() == NOTHING
 
 
 def test_ctrl_c_in_mid_training_leaves_nothing_running_and_the_server_knows(operations):

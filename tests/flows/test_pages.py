@@ -1,0 +1,145 @@
+"""What an operator sees in Prefect's pages, in a real browser. Minutes.
+
+CSD_SCREENSHOTS=FOLDER keeps pictures of the pages, and then the project is trained as profiles/digits.yaml says.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from operators import APPROVE, RETRAIN, Operations, published_project
+from PIL import Image
+from playwright.sync_api import sync_playwright
+from sklearn.datasets import load_digits
+
+from csd_core.operations.retrainings import retrainings
+
+pytestmark = pytest.mark.slow
+
+SHOTS = os.environ.get("CSD_SCREENSHOTS")
+CHROMIUM = next((path for path in map(Path, ("/usr/bin/chromium", "/usr/bin/google-chrome")) if path.exists()), None)
+OPTIONS = ("no-sandbox", "disable-gpu", "disable-background-networking", "disable-component-update", "disable-sync")
+
+
+def send_digits(root, batch, classes):
+    """Put real handwritten digits into the inbox."""
+    digits = load_digits()
+    for label in classes:
+        folder = root / "data" / "inbox" / batch / label
+        folder.mkdir(parents=True)
+        images = digits.images[digits.target == int(label)] * (255 / 16)
+        for number, image in enumerate(images[: None if SHOTS else 40]):
+            Image.fromarray(np.round(image).astype(np.uint8)).save(folder / f"{number}.png")
+    (root / "data" / "inbox" / batch / "_READY").touch()
+
+
+@pytest.fixture(scope="module")
+def reviewed(tmp_path_factory):
+    """A retraining that waits for a review."""
+    root = published_project(tmp_path_factory.mktemp("pages") / "project", profile="digits" if SHOTS else "tiny")
+    send_digits(root, "november", ["4", "5", "6"])
+    operations = Operations(root)
+    operations.start()
+    run = operations.run(RETRAIN, promotion="review")
+    assert operations.ended(run, seconds=500).name == "AwaitingReview", operations.lines(run)
+    yield operations, run
+    operations.stop()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    assert CHROMIUM, "a browser is needed: install chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[f"--{each}" for each in OPTIONS])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser, reviewed):
+    """Opens pages of the server; fails if one asks for anything elsewhere."""
+    operations, _ = reviewed
+    page = browser.new_page(viewport={"width": 1360, "height": 1000})
+    own = (f"http://127.0.0.1:{operations.port}", f"http://127.0.0.1:{operations.port + 1}", "data:", "blob:")
+    elsewhere = []
+    page.on("request", lambda request: None if request.url.startswith(own) else elsewhere.append(request.url))
+
+    def go(path):
+        page.goto(path if path.startswith("http") else f"http://127.0.0.1:{operations.port}{path}")
+        return page
+
+    yield go
+    assert elsewhere == []
+    page.close()
+
+
+def keep(page, name, **options):
+    if SHOTS:
+        page.wait_for_timeout(1500)
+        page.screenshot(path=Path(SHOTS) / f"{name}.png", **options)
+
+
+def test_the_page_of_a_run_has_its_graph_and_its_state(visit, reviewed):
+    page = visit(f"/runs/flow-run/{reviewed[1]}")
+    page.get_by_text("AwaitingReview").first.wait_for()
+    page.locator("canvas").first.wait_for()
+    page.get_by_text("train@t2").first.wait_for()
+    page.get_by_text("epoch 1/").first.wait_for()
+    keep(page, "run")
+
+
+def test_the_artifacts_of_a_run_show_the_gates_report(visit, reviewed):
+    operations, run = reviewed
+    with operations.client as client:
+        found = client.read_artifacts(limit=50)
+    review = next(each for each in found if each.key == "review-t2" and each.flow_run_id == run)
+    page = visit(f"/artifacts/artifact/{review.id}")
+    page.get_by_role("heading", name="t2: ").first.wait_for()
+    page.get_by_text("What you may choose").wait_for()
+    pictures = page.locator("img[src^='data:image/svg+xml']")
+    pictures.first.wait_for()
+    assert all(width > 100 for width in pictures.evaluate_all("all => all.map(each => each.naturalWidth)"))
+    page.set_viewport_size({"width": 1360, "height": 1500})
+    keep(page, "review")
+    with (
+        page.expect_popup()
+        if page.get_by_text("Approve, choose or reject").get_attribute("target")
+        else page.expect_navigation()
+    ):
+        page.get_by_text("Approve, choose or reject").click()
+
+
+def test_the_form_of_an_approval_is_filled_in_and_wants_name_and_reason(visit, reviewed):
+    operations, _ = reviewed
+    (record,) = retrainings(operations.files)
+    with operations.client as client:
+        deployment = client.read_deployment_by_name(APPROVE)
+    page = visit(
+        f'/deployments/deployment/{deployment.id}/run?parameters={{"settings":{{"retraining":"{record.name}"}}}}'
+    )
+    page.get_by_text("Your name").wait_for()
+    assert any(record.name == each.input_value() for each in page.locator("textarea").all())
+    keep(page, "approve")
+    page.get_by_role("button", name="Submit").click()
+    page.wait_for_timeout(3000)
+    assert "/run?" in page.url or page.url.endswith("/run")  # refused: name and reason are missing
+    assert retrainings(operations.files)[0].outcome == "in review"
+
+
+def test_the_form_of_a_retraining_has_the_titles_and_the_help_of_its_parameters(visit, reviewed):
+    with reviewed[0].client as client:
+        deployment = client.read_deployment_by_name(RETRAIN)
+    page = visit(f"/deployments/deployment/{deployment.id}/run")
+    page.get_by_text("After a rejection").wait_for()
+    page.get_by_text("Who does not decide by then has rejected.").wait_for()
+    page.set_viewport_size({"width": 1360, "height": 1700})
+    keep(page, "retrain")
+
+
+def test_the_full_report_opens(visit, reviewed):
+    operations, _ = reviewed
+    (record,) = retrainings(operations.files)
+    page = visit(f"http://127.0.0.1:{operations.port + 1}/{record.name}.html")
+    assert "t2" in page.locator("body").inner_text()
+    assert page.locator("svg").count() > 3
