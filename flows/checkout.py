@@ -108,7 +108,9 @@ def checkout(home: Workspace, commit: str, *, name: str) -> Iterator[Checkout]:
         raise ArtifactError(f"{place}: another run works there; wait for it, or cancel it") from None
     try:
         git(home.root, "worktree", "add", "--quiet", "--detach", str(place), commit)
-        files = Workspace(place)
+        files = Workspace(
+            place / git(home.root, "rev-parse", "--show-prefix")
+        )  # a project may be a part of a repository
         _share(home, files)
         _fetch(home, files)
         yield Checkout(files=files, start=commit)

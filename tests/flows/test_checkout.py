@@ -1,5 +1,6 @@
 """A run's own checkout: real git worktrees, real DVC."""
 
+import shutil
 import subprocess
 import sys
 
@@ -62,6 +63,22 @@ def test_a_checkout_is_gone_afterwards_and_the_project_was_never_touched(home):
     with pytest.raises(RuntimeError), checkout(home, head(home), name="run"):
         raise RuntimeError
     assert traces(home) == (1, [], *before[2:])
+
+
+def test_a_project_may_be_a_folder_of_a_larger_repository(finished, tmp_path):
+    whole = tmp_path / "whole"
+    shutil.copytree(finished, whole / "search", ignore=shutil.ignore_patterns(".git"))
+    git(whole, "init", "--quiet")
+    (whole / "other.txt").write_text("not ours\n")
+    made = commit(whole)
+    home = Workspace(whole / "search")
+    with checkout(home, made, name="run") as place:
+        assert place.root == home.checkout("run") / "search"
+        assert (place.root / "report.txt").read_text() == "trained t1\ntrained t2\n"
+        assert stale_stages(place.root) == set()
+        changes = changed(place, "# changed\n", "Retraining")
+        place.give_branch("retrain/run", changes)
+    assert git(whole, "show", "--name-only", "--format=", "retrain/run").split() == ["search/params.yaml"]
 
 
 def test_outputs_are_shared_with_the_cache_where_the_disk_can(home):
