@@ -22,7 +22,8 @@
         retrainings/<name>.json   what became of each retraining                        flows
         checkouts/<name>/     a run's own git worktree, while it works                  flows
         unfinished/           checkpoints that one run leaves to the next               flows
-        backfills/<release>/  finished shards of a backfill of the live gallery         flow backfill
+        unusable/<batch>.json batches whose files are no images                         flow retrain
+        backfills/<release>/  finished shards of a backfill of the live gallery         csd backfill, flow backfill
         prefect/              the server's database and logs                            make ui
 
 The stage or flow that writes a thing stands behind it.
@@ -164,6 +165,10 @@ class Workspace:
     def checkout(self, name: str) -> Path:
         """Folder of a run's own git worktree."""
         return self.operations / "checkouts" / name
+
+    def unusable(self, batch: str) -> Path:
+        """The note that a batch cannot be used."""
+        return self.operations / "unusable" / f"{batch}.json"
 
     @property
     def handed_on(self) -> Path:

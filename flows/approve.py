@@ -14,10 +14,10 @@ from flows.checkout import checkout
 from flows.failures import plainly, tell
 from flows.forms import Approve
 from flows.lifeline import ends_with_its_worker
-from flows.outcome import conclude, end, keep_report, refuse_outdated, verdicts_of
+from flows.outcome import conclude, end, is_in_force, keep_report, refuse_outdated, verdicts_of
 from flows.pipeline import Pipeline
 from flows.project import project
-from flows.reviews import under_review
+from flows.reviews import deciding, note, subject_of
 from flows.steps import bring_up_to_date
 
 
@@ -33,22 +33,29 @@ from flows.steps import bring_up_to_date
 def approve(settings: Approve) -> State[Any]:
     """Carry out a decision: params.yaml and the branch hold it, and what it promotes is published if that is meant."""
     home = project()
-    retraining = under_review(home, settings)
-    if retraining is None:
-        return Completed(name="NothingToDo", message=f"{settings.retraining}: a decision was made")
-    try:
-        refuse_outdated(home, retraining)
-    except CompatibilityError as error:
-        end(home, retraining, "outdated", why=str(error))
-        raise
-    review = Review(choice=settings.choice, by=settings.by, reason=settings.reason)
-    decision: Decision = "auto" if settings.choice == "approve" else settings.choice
-    with ends_with_its_worker(), checkout(home, retraining.commit, name=f"review-{retraining.name}") as place:
-        decide(place.root / "params.yaml", retraining.tasks[-1], decision, review)
-        with Pipeline(place.root) as pipeline:
-            bring_up_to_date(pipeline, place.files, new=(), release=None, stop=False)
-        commit = place.commit(f"Review of {retraining.name}: {review.choice}\n\n{review.by}: {review.reason}")
-        place.move_branch(retraining.branch, commit)
-        keep_report(home, place.files, retraining.name)
-        decided = retraining.model_copy(update={"commit": commit})
-        return conclude(home, place.files, decided, verdicts_of(place.files, retraining.tasks), review=review)
+    with ends_with_its_worker(), deciding(home, settings) as retraining:
+        if retraining is None:
+            return Completed(name="NothingToDo", message=f"{settings.retraining}: a decision was made")
+        if is_in_force(home, retraining):
+            end(home, retraining, "published", why=retraining.why)
+            return Completed(name="NothingToDo", message=f"{retraining.name}: was published already")
+        try:
+            refuse_outdated(home, retraining)
+        except CompatibilityError as error:
+            end(home, retraining, "outdated", why=str(error))
+            if settings.choice == "reject":
+                return Completed(name="Rejected", message=str(error))
+            raise
+        review = Review(choice=settings.choice, by=settings.by, reason=settings.reason)
+        decision: Decision = "auto" if settings.choice == "approve" else settings.choice
+        with checkout(home, retraining.commit, name=f"review-{retraining.name}") as place:
+            decide(place.root / "params.yaml", retraining.tasks[-1], decision, review)
+            with Pipeline(place.root) as pipeline:
+                bring_up_to_date(pipeline, place.files, new=(), release=None, stop=False)
+            commit = place.commit(f"{subject_of(retraining)} {review.choice}\n\n{review.by}: {review.reason}")
+            place.move_branch(retraining.branch, commit, subject=subject_of(retraining))
+            keep_report(home, place.files, retraining.name)
+            note(home, retraining, review)
+            decided = retraining.model_copy(update={"commit": commit})
+            decided.save_to(home)
+            return conclude(home, place.files, decided, verdicts_of(place.files, retraining.tasks), review=review)

@@ -4,8 +4,11 @@ The project's files, its index and its branches are not touched until a finished
 What a killed run left behind holds no lock, and the next run removes it.
 """
 
+import os
+import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +17,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from csd_core.errors import ArtifactError, CsdError, ParamsError
+from csd_core.operations.git import ask
 from csd_core.params import Params
 from csd_core.params_file import read_yaml
 from csd_core.workspace import Workspace
@@ -21,6 +25,8 @@ from flows.pipeline import dvc
 
 RECORDED = ("params.yaml", "dvc.lock", "metrics.json", "batches")
 """What a commit of a run holds, besides what its parent has."""
+FORGOTTEN = 30 * 24 * 3600.0
+"""Seconds after which a checkpoint is rubbish."""
 NOBODY = ("csd", "csd@localhost")
 """Who commits where git knows no one."""
 
@@ -65,23 +71,23 @@ class Checkout:
         """
         git(self.root, "update-ref", f"refs/heads/{branch}", commit, "0" * len(commit))
 
-    def move_branch(self, branch: str, commit: str) -> None:
+    def move_branch(self, branch: str, commit: str, *, subject: str) -> None:
         """Move a branch from the commit this checkout was made at to a new one that follows it, at once.
 
-        A killed run may have moved it to its own commit with the same subject; that one gives way.
+        A branch that is gone is made again. One that a killed run has moved to a commit of its own, whose message
+        begins with the same subject, is moved.
 
         Raises:
             CsdError: if somebody else moved the branch; it stays as it is.
         """
-        now = git(self.root, "rev-parse", "--verify", "--quiet", f"refs/heads/{branch}")
-        parent_and_subject = "--format=%P %s"
-        if now != self.start and git(self.root, "log", "-1", parent_and_subject, now) != git(
-            self.root, "log", "-1", parent_and_subject, commit
-        ):
-            raise CsdError(
-                f"branch {branch} is at {now[:12]}, not at {self.start[:12]} where its run left it: somebody moved it. "
-                f"Move it back (git branch --force {branch} {self.start[:12]}) and try again"
-            )
+        now = git(self.root, "for-each-ref", "--format=%(objectname)", f"refs/heads/{branch}") or "0" * len(commit)
+        if now not in (self.start, "0" * len(commit)):
+            parent, _, said = git(self.root, "log", "-1", "--format=%P %s", now).partition(" ")
+            if parent != self.start or not said.startswith(subject):
+                raise CsdError(
+                    f"branch {branch} is at {now[:12]}, not at {self.start[:12]} where its run left it: somebody moved "
+                    f"it. Move it back (git branch --force {branch} {self.start[:12]}) and try again"
+                )
         git(self.root, "update-ref", f"refs/heads/{branch}", commit, now)
 
 
@@ -121,14 +127,14 @@ def checkout(home: Workspace, commit: str, *, name: str) -> Iterator[Checkout]:
 
 
 def remove_leftovers(home: Workspace) -> tuple[str, ...]:
-    """Remove the checkouts of runs that were killed.
+    """Remove the checkouts of runs that were killed, and checkpoints that no run came back for.
 
     Returns:
         Their names.
     """
     folder = home.checkout("any").parent
     removed = []
-    for place in sorted(path for path in folder.glob("*") if path.is_dir()):
+    for place in sorted(path for path in folder.glob("*") if path.is_dir() and not path.is_symlink()):
         lock = FileLock(_lock(place), timeout=0)
         try:
             with lock:
@@ -137,24 +143,28 @@ def remove_leftovers(home: Workspace) -> tuple[str, ...]:
                 removed.append(place.name)
         except Timeout:
             continue  # its run is alive
+    forgotten = time.time() - FORGOTTEN
+    for unfinished in home.handed_on.glob("*"):
+        if unfinished.stat().st_mtime < forgotten:
+            shutil.rmtree(unfinished)
     return tuple(removed)
 
 
-def git(folder: Path, *arguments: str) -> str:
-    """Run git to its end.
+def remove_branch(root: Path, branch: str, commit: str) -> None:
+    """Remove a branch, unless somebody has moved or removed it."""
+    subprocess.run(
+        ["git", "-C", str(root), "update-ref", "-d", f"refs/heads/{branch}", commit], check=False, capture_output=True
+    )
 
-    Returns:
-        What it printed, without the last line end.
+
+def git(folder: Path, *arguments: str) -> str:
+    """What git prints, without the last line end.
 
     Raises:
-        CsdError: with its last line, if it fails.
+        CsdError: with its first line, if it fails.
     """
-    done = subprocess.run(["git", "-C", str(folder), *arguments], check=False, capture_output=True, text=True)
-    if done.returncode:
-        command = next(each for each in arguments if not each.startswith("-") and "=" not in each)
-        lines = done.stderr.strip().splitlines()
-        raise CsdError(f"git {command}: {lines[-1].removeprefix('fatal: ') if lines else done.returncode}")
-    return done.stdout.rstrip("\n")
+    command = next(each for each in arguments if not each.startswith("-") and "=" not in each)
+    return ask(folder, *arguments, why_not=f"git {command} failed", error=CsdError).decode().rstrip("\n")
 
 
 def _lock(place: Path) -> Path:
@@ -165,9 +175,13 @@ def _share(home: Workspace, files: Workspace) -> None:
     """One cache and one store of checkpoints for all runs; DVC's settings that git does not know come along."""
     local = home.root / ".dvc" / "config.local"
     if local.is_file():
-        shutil.copyfile(local, files.root / ".dvc" / "config.local")
+        shutil.copy(local, files.root / ".dvc" / "config.local")
     cache = (home.root / dvc(home.root, "cache", "dir").splitlines()[-1]).resolve()
     dvc(files.root, "cache", "dir", "--local", str(cache))
+    for setting in dvc(home.root, "config", "--list").splitlines():
+        name, _, url = setting.partition("=")
+        if re.fullmatch(r"remote\..+\.url", name) and Path(url).is_absolute():  # DVC keeps it relative to its folder
+            dvc(files.root, "config", "--local", name, url)
     # outputs are links into the cache where that is possible: a stage replaces an output, it never writes into one
     dvc(files.root, "config", "--local", "cache.type", "reflink,hardlink,copy")
     home.handed_on.mkdir(parents=True, exist_ok=True)
@@ -189,7 +203,13 @@ def _fetch(home: Workspace, files: Workspace) -> None:
     known = _known_stages(files.root)
     for name, source in _params(files).sources.folders.items():
         mine, theirs = files.path(source.path), home.path(source.path)
-        if f"ingest-folder@{name}" not in known and not mine.exists() and theirs.is_dir():
+        if mine.is_absolute() and not Path(os.path.normpath(mine)).is_relative_to(files.root) and mine != theirs:
+            raise ParamsError(
+                f"params.yaml: sources.folders.{name}.path: {source.path}: leads out of the project, so a checkout "
+                "elsewhere cannot have it; write an absolute path"
+            )
+        computed = f"ingest-folder@{name}" in known and files.source(name).exists()
+        if not computed and not mine.exists() and theirs.is_dir():
             mine.parent.mkdir(parents=True, exist_ok=True)
             mine.symlink_to(theirs.resolve(), target_is_directory=True)
 

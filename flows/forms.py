@@ -3,6 +3,7 @@
 The parameters of a retraining are those of params.yaml, from the same models; each may be left empty.
 """
 
+import hashlib
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, create_model
@@ -68,12 +69,19 @@ class Retrain(Section):
     overrides: Overrides = Field(default=Overrides(), title="Other parameters")
     """Values that differ from params.yaml; they are checked like it, and committed with the run."""
 
+    @property
+    def digest(self) -> str:
+        """sha256 of all that can change what comes of a run."""
+        what = self.model_dump_json(exclude={"cut_now", "start_from", "review_days"})
+        return hashlib.sha256(what.encode()).hexdigest()
+
 
 class Approve(Section):
     """Decide on a retraining that waits for a review."""
 
     choice: Choice = Field(default="approve", title="Decision")
-    """approve: as the gate decided. A strategy: promote under it. reject: the champion stays."""
+    """approve: as the gate decided. A strategy: promote the last task under it. reject: the champion stays; of several
+    tasks nothing is published."""
     by: str = Field(title="Your name", min_length=1, max_length=200)
     """For params.yaml, the commit and the audit log."""
     reason: str = Field(title="Reason", min_length=1, max_length=2000)

@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from prefect import get_run_logger
 from prefect.events import emit_event
@@ -12,6 +13,7 @@ from csd_core.operations.inbox import Arrival, Examination, Inbox, examine
 from csd_core.operations.policy import Due, decide, standing
 from csd_core.operations.retrainings import Retraining, retrainings, settled
 from csd_core.operations.start import Start, known_classes
+from csd_core.operations.unusable import remember, why_unusable
 from csd_core.params import Inbox as Policy
 from csd_core.params_edits import add_task
 from csd_core.records import ImageForm
@@ -26,92 +28,128 @@ class Intake:
 
     Attributes:
         inbox: Where it lies.
+        policy: When a task is cut.
+        known_classes: That tasks have already.
         arrivals: The batches of the task to cut; none where the policy is not met.
         why: The policy's words.
+        settled: Which retraining has tried the same already, and what came of it; None if none has.
     """
 
     inbox: Inbox
+    policy: Policy
+    known_classes: frozenset[str]
     arrivals: tuple[Arrival, ...]
     why: str
+    settled: str | None
 
 
 def look_into_inbox(home: Workspace, start: Start, settings: Retrain) -> Intake:
     """Decide from one listing whether a task is cut; nothing is read or changed."""
     logger = get_run_logger()
     policy = _policy(home, settings)
-    inbox = Inbox.of(home, policy)
+    inbox, known = Inbox.of(home, policy), known_classes(home, start)
     taken = taken_at(home.root, start.commit)
     reviews = [each for each in retrainings(home) if each.outcome == "in review"]
-    standings = [standing(arrival, taken=taken, reviews=reviews) for arrival in inbox.arrivals()]
+    standings = [
+        standing(arrival, taken=taken, reviews=reviews, unusable=why_unusable(home, arrival))
+        for arrival in inbox.arrivals()
+    ]
     for each in standings:
         logger.info("inbox: %s: %s", each.arrival.name, each.words)
     waiting = tuple(each.arrival for each in standings if each.state == "waits")
-    if not waiting:
-        return Intake(inbox=inbox, arrivals=(), why="no batch waits in the inbox")
-    decided = decide(waiting, known_classes=known_classes(home, start), policy=policy, now=datetime.now(UTC))
-    if not isinstance(decided, Due) and not settings.cut_now:
-        return Intake(inbox=inbox, arrivals=(), why=decided.why)
-    same = settled(home, base=start.commit, arrivals=waiting)
-    if same and not settings.cut_now and not settings.overrides.changes():
-        return Intake(inbox=inbox, arrivals=(), why=_nothing_new(same))
-    return Intake(inbox=inbox, arrivals=waiting, why=decided.why)
+    arrivals, why = _due(waiting, known, policy, settings)
+    same = settled(home, base=start.commit, arrivals=arrivals, settings=settings.digest)
+    return Intake(
+        inbox=inbox,
+        policy=policy,
+        known_classes=known,
+        arrivals=arrivals,
+        why=why,
+        settled=_nothing_new(same) if same and not settings.cut_now else None,
+    )
 
 
-def cut_task(files: Workspace, intake: Intake) -> tuple[TakenBatch, ...]:
+def cut_task(home: Workspace, files: Workspace, intake: Intake, settings: Retrain) -> tuple[TakenBatch, ...]:
     """Copy the batches into a checkout, look at every image, version them with DVC and add the task to params.yaml.
 
-    A batch with more unusable files than `data.max_rejected`, or with no usable image, is left out; an event tells it.
+    A batch with more unusable files than `data.max_rejected`, or with no usable image, is left out and remembered, and
+    the policy is asked again; an event tells of it. Single unusable files are left out of the others.
 
     Args:
+        home: The project.
         files: Of the checkout.
         intake: The batches.
+        settings: Of the run.
 
     Returns:
-        The batches that the task was cut from; none if no batch is usable, and then there is no task.
+        The batches that the task was cut from; none if there is no task.
     """
     params = files.params()
     form = ImageForm(size=params.images.size, channels=params.images.channels, resize=params.images.resize)
     task = next_task(params)
-    folder = files.batch(task)
-    taken = []
+    folder, trial = files.batch(task), files.batch(f".{task}")
+    usable = []
     for arrival in intake.arrivals:
-        trial = folder.with_name(f".{task}")
-        intake.inbox.fetch(arrival, trial)
-        problem = _problem(examine(trial, form), params.data.max_rejected)
+        intake.inbox.fetch(arrival, trial / arrival.name)
+        found = examine(trial / arrival.name, form)
+        problem = _problem(found, params.data.max_rejected)
         if problem:
-            shutil.rmtree(trial)
-            _tell_unusable(arrival, problem)
-            continue
-        for label in trial.iterdir():
+            _tell_unusable(home, arrival, problem)
+        else:
+            _drop_rejected(trial / arrival.name, found)
+            usable.append(arrival)
+    due, why = _due(tuple(usable), intake.known_classes, intake.policy, settings)
+    if not due:
+        if intake.arrivals:
+            get_run_logger().info("no task is cut: %s", why)
+        shutil.rmtree(trial, ignore_errors=True)
+        return ()
+    for arrival in due:
+        for label in (trial / arrival.name).iterdir():
             (folder / label.name).mkdir(parents=True, exist_ok=True)
             (label / arrival.name).rename(folder / label.name / arrival.name)
-        shutil.rmtree(trial)
-        taken.append(TakenBatch(name=arrival.name, digest=arrival.digest, images=arrival.images))
-    if taken:
-        dvc(files.root, "add", "--quiet", str(folder.relative_to(files.root)))
-        Cut(task=task, batches=tuple(taken)).save(files.batch_record(task))
-        path = folder.relative_to(files.root).as_posix()
-        add_task(files.root / "params.yaml", task, source=task, classes=None, path=path)
-        get_run_logger().info("task %s is cut from %s", task, ", ".join(each.name for each in taken))
-    return tuple(taken)
+    shutil.rmtree(trial)
+    taken = tuple(TakenBatch(name=each.name, digest=each.digest, images=each.images) for each in due)
+    path = folder.relative_to(files.root).as_posix()
+    dvc(files.root, "add", "--quiet", path)
+    Cut(task=task, batches=taken).save(files.batch_record(task))
+    add_task(files.root / "params.yaml", task, source=task, classes=None, path=path)
+    get_run_logger().info("task %s is cut from %s", task, ", ".join(each.name for each in taken))
+    return taken
+
+
+def _due(
+    waiting: tuple[Arrival, ...], known: frozenset[str], policy: Policy, settings: Retrain
+) -> tuple[tuple[Arrival, ...], str]:
+    """The batches to cut a task from, and why, or why none."""
+    if not waiting:
+        return (), "no batch waits in the inbox"
+    decided = decide(waiting, known_classes=known, policy=policy, now=datetime.now(UTC))
+    return (waiting if isinstance(decided, Due) or settings.cut_now else ()), decided.why
 
 
 def _problem(found: Examination, tolerated: int) -> str | None:
     """Why a batch cannot be used; None where it can."""
-    if found.rejected and (len(found.rejected) > tolerated or not found.usable):
-        first = found.rejected[0]
-        count = len(found.rejected)
-        all_files = count + sum(found.usable.values())
-        return f"{count:,} of its {all_files:,} files are no usable images ({first.path}: {first.reason})"
+    count, usable = len(found.rejected), sum(found.usable.values())
+    if count > tolerated or not usable:
+        first = f" ({found.rejected[0].path}: {found.rejected[0].reason})" if count else ""
+        return f"{count:,} of its {count + usable:,} files are no usable images{first}"
     return None
 
 
-def _tell_unusable(arrival: Arrival, problem: str) -> None:
+def _drop_rejected(folder: Path, found: Examination) -> None:
+    """Leave out what ingest would reject, so that the few of many batches do not add up to too many."""
+    for rejection in found.rejected:
+        (folder / rejection.path).unlink(missing_ok=True)
+
+
+def _tell_unusable(home: Workspace, arrival: Arrival, problem: str) -> None:
+    remember(home, arrival, problem)
     get_run_logger().error("batch %s is left out: %s; mend it under a new name", arrival.name, problem)
     emit_event(
         "csd.inbox.unusable",
         resource={"prefect.resource.id": f"csd.inbox.{arrival.name}"},
-        payload={"batch": arrival.name, "message": problem},
+        payload={"batch": arrival.name, "message": f"batch {arrival.name} is left out: {problem}"},
     )
 
 
@@ -122,7 +160,9 @@ def _policy(home: Workspace, settings: Retrain) -> Policy:
 
 
 def _nothing_new(same: Retraining) -> str:
+    if same.outcome == "in review":
+        return f"the same waits for a review: {same.name} ({same.why})"
     return (
-        f"the same batches were tried from here already: {same.name} was {same.outcome} ({same.why}); more images, a "
-        "newer release or `cut_now` changes that"
+        f"the same was tried from here already: {same.name} was {same.outcome} ({same.why}); more images, other "
+        "parameters, a newer release or `cut_now` changes that"
     )

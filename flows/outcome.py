@@ -12,13 +12,13 @@ from prefect.states import Completed, Failed
 from csd_core.atomic import atomic_file
 from csd_core.errors import CompatibilityError, CsdError
 from csd_core.operations.cuts import TakenBatch
-from csd_core.operations.retrainings import Outcome, Retraining
+from csd_core.operations.retrainings import Outcome, Retraining, retrainings
 from csd_core.operations.start import Start
 from csd_core.params import Review
 from csd_core.production.releases import Releases
 from csd_core.records import Champion, Promoted, Rejected, VerdictFile
 from csd_core.workspace import Workspace
-from flows.checkout import Checkout
+from flows.checkout import Checkout, remove_branch
 from flows.forms import Retrain
 from flows.publish import bring_into_force
 
@@ -27,8 +27,8 @@ Verdicts = Mapping[str, Promoted | Rejected]
 
 
 def verdicts_of(files: Workspace, tasks: Sequence[str]) -> dict[str, Promoted | Rejected]:
-    """The gate's verdicts on tasks that came so far."""
-    return {task: VerdictFile.load(files.verdict(task)).verdict for task in tasks if files.verdict(task).is_file()}
+    """The gate's verdicts on tasks that were judged."""
+    return {task: VerdictFile.load(files.verdict(task)).verdict for task in tasks}
 
 
 def in_words(verdicts: Verdicts) -> str:
@@ -60,8 +60,7 @@ def record(
         "\n".join([f"Retraining {name}: {summary}", "", *reasons, *taken, f"- release then: {release}"])
     )
     branch = f"retrain/{name}"
-    if commit != start.commit:
-        place.give_branch(branch, commit)
+    place.give_branch(branch, commit)
     keep_report(home, place.files, name)
     retraining = Retraining(
         name=name,
@@ -71,7 +70,8 @@ def record(
         release=start.release.name if start.release else None,
         tasks=tuple(verdicts),
         batches=tuple(batches),
-        outcome="kept",
+        settings=settings.digest,
+        outcome="unfinished",
         why=summary,
         flow_run=str(flow_run.get_id() or "") or None,
         publishes=settings.publish,
@@ -108,20 +108,21 @@ def conclude(
         CsdError: if it could not come into force; the record says so.
     """
     summary = in_words(verdicts)
-    rejected = bool(verdicts) and not any(isinstance(each, Promoted) for each in verdicts.values())
-    stays = rejected and (retraining.on_reject == "stop" or _has_no_champion(files, retraining))
-    if stays or not retraining.publishes:
-        end(home, retraining, "rejected" if rejected else "kept", why=summary)
-        if not stays:
-            return Completed(message=f"{summary}; recorded on {retraining.branch}")
-        message = f"{summary}: {'; '.join(reason for each in verdicts.values() for reason in each.reasons)}"
-        stopped = retraining.on_reject == "stop" and review is None
-        return (Failed if stopped else Completed)(name="Rejected", message=message)
+    rejected = [verdict for verdict in verdicts.values() if isinstance(verdict, Rejected)]
+    if _stays(files, retraining, rejected, review):
+        end(home, retraining, "rejected", why=summary)
+        message = f"{summary}: {'; '.join(reason for each in rejected for reason in each.reasons)}"
+        failed = retraining.on_reject == "stop" and review is None
+        return (Failed if failed else Completed)(name="Rejected", message=message)
+    if not retraining.publishes:
+        end(home, retraining, "rejected" if len(rejected) == len(verdicts) > 0 else "kept", why=summary)
+        return Completed(message=f"{summary}; recorded on {retraining.branch}")
     by = review.by if review else "retrain"
     why = f"{retraining.name}: {summary}" + (f"; {review.choice}: {review.reason}" if review else "")
     try:
-        refuse_outdated(home, retraining)
-        made = bring_into_force(home, files, retraining.tasks, by=by, why=why)
+        with Releases.of(home).changing():
+            refuse_outdated(home, retraining)
+            made = bring_into_force(home, files, retraining.tasks, by=by, why=why)
     except CompatibilityError as error:
         end(home, retraining, "outdated", why=str(error))
         raise
@@ -130,6 +131,15 @@ def conclude(
         raise
     end(home, retraining, "published", why=f"{summary}; in force: {', '.join(made) or 'as before'}")
     return Completed(message=f"{summary}; in force: {', '.join(made) or 'as before'}")
+
+
+def _stays(files: Workspace, retraining: Retraining, rejected: Sequence[Rejected], review: Review | None) -> bool:
+    """Whether a rejection keeps everything as it is in production."""
+    if not rejected:
+        return False
+    if retraining.on_reject == "stop" or _has_no_champion(files, retraining):
+        return True
+    return review is not None and review.choice == "reject" and len(retraining.tasks) > 1
 
 
 def end(home: Workspace, retraining: Retraining, outcome: Outcome, *, why: str) -> None:
@@ -152,6 +162,35 @@ def refuse_outdated(home: Workspace, retraining: Retraining) -> None:
             f"{retraining.name} began at release {then or 'none'}, and {now.name if now else 'none'} is "
             "in force: its gallery would lack what came since. Its batches wait in the inbox again"
         )
+
+
+def is_in_force(home: Workspace, retraining: Retraining) -> bool:
+    """Whether its own release is in force: its run died after publishing it."""
+    now = Releases.of(home).in_force()
+    return now is not None and now.record.commit == retraining.commit != retraining.base
+
+
+def heal(home: Workspace) -> None:
+    """End what killed runs left open, before a new one starts.
+
+    What was published is written down as that. A run that died before anything came of it leaves neither branch nor
+    record: its stages are in the cache, and the next run makes them anew in seconds. A review that another release
+    has outdated ends, so that its batches wait again.
+    """
+    for each in retrainings(home):
+        if each.outcome not in ("unfinished", "in review"):
+            continue
+        if is_in_force(home, each):
+            end(home, each, "published", why=each.why)
+        elif each.outcome == "unfinished":
+            remove_branch(home.root, each.branch, each.commit)
+            home.retraining(each.name).with_suffix(".html").unlink(missing_ok=True)
+            home.retraining(each.name).unlink()
+        else:
+            try:
+                refuse_outdated(home, each)
+            except CompatibilityError as error:
+                end(home, each, "outdated", why=str(error))
 
 
 def _has_no_champion(files: Workspace, retraining: Retraining) -> bool:

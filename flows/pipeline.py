@@ -88,15 +88,6 @@ class Stage:
     name: str
     needs: tuple[str, ...]
 
-    @property
-    def task(self) -> str | None:
-        """The task it belongs to; None for init, the sources and the report."""
-        step, _, key = self.name.partition("@")
-        return key if step in STEPS_OF_A_TASK else None
-
-
-STEPS_OF_A_TASK = ("split", "train", "export", "adapt", "check", "promote")
-
 
 def stages_of(root: Path) -> tuple[Stage, ...]:
     """The stages of dvc.yaml, each after those it needs; of a .dvc file, which holds data and no command, none."""

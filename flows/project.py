@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import chain, count
 from pathlib import Path
 
 from prefect.runtime import flow_run
@@ -12,7 +13,10 @@ from prefect.runtime import flow_run
 from csd_core.errors import CsdError
 from csd_core.production.locks import Lock
 from csd_core.workspace import Workspace
+from flows.checkout import git
 
+LONGEST = 60
+"""Characters of a run's name that are kept."""
 REPORTS = "CSD_REPORTS_URL"
 """Where `make ui` serves the reports of retrainings."""
 
@@ -29,10 +33,13 @@ def project() -> Workspace:
     return home
 
 
-def run_name() -> str:
-    """Date and name of this flow run, fit for a branch, a folder and an address."""
-    name = re.sub(r"[^a-z0-9]+", "-", str(flow_run.get_name() or "run").lower()).strip("-")
-    return f"{datetime.now(UTC):%Y-%m-%d}-{name or 'run'}"
+def run_name(home: Workspace) -> str:
+    """Date and name of this flow run, fit for a branch, a folder and an address, and not taken."""
+    words = re.sub(r"[^a-z0-9]+", "-", str(flow_run.get_name() or "").lower()).strip("-")[:LONGEST].strip("-") or "run"
+    name = f"{datetime.now(UTC):%Y-%m-%d}-{words}"
+    taken = set(git(home.root, "for-each-ref", "--format=%(refname:lstrip=3)", "refs/heads/retrain/").split())
+    names = chain([name], (f"{name}-{number}" for number in count(2)))  # a run may be called like one before
+    return next(each for each in names if each not in taken and not home.retraining(each).exists())
 
 
 def report_url(name: str) -> str | None:

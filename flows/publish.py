@@ -22,9 +22,11 @@ from csd_core.workspace import Workspace
 from flows.checkout import checkout
 from flows.failures import plainly, tell
 from flows.forms import Publish, Rollback
+from flows.lifeline import ends_with_its_worker
 from flows.project import project, run_name
 
-FORMER = "former release"
+MADE, FORMER = "made", "former"
+"""What a publication tells its undo."""
 
 
 @flow(name="publish", on_failure=[tell], on_crashed=[tell], on_cancellation=[tell], persist_result=False)
@@ -33,7 +35,7 @@ def publish(settings: Publish = Publish()) -> State[Any]:  # noqa: B008 - frozen
     """Put a champion in force, from the artefacts of a commit."""
     home = project()
     start = starting_point(home, settings.revision or "HEAD")
-    with checkout(home, start.commit, name=run_name()) as place:
+    with ends_with_its_worker(), checkout(home, start.commit, name=run_name(home)) as place:
         tasks = [settings.task] if settings.task else new_tasks(home, place.files)
         made = bring_into_force(home, place.files, tasks, by=settings.by or None, why=settings.why)
     if not made:
@@ -46,7 +48,8 @@ def publish(settings: Publish = Publish()) -> State[Any]:  # noqa: B008 - frozen
 def rollback(settings: Rollback) -> State[Any]:
     """Put an earlier release in force once more, with its model, its rows and what people wrote and deleted since."""
     home = project()
-    release = rolling_back.rollback(Production.of(home), settings.number, why=settings.why, by=settings.by or None)
+    with ends_with_its_worker():
+        release = rolling_back.rollback(Production.of(home), settings.number, why=settings.why, by=settings.by or None)
     _announce("rolled-back", release.name)
     return Completed(message=f"In force: {release.name}, which is release {release.record.rolled_back_to} once more")
 
@@ -72,7 +75,7 @@ def bring_into_force(
     production = of_checkout(home, files)
     made = []
     for name in tasks:
-        with transaction():
+        with production.releases.changing(), transaction():
             release = put_in_force(production, name, by=by, why=why)
             prove(production)
         if release:
@@ -85,19 +88,22 @@ def bring_into_force(
 def put_in_force(production: Production, after: str, *, by: str | None, why: str) -> str | None:
     """The champion after a task comes into force; None if it is already."""
     former = production.releases.in_force()
-    get_transaction().set(FORMER, former.number if former else None)  # type: ignore[union-attr]  # tasks run in one
     release = publishing.publish(production, task=after, by=by, why=why)
     get_run_logger().info("in force: %s", release.name if release else "as before, it is this champion already")
-    get_transaction().set("withdraw", release is not None)  # type: ignore[union-attr]  # as above
+    done = get_transaction()
+    if done and former and release:
+        done.set(MADE, release.name)
+        done.set(FORMER, former.number)
     return release.name if release else None
 
 
 @put_in_force.on_rollback
 def withdraw(done: Transaction) -> None:
     """Put the former release in force once more; the first release has none, and stays."""
-    former = done.get(FORMER)
-    if done.get("withdraw") and former is not None:
-        rolling_back.rollback(Production.of(project()), former, why="withdrawn: the new release did not prove fit")
+    production = Production.of(project())
+    made, former = done.get(MADE, None), done.get(FORMER, None)
+    if made and production.releases.pointer() == made:
+        rolling_back.rollback(production, former, why="withdrawn: the new release did not prove fit")
 
 
 @task(name="verify", task_run_name="verify", cache_policy=NO_CACHE, persist_result=False)

@@ -15,11 +15,13 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import ThreadingTCPServer
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 PAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+:-]*\.html")
 """Names that are served; a slash or a leading dot is in none of them."""
 
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+"""Names of this machine that nobody else can give."""
 HEADERS = {
     # A page carries its style and images with it; it loads nothing, runs nothing, sends nothing, is framed nowhere.
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; "
@@ -98,6 +100,9 @@ class _Handler(BaseHTTPRequestHandler):
         """Requests are not logged: their addresses are nobody's business."""
 
     def _answer(self) -> None:
+        if not self._is_meant():
+            self._send(HTTPStatus.MISDIRECTED_REQUEST, b"ask by the address that make ui prints\n", "text/plain")
+            return
         if not self._is_welcome():
             challenge = {"WWW-Authenticate": 'Basic realm="csd reports", charset="UTF-8"'}
             self._send(HTTPStatus.UNAUTHORIZED, b"user and password, please\n", "text/plain", more=challenge)
@@ -111,6 +116,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(HTTPStatus.NOT_FOUND, b"there is no such report\n", "text/plain")
         else:
             self._send(HTTPStatus.OK, page, "text/html")
+
+    def _is_meant(self) -> bool:
+        """Whether the browser asked for this machine: a foreign name that leads here may be an attack by DNS."""
+        if self.server.expected is not None:
+            return True  # who has the password may come by any name, as through a proxy
+        name = urlsplit(f"//{self.headers.get('Host', '')}").hostname
+        return name in LOOPBACK or name == self.server.server_address[0]
 
     def _is_welcome(self) -> bool:
         expected, given = self.server.expected, self.headers.get("Authorization", "")

@@ -8,18 +8,19 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from csd_core.operations.start import Start, starting_point
+from csd_core.operations.start import Start, starting_point, tasks_left
 from csd_core.params_edits import override
+from csd_core.workspace import Workspace
 from flows.checkout import checkout
 from flows.failures import plainly, tell
 from flows.forms import Retrain
 from flows.intake import cut_task, look_into_inbox
 from flows.lifeline import ends_with_its_worker
-from flows.outcome import conclude, record, verdicts_of
+from flows.outcome import conclude, heal, record, verdicts_of
 from flows.pipeline import Pipeline
 from flows.project import alone, project, run_name
 from flows.publish import new_tasks, of_checkout
-from flows.reviews import ask_for_review
+from flows.reviews import ask_for_review, reject_overdue
 from flows.steps import bring_up_to_date
 
 
@@ -34,37 +35,45 @@ from flows.steps import bring_up_to_date
 @plainly
 def retrain(settings: Retrain = Retrain()) -> State[Any]:  # noqa: B008 - frozen
     """Take what is new, bring the pipeline up to date from the release in force, and publish what the gate promotes."""
-    home, name, began = project(), run_name(), datetime.now(UTC)
+    home, began = project(), datetime.now(UTC)
+    name = run_name(home)
     with ends_with_its_worker(), alone(home):
+        heal(home)
+        reject_overdue(home)
         start = starting_point(home, settings.start_from or None)
         intake = look_into_inbox(home, start, settings)
-        if not intake.arrivals and not _other_work(start, settings):
+        if not (intake.arrivals or _other_work(home, start, settings)):
             return Completed(name="NothingToDo", message=intake.why)
+        if intake.settled:
+            return Completed(name="NothingToDo", message=intake.settled)
         with checkout(home, start.commit, name=name) as place:
             override(place.root / "params.yaml", settings.overrides.changes())
-            batches = cut_task(place.files, intake)
+            batches = cut_task(home, place.files, intake, settings)
             if settings.publish:
                 of_checkout(home, place.files)  # what cannot be published is not trained
             new = new_tasks(home, place.files)
             with Pipeline(place.root) as pipeline:
-                if not pipeline.stale:
+                if not pipeline.stale and not (settings.publish and tasks_left(home, start)):
                     return Completed(name="NothingToDo", message=f"{intake.why}; all stages are up to date")
-                bring_up_to_date(
+                judged = bring_up_to_date(
                     pipeline,
                     place.files,
                     new=new,
                     release=start.release if settings.publish else None,
                     stop=settings.on_reject == "stop" and settings.promotion == "auto",
                 )
-            verdicts = verdicts_of(place.files, new)
+            verdicts = verdicts_of(place.files, judged)
             retraining = record(
                 home, place, name, start=start, settings=settings, batches=batches, verdicts=verdicts, began=began
             )
-            if settings.promotion == "review" and verdicts:
+            if settings.promotion == "review":
                 return ask_for_review(home, place, retraining, days=settings.review_days)
             return conclude(home, place.files, retraining, verdicts)
 
 
-def _other_work(start: Start, settings: Retrain) -> bool:
-    """Whether there may be work without new images: the commit of a release is up to date with itself."""
-    return start.release is None or bool(settings.start_from or settings.overrides.changes())
+def _other_work(home: Workspace, start: Start, settings: Retrain) -> bool:
+    """Whether there may be work without new images: the commit of a release is up to date with itself.
+
+    Its later tasks may not be published, though: of a run that died between two of them, or published up to one.
+    """
+    return bool(tasks_left(home, start) or settings.start_from or settings.overrides.changes())

@@ -1,6 +1,8 @@
 """Reviews: a retraining waits for a person, and holds neither a process nor the retrain slot while it does."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -15,6 +17,9 @@ from prefect.utilities.urls import url_for
 
 from csd_core.errors import ParamsError
 from csd_core.operations.retrainings import Retraining, find, retrainings
+from csd_core.params import Review
+from csd_core.production.locks import Lock
+from csd_core.production.releases import Releases
 from csd_core.workspace import Workspace
 from flows.checkout import Checkout
 from flows.evidence import show_review
@@ -30,14 +35,15 @@ def ask_for_review(home: Workspace, place: Checkout, retraining: Retraining, *, 
     """Show the gate's report on the run's page, write down that a decision is due, and have its absence noticed."""
     deadline = datetime.now(UTC) + timedelta(days=days)
     waiting = retraining.model_copy(update={"outcome": "in review", "deadline": deadline.isoformat(timespec="seconds")})
-    show_review(
-        place.files,
-        place.files.params(),
-        retraining.tasks[-1],
-        name=retraining.name,
-        report_url=report_url(retraining.name),
-        approve_url=approval_url(retraining.name),
-    )
+    for task in retraining.tasks:
+        show_review(
+            place.files,
+            place.files.params(),
+            task,
+            name=retraining.name,
+            report_url=report_url(retraining.name),
+            approve_url=approval_url(retraining.name),
+        )
     waiting.save_to(home)
     schedule_time_out(retraining.name, deadline)
     return Completed(
@@ -46,31 +52,56 @@ def ask_for_review(home: Workspace, place: Checkout, retraining: Retraining, *, 
     )
 
 
-def under_review(home: Workspace, settings: Approve) -> Retraining | None:
-    """The retraining that a decision is about; None where it was made already and that is no mistake.
+@contextmanager
+def deciding(home: Workspace, settings: Approve) -> Iterator[Retraining | None]:
+    """The retraining that a decision is about, with everybody else kept out; None where nothing is left to decide.
 
     Raises:
         ParamsError: if there is none, or several and none is named, or its decision was made.
+        CsdError: if somebody else is deciding on it.
     """
-    waiting = [each for each in retrainings(home) if each.outcome == "in review"]
-    if not settings.retraining:
-        match waiting:
-            case [one]:
-                return one
-            case []:
-                raise ParamsError("no retraining waits for a review")
-            case several:
-                names = ", ".join(each.name for each in several)
-                raise ParamsError(f"several retrainings wait for a review; name one: {names}")
-    found = find(home, settings.retraining)
-    if found.outcome == "in review":
-        return found
-    if settings.if_undecided:
-        return None
-    raise ParamsError(f"{found.name}: nothing to decide: it was {found.outcome} ({found.why})")
+    name = _named(home, settings)
+    lock = Lock(home.retraining(name).with_suffix(".lock"), what=f"the review of {name}")
+    with lock.held(wait=0):
+        found = find(home, name)
+        if found.outcome != "in review" and not settings.if_undecided:
+            raise ParamsError(f"{found.name}: nothing to decide: it was {found.outcome} ({found.why})")
+        yield found if found.outcome == "in review" else None
 
 
-def schedule_time_out(name: str, deadline: datetime) -> None:
+def _named(home: Workspace, settings: Approve) -> str:
+    if settings.retraining:
+        return find(home, settings.retraining).name
+    match [each.name for each in retrainings(home) if each.outcome == "in review"]:
+        case [one]:
+            return one
+        case []:
+            raise ParamsError("no retraining waits for a review")
+        case several:
+            raise ParamsError(f"several retrainings wait for a review; name one: {', '.join(several)}")
+
+
+def note(home: Workspace, retraining: Retraining, review: Review) -> None:
+    """Write a decision into the audit log, whatever comes of it."""
+    releases = Releases.of(home)
+    with releases.changing():
+        releases.audit.append("reviewed", by=review.by, why=f"{retraining.name}: {review.choice}: {review.reason}")
+
+
+def subject_of(retraining: Retraining) -> str:
+    """How the commit of a decision begins."""
+    return f"Review of {retraining.name}:"
+
+
+def reject_overdue(home: Workspace) -> None:
+    """Have reviews rejected whose time-out did not: its run failed, or the server lost it."""
+    now = datetime.now(UTC)
+    for each in retrainings(home):
+        if each.outcome == "in review" and each.deadline and datetime.fromisoformat(each.deadline) < now:
+            schedule_time_out(each.name, now, key=f"{TIME_OUT} {each.name} {now:%Y-%m-%d}")
+
+
+def schedule_time_out(name: str, deadline: datetime, *, key: str = "") -> None:
     """Let the server start the rejection when the deadline comes; it ends without a word where a decision was made."""
     words = "nobody decided in time"
     settings = Approve(choice="reject", by=TIME_OUT, reason=words, retraining=name, if_undecided=True)
@@ -82,7 +113,7 @@ def schedule_time_out(name: str, deadline: datetime) -> None:
             timeout=0,
             as_subflow=False,
             flow_run_name=f"{TIME_OUT}-{name}",
-            idempotency_key=f"{TIME_OUT} {name}",
+            idempotency_key=key or f"{TIME_OUT} {name}",
         )
     except ObjectNotFound:
         get_run_logger().warning(

@@ -89,7 +89,7 @@ def bring_up_to_date(
     new: Sequence[str],
     release: Release | None,
     stop: bool,
-) -> None:
+) -> tuple[str, ...]:
     """Run the stages along DVC's own graph.
 
     Args:
@@ -97,38 +97,35 @@ def bring_up_to_date(
         files: Its files.
         new: The tasks that come after the release in force, oldest first.
         release: What the champion before them must be; None where that makes no difference.
-        stop: Whether a rejection ends the run.
+        stop: Whether a rejection ends the line of tasks.
+
+    Returns:
+        Those of `new` whose candidate was judged: all, but for those behind a rejection that stopped the line.
 
     Raises:
         CsdError: what the first stage that failed said.
     """
-    futures: Futures = {}
+    stages: Futures = {}
+    barriers: Futures = {}
     for stage in pipeline.stages:
-        futures[stage.name] = run_stage.submit(stage, pipeline, wait_for=_awaited(stage, futures), return_state=False)
-        if stage.name.startswith("promote@") and stage.task is not None:
-            _add_barriers(stage.task, futures, files, new=new, release=release, stop=stop)
-    wait(list(futures.values()))
-    for name, future in futures.items():
-        if name.startswith("stop@"):
-            continue  # a rejection ended the line of tasks, as it was asked to
+        after = [done for done in map(_promoted_task, stage.needs) if done in barriers]
+        awaited = [*(stages[name] for name in stage.needs), *(barriers[done] for done in after)]
+        stages[stage.name] = run_stage.submit(stage, pipeline, wait_for=awaited, return_state=False)
+        done, promoted = _promoted_task(stage.name), [stages[stage.name]]
+        if release is not None and done == release.record.after:
+            barriers[done] = confirm_champion.submit(files, release, wait_for=promoted, return_state=False)
+        elif stop and done in new[:-1]:
+            barriers[done] = carry_on.submit(files, done, wait_for=promoted, return_state=False)
+    wait([*stages.values(), *barriers.values()])
+    # a rejection that stopped the line is no failure: it was asked for
+    kept = {after: barrier for after, barrier in barriers.items() if not (stop and after in new)}
+    for name, future in (stages | kept).items():
         if future.state.is_failed() or future.state.is_crashed():
             error = future.state.result(raise_on_failure=False)
             raise error if isinstance(error, CsdError) else CsdError(future.state.message or f"{name} failed")
+    return tuple(each for each in new if stages[f"promote@{each}"].state.is_completed())
 
 
-def _add_barriers(
-    done: str, futures: Futures, files: Workspace, *, new: Sequence[str], release: Release | None, stop: bool
-) -> None:
-    """What must hold after a task before the next one is trained."""
-    before = [futures[f"promote@{done}"]]
-    if release is not None and done == release.record.after:
-        futures[f"then@{done}"] = confirm_champion.submit(files, release, wait_for=before, return_state=False)
-    elif stop and done in new[:-1]:
-        futures[f"stop@{done}"] = carry_on.submit(files, done, wait_for=before, return_state=False)
-
-
-def _awaited(stage: Stage, futures: Futures) -> list[PrefectFuture[Any]]:
-    """The stages it needs, and the barriers behind the tasks they belong to."""
-    done = [name.removeprefix("promote@") for name in stage.needs if name.startswith("promote@")]
-    barriers = (f"{kind}@{task}" for task in done for kind in ("then", "stop"))
-    return [futures[name] for name in (*stage.needs, *barriers) if name in futures]
+def _promoted_task(stage: str) -> str:
+    """The task whose verdict a stage gives; empty for a stage that gives none."""
+    return stage.removeprefix("promote@") if stage.startswith("promote@") else ""

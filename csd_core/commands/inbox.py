@@ -14,6 +14,7 @@ from csd_core.operations.inbox import Arrival, Inbox
 from csd_core.operations.policy import Due, Standing, decide, named, new_classes, standing
 from csd_core.operations.retrainings import retrainings, settled
 from csd_core.operations.start import Start, known_classes, starting_point
+from csd_core.operations.unusable import why_unusable
 from csd_core.workspace import Workspace
 
 app = App(name="inbox", help="Show the batches of new images, and say that one is complete.")
@@ -27,7 +28,9 @@ def status() -> None:
     arrivals = Inbox.of(files, settings).arrivals()
     start, known, taken = _so_far(files)
     reviews = retrainings(files)
-    standings = [standing(arrival, taken=taken, reviews=reviews) for arrival in arrivals]
+    standings = [
+        standing(arrival, taken=taken, reviews=reviews, unusable=why_unusable(files, arrival)) for arrival in arrivals
+    ]
     if standings:
         console.print(_table(standings, known))
     waiting = [each.arrival for each in standings if each.state == "waits"]
@@ -78,7 +81,7 @@ def _table(standings: Sequence[Standing], known: Collection[str]) -> Table:
 
 def _tell_of_last_time(files: Workspace, start: Start, waiting: Sequence[Arrival]) -> None:
     """Say so if a retraining of the same batches from the same commit has ended already."""
-    before = settled(files, base=start.commit, arrivals=waiting)
+    before = settled(files, base=start.commit, arrivals=waiting, settings=None)
     if before is not None:
         say(
             f"just these batches were {before.outcome} in retraining {before.name} ({before.why}); trying again would "

@@ -118,7 +118,11 @@ class Standing:
 
 
 def standing(
-    arrival: Arrival, *, taken: Mapping[str, tuple[str, TakenBatch]], reviews: Sequence[Retraining]
+    arrival: Arrival,
+    *,
+    taken: Mapping[str, tuple[str, TakenBatch]],
+    reviews: Sequence[Retraining],
+    unusable: str | None = None,
 ) -> Standing:
     """How a batch stands.
 
@@ -126,6 +130,7 @@ def standing(
         arrival: The batch.
         taken: Batch -> task that took it, and how it was then.
         reviews: The retrainings that wait for a person; finished ones among them do not count.
+        unusable: Why an earlier run could not use it as it is.
     """
     in_review = {
         batch.name: (review.name, batch)
@@ -140,7 +145,7 @@ def standing(
         review_name, then = in_review[arrival.name]
         state, words = _known(arrival, then, "in review", f"retraining {review_name}")
     else:
-        state, words = _unknown(arrival)
+        state, words = _unknown(arrival, unusable)
     return Standing(arrival=arrival, state=state, words=words)
 
 
@@ -154,8 +159,8 @@ def _known(arrival: Arrival, then: TakenBatch, state: Literal["taken", "in revie
     return "changed", f"changed since {by} took it; put new images into a batch with a new name"
 
 
-def _unknown(arrival: Arrival) -> tuple[State, str]:
-    problems = "; ".join(arrival.problems)
+def _unknown(arrival: Arrival, unusable: str | None) -> tuple[State, str]:
+    problems = "; ".join([*arrival.problems, *([unusable] if unusable else [])])
     if arrival.ready_since is None:
         words = f"half-written: it has no {READY} yet"
         return "half-written", f"{words}; as it is, it cannot be taken: {problems}" if problems else words

@@ -6,13 +6,13 @@ from typing import Literal
 from csd_core.errors import ArtifactError, ParamsError
 from csd_core.operations.cuts import TakenBatch
 from csd_core.operations.inbox import Arrival
-from csd_core.records import Record
+from csd_core.records import Digest, Record
 from csd_core.workspace import Workspace
 
-Outcome = Literal["in review", "published", "kept", "rejected", "refused", "outdated"]
-"""in review: it waits for a person; published: its champion, or its gallery under the old champion, came into force;
-kept: done, but the deployment does not publish; rejected: the gate or a person rejected it and nothing was published;
-refused: publishing was refused; outdated: another release came into force first."""
+Outcome = Literal["unfinished", "in review", "published", "kept", "rejected", "refused", "outdated"]
+"""unfinished: recorded, and then its run died; in review: it waits for a person; published: its champion, or its
+gallery under the old champion, came into force; kept: done, but the deployment does not publish; rejected: the gate or
+a person rejected it, nothing was published; refused: publishing was refused; outdated: another release came first."""
 
 
 class Retraining(Record):
@@ -30,6 +30,8 @@ class Retraining(Record):
     """Whose stages it ran: those whose promotion is new."""
     batches: tuple[TakenBatch, ...]
     """That it took from the inbox."""
+    settings: Digest
+    """sha256 of what the run was asked for beyond params.yaml."""
     outcome: Outcome
     why: str
     """One sentence."""
@@ -85,17 +87,20 @@ def find(files: Workspace, name: str) -> Retraining:
     raise ParamsError(f"retraining {name}: there is no such retraining; in review: {waiting}")
 
 
-def settled(files: Workspace, *, base: str, arrivals: Iterable[Arrival]) -> Retraining | None:
-    """The newest finished retraining of just these batches from the same commit: another try would give the same.
+def settled(files: Workspace, *, base: str, arrivals: Iterable[Arrival], settings: Digest | None) -> Retraining | None:
+    """The newest retraining of just these batches from the same commit with the same settings.
+
+    Another try would give the same; one that waits for a person has not given its outcome yet.
 
     Args:
         files: The project.
         base: The commit that a retraining would start from.
-        arrivals: The batches that it would take.
+        arrivals: The batches that it would take; none for one that only brings the pipeline up to date.
+        settings: As in the record; None for any.
     """
     wanted = {(arrival.name, arrival.digest) for arrival in arrivals}
     for record in reversed(retrainings(files)):
         same = record.base == base and {(batch.name, batch.digest) for batch in record.batches} == wanted
-        if same and record.outcome != "in review":
+        if same and settings in (None, record.settings) and record.outcome != "unfinished":
             return record
     return None

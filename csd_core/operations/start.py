@@ -68,13 +68,30 @@ def known_classes(files: Workspace, start: Start) -> frozenset[str]:
     Raises:
         ArtifactError: if params.yaml of that commit, the model or an artefact is damaged or missing.
     """
-    why_not = f"commit {start.commit[:12]} has no params.yaml; choose a revision to start from"
-    listed = _listed(git.ask(files.root, "show", f"{start.commit}:./params.yaml", why_not=why_not), start.commit)
+    listed = _tasks(files, start)
     labels = {label for classes in listed.values() for label in classes}
     labels.update(_in_artefacts(files, reversed(listed)))
     if start.release is not None:
         labels.update(_of_model(start.release.embedder))
     return frozenset(unicodedata.normalize("NFC", label) for label in labels)
+
+
+def tasks_left(files: Workspace, start: Start) -> tuple[str, ...]:
+    """Tasks of the starting commit that come after the release in force: an earlier run did not publish them.
+
+    Raises:
+        ArtifactError: if params.yaml of that commit is damaged or missing.
+    """
+    tasks = tuple(_tasks(files, start))
+    if start.release is None or start.release.record.after not in tasks:
+        return tasks
+    return tasks[tasks.index(start.release.record.after) + 1 :]
+
+
+def _tasks(files: Workspace, start: Start) -> dict[str, tuple[str, ...]]:
+    """Task -> the classes that params.yaml lists, at the starting commit."""
+    why_not = f"commit {start.commit[:12]} has no params.yaml; choose a revision to start from"
+    return _listed(git.ask(files.root, "show", f"{start.commit}:./params.yaml", why_not=why_not), start.commit)
 
 
 def _in_force(files: Workspace) -> Release | None:

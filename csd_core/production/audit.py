@@ -33,6 +33,7 @@ Event = Literal[
     "rolled back",
     "abandoned",  # it was given up or killed; the former release stays in force
     "registered",  # with GTO
+    "reviewed",  # a person decided on a retraining
     "retired",  # its table and model are removed
     "forgetting",  # an erasure started
     "forgot",

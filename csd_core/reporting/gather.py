@@ -67,6 +67,7 @@ def gather(files: Workspace, params: Params) -> Story:
             adapters=AdapterFits.load(files.candidate_adapters(entry.task) / "adapters.json"),
             check=CheckReport.load(files.check(entry.task)),
             verdict=VerdictFile.load(files.verdict(entry.task)).verdict,
+            review=params.reviews.get(entry.task),
             entry=entry,
             curves=load_curves(files.curves(entry.task)),
             generation=number,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from csd_core.params import Review
 from csd_core.records import (
     AdapterFits,
     Alternative,
@@ -28,6 +29,7 @@ class TaskStory:
         adapters: What would map the old gallery's vectors into its candidate's space.
         check: What promoting its candidate would have done.
         verdict: What the gate decided.
+        review: What a person decided, if one did.
         entry: The state after it.
         curves: The scalars of its training.
         generation: Number of the generation in force after it; None while there is none.
@@ -39,6 +41,7 @@ class TaskStory:
     adapters: AdapterFits
     check: CheckReport
     verdict: Verdict
+    review: Review | None
     entry: LedgerEntry
     curves: tuple[Curve, ...]
     generation: int | None

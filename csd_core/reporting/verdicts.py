@@ -51,9 +51,11 @@ def strategy_in_words(named: Judged | Alternative) -> str:
 
 
 def because(task: TaskStory) -> tuple[str, ...]:
-    """What decided: why each cheaper strategy failed, how the chosen one did; an operator's word comes first."""
-    verdict, chosen = task.verdict, task.chosen
-    decided = [f"an operator decided: {verdict.decision}"] if verdict.decision != "auto" else []
+    """What decided: why each cheaper strategy failed, how the chosen one did; a person's word comes first."""
+    verdict, chosen, review = task.verdict, task.chosen, task.review
+    decided = [f"an operator decided: {verdict.decision}"] if verdict.decision != "auto" and review is None else []
+    if review is not None:
+        decided.append(f"{review.by} decided: {review.choice} ({review.reason})")
     for judged in verdict.judged:
         name = strategy_in_words(judged)
         failed = [condition for condition in judged.conditions if not condition.passed]

@@ -178,6 +178,24 @@ class Operations:
             made = client.create_flow_run_from_deployment(found.id, parameters={"settings": settings})
         return made.id
 
+    def directly(self, script):
+        """Run Python in the project against the server, as a person would; gives its exit code and what it printed."""
+        environment = {
+            **os.environ,
+            "PREFECT_API_URL": f"http://127.0.0.1:{self.port}/api",
+            "PYTHONPATH": str(self.root),
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=self.root,
+            env=environment,
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        return done.returncode, done.stdout
+
     def state(self, run):
         with self.client as client:
             return client.read_flow_run(run).state

@@ -1,5 +1,6 @@
 """A run's own checkout: real git worktrees, real DVC."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pipelines import commit, dvc, git, shell_project
 from csd_core.errors import ArtifactError, CsdError, ParamsError
 from csd_core.params_file import profile_text
 from csd_core.workspace import Workspace
-from flows.checkout import checkout, remove_leftovers
+from flows.checkout import checkout, remove_branch, remove_leftovers
 from flows.pipeline import stale_stages
 
 
@@ -94,8 +95,8 @@ def test_settings_that_git_does_not_know_come_along(home):
     assert str(home.root / ".dvc" / "cache") in told
 
 
-def test_what_is_gone_from_the_cache_comes_from_the_remote_or_is_computed_again(home, tmp_path):
-    dvc(home.root, "remote", "add", "--local", "--default", "store", str(tmp_path / "store"))
+def test_what_is_gone_from_the_cache_comes_from_the_remote_or_is_computed_again(home):
+    dvc(home.root, "remote", "add", "--local", "--default", "store", "../store")  # as people write it
     dvc(home.root, "push", "--quiet")
     subprocess.run(["rm", "-rf", str(home.root / ".dvc" / "cache" / "files")], check=True)
     with checkout(home, head(home), name="run") as place:
@@ -192,7 +193,7 @@ def test_a_branch_that_somebody_has_is_not_overwritten(home):
     git(home.root, "branch", "retrain/run")
     with checkout(home, head(home), name="run") as place:
         (place.root / "params.yaml").write_text("# changed\n")
-        with pytest.raises(CsdError, match="git update-ref: "):
+        with pytest.raises(CsdError, match="git update-ref failed"):
             place.give_branch("retrain/run", place.commit("Retraining"))
     assert git(home.root, "rev-parse", "retrain/run") == head(home)
 
@@ -207,25 +208,64 @@ def test_a_branch_moves_on_from_where_the_run_left_it(home):
     git(home.root, "branch", "retrain/run")
     with checkout(home, head(home), name="run") as place:
         made = changed(place, "# one\n", "Review")
-        place.move_branch("retrain/run", made)
+        place.move_branch("retrain/run", made, subject="Review")
     assert git(home.root, "rev-parse", "retrain/run") == made
 
 
 def test_what_a_killed_run_moved_gives_way_and_what_a_person_moved_does_not(home):
     git(home.root, "branch", "retrain/run")
     with checkout(home, head(home), name="killed") as place:
-        place.move_branch("retrain/run", changed(place, "# one\n", "Review"))
+        place.move_branch("retrain/run", changed(place, "# one\n", "Review: approve"), subject="Review")
     with checkout(home, head(home), name="again") as place:
-        made = changed(place, "# two\n", "Review")
-        place.move_branch("retrain/run", made)
+        made = changed(place, "# two\n", "Review: reject")
+        place.move_branch("retrain/run", made, subject="Review")
     assert git(home.root, "rev-parse", "retrain/run") == made
     with checkout(home, made, name="person") as place:
         theirs = changed(place, "# three\n", "my own idea")
         git(home.root, "branch", "--force", "retrain/run", theirs)
     moved = pytest.raises(CsdError, match=f"retrain/run is at {theirs[:12]}, not at .*: somebody moved it")
     with checkout(home, head(home), name="late") as place, moved:
-        place.move_branch("retrain/run", changed(place, "# four\n", "Review"))
+        place.move_branch("retrain/run", changed(place, "# four\n", "Review"), subject="Review")
     assert git(home.root, "rev-parse", "retrain/run") == theirs
+
+
+def test_a_branch_that_somebody_removed_is_made_again(home):
+    with checkout(home, head(home), name="run") as place:
+        made = changed(place, "# one\n", "Review")
+        place.move_branch("retrain/run", made, subject="Review")
+    assert git(home.root, "rev-parse", "retrain/run") == made
+
+
+def test_a_branch_is_removed_only_where_it_was_left(home):
+    git(home.root, "branch", "retrain/run")
+    remove_branch(home.root, "retrain/run", "f" * 40)
+    assert git(home.root, "branch", "--list", "retrain/*")
+    remove_branch(home.root, "retrain/run", head(home))
+    remove_branch(home.root, "retrain/run", head(home))
+    assert git(home.root, "branch", "--list", "retrain/*") == ""
+
+
+def test_checkpoints_that_nobody_came_back_for_are_removed(home):
+    old, young = home.handed_on / "train-t1-old", home.handed_on / "train-t2-young"
+    for folder in (old, young):
+        folder.mkdir(parents=True)
+    os.utime(old, (0, 0))
+    remove_leftovers(home)
+    assert (old.exists(), young.exists()) == (False, True)
+
+
+def test_a_folder_outside_the_project_is_refused_and_wedges_nothing(home):
+    (home.root.parent / "photos" / "cat").mkdir(parents=True)
+    text = (home.root / "params.yaml").read_text()
+    (home.root / "params.yaml").write_text(
+        text.replace("folders: {}", "folders: {photos: {path: ../photos, layout: classes}}")
+    )
+    made = commit(home.root)
+    refused = pytest.raises(ParamsError, match="sources.folders.photos.path: ../photos: leads out of the project")
+    for _ in range(2):
+        with refused, checkout(home, made, name="run"):
+            pass
+    assert traces(home)[:2] == (1, [])
 
 
 def test_a_folder_of_images_that_no_commit_has_is_lent(home):
@@ -242,12 +282,12 @@ def test_a_folder_of_images_that_no_commit_has_is_lent(home):
     assert (home.root / "data" / "raw" / "photos" / "cat").is_dir()
     lock = (home.root / "dvc.lock").read_text()
     (home.root / "dvc.lock").write_text(lock + "  ingest-folder@photos: {cmd: x}\n")
-    with checkout(home, commit(home.root), name="run") as place:
-        assert not (place.root / "data" / "raw").exists()
+    with checkout(home, commit(home.root), name="run") as place:  # known, but its canonical set is not in the cache
+        assert (place.root / "data" / "raw" / "photos").is_symlink()
 
 
 def test_a_commit_that_does_not_exist_is_one_line_and_leaves_nothing(home):
-    with pytest.raises(CsdError, match="git worktree: "), checkout(home, "f" * 40, name="run"):
+    with pytest.raises(CsdError, match="git worktree failed"), checkout(home, "f" * 40, name="run"):
         pass
     assert traces(home)[:2] == (1, [])
 

@@ -28,7 +28,6 @@ def test_the_stages_come_in_an_order_in_which_they_can_run_with_what_they_need(t
     assert [each.name for each in stages] == NAMES
     assert stages[0].needs == ()
     assert stages[3].needs == ("train@t1", "train@t2")
-    assert [each.task for each in stages] == [None, "t1", "t2", None]
 
 
 def test_the_names_are_dvcs_own_wherever_the_flow_stands(tmp_path, monkeypatch):

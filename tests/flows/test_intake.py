@@ -50,13 +50,13 @@ def look(home, **settings):
 
 def cut(home, **settings):
     """Cut in the project itself, as a checkout is one like it."""
-    return cut_task(home, look(home, **settings))
+    return cut_task(home, home, look(home, **settings), Retrain(**settings))
 
 
 def test_an_empty_inbox_offers_nothing(home):
     intake = look(home)
     assert (intake.arrivals, intake.why) == ((), "no batch waits in the inbox")
-    assert cut_task(home, intake) == ()
+    assert cut_task(home, home, intake, Retrain()) == ()
     assert list(load_params(home.root / "params.yaml").tasks) == ["t1", "t2", "t3"]
 
 
@@ -133,6 +133,39 @@ def test_the_inbox_is_never_changed(home):
     }
 
 
+def test_single_broken_files_are_left_out_so_that_many_batches_do_not_add_up(home, told):
+    for batch in ("monday", "tuesday"):
+        send_batch(home.root, batch, [f"{batch}-class"], images=5)
+        for path in list((home.root / "data" / "inbox" / batch).rglob("*.png"))[:2]:
+            path.write_bytes(b"no image")
+    assert [each.name for each in cut(home, overrides=TWO)] == ["monday", "tuesday"]
+    assert len(list(home.batch("t4").rglob("*.png"))) == 6
+    assert told == []
+
+
+def test_broken_files_do_not_count_for_the_policy(home):
+    send_batch(home.root, "broken", ["dog"], images=200)
+    for path in (home.root / "data" / "inbox" / "broken").rglob("*.png"):
+        path.write_bytes(b"no image")
+    send_batch(home.root, "good", ["cat"], images=20)
+    assert cut(home) == ()
+    assert list(load_params(home.root / "params.yaml").tasks) == ["t1", "t2", "t3"]
+    assert not home.batch("t4").exists()
+    assert not home.batch(".t4").exists()
+
+
+def test_a_batch_that_was_found_broken_is_not_looked_at_again_until_it_changes(home, told):
+    send_batch(home.root, "bad", ["dog"], images=200)
+    for path in (home.root / "data" / "inbox" / "bad" / "dog").iterdir():
+        path.write_bytes(b"no image")
+    cut(home)
+    assert look(home).why == "no batch waits in the inbox"
+    cut(home)
+    assert len(told) == 1
+    next((home.root / "data" / "inbox" / "bad" / "dog").iterdir()).write_bytes(b"another size")
+    assert [each.name for each in look(home).arrivals] == ["bad"]
+
+
 def tried(home, arrivals, outcome):
     """A retraining that took these batches from here."""
     start = starting_point(home, None)
@@ -144,6 +177,7 @@ def tried(home, arrivals, outcome):
         release=None,
         tasks=("t4",),
         batches=tuple({"name": each.name, "digest": each.digest, "images": each.images} for each in arrivals),
+        settings=Retrain().digest,
         outcome=outcome,
         why="t4 rejected",
         flow_run=None,
@@ -156,20 +190,26 @@ def tried(home, arrivals, outcome):
 
 
 def test_what_gave_nothing_is_not_tried_again_until_something_changes(home):
-    send_batch(home.root, "monday", ["cat"], images=3)
-    tried(home, look(home, cut_now=True).arrivals, "rejected")
-    again = look(home, cut_now=False, overrides=Overrides())
-    assert again.arrivals == ()
-    assert look(home, overrides=TWO).arrivals != ()  # other parameters are something else
-    assert look(home, cut_now=True).arrivals != ()
-    send_batch(home.root, "tuesday", ["owl"], images=200)
-    assert [each.name for each in look(home).arrivals] == ["monday", "tuesday"]
-
-
-def test_the_same_batches_are_named_with_what_became_of_them(home):
     send_batch(home.root, "monday", ["cat"], images=200)
     tried(home, look(home).arrivals, "rejected")
-    assert "2026-11-24-otter was rejected (t4 rejected)" in look(home).why
+    assert "2026-11-24-otter was rejected (t4 rejected)" in look(home).settled
+    assert look(home, overrides=TWO).settled is None  # other parameters are something else
+    assert look(home, promotion="review").settled is None
+    assert look(home, cut_now=True).settled is None
+    send_batch(home.root, "tuesday", ["owl"], images=3)
+    assert look(home).settled is None
+
+
+def test_what_left_nothing_behind_is_tried_again(home):
+    send_batch(home.root, "monday", ["cat"], images=200)
+    tried(home, look(home).arrivals, "unfinished")
+    assert look(home).settled is None
+
+
+def test_a_retraining_without_images_is_not_repeated_either(home):
+    assert look(home).settled is None
+    tried(home, (), "in review")
+    assert look(home).settled == "the same waits for a review: 2026-11-24-otter (t4 rejected)"
 
 
 def test_batches_in_a_review_do_not_count(home):

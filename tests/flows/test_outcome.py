@@ -1,5 +1,7 @@
 """How a retraining ends, verdict by verdict."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from csd_core.errors import ArtifactError, CompatibilityError
@@ -8,7 +10,7 @@ from csd_core.params import Review
 from csd_core.records import Champion, Promoted, Rejected
 from csd_core.workspace import Workspace
 from flows import outcome as module
-from flows.outcome import conclude, in_words
+from flows.outcome import conclude, heal, in_words
 
 NAME = "2026-11-25-otter"
 COMMON = {"candidate": "c" * 64, "champion": "a" * 64, "decision": "auto", "judged": ()}
@@ -31,7 +33,8 @@ def retraining(home, **changes):
         "release": None,
         "tasks": ("t4",),
         "batches": (),
-        "outcome": "kept",
+        "settings": "e" * 64,
+        "outcome": "unfinished",
         "why": "as recorded",
         "flow_run": None,
         "publishes": True,
@@ -123,10 +126,25 @@ def test_a_first_model_that_is_rejected_leaves_nothing_to_publish(home, publishe
 
 def test_one_promoted_among_several_is_published(home, published):
     verdicts = {"t4": promoted("t4"), "t5": rejected("t5")}
-    state = conclude(home, home, retraining(home, tasks=("t4", "t5"), on_reject="stop"), verdicts)
+    state = conclude(home, home, retraining(home, tasks=("t4", "t5")), verdicts)
     assert state.is_completed()
     assert published[0][0] == ("t4", "t5")
     assert in_words(verdicts) == "t4 promoted under partial 25 %, t5 rejected"
+
+
+def test_a_rejection_that_stops_keeps_what_was_promoted_before_it_too(home, published):
+    verdicts = {"t4": promoted("t4"), "t5": rejected("t5")}
+    state = conclude(home, home, retraining(home, tasks=("t4", "t5"), on_reject="stop"), verdicts)
+    assert (state.type.value, state.name) == ("FAILED", "Rejected")
+    assert (published, outcome(home)) == ([], "rejected")
+
+
+def test_who_rejects_several_tasks_publishes_none_of_them(home, published):
+    review = Review(choice="reject", by="time-out", reason="nobody decided in time")
+    verdicts = {"t4": promoted("t4"), "t5": rejected("t5")}
+    state = conclude(home, home, retraining(home, tasks=("t4", "t5")), verdicts, review=review)
+    assert (state.type.value, state.name) == ("COMPLETED", "Rejected")
+    assert (published, outcome(home)) == ([], "rejected")
 
 
 @pytest.mark.parametrize(
@@ -147,3 +165,58 @@ def test_a_retraining_from_another_release_is_not_published(home, published):
     with pytest.raises(CompatibilityError, match="Its batches wait in the inbox again"):
         conclude(home, home, retraining(home, release="0001-aaaaaaaaaaaa"), {"t4": promoted("t4")})
     assert published == []
+
+
+# --- what killed runs left open ---------------------------------------------------------------------------------------
+
+
+def in_force(monkeypatch, *, commit, name="0002-cccccccccccc"):
+    """Pretend that a release of this commit is in force."""
+    release = SimpleNamespace(name=name, record=SimpleNamespace(commit=commit))
+    fake = SimpleNamespace(in_force=lambda: release, all=lambda: (release,))
+    monkeypatch.setattr(module.Releases, "of", lambda _: fake)
+
+
+@pytest.fixture
+def branches(monkeypatch):
+    removed = []
+    monkeypatch.setattr(module, "remove_branch", lambda _root, branch, commit: removed.append((branch, commit)))
+    return removed
+
+
+def test_a_run_that_died_before_anything_came_of_it_leaves_nothing(home, branches):
+    record = retraining(home)
+    page = home.retraining(NAME).with_suffix(".html")
+    page.write_text("report")
+    heal(home)
+    assert branches == [(record.branch, record.commit)]
+    assert not home.retraining(NAME).exists()
+    assert not page.exists()
+
+
+@pytest.mark.parametrize("left", ["unfinished", "in review"])
+def test_a_run_that_died_after_publishing_is_written_down_as_published(home, branches, monkeypatch, left):
+    record = retraining(home, outcome=left)
+    in_force(monkeypatch, commit=record.commit)
+    heal(home)
+    assert (outcome(home), branches) == ("published", [])
+
+
+def test_a_review_that_another_release_outdated_ends_so_that_its_batches_wait_again(home, branches, monkeypatch):
+    retraining(home, outcome="in review", release="0001-aaaaaaaaaaaa")
+    in_force(monkeypatch, commit="d" * 40)
+    heal(home)
+    assert (outcome(home), branches) == ("outdated", [])
+
+
+def test_a_review_that_still_fits_goes_on_waiting(home, branches):
+    retraining(home, outcome="in review")
+    heal(home)
+    assert outcome(home) == "in review"
+
+
+@pytest.mark.parametrize("ended", ["kept", "rejected", "published", "refused", "outdated"])
+def test_what_has_ended_stays_as_it_ended(home, branches, ended):
+    retraining(home, outcome=ended)
+    heal(home)
+    assert (outcome(home), branches) == (ended, [])

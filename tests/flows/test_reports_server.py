@@ -39,7 +39,7 @@ def ask(folder):
 def asking(port):
     def ask(path, method="GET", headers=None):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-        connection.putrequest(method, path, skip_host=False)
+        connection.putrequest(method, path, skip_host="Host" in (headers or {}))
         for name, value in (headers or {}).items():
             connection.putheader(name, value)
         connection.endheaders()
@@ -160,3 +160,11 @@ def test_the_port_is_free_and_no_thread_is_left_afterwards(folder):
         with serving(folder, ("127.0.0.1", port), auth=None):
             assert asking(port)("/")[0] == 200
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("127.0.0.1:4201", 200), ("localhost", 200), ("[::1]:4201", 200), ("rebound.example:4201", 421), ("", 421)],
+)
+def test_a_foreign_name_that_leads_to_this_machine_gets_nothing(ask, host, status):
+    assert ask("/2026-11-25-quiet-otter.html", headers={"Host": host})[0] == status

@@ -72,6 +72,7 @@ def retraining(name="r1", **changes):
         "release": None,
         "tasks": ("t4",),
         "batches": (taken(),),
+        "settings": "e" * 64,
         "outcome": "rejected",
         "why": "the gate rejected it",
         "flow_run": None,

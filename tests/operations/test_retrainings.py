@@ -20,7 +20,7 @@ def saved(files, *records):
 
 def test_before_the_first_retraining_there_are_none(files):
     assert retrainings(files) == ()
-    assert settled(files, base=BASE, arrivals=[arrival()]) is None
+    assert settled(files, base=BASE, arrivals=[arrival()], settings=None) is None
 
 
 def test_retrainings_are_read_back_oldest_first(files):
@@ -73,8 +73,8 @@ def test_the_newest_retraining_of_just_these_batches_settles_them(files):
     new = retraining("a", batches=(taken("b2"), taken("b1")), outcome="kept")
     newest = retraining("n", began="2026-11-21T12:00:00+00:00")
     saved(files, old, new, newest)
-    assert settled(files, base=BASE, arrivals=[arrival()]) == newest
-    assert settled(files, base=BASE, arrivals=[arrival("b1"), arrival("b2")]) == new
+    assert settled(files, base=BASE, arrivals=[arrival()], settings=None) == newest
+    assert settled(files, base=BASE, arrivals=[arrival("b1"), arrival("b2")], settings=None) == new
 
 
 @pytest.mark.parametrize(
@@ -89,10 +89,23 @@ def test_the_newest_retraining_of_just_these_batches_settles_them(files):
 )
 def test_another_start_or_other_batches_are_not_settled(files, base, arrivals):
     saved(files, retraining())
-    assert settled(files, base=base, arrivals=arrivals) is None
+    assert settled(files, base=base, arrivals=arrivals, settings=None) is None
 
 
-def test_a_review_settles_nothing_yet(files):
-    before = retraining("a")
-    saved(files, before, retraining("b", began="2026-11-21T12:00:00+00:00", outcome="in review"))
-    assert settled(files, base=BASE, arrivals=[arrival()]) == before
+def test_a_review_settles_its_batches_while_it_waits(files):
+    review = retraining("b", began="2026-11-21T12:00:00+00:00", outcome="in review")
+    saved(files, retraining("a"), review)
+    assert settled(files, base=BASE, arrivals=[arrival()], settings=None) == review
+
+
+def test_other_settings_are_another_try_and_none_asks_for_any(files):
+    before = retraining("a", outcome="rejected")
+    saved(files, before)
+    assert settled(files, base=BASE, arrivals=[arrival()], settings="e" * 64) == before
+    assert settled(files, base=BASE, arrivals=[arrival()], settings="f" * 64) is None
+    assert settled(files, base=BASE, arrivals=[arrival()], settings=None) == before
+
+
+def test_a_run_that_died_has_settled_nothing(files):
+    saved(files, retraining("a", outcome="unfinished"))
+    assert settled(files, base=BASE, arrivals=[arrival()], settings=None) is None

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from csd_core.params import Review
 from csd_core.records import Condition, Judged, ServingPoint
 from csd_core.reporting import verdicts
 
@@ -71,6 +72,14 @@ def test_the_dip_of_a_backfill_is_said(mixed):
     )
     assert "lowest when 25 % is done" in dip((0.0, None, quo + 0.02), (0.25, None, quo + 0.01))
     assert "never below the status quo; the models' dimensions differ" in dip((0.0, None, quo), (1.0, None, quo))
+
+
+def test_a_reviewer_is_named_with_the_reason_whatever_they_chose(carried):
+    filled = carried.story.tasks[2]
+    for choice in ("approve", "backfill"):
+        reviewed = replace(filled, review=Review(choice=choice, by="Ada", reason="the flips are look-alikes"))
+        assert verdicts.because(reviewed)[0] == f"Ada decided: {choice} (the flips are look-alikes)"
+        assert "an operator" not in " ".join(verdicts.because(reviewed))
 
 
 def test_an_operator_comes_before_the_conditions(carried):
