@@ -18,7 +18,7 @@ from csd_core.params import Review
 from csd_core.production.releases import Releases
 from csd_core.records import Champion, Promoted, Rejected, VerdictFile
 from csd_core.workspace import Workspace
-from flows.checkout import Checkout, remove_branch
+from flows.checkout import Checkout, remove_branch, remove_leftovers
 from flows.forms import Retrain
 from flows.publish import bring_into_force
 
@@ -177,6 +177,7 @@ def heal(home: Workspace) -> None:
     record: its stages are in the cache, and the next run makes them anew in seconds. A review that another release
     has outdated ends, so that its batches wait again.
     """
+    remove_leftovers(home)
     for each in retrainings(home):
         if each.outcome not in ("unfinished", "in review"):
             continue

@@ -21,7 +21,7 @@ from csd_core.params import Review
 from csd_core.production.locks import Lock
 from csd_core.production.releases import Releases
 from csd_core.workspace import Workspace
-from flows.checkout import Checkout
+from flows.checkout import Checkout, remove_leftovers
 from flows.evidence import show_review
 from flows.forms import Approve
 from flows.project import report_url
@@ -63,6 +63,7 @@ def deciding(home: Workspace, settings: Approve) -> Iterator[Retraining | None]:
     name = _named(home, settings)
     lock = Lock(home.retraining(name).with_suffix(".lock"), what=f"the review of {name}")
     with lock.held(wait=0):
+        remove_leftovers(home)  # of a decision that was killed
         found = find(home, name)
         if found.outcome != "in review" and not settings.if_undecided:
             raise ParamsError(f"{found.name}: nothing to decide: it was {found.outcome} ({found.why})")
