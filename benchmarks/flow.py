@@ -109,7 +109,9 @@ def main() -> None:
         shutil.rmtree(by_dvc / "artifacts")
         shutil.rmtree(by_dvc / "data")
         (by_dvc / "dvc.lock").unlink()
-        report("restored: every stage from the run cache", plain(by_dvc), flow(by_flow, api, publish=False))
+        report(
+            "restored: every stage from the run cache", plain(by_dvc), flow(by_flow, api, publish=False, cut_now=True)
+        )
         branches = ["git", "-C", str(by_flow), "for-each-ref", "--format=%(refname:short)", "refs/heads/retrain"]
         branch = subprocess.run(branches, check=True, capture_output=True, text=True).stdout.split()[0]
         report("up to date", plain(by_dvc), flow(by_flow, api, publish=False, start_from=branch))
