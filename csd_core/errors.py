@@ -1,6 +1,7 @@
 """Everything csd raises on purpose.
 
 CsdError                      one line for a person; the command line exits with `exit_code`
+├── BusyError                 another process is at work there; the same may succeed when it has finished
 ├── ParamsError        (2)    params.yaml or a command's arguments are wrong
 ├── DataError          (3)    images, sources or shards are missing or unusable
 ├── ArtifactError      (4)    an artefact is missing, damaged or of another kind than expected
@@ -16,6 +17,10 @@ class CsdError(Exception):
     """An error with a message for a person: what is wrong, where, and the remedy."""
 
     exit_code = 1
+
+
+class BusyError(CsdError):
+    """Another process holds what is needed."""
 
 
 class ParamsError(CsdError):

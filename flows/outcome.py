@@ -10,7 +10,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from csd_core.atomic import atomic_file
-from csd_core.errors import CompatibilityError, CsdError
+from csd_core.errors import BusyError, CompatibilityError, CsdError
 from csd_core.operations.cuts import TakenBatch
 from csd_core.operations.retrainings import Outcome, Retraining, retrainings
 from csd_core.operations.start import Start
@@ -126,6 +126,8 @@ def conclude(
     except CompatibilityError as error:
         end(home, retraining, "outdated", why=str(error))
         raise
+    except BusyError:
+        raise  # it stays open: a review can be decided again, and the next run makes the rest anew
     except CsdError as error:
         end(home, retraining, "refused", why=str(error))
         raise

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from csd_core.errors import CsdError
+from csd_core.errors import BusyError
 
 WAIT = 60.0
 """Seconds a second process waits."""
@@ -39,14 +39,14 @@ class Lock:
             wait: Seconds to wait for another process.
 
         Raises:
-            CsdError: if it is still held then, naming the holder.
+            BusyError: if it is still held then, naming the holder.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path, is_singleton=True)  # one object for a path, so that a thread can take it again
         try:
             lock.acquire(timeout=wait)
         except Timeout:
-            raise CsdError(
+            raise BusyError(
                 f"{self.what} is in use by {self._who()} and was so for {wait:g} s; try again when it has finished, or "
                 "end it: its lock goes with it"
             ) from None

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from csd_core.errors import ArtifactError, CompatibilityError
+from csd_core.errors import ArtifactError, BusyError, CompatibilityError
 from csd_core.operations.retrainings import Retraining, find
 from csd_core.params import Review
 from csd_core.records import Champion, Promoted, Rejected
@@ -159,6 +159,16 @@ def test_what_cannot_come_into_force_is_written_down(home, monkeypatch, error, e
         conclude(home, home, retraining(home), {"t4": promoted("t4")})
     assert outcome(home) == ended
     assert find(home, NAME).why == str(error)
+
+
+def test_what_found_production_busy_stays_open(home, monkeypatch):
+    def busy(*_, **__):
+        raise BusyError("the releases are in use by process 7")
+
+    monkeypatch.setattr(module, "bring_into_force", busy)
+    with pytest.raises(BusyError):
+        conclude(home, home, retraining(home), {"t4": promoted("t4")})
+    assert outcome(home) == "unfinished"
 
 
 def test_a_retraining_from_another_release_is_not_published(home, published):
