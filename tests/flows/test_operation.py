@@ -270,7 +270,7 @@ def test_a_run_ends_with_its_worker_and_the_next_worker_goes_on(operations):
     run = operations.run(RETRAIN, overrides=LONG, publish=False)
     operations.in_training(run, epochs=20)
     worker = operations.worker()
-    until(lambda: time.time() - worker.create_time() > SHORT_LIFE, seconds=30)  # or `make ui` gives it up
+    until(lambda: time.time() - worker.create_time() > SHORT_LIFE + 5, seconds=60)  # sooner, `make ui` gives it up
     worker.send_signal(signal.SIGKILL)
     assert operations.ended(run, seconds=30).name == "Crashed"
     until(lambda: operations.left_behind() == NOTHING, seconds=10)
