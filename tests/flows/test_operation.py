@@ -439,13 +439,14 @@ def test_a_rejected_candidate_leaves_the_champion_and_makes_its_images_searchabl
 
 def test_a_review_that_nobody_decides_is_rejected_and_others_go_on_meanwhile(operations):
     send_batch(operations.root, "monday", ["cat", "dog"])
-    run = operations.run(RETRAIN, promotion="review", review_days=30 / 86_400, on_reject="stop")
+    settings = {"promotion": "review", "review_days": 30 / 86_400, "on_reject": "stop"}
+    run = operations.run(RETRAIN, **settings)
     assert operations.ended(run).name == "AwaitingReview", operations.lines(run)
     until(lambda: only(operations).outcome == "rejected", seconds=120)
     record = only(operations)
     assert in_force(operations).number == 1
     assert "by: time-out" in git(operations.root, "show", f"{record.branch}:params.yaml")
-    state = operations.ended(operations.run(RETRAIN))
+    state = operations.ended(operations.run(RETRAIN, **settings))
     assert state.name == "NothingToDo"
     assert f"{record.name} was rejected" in state.message
 
