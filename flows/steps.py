@@ -107,6 +107,7 @@ def bring_up_to_date(
     """
     stages: Futures = {}
     barriers: Futures = {}
+    stops: set[str] = set()
     for stage in pipeline.stages:
         after = [done for done in map(_promoted_task, stage.needs) if done in barriers]
         awaited = [*(stages[name] for name in stage.needs), *(barriers[done] for done in after)]
@@ -115,10 +116,11 @@ def bring_up_to_date(
         if release is not None and done == release.record.after:
             barriers[done] = confirm_champion.submit(files, release, wait_for=promoted, return_state=False)
         elif stop and done in new[:-1]:
+            stops.add(done)
             barriers[done] = carry_on.submit(files, done, wait_for=promoted, return_state=False)
     wait([*stages.values(), *barriers.values()])
     # a rejection that stopped the line is no failure: it was asked for
-    kept = {after: barrier for after, barrier in barriers.items() if not (stop and after in new)}
+    kept = {after: barrier for after, barrier in barriers.items() if after not in stops}
     for name, future in (stages | kept).items():
         if future.state.is_failed() or future.state.is_crashed():
             error = future.state.result(raise_on_failure=False)
