@@ -41,6 +41,9 @@ for name in ("publish", "rollback", "releases", "verify"):
     app.command(f"csd_core.commands.releases:{name}", name=name)
 app.command("csd_core.commands.backfill:backfill", name="backfill")
 app.command("csd_core.commands.items:app", name="items")
+for name in ("serve", "query"):
+    app.command(f"csd_core.commands.{name}:{name}", name=name)
+app.command("csd_core.commands.keys:app", name="keys")
 app.command("csd_core.commands.inbox:app", name="inbox")
 app.command("csd_core.commands.retrainings:retrainings", name="retrainings")
 

@@ -287,6 +287,13 @@ class Export(Section):
     """Largest 1 - cos between onnxruntime's and torch's embedding of a validation image."""
     parity_images: Annotated[int, Field(ge=33)]
     """Validation images on which they are compared."""
+    quantize: Literal["none", "int8"]
+    """int8 also makes a variant of the model in whole numbers, about twice as fast on a CPU; it embeds queries, never
+    rows."""
+    max_recall_loss: Share
+    """Largest loss of Recall@1 on `gate` by which the variant may be shipped."""
+    calibration_images: Annotated[int, Field(ge=1)]
+    """Validation images from which the ranges of its activations are taken, evenly spread."""
 
 
 class Gallery(Section):
@@ -344,6 +351,29 @@ class Live(Section):
     """Cells searched for a query."""
     keep_releases: Annotated[int, Field(ge=2)]
     """The newest releases that keep their gallery and model, so that they can be rolled back to."""
+
+
+class Serve(Section):
+    """How `csd serve` answers."""
+
+    variant: Literal["auto", "fp32", "int8"]
+    """Of the query model: auto takes int8 where the release has it."""
+    max_batch: Annotated[int, Field(ge=1, le=1024)]
+    """Images of concurrent requests that are embedded together."""
+    max_wait_ms: Annotated[float, Field(ge=0, le=1000)]
+    """So long at most an image waits for others that are on their way."""
+    max_waiting: Annotated[int, Field(ge=1)]
+    """Requests that a process takes at a time; more are told to come again (429)."""
+    max_k: Annotated[int, Field(ge=1, le=10_000)]
+    """Neighbours that one search may ask for."""
+    max_body_mb: Annotated[float, Field(gt=0, le=1024)]
+    """Largest request in MiB."""
+    max_megapixels: Annotated[float, Field(gt=0, le=1000)]
+    """Largest image that is decoded, in millions of pixels."""
+    cache_images: Annotated[int, Field(ge=0)]
+    """Query images whose vectors are remembered."""
+    poll_seconds: Annotated[float, Field(gt=0, le=3600)]
+    """How often the release in force and its rows are looked at."""
 
 
 class Policy(Section):
@@ -430,6 +460,7 @@ class Params(Section):
     reviews: dict[Name, Review]
     """Who decided so, and why; the flow `approve` writes it."""
     live: Live
+    serve: Serve
     inbox: Inbox
     report: Report
 

@@ -130,6 +130,24 @@ class Champion(Record):
     classes: tuple[str, ...]
 
 
+class Quantization(Record):
+    """quantization.json: what became of the candidate's int8 variant."""
+
+    asked: Literal["none", "int8"]
+    digest: Digest | None
+    """Of the variant, whether or not it ships."""
+    calibrated_on: int
+    """`select` images from which the ranges of its activations were taken."""
+    recall_fp32: float | None
+    """Recall@1 of the candidate's own queries on its rows of all seen `gate` images; None where no query counts."""
+    recall_int8: float | None
+    """The same of the variant's queries, on the same rows."""
+    shipped: bool
+    """The variant lies beside this record, and goes where the candidate goes."""
+    why_not: str | None
+    """Why one that was asked for does not ship."""
+
+
 # --- adapters ---------------------------------------------------------------------------------------------------------
 
 

@@ -7,10 +7,11 @@
         candidate/model/      model.json weights.safetensors                            train
         candidate/curves/     the scalars of every epoch, as DVCLive writes them        train
         candidate/embedder.onnx                                                         export
+        candidate/quantized/  quantization.json, embedder.int8.onnx if it ships         export
         candidate/adapters/   adapters.json, ONNX files and anchors                     adapt
         check.json            what promoting the candidate would do                     check
         champion/model/       as above: the candidate's, or the one carried over        promote
-        champion/embedder/    champion.json embedder.onnx                               promote
+        champion/embedder/    champion.json embedder.onnx, its int8 variant if it ships promote
         gallery/              gallery.json rows.parquet vectors.npy                     promote
         lineage/              the models and adapters that made the gallery's rows      promote
         pending.json verdict.json ledger.json                                           promote
@@ -85,6 +86,10 @@ class Workspace:
         """The candidate's ONNX file."""
         return self._of(task) / "candidate" / "embedder.onnx"
 
+    def candidate_quantized(self, task: str) -> Path:
+        """Folder of the candidate's int8 variant, and of the record that says whether it ships."""
+        return self._of(task) / "candidate" / "quantized"
+
     def candidate_adapters(self, task: str) -> Path:
         """Folder of the maps from stored vectors to the candidate's space."""
         return self._of(task) / "candidate" / "adapters"
@@ -98,7 +103,7 @@ class Workspace:
         return self._of(task) / "champion" / "model"
 
     def champion_embedder(self, task: str) -> Path:
-        """Folder of the champion's record and ONNX file after `task`."""
+        """Folder of the champion's record and ONNX files after `task`."""
         return self._of(task) / "champion" / "embedder"
 
     def gallery(self, task: str) -> Path:

@@ -1,9 +1,5 @@
 """The embedding network as one ONNX file: uint8 images in, unit vectors out; nothing else is in it."""
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +12,11 @@ from csd_core.atomic import atomic_file
 from csd_core.errors import ArtifactError
 from csd_core.learning.batches import LabelledImages
 from csd_core.learning.network import EmbeddingNetwork, unit
+from csd_core.learning.onnx_graph import quiet, strip
 from csd_core.learning.weights import TrainedModel
 from csd_core.params import Export
 from csd_core.records import ImageForm
 from csd_core.retrieval.embedder import Embedder, EmbedderMetadata
-
-IR_VERSION = 10
-"""The newest that onnxruntime 1.20 reads."""
 
 PARITY_BATCHES = (1, 2, 33)
 """Batch sizes on which onnxruntime must agree with torch: one, few, and odd beyond any vector width."""
@@ -71,8 +65,7 @@ def export_embedder(
         parent=parent,
     )
     graph = _to_onnx(network, form, opset=export.opset)
-    for key, value in sorted(metadata.to_props().items()):
-        graph.metadata_props.add(key=key, value=value)
+    strip(graph, props=metadata.to_props())
     onnx.checker.check_model(graph, full_check=True)
     with atomic_file(target) as partial:
         partial.write_bytes(graph.SerializeToString(deterministic=True))
@@ -116,7 +109,7 @@ def _unit64(vectors: Any) -> Any:
 
 def _to_onnx(network: EmbeddingNetwork, form: ImageForm, *, opset: int) -> onnx.ModelProto:
     example = torch.zeros((2, form.size, form.size, form.channels), dtype=torch.uint8)
-    with _quiet():
+    with quiet():
         program = torch.onnx.export(
             _Embedding(network).eval(),
             (example,),
@@ -131,30 +124,4 @@ def _to_onnx(network: EmbeddingNetwork, form: ImageForm, *, opset: int) -> onnx.
     if program is None:
         raise ArtifactError("torch.onnx.export returned nothing; install the versions of constraints.txt")
     graph: onnx.ModelProto = program.model_proto
-    _strip(graph)
     return graph
-
-
-def _strip(model: onnx.ModelProto) -> None:
-    """Remove what the exporter says about where and by what it ran: stack traces, source names, versions."""
-    model.ir_version = IR_VERSION
-    model.producer_name, model.producer_version, model.domain = "csd", "", ""
-    graph = model.graph
-    graph.name = "embedder"
-    parts = [model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer]
-    for part in parts:
-        part.doc_string = ""
-        del part.metadata_props[:]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the exporter: its warnings are about its own future, its log lines about steps that went well."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

@@ -1,8 +1,10 @@
 """Publish: the champion after a task, with its gallery, comes into force."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 
@@ -16,7 +18,17 @@ from csd_core.production.images import PoolImages
 from csd_core.production.locks import WAIT
 from csd_core.production.recovery import recover
 from csd_core.production.registry import is_registered, register
-from csd_core.production.release import ADAPTERS, CHECK, EMBEDDER, LINEAGE, PARAMS, VERDICT, QueryModel, Release
+from csd_core.production.release import (
+    ADAPTERS,
+    CHECK,
+    EMBEDDER,
+    INT8,
+    LINEAGE,
+    PARAMS,
+    VERDICT,
+    QueryModel,
+    Release,
+)
 from csd_core.production.retention import retire
 from csd_core.production.succession import Base, Production, Succession
 from csd_core.production.switch import OnStep, put_in_force
@@ -88,7 +100,7 @@ def _heir(production: Production, task: str, before: Release | None) -> Successi
     _refuse_mixture(task, champion.digest, gallery, embedder, entries)
     same_model = before is not None and before.record.model == champion.digest
     if before and same_model and before.record.artefact == gallery.digest:
-        return None
+        return _with_other_variant(production, before, files.champion_embedder(task), embedder)
     if before and not same_model and champion.parent != before.record.model:
         raise CompatibilityError(_what_first(task, champion.digest, before, entries))
     verdict = VerdictFile.load(files.verdict(champion.task)).verdict
@@ -96,11 +108,13 @@ def _heir(production: Production, task: str, before: Release | None) -> Successi
         raise ArtifactError(
             f"{files.verdict(champion.task)}: does not promote the champion; run `csd run` and try again"
         )
+    query_models = _query_models(files.champion_embedder(task), embedder, gallery.searchable_spaces)
     adapters = CandidateAdapters.load(files.candidate_adapters(champion.task))
     copies = {
         VERDICT: files.verdict(champion.task),
         CHECK: files.check(champion.task),
         PARAMS: files.root / PARAMS,
+        **_variants(files.champion_embedder(task), query_models),
         f"{ADAPTERS}/{adapter_files.RECORD}": files.candidate_adapters(champion.task) / adapter_files.RECORD,
     }
     lineage = Lineage.load(files.lineage(task)).extended(adapters=adapters.paths())
@@ -117,14 +131,7 @@ def _heir(production: Production, task: str, before: Release | None) -> Successi
         after=task,
         strategy=verdict.strategy,
         artefact=gallery.digest,
-        query_models=(
-            QueryModel(
-                variant="fp32",
-                digest=champion.digest,
-                file=EMBEDDER,
-                searchable_spaces=gallery.searchable_spaces,
-            ),
-        ),
+        query_models=query_models,
         adapters=tuple(fit.chosen for fit in adapters.record.fits),
         embedder=files.champion_embedder(task) / EMBEDDER,
         copies=copies | {f"{ADAPTERS}/{path.name}": path for path in adapters.paths()},
@@ -145,6 +152,60 @@ def _heir(production: Production, task: str, before: Release | None) -> Successi
             anew=frozenset() if same_model else frozenset(gallery.ids.tolist()),
         ),
     )
+
+
+def _query_models(folder: Path, embedder: Embedder, searchable_spaces: tuple[str, ...]) -> tuple[QueryModel, ...]:
+    """The champion, and its int8 variant if there is one: its queries lie in the same space.
+
+    Raises:
+        ArtifactError: if the variant is damaged or belongs to another model.
+    """
+    model = QueryModel(variant="fp32", digest=embedder.digest, file=EMBEDDER, searchable_spaces=searchable_spaces)
+    if not (folder / INT8).is_file():
+        return (model,)
+    variant = Embedder.load(folder / INT8, device="cpu", threads=1)
+    if variant.metadata != embedder.metadata:
+        raise ArtifactError(
+            f"{folder / INT8}: not a variant of the {EMBEDDER} beside it; run `csd run`, then publish again"
+        )
+    return (model, QueryModel(variant="int8", digest=variant.digest, file=INT8, searchable_spaces=searchable_spaces))
+
+
+def _variants(folder: Path, query_models: Sequence[QueryModel]) -> dict[str, Path]:
+    """Name -> file of each query model but the champion."""
+    return {each.file: folder / each.file for each in query_models if each.file != EMBEDDER}
+
+
+def _with_other_variant(
+    production: Production, release: Release, folder: Path, embedder: Embedder
+) -> Succession | None:
+    """The release in force with the int8 variant that was made or given up since; None if it has the same.
+
+    Its rows come once more as they are, for a backfill may have completed them.
+    """
+    spaces = release.searchable_spaces
+    query_models = _query_models(folder, embedder, spaces)
+    if {each.digest for each in query_models} == {each.digest for each in release.record.query_models}:
+        return None
+    strategy = release.record.strategy
+    again = Succession.again(
+        release,
+        kind="refresh",
+        rolled_back_to=None,
+        strategy=strategy,
+        base=Base.at(production.live, release, tag=release.tag),
+        treatment=Treatment(
+            embedder=embedder,
+            strategy=strategy,
+            searchable_spaces=spaces,
+            stays=frozenset(spaces),
+            adapters={},
+            anew=frozenset(),
+        ),
+    )
+    copies = {name: path for name, path in again.copies.items() if name != INT8}
+    copies |= {PARAMS: production.files.root / PARAMS, **_variants(folder, query_models)}
+    return replace(again, query_models=query_models, copies=copies, commit=None)
 
 
 def _refuse_mixture(

@@ -3,6 +3,7 @@
 NNNN-<digest12>/
     release.json          ReleaseRecord
     embedder.onnx         the model
+    embedder.int8.onnx    its variant for queries, if it ships
     lineage/              the models and adapters that made the gallery's rows
     adapters/             the model's own adapters: adapters.json and the chosen ONNX files
     verdict.json check.json params.yaml
@@ -19,6 +20,8 @@ from csd_core.params import Strategy
 from csd_core.records import Digest, Record
 
 RECORD, EMBEDDER, LINEAGE, ADAPTERS = "release.json", "embedder.onnx", "lineage", "adapters"
+INT8 = "embedder.int8.onnx"
+"""The model's variant in whole numbers; only its queries differ, rows are always the model's own."""
 VERDICT, CHECK, PARAMS = "verdict.json", "check.json", "params.yaml"
 LASTING = frozenset({RECORD, VERDICT, CHECK, PARAMS})
 """What a retired release keeps, beside its checksums."""

@@ -47,6 +47,19 @@ class Hits(NamedTuple):
     origins: Strings
     scores: npt.NDArray[np.float32]
 
+    def of(self, query: int, *, k: int) -> "Hits":
+        """The first `k` answers to one query: (1, k)."""
+        part = np.s_[query : query + 1, :k]
+        return Hits(
+            ids=self.ids[part],
+            labels=self.labels[part],
+            tasks=self.tasks[part],
+            embedded_by=self.embedded_by[part],
+            spaces=self.spaces[part],
+            origins=self.origins[part],
+            scores=self.scores[part],
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Rows:

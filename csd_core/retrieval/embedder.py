@@ -101,20 +101,34 @@ class Embedder:
         self._session = session
 
     @classmethod
-    def load(cls, path: str | Path, *, device: Literal["auto", "cpu", "cuda"] = "auto", threads: int = 0) -> "Embedder":
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        threads: int = 0,
+        spinning: bool = True,
+    ) -> "Embedder":
         """Open an ONNX file that `export` wrote.
 
         Args:
             path: The file.
             device: auto takes a GPU where onnxruntime has one.
             threads: CPU threads; 0 leaves the choice to onnxruntime.
+            spinning: Threads that wait for work stay awake: quicker for one batch after another, but it takes the
+                processor from whoever shares it.
 
         Raises:
             ArtifactError: if the file is missing or is no csd embedder.
             CompatibilityError: if `cuda` is asked for and onnxruntime has none.
         """
         session, metadata = open_session(
-            path, EmbedderMetadata.from_props, what="model", threads=threads, providers=_providers(device)
+            path,
+            EmbedderMetadata.from_props,
+            what="model",
+            threads=threads,
+            spinning=spinning,
+            providers=_providers(device),
         )
         return cls(session, digest=digest_of(Path(path)), metadata=metadata)
 

@@ -1,5 +1,6 @@
-"""Export a task's candidate to ONNX, and compare it with torch on select images."""
+"""Export a task's candidate to ONNX, compare it with torch on select images, and make its int8 variant."""
 
+from csd_core.atomic import atomic_folder
 from csd_core.console import say
 from csd_core.data.pool import ItemPool
 from csd_core.data.shards import load_shard
@@ -7,14 +8,15 @@ from csd_core.errors import ArtifactError
 from csd_core.learning.batches import LabelledImages
 from csd_core.learning.device import prepare_device
 from csd_core.learning.onnx_export import export_embedder
+from csd_core.learning.quantization import quantized
 from csd_core.learning.weights import load_model
-from csd_core.records import Champion, SeenShards
+from csd_core.records import Champion, Quantization, SeenShards
 from csd_core.stages.entry import run_stage
 from csd_core.workspace import Workspace
 
 
 def main(task: str) -> None:
-    """Write the candidate's embedder.onnx.
+    """Write the candidate's embedder.onnx, and the folder of its int8 variant.
 
     Raises:
         ParamsError: if params.yaml has no such task.
@@ -29,8 +31,9 @@ def main(task: str) -> None:
         raise ArtifactError(f"{files.candidate_model(task)}: holds no trained model; run `csd run` to make it")
     champion = Champion.load(files.champion_embedder(previous) / "champion.json")
     seen = SeenShards.load(files.seen(task))
+    pool = ItemPool(shards=[load_shard(files.shard(name)) for name in seen.tasks])
     validation = LabelledImages.of(
-        ItemPool(shards=[load_shard(files.shard(name)) for name in seen.tasks]),
+        pool,
         "select",
         classes=seen.classes,
         max_in_memory_mb=0,  # only some are read
@@ -43,6 +46,27 @@ def main(task: str) -> None:
         validation=validation,
     )
     say(f"{task}: embedder.onnx agrees with torch to 1 - cos = {error:.1e}")
+    with atomic_folder(files.candidate_quantized(task)) as folder:
+        record = quantized(
+            files.candidate_embedder(task),
+            folder / "embedder.int8.onnx",
+            pool=pool,
+            export=params.export,
+            threads=params.runtime.threads,
+        )
+        record.save(folder / "quantization.json")
+    if record.asked == "int8":
+        say(f"{task}: {_in_words(record)}")
+
+
+def _in_words(record: Quantization) -> str:
+    """What became of the variant."""
+    if record.why_not:
+        return f"embedder.int8.onnx does not ship: {record.why_not}"
+    return (
+        f"embedder.int8.onnx ships: Recall@1 of its queries {100 * (record.recall_int8 or 0):.2f} %, of the float "
+        f"model's {100 * (record.recall_fp32 or 0):.2f} %"
+    )
 
 
 if __name__ == "__main__":

@@ -92,6 +92,9 @@ def _champion(files: Workspace, task: str, previous: str, verdict: Promoted | Re
     _copy(files.candidate_model(task), files.champion_model(task))
     with atomic_folder(files.champion_embedder(task)) as folder:
         shutil.copyfile(files.candidate_embedder(task), folder / "embedder.onnx")
+        variant = files.candidate_quantized(task) / "embedder.int8.onnx"
+        if variant.is_file():  # it is there only if it ships
+            shutil.copyfile(variant, folder / variant.name)
         champion.save(folder / "champion.json")
     return champion
 

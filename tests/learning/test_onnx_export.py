@@ -13,14 +13,22 @@ from csd_core.errors import ArtifactError
 from csd_core.learning.batches import LabelledImages
 from csd_core.learning.embedding import embed
 from csd_core.learning.network import new_network
-from csd_core.learning.onnx_export import IR_VERSION, export_embedder
+from csd_core.learning.onnx_export import export_embedder
+from csd_core.learning.onnx_graph import IR_VERSION
 from csd_core.learning.seeding import keyed_generator
 from csd_core.learning.weights import TrainedModel, save_model
 from csd_core.params import Export
 from csd_core.records import ImageForm, ModelRecord
 from csd_core.retrieval.embedder import Embedder
 
-EXPORT = Export(opset=18, max_cosine_error=1e-4, parity_images=40)
+EXPORT = Export(
+    opset=18,
+    max_cosine_error=1e-4,
+    parity_images=40,
+    quantize="none",
+    max_recall_loss=0.005,
+    calibration_images=40,
+)
 CLASSES = ("zero", "Ünü", "二")
 
 
@@ -157,7 +165,8 @@ class Images:
     def __len__(self): return 33
     def take(self, positions): return torch.arange(33 * 64).view(33, 8, 8, 1).to(torch.uint8)[positions]
 
-export = Export(opset=18, max_cosine_error=1e-4, parity_images=33)
+settings = {"opset": 18, "max_cosine_error": 1e-4, "parity_images": 33, "quantize": "none"}
+export = Export(**settings, max_recall_loss=0.005, calibration_images=33)
 export_embedder(load_model(Path(sys.argv[1])), Path("out.onnx"), export=export, parent=None, validation=Images())
 """
 

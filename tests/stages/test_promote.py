@@ -175,6 +175,23 @@ def test_what_is_written_down_is_what_was_decided(project, decide, decision):
     assert all(digest_of(path) == digest for digest, path in (lineage.models | lineage.adapters).items())
 
 
+@pytest.mark.parametrize(("decision", "whose"), [("keep", b"of t2"), ("reject", b"of t1")])
+def test_the_champions_int8_variant_comes_and_stays_with_it(project, decide, decision, whose):
+    files = Workspace(project)
+    (files.candidate_quantized("t2") / "embedder.int8.onnx").write_bytes(b"of t2")
+    (files.champion_embedder("t1") / "embedder.int8.onnx").write_bytes(b"of t1")
+    decide(project, "t2", decision)
+    assert (files.champion_embedder("t2") / "embedder.int8.onnx").read_bytes() == whose
+
+
+def test_a_candidate_without_an_int8_variant_does_not_inherit_one(project, decide):
+    files = Workspace(project)
+    (files.champion_embedder("t1") / "embedder.int8.onnx").write_bytes(b"of t1")
+    decide(project, "t2", "keep")
+    names = sorted(path.name for path in files.champion_embedder("t2").iterdir())
+    assert names == ["champion.json", "embedder.onnx"]
+
+
 @pytest.mark.parametrize("decision", DECISIONS)
 def test_promoting_twice_gives_equal_bytes(project, decide, decision):
     files = decide(project, "t2", decision)

@@ -1,0 +1,329 @@
+"""A client of the service: waits and asks again where the service says so.
+
+Every request may be repeated safely: searches change nothing, and a write or deletion of an id twice is one.
+"""
+
+import base64
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self, TypeVar
+from urllib.parse import quote
+
+import httpx
+import numpy as np
+import numpy.typing as npt
+
+from csd_core.errors import CsdError
+
+Image = Path | str | bytes
+Which = Literal["in_force", "before"]
+Answer = TypeVar("Answer")
+
+BASE_SECONDS = 0.1
+LONGEST_SECONDS = 10.0
+"""Between two attempts, whatever the service asks for."""
+_AGAIN = frozenset({429, 503})
+
+
+class ServiceError(CsdError):
+    """The service refused a request, or could not be reached.
+
+    Attributes:
+        status: Of HTTP; 0 if there was no answer.
+        slug: The kind of problem, the end of its type.
+    """
+
+    def __init__(self, message: str, *, status: int, slug: str) -> None:
+        super().__init__(message)
+        self.status, self.slug = status, slug
+
+
+class Embedded(NamedTuple):
+    """Vectors of images."""
+
+    vectors: npt.NDArray[np.float32]
+    """(N, D) of unit length."""
+    model: str
+    """Digest of the model that made them; a search by a vector names it."""
+    release: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """A row of the gallery.
+
+    Attributes:
+        id: Its name.
+        label: Its class.
+        task: The task it came with.
+        score: Cosine of the query's and the row's vector.
+        embedded_by: Digest of the model that embedded it.
+        generation: The release that first served that model.
+        space: Digest of the model whose space the vector is in.
+        origin: pipeline or live.
+    """
+
+    id: str
+    label: str
+    task: str
+    score: float
+    embedded_by: str
+    generation: int | None
+    space: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """Neighbours of a query, nearest first, all from one release.
+
+    Attributes:
+        hits: The neighbours.
+        release: Number of the release that answered.
+        model: Digest of its query model.
+        variant: fp32 or int8.
+        rows: Of the gallery.
+        exact: Every row was compared.
+    """
+
+    hits: tuple[Hit, ...]
+    release: int
+    model: str
+    variant: str
+    rows: int
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Put:
+    """A written item.
+
+    Attributes:
+        id: Its name.
+        label: Its class.
+        release: In whose gallery it is.
+        model: Digest of the model that embedded it.
+        replaced: There was one of this name.
+    """
+
+    id: str
+    label: str
+    release: int
+    model: str
+    replaced: bool
+
+
+class Client:
+    """Asks a service. Use it as a context manager, or close it.
+
+    Args:
+        url: Of the service, such as http://127.0.0.1:8000.
+        key: Where the service asks for one.
+        timeout: Seconds that an answer may take.
+        attempts: How often a request is sent at most.
+        transport: Of httpx; by default the network.
+        sleep: Waits some seconds.
+        jitter: A number in [0, 1), drawn for every wait, so that clients do not come again all at once.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        key: str | None = None,
+        timeout: float = 30.0,
+        attempts: int = 6,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], object] = time.sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, transport=transport)
+        self._url, self._attempts, self._sleep, self._jitter = url, attempts, sleep, jitter
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._http.close()
+
+    def embed(self, images: Sequence[Image]) -> Embedded:
+        """Vectors of images.
+
+        Args:
+            images: Files, as paths or as their bytes.
+
+        Raises:
+            ServiceError: if the service refuses, or does not answer in time.
+        """
+        found = self._ask("POST", "/v1/embed", json={"images": [_base64(image) for image in images]}).json()
+        return Embedded(np.array(found["vectors"], np.float32), found["model"], found["release"])
+
+    def search(
+        self,
+        image: Image | None = None,
+        *,
+        vector: npt.NDArray[np.float32] | None = None,
+        model: str | None = None,
+        item: str | None = None,
+        k: int = 10,
+        label: Sequence[str] | None = None,
+        task: Sequence[str] | None = None,
+        origin: Sequence[Literal["pipeline", "live"]] | None = None,
+        embedded_by: Sequence[str] | None = None,
+        since: datetime | None = None,
+        release: Which = "in_force",
+    ) -> Found:
+        """Neighbours of an image, of a vector, or of an item of the gallery.
+
+        Args:
+            image: A file, as a path or as its bytes.
+            vector: (D,) of unit length, of `embed`.
+            model: Digest of the model that made the vector.
+            item: Id of an item of the gallery.
+            k: How many at most.
+            label: Only of these classes.
+            task: Only of these tasks.
+            origin: Only what was published, or what people wrote.
+            embedded_by: Only what these models embedded.
+            since: Only what was written then or later.
+            release: The one in force, or the one before it.
+
+        Raises:
+            ServiceError: if the service refuses, or does not answer in time.
+        """
+        given: dict[str, Any] = {
+            "label": label,
+            "task": task,
+            "origin": origin,
+            "embedded_by": embedded_by,
+            "since": since.isoformat() if since else None,
+        }
+        filters = {name: value if isinstance(value, str) else list(value) for name, value in given.items() if value}
+        query: dict[str, Any] = {
+            "image": None if image is None else _base64(image),
+            "vector": None if vector is None else vector.tolist(),
+            "model": model,
+            "item": item,
+        }
+        body = {name: value for name, value in query.items() if value is not None}
+        found = self._ask("POST", "/v1/search", json=body | {"k": k, "filters": filters, "release": release}).json()
+        hits = tuple(_known(Hit, hit) for hit in found["hits"])
+        return _known(Found, found | {"hits": hits})
+
+    def put(self, item: str, image: Image, *, label: str) -> Put:
+        """Write an item, or replace the one of this id.
+
+        Raises:
+            ServiceError: if the service refuses, or does not answer in time.
+        """
+        body = {"label": label, "image": _base64(image)}
+        return _known(Put, self._ask("PUT", _path("items", item), json=body).json())
+
+    def delete(self, item: str) -> None:
+        """Delete an item.
+
+        Raises:
+            ServiceError: if there is none (status 404), the service refuses, or does not answer in time.
+        """
+        self._ask("DELETE", _path("items", item))
+
+    def item(self, item: str) -> Mapping[str, Any]:
+        """What is known of an item.
+
+        Raises:
+            ServiceError: if there is none (status 404), the service refuses, or does not answer in time.
+        """
+        facts: Mapping[str, Any] = self._ask("GET", _path("items", item)).json()
+        return facts
+
+    def image(self, item: str) -> bytes:
+        """The image of an item as PNG.
+
+        Raises:
+            ServiceError: if there is none (status 404), the service refuses, or does not answer in time.
+        """
+        return self._ask("GET", _path("images", item)).content
+
+    def releases(self) -> Mapping[str, Any]:
+        """The releases, newest first, and which is served.
+
+        Raises:
+            ServiceError: if the service refuses, or does not answer in time.
+        """
+        found: Mapping[str, Any] = self._ask("GET", "/v1/releases").json()
+        return found
+
+    def ready(self) -> Mapping[str, Any]:
+        """Which release is served, and whether one was refused.
+
+        Raises:
+            ServiceError: if none is served, or the service does not answer in time.
+        """
+        state: Mapping[str, Any] = self._ask("GET", "/readyz").json()
+        return state
+
+    def _ask(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
+        """Send a request until it is answered with something else than "come again"."""
+        for attempt in range(1, self._attempts + 1):
+            last = attempt == self._attempts
+            try:
+                answer = self._http.request(method, path, **kwargs)
+            except httpx.TransportError as error:
+                if last:
+                    raise ServiceError(
+                        f"{self._url}: no answer ({type(error).__name__}: {error}); is `csd serve` running there?",
+                        status=0,
+                        slug="no-answer",
+                    ) from None
+                self._wait(attempt, 0.0)
+                continue
+            if answer.status_code in _AGAIN and not last:
+                self._wait(attempt, _seconds(answer.headers.get("Retry-After", "")))
+                continue
+            if answer.is_success:
+                return answer
+            raise _refusal(answer)
+        raise AssertionError  # the last attempt returned or raised
+
+    def _wait(self, attempt: int, asked: float) -> None:
+        """At least as long as the service asked for, and longer after every attempt, drawn at random."""
+        drawn = self._jitter() * BASE_SECONDS * 2**attempt
+        self._sleep(min(asked + drawn, LONGEST_SECONDS))
+
+
+def _path(kind: str, item: str) -> str:
+    """Of an item; a dot is encoded too, for `..` would mean the folder above."""
+    return f"/v1/{kind}/{quote(item, safe='').replace('.', '%2E')}"
+
+
+def _base64(image: Image) -> str:
+    content = image if isinstance(image, bytes) else Path(image).read_bytes()
+    return base64.b64encode(content).decode()
+
+
+def _known(kind: type[Answer], values: Mapping[str, Any]) -> Answer:
+    """The fields that this client knows; a newer service may send more."""
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # dataclasses all
+    return kind(**{name: values[name] for name in names})
+
+
+def _seconds(text: str) -> float:
+    return float(text) if text.isdecimal() else 0.0
+
+
+def _refusal(answer: httpx.Response) -> ServiceError:
+    try:
+        problem = answer.json()
+        message, slug = f"{problem['title']}: {problem['detail']}", problem["type"].rpartition(":")[2]
+    except (ValueError, KeyError, TypeError):  # a proxy's page
+        message, slug = f"{answer.status_code} {answer.reason_phrase}", "http"
+    return ServiceError(message, status=answer.status_code, slug=slug)

@@ -1,0 +1,248 @@
+"""Which release a process serves, and how the next one takes over while requests are answered.
+
+The pointer of the releases is looked at every `serve.poll_seconds`. A new release is loaded and examined beside the old
+one; then new requests get it, while those that hold the old one are answered from it to their end. A release that is
+unfit is refused, and the old one stays.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from typing import Literal, NamedTuple, TypeVar
+
+from csd_core.errors import CsdError
+from csd_core.params import Params
+from csd_core.production.checksums import CHECKSUMS
+from csd_core.production.live import LiveGallery
+from csd_core.production.release import Release
+from csd_core.production.releases import Releases
+from csd_core.production.verify import examine_to_serve
+from csd_core.retrieval.embedder import digest_of
+from csd_core.serving.problems import Problem
+from csd_core.serving.served import Served
+from csd_core.serving.telemetry import Metrics
+
+RETRY_REFUSED = 5.0
+"""Seconds after which a release that was refused is examined again."""
+IDLE_BEFORE = 300.0
+"""Seconds after which the release before is let go if nobody asks for it."""
+
+Result = TypeVar("Result")
+log = logging.getLogger("csd.serving")
+
+
+class Refused(NamedTuple):
+    """A release that is in force and not served."""
+
+    release: str
+    reason: str
+    at: float
+    """Of the monotonic clock."""
+
+
+class Current:
+    """The release that a process serves.
+
+    Args:
+        releases: Of the project.
+        live: Its live gallery.
+        params: Its parameters.
+        threads: Of each model's session.
+        metrics: Told of upgrades.
+
+    Attributes:
+        refused: What is in force and not served; None while all is well.
+    """
+
+    def __init__(
+        self, *, releases: Releases, live: LiveGallery, params: Params, threads: int, metrics: Metrics
+    ) -> None:
+        self.releases, self.live, self.params, self.metrics = releases, live, params, metrics
+        self.refused: Refused | None = None
+        self._threads = threads
+        self._served: Served | None = None
+        self._before: Served | None = None
+        self._loading = asyncio.Lock()
+        self._looking = asyncio.Lock()
+        self._wake = asyncio.Event()
+        self._background = ThreadPoolExecutor(1, "csd-load")
+        self._compute: Executor = ThreadPoolExecutor(1, "csd-embed")
+        self._searcher: Executor = ThreadPoolExecutor(1, "csd-search")
+
+    @property
+    def served(self) -> Served:
+        """The release that new requests get.
+
+        Raises:
+            Problem: 503 if there is none yet.
+        """
+        if self._served is None:
+            reason = self.refused.reason if self.refused else "no release is in force yet; `csd publish` makes one"
+            raise Problem(503, "not-ready", reason, headers={"Retry-After": "2"})
+        return self._served
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is a release to answer from."""
+        return self._served is not None
+
+    @asynccontextmanager
+    async def lease(self, which: Literal["in_force", "before"] = "in_force") -> AsyncIterator[Served]:
+        """Hold a release while a request is answered from it.
+
+        Args:
+            which: The one in force, or the one before it.
+
+        Raises:
+            Problem: 503 if there is none yet, 404 if there is none before.
+        """
+        served = self.served if which == "in_force" else await self._release_before()
+        served.leases += 1
+        served.used_at = time.monotonic()
+        try:
+            yield served
+        finally:
+            served.leases -= 1
+
+    async def run(self) -> None:
+        """Look every `serve.poll_seconds`, and soon after a write, for ever."""
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), self.params.serve.poll_seconds)
+            self._wake.clear()
+            try:
+                await self.look()
+            except (CsdError, OSError) as error:
+                log.warning("the releases cannot be looked at", extra={"reason": str(error)})
+            except Exception:
+                log.exception("looking at the releases failed")
+
+    def look_soon(self) -> None:
+        """Let searches find what was just written here before the next poll."""
+        self._wake.set()
+
+    async def look(self, *, patient: bool = True) -> None:
+        """Take over what is in force now, and the rows as they are now.
+
+        Args:
+            patient: Rows that take long to load are not loaded every time.
+        """
+        async with self._looking:
+            pointer = await self._in_background(self.releases.pointer)
+            if pointer is not None and (self._served is None or pointer != self._served.release.name):
+                await self._take_over(pointer)
+            elif self.refused:  # rolled back to what is served
+                self._refuse(None)
+            if self._served is not None:
+                served = self._served
+                if await self._in_background(lambda: served.refresh(patient=patient)):
+                    self.metrics.gallery_rows(served.snapshot.count)
+            if self._before is not None and time.monotonic() - self._before.used_at > IDLE_BEFORE:
+                self._before = None
+
+    def close(self) -> None:
+        """Let the threads end."""
+        for executor in (self._background, self._compute, self._searcher):
+            executor.shutdown(wait=True)
+
+    async def _take_over(self, pointer: str) -> None:
+        """Load and examine the release in force; serve it, or refuse it and keep the old one."""
+        if self.refused and self.refused.release == pointer and time.monotonic() - self.refused.at < RETRY_REFUSED:
+            return
+        start = time.monotonic()
+        try:
+            served = await self._in_background(self._load_in_force)
+        except (CsdError, OSError) as error:
+            self._refuse(Refused(pointer, str(error), time.monotonic()))
+            log.error("release refused", extra={"release": pointer, "reason": str(error)})  # noqa: TRY400 - one line, no traceback
+            return
+        if served is None:
+            return
+        old, self._served, self._before = self._served, served, None
+        self._refuse(None)
+        record = served.release.record
+        self.metrics.release(record.number, variant=served.model.variant)
+        self.metrics.gallery_rows(served.snapshot.count)
+        self.metrics.upgrade(served=True)
+        log.info(
+            "release served",
+            extra={
+                "release": record.number,
+                "before": old.release.number if old else None,
+                "rows": served.snapshot.count,
+                "seconds": round(time.monotonic() - start, 3),
+                "draining": old.leases if old else 0,
+            },
+        )
+
+    def _refuse(self, refused: Refused | None) -> None:
+        if refused is not None:
+            self.metrics.upgrade(served=False)
+        self.metrics.refused(yes=refused is not None)
+        self.refused = refused
+
+    def _load_in_force(self) -> Served | None:
+        release = self.releases.in_force()
+        return None if release is None else self._load(release)
+
+    def _load(self, release: Release) -> Served:
+        """Examined and loaded.
+
+        Raises:
+            CsdError: with the first thing that is wrong with it.
+        """
+        trail = self.releases.audit.read()
+        checksums = trail.checksums_of(release.name)
+        if checksums is None and trail.open and trail.open.release == release.name:
+            checksums = digest_of(release.folder / CHECKSUMS)  # its publisher examined it and is about to log it
+        problem = next(examine_to_serve(release, self.live, checksums=checksums), None)
+        if problem is not None:
+            raise _UnfitError(f"release {release.name}: {problem}")
+        generations: dict[str, int] = {}
+        for each in self.releases.all():
+            generations.setdefault(each.record.model, each.number)
+        return Served(
+            release,
+            live=self.live,
+            params=self.params,
+            threads=self._threads,
+            generations=generations,
+            compute=self._compute,
+            searcher=self._searcher,
+            metrics=self.metrics,
+        )
+
+    async def _release_before(self) -> Served:
+        """The release before the one in force, loaded when it is first asked for."""
+        in_force = self.served.release
+        async with self._loading:
+            if self._before is None:
+                number = in_force.record.parent
+                if number is None:
+                    raise Problem(404, "no-release-before", f"release {in_force.number} is the first one")
+
+                def load() -> Served | None:
+                    release = self.releases.get(number)
+                    return None if self.releases.is_retired(release) else self._load(release)
+
+                before = await self._in_background(load)
+                if before is None:
+                    raise Problem(
+                        404, "no-release-before", f"release {number} was retired: its model and rows are gone"
+                    )
+                if self.served.release.name != in_force.name:
+                    raise Problem(
+                        503, "not-ready", "another release came into force meanwhile", headers={"Retry-After": "1"}
+                    )
+                self._before = before
+            return self._before
+
+    async def _in_background(self, call: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._background, call)
+
+
+class _UnfitError(CsdError):
+    """A release that an examination found something wrong with."""

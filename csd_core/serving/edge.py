@@ -1,0 +1,237 @@
+"""What every request passes first: who sent it, how large it is, whether there is room for it.
+
+Every answer gets a request id, a line in the log and its place in the figures here.
+"""
+
+import asyncio
+import logging
+import re
+import time
+from uuid import uuid4
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from csd_core.serving.keys import KeyRing, Role
+from csd_core.serving.problems import Problem, problem_of, render
+from csd_core.serving.telemetry import Metrics
+
+OPEN = frozenset({"/", "/page.css", "/page.js", "/healthz", "/readyz", "/openapi.json"})
+"""Answered without a key."""
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_LOOPBACK_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE)
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE"})
+_WRITING = frozenset({"PUT", "DELETE"})
+_ASKING = frozenset({"POST", "PUT", "DELETE"})
+_SECURITY = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+    ),
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+log = logging.getLogger("csd.serving")
+
+
+class Edge:
+    """ASGI middleware around the application.
+
+    Args:
+        app: What answers.
+        keys: Who may ask; None answers everybody.
+        loopback: Only this machine can connect; then the Host must name it, or a page elsewhere could ask through a
+            browser here (DNS rebinding).
+        max_body: Bytes of a request.
+        max_waiting: Requests to /v1 with a body that are answered at a time.
+        body_seconds: A client may take so long to send its body.
+        metrics: Told of every answer.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        keys: KeyRing | None,
+        loopback: bool,
+        max_body: int,
+        max_waiting: int,
+        body_seconds: float,
+        metrics: Metrics,
+    ) -> None:
+        self._app, self._keys, self._loopback = app, keys, loopback
+        self._max_body, self._max_waiting, self._body_seconds = max_body, max_waiting, body_seconds
+        self._metrics = metrics
+        self._waiting = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; everything but HTTP goes through."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        answer = _Answer(send, given if _ID.fullmatch(given) else uuid4().hex)
+        scope.setdefault("state", {})["request_id"] = answer.request_id
+        counted = scope["method"] in _ASKING and scope["path"].startswith("/v1/")
+        try:
+            self._admit(scope, headers, counted=counted)
+        except Problem as problem:
+            await render(problem, scope)(scope, receive, answer.send)
+        else:
+            await self._pass_on(scope, receive, answer, headers, counted=counted)
+        self._tell(scope, answer, time.perf_counter() - started)
+
+    async def _pass_on(
+        self, scope: Scope, receive: Receive, answer: "_Answer", headers: Headers, *, counted: bool
+    ) -> None:
+        """Let the application answer, and answer for it where it fails."""
+        body = _Body(receive, limit=self._max_body, seconds=self._body_seconds)
+        self._waiting += counted
+        if counted:
+            self._metrics.waiting(self._waiting)
+        try:
+            _refuse_length(headers, self._max_body)
+            await self._app(scope, body.receive, answer.send)
+        except Exception as error:  # noqa: BLE001 - the last resort of every request
+            if answer.status is None and not body.gone:
+                problem = body.problem or problem_of(error, request_id=answer.request_id)
+                await render(problem, scope)(scope, receive, answer.send)
+        finally:
+            self._waiting -= counted
+            if counted:
+                self._metrics.waiting(self._waiting)
+
+    def _admit(self, scope: Scope, headers: Headers, *, counted: bool) -> None:
+        """Refuse whom it must not answer, and what there is no room for.
+
+        Raises:
+            Problem: 401, 403, 421 or 429.
+        """
+        if self._loopback and self._keys is None:
+            host = headers.get("host", "")
+            if not _LOOPBACK_HOST.fullmatch(host):
+                raise Problem(421, "wrong-host", f"host {host[:80]!r} is not this service; ask it at 127.0.0.1")
+            origin = headers.get("origin")
+            if scope["method"] in _ASKING and origin is not None and origin.partition("://")[2] != host:
+                raise Problem(403, "foreign-page", f"a page of {origin[:80]!r} may not ask this service")
+        if self._keys is not None and scope["path"] not in OPEN:
+            self._authorise(scope, headers, self._keys)
+        if counted and self._waiting >= self._max_waiting:
+            raise Problem(
+                429,
+                "too-busy",
+                f"{self._waiting} requests are being answered (serve.max_waiting); try again",
+                headers={"Retry-After": "1"},
+            )
+
+    def _authorise(self, scope: Scope, headers: Headers, keys: KeyRing) -> None:
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        challenge = {"WWW-Authenticate": "Bearer"}
+        if scheme.lower() != "bearer" or not token:
+            raise Problem(401, "key-missing", "send a key: `Authorization: Bearer KEY`", headers=challenge)
+        key = keys.key_of(token.strip())
+        if key is None:
+            raise Problem(401, "key-unknown", "the key is unknown or was revoked", headers=challenge)
+        scope["state"]["key"] = key.name
+        needed: Role = "write" if scope["method"] in _WRITING else "read"
+        if needed == "write" and key.role != "write":
+            raise Problem(403, "key-role", f"key {key.name} may read; {scope['method']} needs one that may write")
+
+    def _tell(self, scope: Scope, answer: "_Answer", seconds: float) -> None:
+        """The log line and figures of an answer; 499 stands for a client that left."""
+        status = answer.status or 499
+        route = getattr(scope.get("route"), "path", "other")
+        self._metrics.request(route=route, method=_known(scope["method"]), status=status, seconds=seconds)
+        log.info(
+            "answered",
+            extra={
+                "request_id": answer.request_id,
+                "method": scope["method"],
+                "path": scope["path"],
+                "status": status,
+                "ms": round(1000 * seconds, 2),
+                "release": answer.release,
+                "key": scope["state"].get("key"),
+            },
+        )
+
+
+class _Answer:
+    """Sends an answer with the headers that all have, and remembers its status."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self.request_id = request_id
+        self.status: int | None = None
+        self.release: str | None = None
+
+    async def send(self, message: Message) -> None:
+        """As ASGI's send."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            self.release = headers.get("x-csd-release")
+            headers["X-Request-ID"] = self.request_id
+            for name, value in _SECURITY.items():
+                headers[name] = value
+        await self._send(message)
+
+
+class _Body:
+    """Receives a body up to a size and for a time."""
+
+    def __init__(self, receive: Receive, *, limit: int, seconds: float) -> None:
+        self._receive = receive
+        self._left, self._limit = limit, limit
+        self._until = time.monotonic() + seconds
+        self._whole = False
+        self.problem: Problem | None = None
+        self.gone = False
+
+    async def receive(self) -> Message:
+        """As ASGI's receive.
+
+        Raises:
+            Problem: 408 or 413.
+        """
+        if self._whole:
+            return await self._receive()
+        try:
+            async with asyncio.timeout(self._until - time.monotonic()):
+                message = await self._receive()
+        except TimeoutError:
+            self.problem = Problem(
+                408, "slow-body", "the request did not arrive in time", headers={"Connection": "close"}
+            )
+            raise self.problem from None
+        if message["type"] == "http.disconnect":
+            self.gone = True
+            return message
+        self._left -= len(message.get("body", b""))
+        self._whole = not message.get("more_body", False)
+        if self._left < 0:
+            self.problem = _too_large(self._limit)
+            raise self.problem
+        return message
+
+
+def _refuse_length(headers: Headers, limit: int) -> None:
+    length = headers.get("content-length", "")
+    if length.isdecimal() and int(length) > limit:
+        raise _too_large(limit)
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem(
+        413,
+        "body-too-large",
+        f"the request has more than {limit / (1 << 20):g} MiB (serve.max_body_mb)",
+        headers={"Connection": "close"},
+    )
+
+
+def _known(method: str) -> str:
+    """A method as a label, of which there must be few."""
+    return method if method in _METHODS else "other"

@@ -1,0 +1,69 @@
+"""Processes of the service under uvicorn: one, or several that share a listening socket."""
+
+import os
+import signal
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from csd_core.serving.app import SETTINGS, Settings, create
+from csd_core.serving.telemetry import MULTIPROCESS, configure_logs, forget_dead
+
+GRACE_SECONDS = 30
+"""How long a process may take to finish what it took."""
+_LOOK_SECONDS = 1.0
+
+
+def serve(settings: Settings, *, host: str, port: int) -> None:
+    """Serve until SIGINT or SIGTERM; requests that were taken are finished.
+
+    Args:
+        settings: Of the processes.
+        host: Address to listen at.
+        port: And port.
+    """
+    os.environ[SETTINGS] = settings.model_dump_json()
+    configure_logs("INFO")
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn ends gracefully, then raises it once more
+    with tempfile.TemporaryDirectory(prefix="csd-metrics-") as figures:
+        if settings.workers > 1:
+            os.environ[MULTIPROCESS] = figures
+        uvicorn.run(
+            "csd_core.serving.server:worker",
+            factory=True,
+            host=host,
+            port=port,
+            workers=settings.workers,
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            date_header=True,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+            timeout_keep_alive=65,
+            backlog=2048,
+        )
+
+
+def worker() -> ASGIApp:
+    """The application of one process, as uvicorn calls for it."""
+    settings = Settings.model_validate_json(os.environ[SETTINGS])
+    configure_logs("INFO")
+    if settings.workers > 1:
+        forget_dead(Path(os.environ[MULTIPROCESS]))
+        _end_with(os.getppid())
+    return create(settings)
+
+
+def _end_with(parent: int) -> None:
+    """End this process gracefully when its parent is gone, or it would hold the port for ever."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK_SECONDS)
+        signal.raise_signal(signal.SIGTERM)
+
+    threading.Thread(target=watch, name="csd-parent", daemon=True).start()

@@ -1,0 +1,143 @@
+"""Figures for Prometheus and structured logs."""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from pythonjsonlogger.json import JsonFormatter
+
+MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
+"""The environment variable that names the folder in which several processes share their figures."""
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+class Metrics:
+    """The figures of one process; several share them through files."""
+
+    def __init__(self) -> None:
+        registry = CollectorRegistry()
+        self._registry = registry
+        self._requests = Counter("csd_requests_total", "Answers.", ["route", "method", "status"], registry=registry)
+        self._request_seconds = Histogram(
+            "csd_request_seconds", "Whole requests.", ["route"], buckets=_SECONDS, registry=registry
+        )
+        self._step_seconds = Histogram(
+            "csd_step_seconds",
+            "Steps of requests: decode, embed and search of a batch, write of a commit; load of rows.",
+            ["step"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._batch = Histogram("csd_batch_items", "Items of a batch.", ["kind"], buckets=_COUNTS, registry=registry)
+        self._waiting = Gauge(
+            "csd_waiting", "Requests that are being answered.", multiprocess_mode="livesum", registry=registry
+        )
+        self._release = Gauge(
+            "csd_release", "Number of the release served.", ["variant"], multiprocess_mode="min", registry=registry
+        )
+        self._rows = Gauge("csd_gallery_rows", "Rows searched.", multiprocess_mode="min", registry=registry)
+        self._refused = Gauge(
+            "csd_refused", "1 while the release in force is refused.", multiprocess_mode="max", registry=registry
+        )
+        self._cache = Counter("csd_cache_total", "Query images looked up.", ["outcome"], registry=registry)
+        self._upgrades = Counter("csd_upgrades_total", "Releases looked at.", ["outcome"], registry=registry)
+        self._hit, self._miss = self._cache.labels("hit"), self._cache.labels("miss")
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Time a step."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._step_seconds.labels(name).observe(time.perf_counter() - started)
+
+    def request(self, *, route: str, method: str, status: int, seconds: float) -> None:
+        """Count an answer."""
+        self._requests.labels(route, method, str(status)).inc()
+        self._request_seconds.labels(route).observe(seconds)
+
+    def waiting(self, count: int) -> None:
+        """Say how many requests are being answered."""
+        self._waiting.set(count)
+
+    def batch(self, kind: str, items: int) -> None:
+        """Count a batch."""
+        self._batch.labels(kind).observe(items)
+
+    def release(self, number: int, *, variant: str) -> None:
+        """Say which release is served."""
+        if not os.environ.get(MULTIPROCESS):
+            self._release.clear()
+        self._release.labels(variant).set(number)
+
+    def gallery_rows(self, count: int) -> None:
+        """Say how many rows are searched."""
+        self._rows.set(count)
+
+    def cache(self, *, hit: bool) -> None:
+        """Count a query image that was looked up."""
+        (self._hit if hit else self._miss).inc()
+
+    def upgrade(self, *, served: bool) -> None:
+        """Count a release that was taken or refused."""
+        self._upgrades.labels("served" if served else "refused").inc()
+
+    def refused(self, *, yes: bool) -> None:
+        """Say whether the release in force is refused."""
+        self._refused.set(int(yes))
+
+    def render(self) -> tuple[bytes, str]:
+        """All figures as text, and its content type; those of all processes where there are several."""
+        registry = self._registry
+        if os.environ.get(MULTIPROCESS):
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
+def forget_dead(folder: Path) -> None:
+    """Take processes that no longer live out of the sums of what is under way."""
+    for file in folder.glob("*_*.db"):
+        process = file.stem.rpartition("_")[2]
+        if process.isdecimal() and not _lives(int(process)):
+            mark_process_dead(int(process), str(folder))  # type: ignore[no-untyped-call]
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def configure_logs(level: str) -> None:
+    """One JSON object a line on stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        JsonFormatter(
+            "%(levelname)s %(name)s %(message)s",
+            rename_fields={"levelname": "level", "name": "logger"},
+            timestamp="time",
+            reserved_attrs=[*_reserved(), "color_message"],
+        )
+    )
+    for name in ("csd.serving", "uvicorn"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.propagate = False
+        logger.setLevel(level)
+
+
+def _reserved() -> list[str]:
+    return [*logging.makeLogRecord({}).__dict__, "asctime"]

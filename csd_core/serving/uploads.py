@@ -1,0 +1,95 @@
+"""Images that come over HTTP, decoded off the event loop as ingest decodes files."""
+
+import asyncio
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+
+from csd_core.data.decode import decode
+from csd_core.records import ImageForm
+from csd_core.serving.problems import Problem
+from csd_core.serving.served import Image, Served, Vector
+from csd_core.serving.telemetry import Metrics
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+def is_json(request: Request) -> bool:
+    """Whether the body is JSON; otherwise it is one image file.
+
+    Raises:
+        Problem: 415 if it is neither.
+    """
+    kind = request.headers.get("content-type", "application/octet-stream").partition(";")[0].strip().lower()
+    if kind == "application/json":
+        return True
+    if kind == "application/octet-stream" or (kind.startswith("image/") and kind != "image/"):
+        return False
+    raise Problem(
+        415, "content-type", f"the body is {kind[:80]!r}; send one image (image/*, application/octet-stream) or JSON"
+    )
+
+
+async def read_json(request: Request, message: type[Body]) -> Body:
+    """The body as a message.
+
+    Raises:
+        Problem: 422 naming each mistake.
+    """
+    try:
+        return message.model_validate_json(await request.body())
+    except ValidationError as error:
+        mistakes = [
+            {"where": ".".join(map(str, each["loc"])) or "body", "what": each["msg"]}
+            for each in error.errors(include_url=False, include_context=False, include_input=False)[:20]
+        ]
+        raise Problem(
+            422, "invalid-request", f"{mistakes[0]['where']}: {mistakes[0]['what']}", extra={"errors": mistakes}
+        ) from None
+
+
+class Decoder:
+    """Decodes and embeds uploads.
+
+    Args:
+        metrics: Told how long decoding takes.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._threads = ThreadPoolExecutor(os.cpu_count() or 1, "csd-decode")
+
+    async def image(self, file: bytes, form: ImageForm) -> Image:
+        """(size, size, channels) uint8.
+
+        Raises:
+            DataError: if the file is no whole image of a known format, or too large.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._timed, file, form)
+
+    async def vector(self, file: bytes, served: Served) -> Vector:
+        """(D,) of the query model; remembered by the file's bytes.
+
+        Raises:
+            DataError: if the file is no whole image of a known format, or too large.
+        """
+        key = hashlib.blake2b(file, digest_size=32).digest()
+        known = served.remembered(key)
+        if known is not None:
+            return known
+        with served.embedding.expecting():
+            vector = await served.embedding(await self.image(file, served.query.metadata.form))
+        served.remember(key, vector)
+        return vector
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self._threads.shutdown(wait=True)
+
+    def _timed(self, file: bytes, form: ImageForm) -> Image:
+        with self._metrics.step("decode"):
+            return decode(file, form)

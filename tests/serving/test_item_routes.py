@@ -1,0 +1,126 @@
+import base64
+import io
+import time
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+from services import address, pixels_of, png, published, put, search, serving
+
+from csd_core.production.images import content_id
+
+
+@pytest.fixture(scope="module")
+def writing(tmp_path_factory):
+    """A service that tests write to, with its project."""
+    project = published(tmp_path_factory.mktemp("writing") / "project", "none", "keep")
+    with serving(project) as running:
+        yield running
+
+
+def found(url, image, **params):
+    answer = search(url, image, **params)
+    return [hit["id"] for hit in answer.json()["hits"]]
+
+
+def until(holds):
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        if holds():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_a_written_item_is_found_seen_replaced_and_deleted(writing):
+    url, image = writing.url, png(8, seed=5)
+    answer = put(url, "mine", image, label="new")
+    assert answer.status_code == 201, answer.text
+    assert answer.json() == {
+        "id": "mine",
+        "label": "new",
+        "release": 2,
+        "model": writing.ready().json()["model"],
+        "replaced": False,
+    }
+    assert until(lambda: found(url, image, k=1) == ["mine"])
+    facts = httpx.get(f"{url}/v1/items/mine").json()
+    assert (facts["label"], facts["origin"], facts["generation"], facts["has_image"]) == ("new", "live", 2, True)
+    assert put(url, "mine", image, label="newer").json()["replaced"]
+    assert httpx.get(f"{url}/v1/items/mine").json()["label"] == "newer"
+    assert httpx.delete(f"{url}/v1/items/mine").status_code == 204
+    assert httpx.get(f"{url}/v1/items/mine").status_code == 404
+    assert httpx.delete(f"{url}/v1/items/mine").status_code == 404
+    assert until(lambda: "mine" not in found(url, image, k=5))
+
+
+@pytest.mark.parametrize(
+    "identity", ["a/b/c", "../../etc/passwd", "ä ö?&#%", "'; DROP TABLE items; --", "x" * 512, "."]
+)
+def test_any_id_is_only_a_name(writing, identity):
+    assert put(writing.url, identity, png(9), label="odd").status_code == 201
+    path = address(writing.url, identity)
+    assert httpx.get(path).json()["id"] == identity
+    assert httpx.delete(path).status_code == 204
+
+
+@pytest.mark.parametrize("identity", ["x" * 513, "a\x00b"])
+def test_an_id_that_cannot_be_stored_is_refused(writing, identity):
+    answer = put(writing.url, identity, png(9), label="odd")
+    assert (answer.status_code, answer.json()["type"]) == (422, "urn:csd:problem:invalid-request")
+
+
+def test_json_writes_as_raw_bytes_do(writing):
+    image = png(8, seed=6)
+    body = {"label": "new", "image": base64.b64encode(image).decode()}
+    answer = httpx.put(f"{writing.url}/v1/items/from-json", json=body, timeout=30)
+    assert answer.status_code == 201
+    picture = httpx.get(f"{writing.url}/v1/images/from-json")
+    assert picture.headers["content-type"] == "image/png"
+    np.testing.assert_array_equal(
+        np.asarray(Image.open(io.BytesIO(picture.content))), pixels_of(8, 1, seed=6)[0, ..., 0]
+    )
+
+
+def test_an_item_without_a_label_is_refused(writing):
+    answer = httpx.put(f"{writing.url}/v1/items/a", content=png(0), headers={"Content-Type": "image/png"})
+    assert answer.status_code == 422
+    assert "label" in answer.json()["detail"]
+
+
+def test_an_erased_item_never_comes_back_and_others_of_the_same_commit_are_written(writing):
+    production = writing.project.production
+    put(writing.url, "gone", png(8), label="new")
+    production.live.erase(["gone"], why="asked")
+    answer = put(writing.url, "gone", png(8), label="new")
+    assert answer.status_code == 422
+    assert "never comes back" in answer.json()["detail"]
+    assert put(writing.url, "another", png(8), label="new").status_code == 201
+
+
+def test_what_another_process_writes_is_found_within_seconds(writing):
+    images = pixels_of(8, 1, seed=77)
+    (identity,) = writing.project.put(images, "elsewhere")
+    assert until(lambda: found(writing.url, png(8, seed=77), k=1) == [identity])
+
+
+def test_the_gallery_s_items_are_spread_over_its_classes(service):
+    items = httpx.get(f"{service}/v1/items", params={"limit": 12}).json()["items"]
+    assert len(items) == 12
+    assert len({item["label"] for item in items}) > 1
+    only = httpx.get(f"{service}/v1/items", params={"limit": 5, "label": "t1-a"}).json()["items"]
+    assert {item["label"] for item in only} == {"t1-a"}
+    assert httpx.get(f"{service}/v1/items", params={"label": "unheard of"}).json()["items"] == []
+
+
+def test_the_classes_are_counted(service):
+    found_labels = httpx.get(f"{service}/v1/labels").json()["labels"]
+    assert found_labels == [{"label": label, "items": 24} for label in ("t1-a", "t1-b", "t2-a", "t2-b")]
+
+
+def test_the_image_of_an_item_is_its_pixels(service):
+    pixels = pixels_of(0, 24, seed=0)[3]
+    picture = httpx.get(f"{service}/v1/images/{content_id(pixels)}")
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(picture.content))), pixels[..., 0])
+    assert httpx.get(f"{service}/v1/images/nobody").status_code == 404

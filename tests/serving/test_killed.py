@@ -1,0 +1,122 @@
+"""kill -9 of a worker and of the whole service in mid-write, and a disk that is full."""
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import httpx
+import psutil
+import pytest
+from services import png, published, put, search, serving
+
+
+def write_until(url, stop, written, problems):
+    turn = 0
+    while not stop.is_set():
+        turn += 1
+        try:
+            answer = put(url, f"k{turn}", png(turn % 2, seed=turn), label="live")
+        except httpx.TransportError:
+            time.sleep(0.02)
+            continue
+        if answer.status_code in (200, 201):
+            written.append(f"k{turn}")
+        else:
+            problems.append(answer.text)
+
+
+def test_a_killed_worker_is_replaced_and_what_was_acknowledged_is_there(tmp_path):
+    project = published(tmp_path / "project", "none")
+    with serving(project, "--workers", "2") as running:
+        family = psutil.Process(running.process.pid).children()
+        children = [each for each in family if "resource_tracker" not in " ".join(each.cmdline())]
+        assert len(children) == 2
+        stop, written, problems = threading.Event(), [], []
+        writer = threading.Thread(target=write_until, args=(running.url, stop, written, problems))
+        writer.start()
+        for child in children:
+            time.sleep(1)
+            child.kill()
+        time.sleep(4)
+        stop.set()
+        writer.join()
+        assert problems == []
+        assert len(written) > 5
+        assert set(written) <= project.rows().keys()
+        assert running.ready().status_code == 200
+        figures = httpx.get(f"{running.url}/metrics").text
+        assert "csd_requests_total" in figures
+
+
+def test_a_killed_service_leaves_no_process_and_no_half_write(tmp_path):
+    project = published(tmp_path / "project", "none")
+    stop, written, problems = threading.Event(), [], []
+    with serving(project, "--workers", "2") as running:
+        writer = threading.Thread(target=write_until, args=(running.url, stop, written, problems))
+        writer.start()
+        time.sleep(2)
+        family = psutil.Process(running.process.pid).children(recursive=True)
+        os.kill(running.process.pid, signal.SIGKILL)
+        gone, alive = psutil.wait_procs(family, timeout=40)
+        stop.set()
+        writer.join()
+        assert not alive
+        assert len(gone) == len(family)
+    assert written
+    assert set(written) <= project.rows().keys()
+    assert project.findings() == ()
+    with serving(project) as again:
+        assert put(again.url, "after", png(1), label="live").status_code == 201
+        assert search(again.url, png(0)).status_code == 200
+
+
+def test_a_graceful_end_finishes_what_was_taken(tmp_path):
+    project = published(tmp_path / "project", "none")
+    with serving(project) as running:
+        port = int(running.url.rpartition(":")[2])
+        taken = []
+        for number in range(4):
+            file = png(0, seed=number)
+            head = f"PUT /v1/items/last-{number}?label=live HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
+            connection = socket.create_connection(("127.0.0.1", port), timeout=30)
+            connection.sendall(f"{head}Content-Length: {len(file)}\r\n\r\n".encode() + file[:20])
+            taken.append((connection, file[20:]))
+        time.sleep(0.5)
+        running.process.terminate()
+        time.sleep(0.5)
+        assert running.process.poll() is None  # it waits for what was begun
+        for connection, rest in taken:
+            connection.sendall(rest)
+        assert [connection.recv(64).split()[1] for connection, _ in taken] == [b"201"] * 4
+        assert running.process.wait(30) == 0
+        for connection, _ in taken:
+            connection.close()
+    assert {f"last-{number}" for number in range(4)} <= project.rows().keys()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a small disk is mounted, which root alone may do")
+def test_a_full_disk_refuses_writes_and_answers_searches(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)], check=True)
+    try:
+        project = published(disk / "project", "none")
+        with serving(project) as running:
+            (disk / "filler").write_bytes(b"x" * (_free(disk) - 4096))
+            refused = put(running.url, "new", png(0), label="live")
+            assert (refused.status_code, refused.json()["type"]) == (507, "urn:csd:problem:storage-full"), refused.text
+            assert search(running.url, png(0)).status_code == 200
+            (disk / "filler").unlink()
+            assert put(running.url, "new", png(0), label="live").status_code == 201
+        assert "new" in project.rows()
+        assert project.findings() == ()
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def _free(disk):
+    facts = os.statvfs(disk)
+    return facts.f_bavail * facts.f_frsize
