@@ -107,6 +107,7 @@ def test_a_body_above_the_limit_is_refused(service):
     assert answer.status_code == 413
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_under_bad_uploads(tmp_path):
     project = published(tmp_path / "project", "none")
     with serving(project) as running:

@@ -219,6 +219,7 @@ def test_a_service_that_starts_before_the_first_publish_waits_for_it(tmp_path):
         running.serves(1)
 
 
+@pytest.mark.slow
 def test_several_workers_agree_within_seconds(tmp_path):
     project = a_project(tmp_path / "project")
     with serving(project, "--workers", "2") as running:

@@ -28,6 +28,7 @@ def write_until(url, stop, written, problems):
             problems.append(answer.text)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_what_was_acknowledged_is_there(tmp_path):
     project = published(tmp_path / "project", "none")
     with serving(project, "--workers", "2") as running:
@@ -51,6 +52,7 @@ def test_a_killed_worker_is_replaced_and_what_was_acknowledged_is_there(tmp_path
         assert "csd_requests_total" in figures
 
 
+@pytest.mark.slow
 def test_a_killed_service_leaves_no_process_and_no_half_write(tmp_path):
     project = published(tmp_path / "project", "none")
     stop, written, problems = threading.Event(), [], []

@@ -1,0 +1,22 @@
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "csd_core.serving.server",
+        "csd_core.commands.serve",
+        "csd_core.commands.keys",
+        "csd_core.commands.query",
+    ],
+)
+def test_what_is_deployed_loads_neither_torch_nor_dvc_nor_prefect(module):
+    code = (
+        f"import sys, {module}; "
+        "print(sorted({name.split('.')[0] for name in sys.modules} & {'torch', 'torchvision', 'dvc', 'prefect', 'sklearn'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
