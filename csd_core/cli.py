@@ -41,7 +41,7 @@ for name in ("publish", "rollback", "releases", "verify"):
     app.command(f"csd_core.commands.releases:{name}", name=name)
 app.command("csd_core.commands.backfill:backfill", name="backfill")
 app.command("csd_core.commands.items:app", name="items")
-for name in ("serve", "query"):
+for name in ("serve", "query", "embed"):
     app.command(f"csd_core.commands.{name}:{name}", name=name)
 app.command("csd_core.commands.keys:app", name="keys")
 app.command("csd_core.commands.inbox:app", name="inbox")

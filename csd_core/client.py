@@ -4,6 +4,7 @@ Every request may be repeated safely: searches change nothing, and a write or de
 """
 
 import base64
+import io
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,9 +18,10 @@ import httpx
 import numpy as np
 import numpy.typing as npt
 
-from csd_core.errors import CsdError
+from csd_core.errors import CsdError, DataError, ParamsError
 
-Image = Path | str | bytes
+Image = Path | str | bytes | npt.NDArray[np.uint8]
+"""A file, as a path or as its bytes, or (H, W, C) pixels, C 1 or 3."""
 Which = Literal["in_force", "before"]
 Answer = TypeVar("Answer")
 
@@ -128,6 +130,9 @@ class Client:
         transport: Of httpx; by default the network.
         sleep: Waits some seconds.
         jitter: A number in [0, 1), drawn for every wait, so that clients do not come again all at once.
+
+    Raises:
+        ParamsError: if `url` is no address.
     """
 
     def __init__(
@@ -142,7 +147,12 @@ class Client:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, transport=transport)
+        try:
+            self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, transport=transport)
+        except httpx.InvalidURL as error:
+            raise ParamsError(f"{url}: is no address ({error}); one is http://127.0.0.1:8000") from None
+        if self._http.base_url.scheme not in ("http", "https") or not self._http.base_url.host:
+            raise ParamsError(f"{url}: is no address; one is http://127.0.0.1:8000")
         self._url, self._attempts, self._sleep, self._jitter = url, attempts, sleep, jitter
 
     def __enter__(self) -> Self:
@@ -159,12 +169,13 @@ class Client:
         """Vectors of images.
 
         Args:
-            images: Files, as paths or as their bytes.
+            images: Files, as paths or as their bytes, or arrays.
 
         Raises:
+            DataError: if a file cannot be read, or an array is no image.
             ServiceError: if the service refuses, or does not answer in time.
         """
-        found = self._ask("POST", "/v1/embed", json={"images": [_base64(image) for image in images]}).json()
+        found = self._json("POST", "/v1/embed", json={"images": [_base64(image) for image in images]})
         return Embedded(np.array(found["vectors"], np.float32), found["model"], found["release"])
 
     def search(
@@ -185,7 +196,7 @@ class Client:
         """Neighbours of an image, of a vector, or of an item of the gallery.
 
         Args:
-            image: A file, as a path or as its bytes.
+            image: A file, as a path or as its bytes, or an array.
             vector: (D,) of unit length, of `embed`.
             model: Digest of the model that made the vector.
             item: Id of an item of the gallery.
@@ -198,6 +209,7 @@ class Client:
             release: The one in force, or the one before it.
 
         Raises:
+            DataError: if the file cannot be read, or the array is no image.
             ServiceError: if the service refuses, or does not answer in time.
         """
         given: dict[str, Any] = {
@@ -215,7 +227,7 @@ class Client:
             "item": item,
         }
         body = {name: value for name, value in query.items() if value is not None}
-        found = self._ask("POST", "/v1/search", json=body | {"k": k, "filters": filters, "release": release}).json()
+        found = self._json("POST", "/v1/search", json=body | {"k": k, "filters": filters, "release": release})
         hits = tuple(_known(Hit, hit) for hit in found["hits"])
         return _known(Found, found | {"hits": hits})
 
@@ -223,10 +235,11 @@ class Client:
         """Write an item, or replace the one of this id.
 
         Raises:
+            DataError: if the file cannot be read, or the array is no image.
             ServiceError: if the service refuses, or does not answer in time.
         """
         body = {"label": label, "image": _base64(image)}
-        return _known(Put, self._ask("PUT", _path("items", item), json=body).json())
+        return _known(Put, self._json("PUT", _path("items", item), json=body))
 
     def delete(self, item: str) -> None:
         """Delete an item.
@@ -242,7 +255,7 @@ class Client:
         Raises:
             ServiceError: if there is none (status 404), the service refuses, or does not answer in time.
         """
-        facts: Mapping[str, Any] = self._ask("GET", _path("items", item)).json()
+        facts: Mapping[str, Any] = self._json("GET", _path("items", item))
         return facts
 
     def image(self, item: str) -> bytes:
@@ -259,7 +272,7 @@ class Client:
         Raises:
             ServiceError: if the service refuses, or does not answer in time.
         """
-        found: Mapping[str, Any] = self._ask("GET", "/v1/releases").json()
+        found: Mapping[str, Any] = self._json("GET", "/v1/releases")
         return found
 
     def ready(self) -> Mapping[str, Any]:
@@ -268,8 +281,19 @@ class Client:
         Raises:
             ServiceError: if none is served, or the service does not answer in time.
         """
-        state: Mapping[str, Any] = self._ask("GET", "/readyz").json()
+        state: Mapping[str, Any] = self._json("GET", "/readyz")
         return state
+
+    def _json(self, method: str, path: str, **kwargs: Any) -> Any:
+        answer = self._ask(method, path, **kwargs)
+        try:
+            return answer.json()
+        except ValueError:
+            raise ServiceError(
+                f"{self._url}: what answers there is no csd service; name the address of `csd serve`",
+                status=answer.status_code,
+                slug="no-service",
+            ) from None
 
     def _ask(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
         """Send a request until it is answered with something else than "come again"."""
@@ -306,8 +330,27 @@ def _path(kind: str, item: str) -> str:
 
 
 def _base64(image: Image) -> str:
-    content = image if isinstance(image, bytes) else Path(image).read_bytes()
+    match image:
+        case bytes():
+            content = image
+        case np.ndarray():
+            content = _png(image)
+        case _:
+            try:
+                content = Path(image).read_bytes()
+            except OSError as error:
+                raise DataError(f"{image}: cannot be read ({error.strerror}); name an image") from None
     return base64.b64encode(content).decode()
+
+
+def _png(image: npt.NDArray[np.uint8]) -> bytes:
+    from PIL import Image as Pillow  # noqa: PLC0415 - only for arrays
+
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] not in (1, 3):  # noqa: PLR2004 - H, W, C
+        raise DataError(f"an image is {image.dtype} {image.shape}; it must be uint8 (H, W, C), C 1 or 3")
+    buffer = io.BytesIO()
+    Pillow.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def _known(kind: type[Answer], values: Mapping[str, Any]) -> Answer:

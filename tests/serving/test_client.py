@@ -1,3 +1,4 @@
+import base64
 import json
 import subprocess
 import sys
@@ -5,9 +6,13 @@ import sys
 import httpx
 import numpy as np
 import pytest
+from projects import pixels_of
 from services import png
 
 from csd_core.client import LONGEST_SECONDS, Client, ServiceError
+from csd_core.data.decode import decode
+from csd_core.errors import DataError, ParamsError
+from csd_core.records import ImageForm
 
 
 def client_of(handler, waits, **kwargs):
@@ -93,6 +98,13 @@ def test_a_proxys_page_is_an_error_too():
         client.ready()
 
 
+def test_another_web_server_is_told_from_the_service():
+    handle, _ = answering(httpx.Response(200, text="<html>"))
+    with client_of(handle, []) as client, pytest.raises(ServiceError, match="no csd service") as refused:
+        client.ready()
+    assert refused.value.slug == "no-service"
+
+
 @pytest.mark.parametrize(("item", "path"), [("a/b", "a%2Fb"), ("..", "%2E%2E"), ("ä ?", "%C3%A4%20%3F")])
 def test_an_id_is_one_piece_of_the_path(item, path):
     handle, seen = answering(httpx.Response(200, json={"id": item}))
@@ -115,6 +127,36 @@ def test_it_says_only_what_was_asked_for():
         client.search(item="a", label=["7"], k=3)
     body = json.loads(seen[0].content)
     assert body == {"item": "a", "k": 3, "filters": {"label": ["7"]}, "release": "in_force"}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_array_is_sent_with_its_very_pixels(channels):
+    image = np.random.default_rng(0).integers(0, 256, (8, 8, channels), np.uint8)
+    handle, seen = answering(httpx.Response(200, json={"vectors": [[1.0]], "model": "m", "release": 1}))
+    with client_of(handle, []) as client:
+        client.embed([image])
+    (sent,) = json.loads(seen[0].content)["images"]
+    form = ImageForm(size=8, channels=channels, resize="squash")
+    np.testing.assert_array_equal(decode(base64.b64decode(sent), form), image)
+
+
+@pytest.mark.parametrize("image", [np.zeros((8, 8, 3), np.float32), np.zeros((8, 8), np.uint8), "nowhere.png"])
+def test_what_is_no_image_is_not_sent(image):
+    handle, seen = answering(READY)
+    with client_of(handle, []) as client, pytest.raises(DataError, match=r"must be uint8|nowhere.png: cannot be read"):
+        client.put("a", image, label="b")
+    assert seen == []
+
+
+@pytest.mark.parametrize("url", ["service:8000", "127.0.0.1:8000", "http://", "http://[::1", "ftp://service"])
+def test_what_is_no_address_is_refused_at_once(url):
+    with pytest.raises(ParamsError, match="is no address"):
+        Client(url)
+
+
+def test_an_array_finds_what_its_file_finds(service):
+    with Client(service) as client:
+        assert client.search(pixels_of(2, 1, seed=1)[0], k=3) == client.search(png(2), k=3)
 
 
 def test_it_embeds_and_searches_a_real_service(service, tmp_path):

@@ -1,0 +1,57 @@
+"""`csd embed`: the vectors of a folder of images as one file, without a service."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from csd_core.commands.in_force import release_in_force
+from csd_core.console import say
+from csd_core.production.succession import Production
+from csd_core.retrieval.embedder import Embedder
+from csd_core.serving.bulk import BATCH, THREADS, embed_folder
+from csd_core.workspace import Workspace
+
+_SHORT = 12
+
+
+def embed(
+    folder: Path,
+    /,
+    *,
+    output: Annotated[Path, Parameter(name=["--output", "-o"])],
+    model: Path | None = None,
+    batch: int = BATCH,
+    threads: int = 0,
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Embed all images in a folder into a Parquet file: path, id, vector. Run it again to go on after a stop.
+
+    Parameters
+    ----------
+    folder
+        Of image files, at any depth.
+    output
+        The file to write; OUTPUT.rejected.csv beside it names the files that are no images.
+    model
+        An ONNX file that csd exported; by default the model of the release in force.
+    batch
+        Images that the model is given at a time.
+    threads
+        Batches that are worked on at once; 0 for one on each processor.
+    overwrite
+        Replace the file if it is there.
+    """
+    embedder = _in_force() if model is None else Embedder.load(model, threads=THREADS)
+    outcome = embed_folder(folder, output, embedder=embedder, batch=batch, threads=threads, overwrite=overwrite)
+    if outcome.rejections:
+        files = outcome.rows + outcome.rejected
+        say(f"{outcome.rejected:,} of {files:,} files have no vector; {outcome.rejections} says why")
+    dimension = embedder.metadata.dimension
+    say(f"{output}: {outcome.rows:,} vectors of {dimension} dimensions, model {embedder.digest[:_SHORT]}")
+
+
+def _in_force() -> Embedder:
+    production = Production.of(Workspace())
+    release = release_in_force(production)
+    return Embedder.load(release.embedder, device=production.params.runtime.device, threads=THREADS)

@@ -1,0 +1,115 @@
+"""The finished parts of a bulk embedding that is under way: a killed run leaves them to the next."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from csd_core.atomic import atomic_file
+from csd_core.console import say
+from csd_core.errors import ArtifactError
+from csd_core.records import Digest, Record
+from csd_core.serving.bulk_files import Entry
+
+
+class Plan(Record):
+    """plan.json: what the parts beside it are parts of."""
+
+    model: Digest
+    files: Digest
+    """Over path, size and time of change of each."""
+    batch: int
+    part_rows: int
+
+    def differences(self, other: "Plan") -> str:
+        """What another plan has that this one has not, in words."""
+        words = {"model": "another model", "files": "other files", "batch": "another batch size"}
+        return " and ".join(
+            words.get(name, "parts of another size")
+            for name in type(self).model_fields
+            if getattr(self, name) != getattr(other, name)
+        )
+
+
+class Parts:
+    """Finished parts of a run, in a folder of their own.
+
+    A part has a row for every file; one without a vector has a reason.
+
+    Args:
+        work: The folder.
+        plan: Of this run.
+        entries: All its files.
+        dimension: D of a vector.
+
+    Attributes:
+        plan: Of this run.
+        dimension: D of a vector.
+        schema: Of what the run writes in the end.
+    """
+
+    def __init__(self, work: Path, plan: Plan, entries: Sequence[Entry], *, dimension: int) -> None:
+        self.plan = plan
+        self.dimension = dimension
+        self.schema = pa.schema(
+            [("path", pa.string()), ("id", pa.string()), ("vector", pa.list_(pa.float32(), dimension))]
+        )
+        self._work = work
+        self._slices = [entries[at : at + plan.part_rows] for at in range(0, len(entries), plan.part_rows)]
+
+    def __len__(self) -> int:
+        return len(self._slices)
+
+    def entries(self, number: int) -> Sequence[Entry]:
+        """The files of a part."""
+        return self._slices[number]
+
+    def begin(self) -> None:
+        """Keep the parts of an earlier run with the same plan; remove those of another."""
+        home = self._work / "plan.json"
+        if home.is_file():
+            try:
+                differences = Plan.load(home).differences(self.plan)
+            except ArtifactError:
+                differences = "another format"
+            if not differences:
+                return
+            say(f"what an unfinished run left is of {differences}; this one starts anew")
+        for part in self._work.glob("part-*.parquet"):
+            part.unlink()
+        self.plan.save(home)
+
+    def finished(self, number: int) -> bool:
+        """A part is there, and whole."""
+        try:
+            return bool(pq.read_metadata(self._home(number)).num_rows == len(self.entries(number)))
+        except (OSError, pa.ArrowException):
+            return False
+
+    def save(self, number: int, table: pa.Table) -> None:
+        """Write a part, whole or not at all."""
+        with atomic_file(self._home(number)) as partial:
+            pq.write_table(table, partial, compression="zstd", use_dictionary=False)
+
+    def table(self, number: int) -> pa.Table:
+        """A finished part.
+
+        Raises:
+            ArtifactError: if it is damaged; it is removed, so that the next run makes it anew.
+        """
+        home = self._home(number)
+        try:
+            return pq.read_table(home)
+        except (OSError, pa.ArrowException) as error:
+            home.unlink(missing_ok=True)
+            reason = str(error).splitlines()[0]
+            raise ArtifactError(f"{home}: damaged ({reason}); run again, and it is made anew") from None
+
+    def remove(self) -> None:
+        """Remove their folder."""
+        shutil.rmtree(self._work)
+
+    def _home(self, number: int) -> Path:
+        return self._work / f"part-{number:05}.parquet"
