@@ -38,7 +38,7 @@ def embed(
     batch
         Images that the model is given at a time.
     threads
-        Batches that are worked on at once; 0 for one on each processor.
+        Batches that are worked on at once, each in memory of its own; 0 for one on each processor.
     overwrite
         Replace the file if it is there.
     """
