@@ -71,13 +71,14 @@ def verify(
     return Verification(tuple(findings), tuple(notes), tuple(wanted), trail.last, len(trail.entries))
 
 
-def examine(release: Release, live: LiveReader, *, checksums: str | None) -> Iterator[str]:
+def examine(release: Release, live: LiveReader, *, checksums: str | None, rows: bool = True) -> Iterator[str]:
     """One line for everything in a release that is not as it was recorded.
 
     Args:
         release: To look at; not a retired one.
         live: Where its table is.
         checksums: sha256 that its checksums.json must have; None if the audit log does not know it.
+        rows: With a pass over all rows at its tag.
     """
     try:
         damaged = list(_files(release, checksums))
@@ -87,28 +88,8 @@ def examine(release: Release, live: LiveReader, *, checksums: str | None) -> Ite
         yield from _identity(release)
         embedder = Embedder.load(release.embedder, device="cpu")
         yield from _model(release, embedder)
-        yield from _rows(release, live)
-        yield from _answers(release, live, embedder)
-    except (CsdError, OSError) as error:
-        yield str(error)
-
-
-def examine_to_serve(release: Release, live: LiveReader, *, checksums: str | None) -> Iterator[str]:
-    """As `examine`, without a pass over all rows: what a service looks at before it takes a release.
-
-    Args:
-        release: To look at.
-        live: Where its table is.
-        checksums: sha256 that its checksums.json must have; None if the audit log does not know it.
-    """
-    try:
-        damaged = list(_files(release, checksums))
-        yield from damaged
-        if damaged:
-            return
-        yield from _identity(release)
-        embedder = Embedder.load(release.embedder, device="cpu")
-        yield from _model(release, embedder)
+        if rows:
+            yield from _rows(release, live)
         yield from _answers(release, live, embedder)
     except (CsdError, OSError) as error:
         yield str(error)

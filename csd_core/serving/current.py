@@ -19,7 +19,7 @@ from csd_core.production.checksums import CHECKSUMS
 from csd_core.production.live import LiveGallery
 from csd_core.production.release import Release
 from csd_core.production.releases import Releases
-from csd_core.production.verify import examine_to_serve
+from csd_core.production.verify import examine
 from csd_core.retrieval.embedder import digest_of
 from csd_core.serving.problems import Problem
 from csd_core.serving.served import Served
@@ -198,7 +198,7 @@ class Current:
         checksums = trail.checksums_of(release.name)
         if checksums is None and trail.open and trail.open.release == release.name:
             checksums = digest_of(release.folder / CHECKSUMS)  # its publisher examined it and is about to log it
-        problem = next(examine_to_serve(release, self.live, checksums=checksums), None)
+        problem = next(examine(release, self.live, checksums=checksums, rows=False), None)
         if problem is not None:
             raise _UnfitError(f"release {release.name}: {problem}")
         generations: dict[str, int] = {}
