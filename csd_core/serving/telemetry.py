@@ -40,11 +40,11 @@ class Metrics:
             "csd_waiting", "Requests that are being answered.", multiprocess_mode="livesum", registry=registry
         )
         self._release = Gauge(
-            "csd_release", "Number of the release served.", ["variant"], multiprocess_mode="min", registry=registry
+            "csd_release", "Number of the release served.", ["variant"], multiprocess_mode="livemin", registry=registry
         )
-        self._rows = Gauge("csd_gallery_rows", "Rows searched.", multiprocess_mode="min", registry=registry)
+        self._rows = Gauge("csd_gallery_rows", "Rows searched.", multiprocess_mode="livemin", registry=registry)
         self._refused = Gauge(
-            "csd_refused", "1 while the release in force is refused.", multiprocess_mode="max", registry=registry
+            "csd_refused", "1 while the release in force is refused.", multiprocess_mode="livemax", registry=registry
         )
         self._cache = Counter("csd_cache_total", "Query images looked up.", ["outcome"], registry=registry)
         self._upgrades = Counter("csd_upgrades_total", "Releases looked at.", ["outcome"], registry=registry)

@@ -1,0 +1,123 @@
+# ruff: noqa: INP001 - a script of an image, no part of a package
+"""What the container `prefect-worker` runs: the deployments, a worker and the pages of reports, until it is stopped.
+
+`make ui` without the server, which has a container of its own. The project is the current folder. A container that is
+stopped ends its runs as Ctrl-C ends those of `make ui`: they keep their checkpoints and tell the server.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from cyclopts import App
+
+from csd_core.console import say
+from csd_core.errors import CsdError, ParamsError
+from csd_core.processes import environment
+from csd_core.workspace import Workspace
+from flows.children import Child
+from flows.listening import AUTH, HEARTBEAT, Listening
+from flows.occupancy import Occupancy
+from flows.reports_server import serving
+from flows.server import POOL, PREFECT, Interruption
+
+ANYWHERE = "0.0.0.0"  # noqa: S104 - of the container; compose.yaml says who reaches it
+
+app = App(name="worker.py", help="Deploy the flows of this project and run them.", version_flags=[])
+
+
+def _start(name: str, *command: str) -> Child:
+    told = {**environment(), "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(int(HEARTBEAT.total_seconds()))}
+    return Child(command, log=Workspace().operations / "prefect" / "logs" / f"{name}.log", environment=told)
+
+
+def _complete(name: str, *command: str, pause: Callable[[], None]) -> None:
+    """Run a command of a few seconds."""
+    step = _start(name, *command)
+    try:
+        while step.exit_code is None:
+            pause()
+    finally:
+        step.end()
+    if step.exit_code:
+        raise CsdError(f"{name} failed; its last lines:\n{step.said()}")
+
+
+def _work(workers: int, *, pause: Callable[[], None], ready: Callable[[], None]) -> None:
+    """Deploy and run flows.
+
+    Raises:
+        CsdError: if a step fails or the worker ends by itself.
+        KeyboardInterrupt: if we are asked to stop.
+    """
+    _complete("setup", sys.executable, "-m", "flows.server_setup", POOL, pause=pause)
+    _complete("deploy", *PREFECT, "--no-prompt", "deploy", "--all", pause=pause)
+    worker = _start("worker", *PREFECT, "worker", "start", "--pool", POOL, "--limit", str(workers))
+    try:
+        ready()
+        while worker.exit_code is None:
+            pause()
+        raise CsdError(f"the worker ended; its last lines:\n{worker.said()}")
+    finally:
+        worker.end_with_runs(
+            lambda runs: say(f"{runs} of its runs stopped; the next ones go on from their checkpoints")
+        )
+
+
+@app.default
+def run(*, port: int = 4201, workers: int = 4) -> None:
+    """Deploy, work, and stop when the container is stopped.
+
+    Parameters
+    ----------
+    port
+        Of the pages of reports.
+    workers
+        Runs at a time.
+    """
+    if workers < 1:
+        raise ParamsError(f"--workers {workers}: give the number of runs at a time, 1 or more")
+    for name in ("PREFECT_API_URL", "PREFECT_UI_URL"):
+        if not os.environ.get(name):
+            raise ParamsError(f"{name}: is not set; it is the address of the server of flows")
+    if not Path("prefect.yaml").is_file():
+        raise ParamsError(f"{Path.cwd()}: has no prefect.yaml; mount the folder of the project there")
+    reports = Listening.checked(ANYWHERE, port - 1, auth=os.environ.get(AUTH))
+    interruption, address = Interruption(), os.environ["PREFECT_UI_URL"]
+    occupancy = Occupancy(Workspace().operations / "prefect")
+    try:
+        running = occupancy.claim(interruption.pause)
+        if running:
+            raise CsdError(
+                f"flows of this project run already, at {running}: two workers would take turns; stop that one"
+            )
+        with serving(Workspace().operations / "retrainings", (ANYWHERE, port), auth=reports.auth):
+            try:
+                _work(workers, pause=interruption.pause, ready=lambda: _tell_ready(occupancy, address))
+            finally:
+                occupancy.withdraw()
+    except KeyboardInterrupt:
+        say("Stopped.")
+    finally:
+        occupancy.release()
+
+
+def _tell_ready(occupancy: Occupancy, address: str) -> None:
+    """Let a `make ui` of this project know that it is not needed."""
+    occupancy.announce(address)
+    say(f"Flows:    {address}\nAt work.")
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app()
+    except CsdError as error:
+        sys.stdout.flush()
+        print(error, file=sys.stderr)  # noqa: T201 - the one line for a person
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
