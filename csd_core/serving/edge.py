@@ -13,7 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from csd_core.serving.keys import KeyRing, Role
-from csd_core.serving.problems import Problem, problem_of, render
+from csd_core.serving.problems import GONE, Problem, problem_of, render
 from csd_core.serving.telemetry import Metrics
 
 OPEN = frozenset({"/", "/page.css", "/page.js", "/healthz", "/readyz", "/openapi.json"})
@@ -77,8 +77,8 @@ class Edge:
         counted = scope["method"] in _ASKING and scope["path"].startswith("/v1/")
         try:
             self._admit(scope, headers, counted=counted)
-        except Problem as problem:
-            await render(problem, scope)(scope, receive, answer.send)
+        except Exception as error:  # noqa: BLE001 - whom it cannot judge it does not let in
+            await render(problem_of(error, request_id=answer.request_id), scope)(scope, receive, answer.send)
         else:
             await self._pass_on(scope, receive, answer, headers, counted=counted)
         self._tell(scope, answer, time.perf_counter() - started)
@@ -140,8 +140,8 @@ class Edge:
             raise Problem(403, "key-role", f"key {key.name} may read; {scope['method']} needs one that may write")
 
     def _tell(self, scope: Scope, answer: "_Answer", seconds: float) -> None:
-        """The log line and figures of an answer; 499 stands for a client that left."""
-        status = answer.status or 499
+        """The log line and figures of an answer."""
+        status = answer.status or GONE
         route = getattr(scope.get("route"), "path", "other")
         self._metrics.request(route=route, method=_known(scope["method"]), status=status, seconds=seconds)
         log.info(

@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 from pydantic import StringConstraints
 
 from csd_core.atomic import write_text
-from csd_core.errors import CsdError, ParamsError
+from csd_core.errors import ArtifactError, ParamsError
 from csd_core.records import Digest, Record
 
 FILE = "keys.json"
@@ -26,6 +26,7 @@ NAME = r"[A-Za-z0-9._-]{1,64}"
 KeyName = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
 _PREFIX = "csd_"
 _LOOK_SECONDS = 1.0
+_REMEDY = "nobody gets in; restore it from a backup, or delete it and make new keys with `csd keys add`"
 log = logging.getLogger("csd.serving")
 
 
@@ -50,9 +51,14 @@ class KeyFile(Record):
         """The keys in a file; none if there is no file.
 
         Raises:
-            ArtifactError: if it is damaged.
+            ArtifactError: if it is damaged, or this user may not read it.
         """
-        return cls.load(path) if path.is_file() else cls(keys=())
+        try:
+            return cls.load(path) if path.is_file() else cls(keys=())
+        except ArtifactError as error:
+            raise ArtifactError(f"{str(error).removesuffix('; make it again')}; {_REMEDY}") from None
+        except OSError as error:
+            raise _unreadable(path, error) from None
 
 
 def issue(path: Path, name: str, role: Role) -> str:
@@ -68,6 +74,7 @@ def issue(path: Path, name: str, role: Role) -> str:
 
     Raises:
         ParamsError: if there is a key of that name, or it is no name.
+        ArtifactError: if the file cannot be read.
     """
     keys = KeyFile.at(path).keys
     if any(key.name == name for key in keys):
@@ -85,6 +92,7 @@ def revoke(path: Path, name: str) -> None:
 
     Raises:
         ParamsError: if there is none of that name.
+        ArtifactError: if the file cannot be read.
     """
     keys = KeyFile.at(path).keys
     left = tuple(key for key in keys if key.name != name)
@@ -105,12 +113,16 @@ class KeyRing:
         self._seen: tuple[int, int, int] | None = None
         self._looked_at = -_LOOK_SECONDS
         self._keys: tuple[ApiKey, ...] = ()
+        self._trouble = ""
 
     @property
     def empty(self) -> bool:
-        """Whether nobody gets in."""
-        self._look()
-        return not self._keys
+        """Whether there is no key at all.
+
+        Raises:
+            ArtifactError: if the file cannot be read, for new keys would not mend it.
+        """
+        return not KeyFile.at(self._path).keys
 
     def key_of(self, token: str) -> ApiKey | None:
         """The key, or None for an unknown one; takes as long whichever it is."""
@@ -123,25 +135,41 @@ class KeyRing:
         return found
 
     def _look(self) -> None:
-        """Read the file again if it changed; a damaged one lets nobody in."""
+        """Read the file again if it changed; one that cannot be read lets nobody in until it can."""
         now = time.monotonic()
         if now - self._looked_at < _LOOK_SECONDS:
             return
         self._looked_at = now
         try:
-            state = self._path.stat()
-        except FileNotFoundError:
-            self._seen, self._keys = None, ()
-            return
-        seen = (state.st_mtime_ns, state.st_size, state.st_ino)
-        if seen == self._seen:
-            return
-        self._seen = seen
-        try:
+            seen = _state_of(self._path)
+            if seen is not None and seen == self._seen:
+                return
             self._keys = KeyFile.at(self._path).keys
-        except (CsdError, OSError) as error:
-            self._keys = ()
-            log.error("keys unreadable", extra={"reason": str(error)})  # noqa: TRY400 - one line, no traceback
+        except ArtifactError as error:
+            # Unseen, so that it is tried anew: too many open files, for one, pass by themselves.
+            self._seen, self._keys = None, ()
+            if self._trouble != str(error):
+                self._trouble = str(error)
+                log.error("keys unreadable: %s", error)  # noqa: TRY400 - one line, no traceback
+        else:
+            self._seen, self._trouble = seen, ""
+
+
+def _state_of(path: Path) -> tuple[int, int, int] | None:
+    """What changes with a file's content; None if there is no file."""
+    try:
+        state = path.stat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    return state.st_mtime_ns, state.st_size, state.st_ino
+
+
+def _unreadable(path: Path, error: OSError) -> ArtifactError:
+    return ArtifactError(
+        f"{path}: cannot be read ({error.strerror or error}), so nobody gets in; let the user of the service read it"
+    )
 
 
 def _hash(token: str) -> Digest:

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Scope
 
@@ -25,6 +26,8 @@ _TOLD: dict[type[CsdError], tuple[int, str]] = {
 }
 """Errors of a request, whose message is for its sender."""
 _MOST_MISTAKES = 20
+GONE = 499
+"""Stands in logs and figures for the answer to a client that left."""
 log = logging.getLogger("csd.serving")
 
 SCHEMA: dict[str, Any] = {
@@ -78,7 +81,7 @@ def render(problem: Problem, scope: Scope) -> Response:
         "status": problem.status,
         "detail": problem.detail,
         "instance": scope["path"],
-        "request_id": scope.get("state", {}).get("request_id", ""),
+        "request_id": _request_id(scope),
         **problem.extra,
     }
     content = json.dumps(document, ensure_ascii=True).encode()
@@ -114,7 +117,7 @@ def install(app: FastAPI) -> None:
     """Answer every error of an application with a problem."""
 
     async def ours(request: Request, error: Exception) -> Response:
-        return render(problem_of(error, request_id=request.scope["state"].get("request_id", "")), request.scope)
+        return render(problem_of(error, request_id=_request_id(request.scope)), request.scope)
 
     async def of_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 - for the type checker: it is registered for these
@@ -129,10 +132,14 @@ def install(app: FastAPI) -> None:
         detail = f"{mistakes[0]['where']}: {mistakes[0]['what']}"
         return render(Problem(422, "invalid-request", detail, extra={"errors": mistakes}), request.scope)
 
+    async def of_disconnect(_: Request, __: Exception) -> Response:
+        return Response(status_code=GONE)
+
     for kind in (Problem, CsdError, OSError, Exception):
         app.add_exception_handler(kind, ours)
     app.add_exception_handler(HTTPException, of_http)
     app.add_exception_handler(RequestValidationError, of_validation)
+    app.add_exception_handler(ClientDisconnect, of_disconnect)
 
 
 def responses(
@@ -144,6 +151,11 @@ def responses(
         status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": SCHEMA}}}
         for status in statuses
     }
+
+
+def _request_id(scope: Scope) -> str:
+    """As the edge chose it."""
+    return str(scope.get("state", {}).get("request_id", ""))
 
 
 def _is_full(error: Exception) -> bool:

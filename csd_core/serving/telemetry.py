@@ -1,15 +1,18 @@
 """Figures for Prometheus and structured logs."""
 
 import logging
+import math
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
 from pythonjsonlogger.json import JsonFormatter
 
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
@@ -48,6 +51,7 @@ class Metrics:
         )
         self._cache = Counter("csd_cache_total", "Query images looked up.", ["outcome"], registry=registry)
         self._upgrades = Counter("csd_upgrades_total", "Releases looked at.", ["outcome"], registry=registry)
+        self._variant: str | None = None
         self._hit, self._miss = self._cache.labels("hit"), self._cache.labels("miss")
 
     @contextmanager
@@ -74,8 +78,12 @@ class Metrics:
 
     def release(self, number: int, *, variant: str) -> None:
         """Say which release is served."""
-        if not os.environ.get(MULTIPROCESS):
-            self._release.clear()
+        if self._variant is not None and self._variant != variant:
+            if os.environ.get(MULTIPROCESS):
+                self._release.labels(self._variant).set(math.inf)  # the files of several processes forget no label
+            else:
+                self._release.clear()
+        self._variant = variant
         self._release.labels(variant).set(number)
 
     def gallery_rows(self, count: int) -> None:
@@ -99,8 +107,18 @@ class Metrics:
         registry = self._registry
         if os.environ.get(MULTIPROCESS):
             registry = CollectorRegistry()
-            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+            registry.register(_Shared())
         return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
+class _Shared(Collector):
+    """The figures of all processes, without the variants that none of them serves any more."""
+
+    def collect(self) -> Iterable[Metric]:
+        """Read them from the shared files."""
+        for family in MultiProcessCollector(None).collect():  # type: ignore[no-untyped-call]
+            family.samples = [sample for sample in family.samples if not math.isinf(sample.value)]
+            yield family
 
 
 def forget_dead(folder: Path) -> None:

@@ -207,3 +207,108 @@ def test_the_page_may_load_nothing_from_elsewhere():
     headers = ask(guarded(), "GET", "/").headers
     assert "default-src 'self'" in headers["Content-Security-Policy"]
     assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+def raw(edge, method, path, messages):
+    """What is sent to a client that sends these ASGI messages and no more."""
+    sent, left = [], iter(messages)
+
+    async def receive():
+        message = next(left, None)
+        if message is None:
+            await asyncio.sleep(3600)
+        return message
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(b"host", b"localhost")],
+    }
+    asyncio.run(edge(scope, receive, send))
+    return sent
+
+
+def test_a_client_that_leaves_is_not_logged_as_a_failure(caplog):
+    caplog.set_level("INFO", "csd.serving")
+    leaves = [{"type": "http.request", "body": b"a", "more_body": True}, {"type": "http.disconnect"}]
+    raw(guarded(), "POST", "/v1/search", leaves)
+    (line,) = [record for record in caplog.records if record.name == "csd.serving"]
+    assert (line.levelname, line.status) == ("INFO", 499)
+
+
+def test_a_client_that_leaves_an_application_without_handlers_is_told_nothing(caplog):
+    caplog.set_level("INFO", "csd.serving")
+
+    async def app(scope, receive, send):
+        await receive()
+        raise RuntimeError("nobody listens")
+
+    edge = guarded()
+    edge._app = app
+    assert raw(edge, "POST", "/v1/search", [{"type": "http.disconnect"}]) == []
+    (line,) = [record for record in caplog.records if record.name == "csd.serving"]
+    assert line.status == 499
+
+
+def test_keys_that_cannot_be_looked_up_let_nobody_in():
+    class Broken:
+        def key_of(self, _):
+            raise RuntimeError("secret")
+
+    answer = ask(guarded(keys=Broken()), "PUT", "/v1/items/a", headers={"Authorization": "Bearer csd_any"})
+    assert (answer.status_code, answer.json()["type"]) == (500, "urn:csd:problem:internal")
+    assert "secret" not in answer.text
+
+
+def test_a_failure_has_one_traceback_and_one_line(caplog):
+    caplog.set_level("INFO", "csd.serving")
+    ask(guarded(), "GET", "/v1/broken/bug")
+    records = [record for record in caplog.records if record.name == "csd.serving"]
+    assert [record.message for record in records] == ["failed", "answered"]
+    assert records[0].request_id == records[1].request_id
+
+
+def test_a_log_line_says_who_asked_what_and_no_key(ring, caplog):
+    caplog.set_level("INFO", "csd.serving")
+    keys, tokens = ring
+    asked = {"Authorization": f"Bearer {tokens['write']}", "X-Request-ID": "trace-3"}
+    ask(guarded(keys=keys), "PUT", "/v1/items/a?label=private", headers=asked)
+    (line,) = [record for record in caplog.records if record.name == "csd.serving"]
+    assert (line.request_id, line.method, line.path, line.status) == ("trace-3", "PUT", "/v1/items/a", 200)
+    assert line.key == "write"
+    assert line.ms > 0
+    assert tokens["write"] not in str(vars(line))
+    assert "private" not in str(vars(line))
+
+
+def test_figures_have_few_labels_whatever_is_asked():
+    edge = guarded()
+    for method, path in [
+        ("GET", "/v1/items/a"),
+        ("GET", "/v1/items/b"),
+        ("GET", "/x/1"),
+        ("GET", "/x/2"),
+        ("ODD", "/"),
+    ]:
+        ask(edge, method, path)
+    text = edge._metrics.render()[0].decode()
+    assert 'csd_requests_total{method="GET",route="/v1/items/{item}",status="200"} 2.0' in text
+    assert 'csd_requests_total{method="GET",route="other",status="404"} 2.0' in text
+    assert 'method="other"' in text
+    assert "ODD" not in text
+
+
+def test_the_room_is_free_again_after_failures():
+    edge = guarded(max_waiting=1, max_body=10)
+    for _ in range(3):
+        assert ask(edge, "POST", "/v1/search", content=b"x" * 11).status_code == 413
+    raw(edge, "POST", "/v1/search", [{"type": "http.disconnect"}])
+    assert ask(edge, "POST", "/v1/search", content=b"x").status_code == 200
+    assert "csd_waiting 0.0" in edge._metrics.render()[0].decode()

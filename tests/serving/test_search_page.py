@@ -76,6 +76,17 @@ def test_a_picked_file_shows_neighbours_and_the_verdict(visit):
     shot(page, "light")
 
 
+def test_who_asks_before_all_is_loaded_keeps_the_answer(visit):
+    page = visit()
+    page.route("**/v1/labels", lambda route: (page.wait_for_timeout(800), route.continue_()))
+    page.reload()
+    pick(page, png(2))
+    expect(page.locator("#hits li")).to_have_count(10)
+    expect(page.locator("#labels label")).to_have_count(4)
+    expect(page.locator("#query")).to_be_visible()
+    expect(page.locator("#hits li")).to_have_count(10)
+
+
 def test_a_neighbour_is_searched_from_and_back_returns(visit):
     page = visit()
     page.locator("#samples button").first.click()

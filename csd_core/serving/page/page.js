@@ -274,7 +274,7 @@ async function begin() {
   tell(null);
   try {
     await showState();
-    fromAddress();
+    if (!asked.file && !asked.item) fromAddress(); // somebody may have asked already
   } catch (error) {
     $("state").textContent = "";
     tell(error);
