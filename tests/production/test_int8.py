@@ -14,7 +14,7 @@ from csd_core.production.completion import complete
 from csd_core.production.publish import publish
 from csd_core.production.rollback import rollback
 from csd_core.production.search import Snapshot
-from csd_core.production.verify import examine_to_serve
+from csd_core.production.verify import examine
 from csd_core.records import Ledger
 from csd_core.retrieval.embedder import Embedder, digest_of
 from csd_core.retrieval.lineage import Lineage
@@ -125,7 +125,7 @@ def test_a_variant_that_was_exchanged_is_found(project):
     (line,) = project.findings()
     assert f"release {release.name}: {INT8}" in line
     live, releases = project.production.live, project.production.releases
-    assert list(examine_to_serve(release, live, checksums=releases.audit.read().checksums_of(release.name)))
+    assert list(examine(release, live, checksums=releases.audit.read().checksums_of(release.name)), rows=False)
 
 
 def test_a_retired_release_loses_its_variant(project):
