@@ -125,7 +125,8 @@ def test_a_variant_that_was_exchanged_is_found(project):
     (line,) = project.findings()
     assert f"release {release.name}: {INT8}" in line
     live, releases = project.production.live, project.production.releases
-    assert list(examine(release, live, checksums=releases.audit.read().checksums_of(release.name)), rows=False)
+    checksums = releases.audit.read().checksums_of(release.name)
+    assert list(examine(release, live, checksums=checksums, rows=False))
 
 
 def test_a_retired_release_loses_its_variant(project):
