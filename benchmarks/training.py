@@ -28,7 +28,8 @@ from csd_core.learning.objective import Objective
 from csd_core.learning.seeding import keyed_generator
 from csd_core.learning.teacher import FrozenTeacher, Outputs
 from csd_core.learning.training import new_optimizer
-from csd_core.params import LaterStage, Network, Runtime
+from csd_core.params import Runtime
+from csd_core.params_training import LaterStage, Network
 from csd_core.records import ShardRecord
 
 OLD, NEW = 50, 50

@@ -6,15 +6,13 @@ is an error; what spans several keys is checked together (`params_rules`).
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
 from csd_core.errors import ParamsError
 from csd_core.params_rules import contradictions
+from csd_core.params_section import Name, Positive, Section, Share, Weight
+from csd_core.params_training import Training
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Split = Literal["train", "select", "gate", "test"]
 Strategy = Literal["none", "keep", "adapt", "partial", "backfill"]
 Decision = Literal["auto", "none", "keep", "adapt", "partial", "backfill", "reject"]
@@ -22,12 +20,6 @@ Choice = Literal["approve", "keep", "adapt", "partial", "backfill", "reject"]
 Rest = Literal["adapt", "keep"]
 Order = Literal["random", "class", "class-mean", "residual"]
 ResizeRule = Literal["squash", "pad", "crop"]
-
-
-class Section(BaseModel):
-    """A block of params.yaml; an unknown key is a typo, so it is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Runtime(Section):
@@ -147,135 +139,6 @@ class Task(Section):
     """A key of sources.published or sources.folders."""
     classes: list[str] | None
     """Class names of the source, in the order in which the classifier learns them; null takes the whole source."""
-
-
-class Network(Section):
-    """The embedding network of the first stage; later stages continue with the champion's."""
-
-    architecture: Literal["resnet-cifar", "resnet18", "resnet50"]
-    """resnet-cifar is the paper's (3x3 stem, three stages, option A shortcuts); the others are torchvision's."""
-    depth: Literal[8, 14, 20, 32, 44, 56]
-    """Layers of resnet-cifar, 6n + 2."""
-    width: Annotated[int, Field(ge=4, le=256)]
-    """Channels of resnet-cifar's first stage; its embedding has four times as many dimensions."""
-    head: Literal["relu", "linear"]
-    """relu: the embedding is pooled after the last ReLU (the paper); linear: before it, so it can be negative."""
-    weights: str | None
-    """Start weights of resnet18/50: a .safetensors file, or `torchvision` to fetch them; null: random ones."""
-    mean: list[float]
-    """Per channel, of pixels scaled to 0..1."""
-    std: list[Positive]
-    """Per channel, of pixels scaled to 0..1."""
-
-
-class Optimizer(Section):
-    """How weights move."""
-
-    name: Literal["adam", "sgd"]
-    lr: Positive
-    weight_decay: Weight
-    momentum: Share
-    """Of sgd; adam has betas of its own."""
-
-
-class MultiStep(Section):
-    """Multiply the learning rate by `factor` at each milestone."""
-
-    name: Literal["multistep"]
-    milestones: list[Share]
-    """As shares of the epochs (the paper's 200, 400, 600 of 800 are 0.25, 0.5, 0.75)."""
-    factor: Positive
-
-
-class Cosine(Section):
-    """Linear warm-up, then half a cosine down to zero."""
-
-    name: Literal["cosine"]
-    warmup: Share
-    """Share of the steps."""
-
-
-class OneCycle(Section):
-    """Up to the full rate and down again (Smith & Topin, 2018)."""
-
-    name: Literal["one-cycle"]
-    warmup: Share
-    """Share of the steps on the way up."""
-
-
-Schedule = Annotated[MultiStep | Cosine | OneCycle, Field(discriminator="name")]
-
-
-class Augmentation(Section):
-    """Random changes of training images, drawn per image, computed per batch."""
-
-    crop_padding: Annotated[int, Field(ge=0)]
-    """Zero pixels around the image before a random crop to its size."""
-    flip: bool
-    """Mirror half of the images."""
-
-
-class CrossEntropy(Section):
-    """Softmax cross-entropy over cosine-classifier logits."""
-
-    weight: Weight
-    columns: Literal["all", "new"]
-    """all: every class seen so far; new: only classes the teacher does not know (the authors' figure)."""
-
-
-class Triplet(Section):
-    """Batch-hard triplet loss on unit embeddings."""
-
-    weight: Weight
-    margin: Weight
-
-
-class Distillation(Section):
-    """L_KD: the teacher's class probabilities (Hinton et al., 2015)."""
-
-    weight: Weight
-    temperature: Positive
-
-
-class ContrastiveDistillation(Section):
-    """L_CSD: supervised contrast against the teacher's embeddings."""
-
-    weight: Weight
-    temperature: Positive
-    contrast: Literal["student+teacher", "teacher"]
-    """student+teacher is the authors' code, teacher the paper's equation."""
-
-
-class FirstStage(Section):
-    """The recipe while there is no teacher."""
-
-    epochs: Annotated[int, Field(ge=1)]
-    batch_size: Annotated[int, Field(ge=2)]
-    optimizer: Optimizer
-    schedule: Schedule
-    augmentation: Augmentation
-    ce: CrossEntropy
-    triplet: Triplet
-
-
-class LaterStage(FirstStage):
-    """The recipe with the champion as teacher."""
-
-    kd: Distillation
-    csd: ContrastiveDistillation
-    teacher_mode: Literal["eval", "train"]
-    """Batch norm of the teacher; the authors' code leaves it in train."""
-    batch_norm: Literal["train", "eval"]
-    """eval freezes the student's batch-norm statistics at the teacher's."""
-
-
-class Training(Section):
-    """The CSD training stages."""
-
-    seed: Annotated[int, Field(ge=0)]
-    network: Network
-    first: FirstStage
-    later: LaterStage
 
 
 class Export(Section):

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from csd_core.atomic import write_text
 from csd_core.errors import ArtifactError
-from csd_core.params import Decision, Network, Order, ResizeRule, Rest, Strategy
+from csd_core.params import Decision, Order, ResizeRule, Rest, Strategy
+from csd_core.params_training import Network
 
 Digest = str
 

@@ -18,7 +18,7 @@ from prefect.utilities.annotations import unmapped
 from pydantic import Field
 
 from csd_core.errors import CsdError
-from csd_core.params import Positive, Section
+from csd_core.params_section import Positive, Section
 from csd_core.production.completion import finish
 from csd_core.production.live_backfill import LiveBackfill, alone, embed, plan
 from csd_core.production.release import Release

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, create_model
 
 from csd_core import params
-from csd_core.params import Choice, Section
+from csd_core.params import Choice
+from csd_core.params_section import Section
 
 BLOCKS = ("runtime", "data", "inbox", "training", "upgrade", "gate")
 """Of params.yaml, that a run may override."""

@@ -16,6 +16,8 @@ FRAME = {
     "params",
     "params_file",
     "params_rules",
+    "params_section",
+    "params_training",
     "workspace",
     "atomic",
     "console",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name every torch user knows
 
-from csd_core.params import Network
+from csd_core.params_training import Network
 
 EPSILON = 1e-12
 """Features shorter than this have no direction."""

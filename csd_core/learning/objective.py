@@ -6,7 +6,7 @@ from torch import Tensor
 from csd_core.errors import TrainingError
 from csd_core.learning.losses import cross_entropy, csd_loss, knowledge_distillation, triplet_batch_hard
 from csd_core.learning.teacher import Outputs
-from csd_core.params import FirstStage, LaterStage
+from csd_core.params_training import FirstStage, LaterStage
 
 
 class Objective:

@@ -29,7 +29,7 @@ from csd_core.learning.schedules import rate_factor
 from csd_core.learning.seeding import keyed_generator
 from csd_core.learning.teacher import FrozenTeacher, Outputs
 from csd_core.learning.weights import TrainedModel, plain
-from csd_core.params import FirstStage, LaterStage, Optimizer, Training
+from csd_core.params_training import FirstStage, LaterStage, Optimizer, Training
 from csd_core.records import ImageForm, ModelRecord
 
 LIVE = "live"

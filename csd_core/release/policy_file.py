@@ -5,8 +5,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from csd_core.errors import ParamsError
-from csd_core.params import Params, Policy, Section, Upgrade
+from csd_core.params import Params, Policy, Upgrade
 from csd_core.params_file import explain, load_params, read_yaml
+from csd_core.params_section import Section
 
 DEFAULT = Path(__file__).with_name("default_policy.yaml")
 """What holds where no file is named and there is no params.yaml."""

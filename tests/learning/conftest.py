@@ -11,7 +11,7 @@ from csd_core.data.pool import ItemPool
 from csd_core.data.shards import Shard
 from csd_core.learning.batches import LabelledImages
 from csd_core.learning.training import StageData
-from csd_core.params import LaterStage, Network, Training
+from csd_core.params_training import LaterStage, Network, Training
 from csd_core.records import ImageForm, ShardRecord
 
 FORM = ImageForm(size=8, channels=1, resize="squash")

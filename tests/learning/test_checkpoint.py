@@ -5,7 +5,7 @@ from csd_core.learning.checkpoint import FILE, Checkpoint, Progress, discard, op
 from csd_core.learning.network import new_network
 from csd_core.learning.seeding import keyed_generator
 from csd_core.learning.training import new_optimizer
-from csd_core.params import Optimizer
+from csd_core.params_training import Optimizer
 
 IMAGES = torch.randint(256, (16, 8, 8, 1), dtype=torch.uint8, generator=keyed_generator("images"))
 OPTIMIZERS = [

@@ -6,7 +6,7 @@ from csd_core.errors import ArtifactError
 from csd_core.learning.network import CosineClassifier, grow_classifier, new_network, unit
 from csd_core.learning.seeding import keyed_generator
 from csd_core.learning.weights import plain
-from csd_core.params import Network
+from csd_core.params_training import Network
 
 
 def images(count=4, size=8, channels=1):
