@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import numpy as np
 import pyarrow.compute as pc
 from fastapi import APIRouter, Path, Query, Request, Response
+from starlette.convertors import PathConvertor, register_url_convertor
 
 from csd_core.production.filters import Filters
 from csd_core.production.images import encode_png
@@ -28,6 +29,14 @@ from csd_core.serving.service import Service
 from csd_core.serving.uploads import is_json, read_json
 from csd_core.serving.writes import Delete, Put
 
+
+class _Name(PathConvertor):
+    """The rest of the path, line breaks included: Starlette's own `path` would take "a" and a break for "a"."""
+
+    regex = r"[\s\S]*"
+
+
+register_url_convertor("name", _Name())
 router = APIRouter(prefix="/v1", tags=["items"])
 _COLUMNS = [
     "id",
@@ -79,7 +88,7 @@ async def labels(service: Running) -> Response:
         )
 
 
-@router.get("/items/{item:path}", response_model=ItemAnswer, responses=responses(401, 404, 422, 503))
+@router.get("/items/{item:name}", response_model=ItemAnswer, responses=responses(401, 404, 422, 503))
 async def item(item: Identity, service: Running) -> Response:
     """What is known of an item, as it is stored now."""
     async with service.current.lease() as served:
@@ -95,7 +104,7 @@ async def item(item: Identity, service: Running) -> Response:
 
 
 @router.get(
-    "/images/{item:path}",
+    "/images/{item:name}",
     response_class=Response,
     responses=responses(
         401, 404, 422, 503, also={200: {"content": {"image/png": {}}, "description": "The image as the model sees it."}}
@@ -116,7 +125,7 @@ async def image(item: Identity, service: Running) -> Response:
 
 
 @router.put(
-    "/items/{item:path}",
+    "/items/{item:name}",
     response_model=PutAnswer,
     status_code=200,
     responses=responses(
@@ -157,7 +166,7 @@ async def put(
     )
 
 
-@router.delete("/items/{item:path}", status_code=204, responses=responses(401, 403, 404, 422, 429, 503, 507))
+@router.delete("/items/{item:name}", status_code=204, responses=responses(401, 403, 404, 422, 429, 503, 507))
 async def delete(item: Identity, service: Running) -> Response:
     """Delete an item; no upgrade or rollback brings it back."""
     written = await service.writes(Delete(item))

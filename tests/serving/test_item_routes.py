@@ -56,13 +56,21 @@ def test_a_written_item_is_found_seen_replaced_and_deleted(writing):
 
 
 @pytest.mark.parametrize(
-    "identity", ["a/b/c", "../../etc/passwd", "ä ö?&#%", "'; DROP TABLE items; --", "x" * 512, "."]
+    "identity", ["a/b/c", "../../etc/passwd", "ä ö?&#%", "'; DROP TABLE items; --", "x" * 512, ".", "..", "a\n\nb\r\n"]
 )
 def test_any_id_is_only_a_name(writing, identity):
     assert put(writing.url, identity, png(9), label="odd").status_code == 201
     path = address(writing.url, identity)
     assert httpx.get(path).json()["id"] == identity
     assert httpx.delete(path).status_code == 204
+
+
+def test_a_name_that_ends_in_a_line_break_is_not_the_one_without(writing):
+    for identity in ("twin", "twin\n"):
+        assert put(writing.url, identity, png(9), label="odd").status_code == 201
+    assert httpx.delete(address(writing.url, "twin\n")).status_code == 204
+    assert httpx.delete(address(writing.url, "twin\n")).status_code == 404
+    assert httpx.delete(address(writing.url, "twin")).status_code == 204
 
 
 @pytest.mark.parametrize("identity", ["x" * 513, "a\x00b"])
