@@ -1,12 +1,15 @@
 """The search page in Chromium. With CSD_SCREENSHOTS=folder it leaves pictures there."""
 
+import base64
 import os
 import shutil
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
-from services import png
+from services import png, published, serving
+
+from csd_core.serving.keys import issue, revoke
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SHOTS = os.environ.get("CSD_SCREENSHOTS")
@@ -26,10 +29,10 @@ def visit(browser, service):
     """Opens the page; fails if it asks for anything elsewhere or an error is on its console."""
     pages, elsewhere, errors = [], [], []
 
-    def go(*, path="/", width=1200, height=900, allow=(), **options):
+    def go(*, path="/", at=service, says="Release 2", width=1200, height=900, allow=(), **options):
         page = browser.new_page(viewport={"width": width, "height": height}, **options)
         pages.append(page)
-        own = (service, "data:", "blob:")
+        own = (at, "data:", "blob:")
         page.on("request", lambda request: None if request.url.startswith(own) else elsewhere.append(request.url))
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on(
@@ -40,8 +43,8 @@ def visit(browser, service):
                 else None
             ),
         )
-        page.goto(service + path)
-        expect(page.locator("#state")).to_contain_text("Release 2")
+        page.goto(at + path)
+        expect(page.locator("#state")).to_contain_text(says)
         return page
 
     yield go
@@ -53,6 +56,24 @@ def visit(browser, service):
 
 def pick(page, content, name="query.png"):
     page.locator("#file").set_input_files({"name": name, "mimeType": "image/png", "buffer": content})
+
+
+def hand_over(page, kind, *files):
+    """Paste or drop (name, media type, content) files, as a browser does; whether the page left it to the browser."""
+    return page.evaluate(
+        """([kind, files]) => {
+            const data = new DataTransfer();
+            for (const [name, type, text] of files)
+                data.items.add(new File([Uint8Array.from(atob(text), (each) => each.charCodeAt())], name, { type }));
+            const how = { bubbles: true, cancelable: true };
+            return (kind === "paste" ? document.body : document.querySelector("#drop p")).dispatchEvent(
+                kind === "paste"
+                    ? new ClipboardEvent(kind, { ...how, clipboardData: data })
+                    : new DragEvent(kind, { ...how, dataTransfer: data }),
+            );
+        }""",
+        [kind, [(name, media, base64.b64encode(content).decode()) for name, media, content in files]],
+    )
 
 
 def shot(page, name):
@@ -164,3 +185,118 @@ def test_every_control_has_a_name(visit):
     expect(page.locator("#hits li")).to_have_count(10)
     for control in page.locator("button, input, select").all():
         assert control.evaluate("e => (e.ariaLabel || e.labels?.length || e.textContent.trim())"), control
+
+
+def test_a_pasted_image_is_searched_by(visit):
+    page = visit()
+    hand_over(page, "paste", ("notes.txt", "text/plain", b"text"), ("image.png", "image/png", png(2)))
+    expect(page.locator("#hits li")).to_have_count(10)
+    assert set(labels(page)) == {"t2-a"}
+    expect(page.locator("#query-name")).to_have_text("image.png")
+    expect(page.locator("#query-image")).to_have_js_property("naturalWidth", 8)
+
+
+def test_what_is_copied_to_the_clipboard_is_pasted_with_the_keyboard(visit):
+    page = visit(permissions=["clipboard-read", "clipboard-write"])
+    page.evaluate(
+        """async (text) => {
+            const image = new Blob([Uint8Array.from(atob(text), (each) => each.charCodeAt())], { type: "image/png" });
+            await navigator.clipboard.write([new ClipboardItem({ "image/png": image })]);
+        }""",
+        base64.b64encode(png(3)).decode(),
+    )
+    page.keyboard.press("Control+V")
+    expect(page.locator("#hits li")).to_have_count(10)
+    assert set(labels(page)) == {"t2-b"}
+
+
+def test_pasted_text_searches_nothing(visit):
+    page = visit()
+    hand_over(page, "paste", ("notes.txt", "text/plain", b"text"))
+    hand_over(page, "paste")
+    expect(page.locator("#query")).to_be_hidden()
+    expect(page.locator("#problem")).to_be_hidden()
+
+
+def test_a_dropped_image_is_searched_by_and_the_browser_does_not_open_it(visit):
+    page = visit()
+    assert not hand_over(page, "dragover", ("shoe.png", "image/png", png(3)))
+    expect(page.locator("#drop")).to_have_class("over")
+    assert not hand_over(page, "drop", ("shoe.png", "image/png", png(3)))
+    expect(page.locator("#drop")).not_to_have_class("over")
+    expect(page.locator("#hits li")).to_have_count(10)
+    assert set(labels(page)) == {"t2-b"}
+    expect(page.locator("#query-name")).to_have_text("shoe.png")
+
+
+def test_a_drop_without_a_file_changes_nothing(visit):
+    page = visit()
+    hand_over(page, "drop", ("shoe.png", "image/png", png(3)))
+    expect(page.locator("#hits li")).to_have_count(10)
+    hand_over(page, "drop")
+    expect(page.locator("#query-name")).to_have_text("shoe.png")
+    expect(page.locator("#hits li")).to_have_count(10)
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory):
+    """A service of release 1 that asks for keys."""
+    project = published(tmp_path_factory.mktemp("guarded") / "project", "none")
+    issue(project.root / "keys.json", "first", "read")
+    with serving(project, "--auth", "on") as running:
+        yield running
+
+
+def give(page, key):
+    page.get_by_label("This service asks for a key").fill(key)
+    page.get_by_role("button", name="Use it").click()
+
+
+def test_the_page_asks_for_a_key_and_keeps_it_for_the_session_alone(visit, guarded):
+    token = issue(guarded.project.root / "keys.json", "person", "read")
+    page = visit(at=guarded.url, says="", allow=("401",))
+    expect(page.locator("#key-form")).to_be_visible()
+    expect(page.locator("#problem")).to_be_hidden()
+    expect(page.locator("#samples li")).to_have_count(0)
+    shot(page, "key")
+    give(page, "csd_wrong")
+    expect(page.locator("#problem")).to_contain_text("the key is unknown or was revoked")
+    expect(page.locator("#key-form")).to_be_visible()
+    page.wait_for_timeout(1100)  # the service looks at its keys once a second
+    give(page, f" {token} ")
+    expect(page.locator("#state")).to_contain_text("Release 1")
+    expect(page.locator("#key-form")).to_be_hidden()
+    expect(page.locator("#problem")).to_be_hidden()
+    pick(page, png(0))
+    expect(page.locator("#hits li")).to_have_count(10)
+    expect(page.locator("#hits img").first).to_have_js_property("complete", True)
+    page.reload()
+    expect(page.locator("#state")).to_contain_text("Release 1")
+    expect(page.locator("#key-form")).to_be_hidden()
+    assert page.evaluate("[localStorage.length, document.cookie]") == [0, ""]
+    assert token not in page.url + page.content()
+    again = visit(at=guarded.url, says="", allow=("401",))
+    expect(again.locator("#key-form")).to_be_visible()
+
+
+def test_a_key_that_no_header_can_carry_is_not_taken(visit, guarded):
+    page = visit(at=guarded.url, says="", allow=("401",))
+    give(page, "\u043a\u043b\u044e\u0447")
+    expect(page.locator("#key-form")).to_be_visible()
+    assert page.evaluate("sessionStorage.length") == 0
+
+
+def test_who_is_refused_in_the_midst_of_a_search_gets_its_answer_with_another_key(visit, guarded):
+    keys = guarded.project.root / "keys.json"
+    tokens = [issue(keys, name, "read") for name in ("leaving", "coming")]
+    page = visit(at=guarded.url, says="", allow=("401",))
+    page.wait_for_timeout(1100)
+    give(page, tokens[0])
+    expect(page.locator("#state")).to_contain_text("Release 1")
+    revoke(keys, "leaving")
+    page.wait_for_timeout(1100)
+    pick(page, png(0))
+    expect(page.locator("#problem")).to_contain_text("the key is unknown or was revoked")
+    give(page, tokens[1])
+    expect(page.locator("#hits li")).to_have_count(10)
+    expect(page.locator("#problem")).to_be_hidden()

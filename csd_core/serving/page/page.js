@@ -28,9 +28,15 @@ async function ask(path, options = {}) {
     }
     if (answer.ok) return answer;
     const told = await answer.json().catch(() => ({}));
-    if (answer.status === 401) $("key-form").hidden = false;
+    if (answer.status === 401) askForKey(key);
     throw new Problem(answer.status, told.title || answer.statusText, told.detail || "The service could not answer.");
   }
+}
+
+function askForKey(refused) {
+  if (sessionStorage.getItem("csd-key") !== refused) return; // another one was given meanwhile
+  sessionStorage.removeItem("csd-key");
+  $("key-form").hidden = false;
 }
 
 const json = async (path, options) => (await ask(path, options)).json();
@@ -244,11 +250,14 @@ $("find").addEventListener("input", () => {
 for (const choice of document.querySelectorAll("input[name=release]")) {
   choice.addEventListener("change", () => ((asked.release = choice.value), search()));
 }
-$("key-form").addEventListener("submit", (event) => {
+$("key-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   sessionStorage.setItem("csd-key", $("key").value.trim());
+  $("key").value = "";
   $("key-form").hidden = true;
-  begin();
+  const waiting = asked.file || asked.item; // refused for want of a key
+  await begin();
+  if (waiting) search();
 });
 addEventListener("dragover", (event) => (event.preventDefault(), $("drop").classList.add("over")));
 addEventListener("dragleave", () => $("drop").classList.remove("over"));
@@ -271,13 +280,14 @@ function fromAddress() {
 }
 
 async function begin() {
+  const key = sessionStorage.getItem("csd-key");
   tell(null);
   try {
     await showState();
     if (!asked.file && !asked.item) fromAddress(); // somebody may have asked already
   } catch (error) {
     $("state").textContent = "";
-    tell(error);
+    tell(error.status === 401 && !key ? null : error); // the form says that a key is missing
   }
 }
 
