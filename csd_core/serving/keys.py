@@ -10,6 +10,8 @@ import os
 import re
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,6 +20,7 @@ from pydantic import StringConstraints
 
 from csd_core.atomic import write_text
 from csd_core.errors import ArtifactError, ParamsError
+from csd_core.production.locks import Lock
 from csd_core.records import Digest, Record
 
 FILE = "keys.json"
@@ -74,16 +77,18 @@ def issue(path: Path, name: str, role: Role) -> str:
 
     Raises:
         ParamsError: if there is a key of that name, or it is no name.
-        ArtifactError: if the file cannot be read.
+        ArtifactError: if the file cannot be read or written.
+        BusyError: if another process is changing it for long.
     """
-    keys = KeyFile.at(path).keys
-    if any(key.name == name for key in keys):
-        raise ParamsError(f"key {name}: there is one of that name in {path}; `csd keys revoke {name}` removes it")
     if not re.fullmatch(NAME, name):
         raise ParamsError(f"key {name!r}: a name has 1 to 64 letters, digits, dots, dashes and underscores")
-    token = _PREFIX + secrets.token_urlsafe(32)
-    created = datetime.now(UTC).isoformat(timespec="seconds")
-    _save(path, (*keys, ApiKey(name=name, role=role, sha256=_hash(token), created=created)))
+    with _changing(path):
+        keys = KeyFile.at(path).keys
+        if any(key.name == name for key in keys):
+            raise ParamsError(f"key {name}: there is one of that name in {path}; `csd keys revoke {name}` removes it")
+        token = _PREFIX + secrets.token_urlsafe(32)
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        _save(path, (*keys, ApiKey(name=name, role=role, sha256=_hash(token), created=created)))
     return token
 
 
@@ -92,13 +97,15 @@ def revoke(path: Path, name: str) -> None:
 
     Raises:
         ParamsError: if there is none of that name.
-        ArtifactError: if the file cannot be read.
+        ArtifactError: if the file cannot be read or written.
+        BusyError: if another process is changing it for long.
     """
-    keys = KeyFile.at(path).keys
-    left = tuple(key for key in keys if key.name != name)
-    if len(left) == len(keys):
-        raise ParamsError(f"key {name}: there is none of that name in {path}; `csd keys list` shows them")
-    _save(path, left)
+    with _changing(path):
+        keys = KeyFile.at(path).keys
+        left = tuple(key for key in keys if key.name != name)
+        if len(left) == len(keys):
+            raise ParamsError(f"key {name}: there is none of that name in {path}; `csd keys list` shows them")
+        _save(path, left)
 
 
 class KeyRing:
@@ -174,6 +181,23 @@ def _unreadable(path: Path, error: OSError) -> ArtifactError:
 
 def _hash(token: str) -> Digest:
     return hashlib.sha256(token.encode()).hexdigest()
+
+
+@contextmanager
+def _changing(path: Path) -> Iterator[None]:
+    """Keep other processes from changing the file between the reading and the writing of it.
+
+    Raises:
+        ArtifactError: if this user may not write there.
+        BusyError: if another process is changing it for long.
+    """
+    try:
+        with Lock(path.with_name(f".{path.name}.lock"), what=str(path)).held():
+            yield
+    except OSError as error:
+        raise ArtifactError(
+            f"{path}: cannot be written ({error.strerror or error}); run as a user who may, or name another --file"
+        ) from None
 
 
 def _save(path: Path, keys: tuple[ApiKey, ...]) -> None:

@@ -1,5 +1,7 @@
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -114,3 +116,38 @@ def test_names_are_unique_and_plain(path):
     with pytest.raises(ParamsError, match="csd keys list"):
         revoke(path, "nobody")
     assert [key.name for key in KeyFile.at(path).keys] == ["shop"]
+
+
+def test_a_folder_that_may_not_be_written_to_is_said_in_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ArtifactError, match="cannot be written .*name another --file"):
+        issue(tmp_path / "file" / "keys.json", "shop", "read")
+
+
+CHANGES = """
+import sys
+from pathlib import Path
+from csd_core.serving.keys import issue, revoke
+
+path, name = Path(sys.argv[1]), sys.argv[2]
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(25):
+    issue(path, f"{name}-{number}", "read")
+    if number % 2:
+        revoke(path, f"{name}-{number}")
+"""
+
+
+def test_two_processes_that_change_the_file_at_once_lose_no_key(path):
+    command = [sys.executable, "-c", CHANGES, str(path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([*command, "a"], **pipes) as a, subprocess.Popen([*command, "b"], **pipes) as b:
+        for each in (a, b):
+            assert each.stdout.readline() == "ready\n"
+        for each in (a, b):
+            each.stdin.write("go\n")
+            each.stdin.flush()
+    assert (a.returncode, b.returncode) == (0, 0)
+    wanted = {f"{name}-{number}" for name in "ab" for number in range(0, 25, 2)}
+    assert {key.name for key in KeyFile.at(path).keys} == wanted
