@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fastapi import FastAPI, Response
 from pydantic import BaseModel, ConfigDict
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from csd_core.serving import problems, routes_items, routes_releases, routes_search
@@ -63,8 +64,9 @@ def create(settings: Settings) -> ASGIApp:
     )
     app.state.service = service
     problems.install(app)
-    for routes in (routes_search, routes_items, routes_releases):
-        app.include_router(routes.router)
+    routers = [routes_search.router, routes_items.router, routes_releases.router]
+    for router in routers:
+        app.include_router(router)
     _add_page(app)
     return Edge(
         app,
@@ -74,6 +76,7 @@ def create(settings: Settings) -> ASGIApp:
         max_waiting=params.serve.max_waiting,
         body_seconds=BODY_SECONDS,
         metrics=metrics,
+        routes=[route for part in (app.router, *routers) for route in part.routes if isinstance(route, Route)],
     )
 
 

@@ -7,9 +7,11 @@ import asyncio
 import logging
 import re
 import time
+from collections.abc import Iterable
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from csd_core.serving.keys import KeyRing, Role
@@ -46,6 +48,7 @@ class Edge:
         max_waiting: Requests to /v1 with a body that are answered at a time.
         body_seconds: A client may take so long to send its body.
         metrics: Told of every answer.
+        routes: What may be asked; an answer, a refusal too, is counted under the pattern of its path.
     """
 
     def __init__(
@@ -58,10 +61,12 @@ class Edge:
         max_waiting: int,
         body_seconds: float,
         metrics: Metrics,
+        routes: Iterable[Route],
     ) -> None:
         self._app, self._keys, self._loopback = app, keys, loopback
         self._max_body, self._max_waiting, self._body_seconds = max_body, max_waiting, body_seconds
         self._metrics = metrics
+        self._patterns = {route.path_format: route.path_regex for route in routes}
         self._waiting = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -142,7 +147,7 @@ class Edge:
     def _tell(self, scope: Scope, answer: "_Answer", seconds: float) -> None:
         """The log line and figures of an answer."""
         status = answer.status or GONE
-        route = getattr(scope.get("route"), "path", "other")
+        route = self._route(scope["path"])
         self._metrics.request(route=route, method=_known(scope["method"]), status=status, seconds=seconds)
         log.info(
             "answered",
@@ -156,6 +161,10 @@ class Edge:
                 "key": scope["state"].get("key"),
             },
         )
+
+    def _route(self, path: str) -> str:
+        """A path as a label, of which there must be few."""
+        return next((label for label, pattern in self._patterns.items() if pattern.match(path)), "other")
 
 
 class _Answer:

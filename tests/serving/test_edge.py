@@ -1,10 +1,12 @@
 import asyncio
+import re
 import time
 from urllib.parse import quote
 
 import httpx
 import pytest
 from fastapi import FastAPI, Request
+from starlette.routing import Route
 
 from csd_core.errors import ArtifactError, BusyError
 from csd_core.serving import problems
@@ -55,6 +57,7 @@ def guarded(*, keys=None, loopback=True, max_body=1000, max_waiting=4, body_seco
         max_waiting=max_waiting,
         body_seconds=body_seconds,
         metrics=Metrics(),
+        routes=[route for route in app.routes if isinstance(route, Route)],
     )
 
 
@@ -303,6 +306,37 @@ def test_figures_have_few_labels_whatever_is_asked():
     assert 'csd_requests_total{method="GET",route="other",status="404"} 2.0' in text
     assert 'method="other"' in text
     assert "ODD" not in text
+
+
+def counted(edge):
+    """(route, status) -> answers."""
+    found = {}
+    for line in edge._metrics.render()[0].decode().splitlines():
+        if line.startswith("csd_requests_total{"):
+            labels = dict(re.findall(r'(\w+)="([^"]*)"', line))
+            key = labels["route"], int(labels["status"])
+            found[key] = found.get(key, 0) + float(line.split()[-1])
+    return found
+
+
+def test_what_is_refused_counts_under_the_route_that_was_asked_for(ring):
+    edge = guarded(max_waiting=0)
+    for path in ("/v1/search", "/v1/items/a", "/v1/items/b", "/v1/nowhere"):
+        assert ask(edge, "PUT", path).status_code == 429
+    assert ask(edge, "GET", "/v1/items/a", headers={"Host": "evil.example"}).status_code == 421
+    assert counted(edge) == {
+        ("/v1/search", 429): 1,
+        ("/v1/items/{item}", 429): 2,
+        ("other", 429): 1,
+        ("/v1/items/{item}", 421): 1,
+    }
+    edge = guarded(keys=ring[0], max_body=10)
+    assert ask(edge, "DELETE", "/v1/items/a").status_code == 401
+    assert counted(edge) == {("/v1/items/{item}", 401): 1}
+    edge = guarded(max_body=10)
+    assert ask(edge, "POST", "/v1/search", content=b"x" * 11).status_code == 413
+    assert ask(edge, "GET", "/v1/search").status_code == 405
+    assert counted(edge) == {("/v1/search", 413): 1, ("/v1/search", 405): 1}
 
 
 def test_the_room_is_free_again_after_failures():

@@ -157,3 +157,14 @@ def test_a_wrong_request_is_told_what_is_wrong(service, body, what):
 def test_other_content_types_are_refused(service):
     answer = post(service, "/v1/search", content="<svg/>", headers={"Content-Type": "text/html"})
     assert (answer.status_code, answer.json()["type"]) == (415, "urn:csd:problem:content-type")
+
+
+def test_the_figures_name_every_route_and_no_path(service):
+    paths = ["/", *httpx.get(f"{service}/openapi.json").json()["paths"]]
+    assert "/v1/items/{item}" in paths
+    for path in paths:
+        httpx.patch(service + path.replace("{item}", "a-name").replace("{number}", "9999"))
+    text = httpx.get(f"{service}/metrics").text
+    assert {path for path in paths if f'csd_requests_total{{method="other",route="{path}"' in text} == set(paths)
+    assert "a-name" not in text
+    assert "/9999" not in text
