@@ -110,6 +110,55 @@ def test_processes_forget_a_variant_that_none_serves_any_more(tmp_path):
     assert back["csd_release", ("variant", "int8")] == 5
 
 
+class Living:
+    """A process that shares its figures in a folder and does what it is told."""
+
+    def __init__(self, folder):
+        code = "import sys\nfrom csd_core.serving.telemetry import *\nmetrics = Metrics()\n"
+        code += "for line in sys.stdin:\n    exec(line)\n    print('# done', flush=True)"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            env=os.environ | {MULTIPROCESS: str(folder)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(self, code):
+        """What it prints."""
+        self.process.stdin.write(code + "\n")
+        self.process.stdin.flush()
+        return "".join(iter(self.process.stdout.readline, "# done\n"))
+
+    def variants(self):
+        """Variant -> release, as it tells them for all."""
+        told = figures(self(RENDER.strip()))
+        return {labels[0][1]: value for (name, *labels), value in told.items() if name == "csd_release"}
+
+
+@pytest.fixture
+def living(tmp_path):
+    """Two processes that share their figures."""
+    both = [Living(tmp_path), Living(tmp_path)]
+    yield both
+    for each in both:
+        each.process.stdin.close()
+        assert each.process.wait(10) == 0
+        each.process.stdout.close()
+
+
+@pytest.mark.parametrize(("old", "new"), [("int8", "fp32"), ("fp32", "int8")])
+def test_living_processes_tell_a_variant_as_long_as_one_of_them_serves_it(living, old, new):
+    first, second = living
+    for each in living:
+        each(f"metrics.release(3, variant={old!r})")
+    assert first.variants() == second.variants() == {old: 3}
+    first(f"metrics.release(4, variant={new!r})")
+    assert first.variants() == second.variants() == {old: 3, new: 4}
+    second(f"metrics.release(4, variant={new!r})")
+    assert first.variants() == second.variants() == {new: 4}
+
+
 def test_a_living_process_is_not_forgotten(tmp_path):
     file = tmp_path / f"gauge_livesum_{os.getpid()}.db"
     file.touch()
