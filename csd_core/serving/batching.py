@@ -5,14 +5,24 @@ only if others are on their way; so one client alone never waits.
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+class _Waiting(NamedTuple, Generic[Item, Result]):
+    """An item that is in no call yet."""
+
+    item: Item
+    answer: "asyncio.Future[Result]"
+    since: float
+    """Of the performance counter."""
 
 
 class MicroBatcher(Generic[Item, Result]):
@@ -23,7 +33,7 @@ class MicroBatcher(Generic[Item, Result]):
         size: Items of a call at most.
         wait: Seconds that an item waits for others at most while `work` is idle.
         executor: Whose thread calls `work`; one call is under way at a time.
-        on_batch: Told the number of items of each call.
+        on_batch: Told, as a call begins and on its thread, the seconds that each of its items waited.
     """
 
     def __init__(
@@ -33,13 +43,13 @@ class MicroBatcher(Generic[Item, Result]):
         size: int,
         wait: float,
         executor: Executor,
-        on_batch: Callable[[int], object] = lambda _: None,
+        on_batch: Callable[[Sequence[float]], object] = lambda _: None,
     ) -> None:
         self._work = work
         self._size, self._wait = size, wait
         self._executor = executor
         self._on_batch = on_batch
-        self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._waiting: deque[_Waiting[Item, Result]] = deque()
         self._expected = 0
         self._busy = False
         self._timer: asyncio.TimerHandle | None = None
@@ -61,13 +71,13 @@ class MicroBatcher(Generic[Item, Result]):
             Exception: what `work` raised; all items of that call get it.
         """
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, answer))
+        self._waiting.append(_Waiting(item, answer, time.perf_counter()))
         self._consider()
         return await answer
 
     def _consider(self) -> None:
         """Start a call if it is time."""
-        while self._waiting and self._waiting[0][1].done():  # its client is gone
+        while self._waiting and self._waiting[0].answer.done():  # its client is gone
             self._waiting.popleft()
         if self._busy or not self._waiting:
             return
@@ -82,17 +92,21 @@ class MicroBatcher(Generic[Item, Result]):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        batch: list[tuple[Item, asyncio.Future[Result]]] = []
+        batch: list[_Waiting[Item, Result]] = []
         while self._waiting and len(batch) < self._size:
-            item, answer = self._waiting.popleft()
-            if not answer.done():
-                batch.append((item, answer))
+            waiting = self._waiting.popleft()
+            if not waiting.answer.done():
+                batch.append(waiting)
         if not batch:
             return
         self._busy = True
-        self._on_batch(len(batch))
-        call = asyncio.get_running_loop().run_in_executor(self._executor, self._work, [item for item, _ in batch])
-        call.add_done_callback(lambda done: self._finish(done, [answer for _, answer in batch]))
+        call = asyncio.get_running_loop().run_in_executor(self._executor, self._call, batch)
+        call.add_done_callback(lambda done: self._finish(done, [waiting.answer for waiting in batch]))
+
+    def _call(self, batch: Sequence[_Waiting[Item, Result]]) -> Sequence[Result]:
+        now = time.perf_counter()
+        self._on_batch([now - waiting.since for waiting in batch])
+        return self._work([waiting.item for waiting in batch])
 
     def _finish(self, done: "asyncio.Future[Sequence[Result]]", answers: list["asyncio.Future[Result]"]) -> None:
         self._busy = False

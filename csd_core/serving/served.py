@@ -116,14 +116,14 @@ class Served:
             size=params.serve.max_batch,
             wait=params.serve.max_wait_ms / 1000,
             executor=compute,
-            on_batch=lambda count: metrics.batch("embed", count),
+            on_batch=lambda waits: metrics.batch("embed", waits),
         )
         self.searching: MicroBatcher[Ask, Found] = MicroBatcher(
             self._search,
             size=params.serve.max_batch,
             wait=0,
             executor=searcher,
-            on_batch=lambda count: metrics.batch("search", count),
+            on_batch=lambda waits: metrics.batch("search", waits),
         )
 
     @property

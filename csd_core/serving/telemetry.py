@@ -5,7 +5,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,11 +33,12 @@ class Metrics:
         )
         self._step_seconds = Histogram(
             "csd_step_seconds",
-            "Steps of requests: decode, embed and search of a batch, write of a commit; load of rows.",
+            "Steps of requests: decode, wait for a batch, embed and search of one, write of a commit; load of rows.",
             ["step"],
             buckets=_SECONDS,
             registry=registry,
         )
+        self._wait_seconds = self._step_seconds.labels("wait")
         self._batch = Histogram("csd_batch_items", "Items of a batch.", ["kind"], buckets=_COUNTS, registry=registry)
         self._waiting = Gauge(
             "csd_waiting", "Requests that are being answered.", multiprocess_mode="livesum", registry=registry
@@ -72,9 +73,16 @@ class Metrics:
         """Say how many requests are being answered."""
         self._waiting.set(count)
 
-    def batch(self, kind: str, items: int) -> None:
-        """Count a batch."""
-        self._batch.labels(kind).observe(items)
+    def batch(self, kind: str, waits: Sequence[float]) -> None:
+        """Count a batch.
+
+        Args:
+            kind: What is done with it.
+            waits: Seconds that each of its items waited for it to begin.
+        """
+        self._batch.labels(kind).observe(len(waits))
+        for seconds in waits:
+            self._wait_seconds.observe(seconds)
 
     def release(self, number: int, *, variant: str) -> None:
         """Say which release is served."""

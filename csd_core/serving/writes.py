@@ -67,7 +67,7 @@ class Writes:
             size=COMMIT,
             wait=0,
             executor=self._executor,
-            on_batch=lambda count: current.metrics.batch("write", count),
+            on_batch=lambda waits: current.metrics.batch("write", waits),
         )
 
     async def __call__(self, write: Put | Delete) -> Written:

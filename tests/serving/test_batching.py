@@ -1,5 +1,6 @@
 import asyncio
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -126,3 +127,40 @@ def test_an_item_whose_client_left_is_not_worked_on():
 
     assert run(scenario) == ["first", "stays"]
     assert seen == ["first", "stays"]
+
+
+def test_each_call_tells_how_long_its_items_waited():
+    waits, gate = [], threading.Event()
+
+    def work(items):
+        gate.wait(10)
+        return items
+
+    async def scenario(executor):
+        batcher = MicroBatcher(work, size=2, wait=0, executor=executor, on_batch=waits.append)
+        answers = [asyncio.ensure_future(batcher("first"))]
+        await asyncio.sleep(0.05)
+        answers.append(asyncio.ensure_future(batcher("second")))
+        await asyncio.sleep(0.2)
+        answers.append(asyncio.ensure_future(batcher("third")))
+        await asyncio.sleep(0.05)
+        gate.set()
+        await asyncio.gather(*answers)
+
+    run(scenario)
+    (alone,), (second, third) = waits
+    assert 0 <= alone < 0.2 <= second
+    assert 0.05 <= third <= second - 0.15
+
+
+def test_an_item_that_waits_for_others_or_for_the_thread_tells_it():
+    waits = []
+
+    async def scenario(executor):
+        executor.submit(time.sleep, 0.2)  # a call of another batcher
+        batcher = MicroBatcher(lambda items: items, size=8, wait=0.02, executor=executor, on_batch=waits.append)
+        with batcher.expecting(), batcher.expecting():
+            await batcher("a")
+
+    run(scenario)
+    assert waits[0][0] >= 0.15

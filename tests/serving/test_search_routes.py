@@ -1,5 +1,6 @@
 import base64
 import json
+import re
 
 import httpx
 import numpy as np
@@ -168,3 +169,10 @@ def test_the_figures_name_every_route_and_no_path(service):
     assert {path for path in paths if f'csd_requests_total{{method="other",route="{path}"' in text} == set(paths)
     assert "a-name" not in text
     assert "/9999" not in text
+
+
+def test_the_figures_tell_every_step_of_a_search(service):
+    assert post(service, "/v1/search", image=png(2, seed=77)).status_code == 200
+    text = httpx.get(f"{service}/metrics").text
+    for step in ("decode", "wait", "embed", "search", "load"):
+        assert re.search(rf'csd_step_seconds_count{{step="{step}"}} [1-9]', text), step

@@ -32,7 +32,7 @@ def test_every_figure_is_told():
     metrics.request(route="/v1/search", method="POST", status=200, seconds=0.02)
     with metrics.step("search"):
         pass
-    metrics.batch("query", 3)
+    metrics.batch("embed", [0.25, 0.5, 0.0])
     metrics.waiting(2)
     metrics.release(4, variant="int8")
     metrics.gallery_rows(70)
@@ -45,7 +45,9 @@ def test_every_figure_is_told():
     assert told["csd_requests_total", ("method", "POST"), ("route", "/v1/search"), ("status", "200")] == 1
     assert told["csd_request_seconds_sum", ("route", "/v1/search")] == 0.02
     assert told["csd_step_seconds_count", ("step", "search")] == 1
-    assert told["csd_batch_items_sum", ("kind", "query")] == 3
+    assert told["csd_batch_items_sum", ("kind", "embed")] == 3
+    assert told["csd_step_seconds_count", ("step", "wait")] == 3
+    assert told["csd_step_seconds_sum", ("step", "wait")] == 0.75
     assert told[("csd_waiting",)] == 2
     assert told["csd_release", ("variant", "int8")] == 4
     assert told[("csd_gallery_rows",)] == 70
