@@ -82,7 +82,42 @@ class GlyphsSource(Section):
     """Keep only so many images of each class and source split; null keeps all."""
 
 
-PublishedSource = Annotated[DigitsSource | FashionMnistSource | GlyphsSource, Field(discriminator="kind")]
+class Cifar10Source(Section):
+    """CIFAR-10 (Krizhevsky, 2009): 50,000 training and 10,000 test photos of 32x32 pixels in 10 classes."""
+
+    kind: Literal["cifar10"]
+    path: str
+    """cifar-10-binary.tar.gz, the folder it unpacks to, or a folder that holds either."""
+    limit_per_class: Annotated[int, Field(ge=1)] | None
+    """Keep only so many images of each class and source split; null keeps all."""
+
+
+class Cifar100Source(Section):
+    """CIFAR-100 (Krizhevsky, 2009): 50,000 training and 10,000 test photos of 32x32 pixels in 100 classes."""
+
+    kind: Literal["cifar100"]
+    path: str
+    """cifar-100-binary.tar.gz, the folder it unpacks to, or a folder that holds either."""
+    limit_per_class: Annotated[int, Field(ge=1)] | None
+    """Keep only so many images of each class and source split; null keeps all."""
+
+
+class Cub200Source(Section):
+    """CUB-200-2011 (Wah et al., 2011): 5,994 training and 5,794 test photos of 200 kinds of birds."""
+
+    kind: Literal["cub200"]
+    path: str
+    """CUB_200_2011.tgz, the folder it unpacks to, or a folder that holds either."""
+    crop_to_box: bool
+    """Take only what is in the published box around the bird."""
+    limit_per_class: Annotated[int, Field(ge=1)] | None
+    """Keep only so many images of each class and source split; null keeps all."""
+
+
+PublishedSource = Annotated[
+    DigitsSource | FashionMnistSource | Cifar10Source | Cifar100Source | Cub200Source | GlyphsSource,
+    Field(discriminator="kind"),
+]
 
 
 class FolderSource(Section):

@@ -47,7 +47,7 @@ def test_edits_are_not_overwritten_unless_forced(params_file):
 
 
 def test_an_unknown_profile_names_the_known_ones(params_file):
-    with pytest.raises(ParamsError, match="profile digit: there is no such profile; known: digits, fashion-mnist-2"):
+    with pytest.raises(ParamsError, match="profile digit: there is no such profile; known: .*digits, fashion-mnist-2"):
         use_profile(params_file, PROFILES, "digit")
 
 

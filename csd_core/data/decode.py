@@ -5,8 +5,9 @@ resizing is Pillow's bicubic filter, which widens with the reduction and so does
 """
 
 import io
+import math
 from pathlib import Path
-from typing import BinaryIO, assert_never
+from typing import BinaryIO, NamedTuple, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -38,27 +39,36 @@ _UPRIGHT = {
 _SIXTEEN_BITS = 65535
 
 
-def decode(file: bytes | Path, form: ImageForm) -> Pixels:
+class Box(NamedTuple):
+    """A part of an image, in pixels of the image as it is stored."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+
+def decode(file: bytes | Path, form: ImageForm, box: Box | None = None) -> Pixels:
     """One image file, its first frame if it is animated, upright as its EXIF says.
 
     Args:
         file: Its content, or where it lies.
         form: What to make of it.
+        box: The part to take, outwards to whole pixels; None takes all of it.
 
     Returns:
         (size, size, channels) uint8.
 
     Raises:
         DataError: with a short reason that names no path, if the file is not a whole image of a known format or has
-            more pixels than Pillow's `Image.MAX_IMAGE_PIXELS`.
+            more pixels than Pillow's `Image.MAX_IMAGE_PIXELS`, or if nothing of it is in the box.
     """
     try:
         with io.BytesIO(file) if isinstance(file, bytes) else file.open("rb") as stream:
             _refuse_empty(stream)
             with Image.open(stream, formats=_known_formats()) as image:
                 _refuse_bomb(image)
-                image.draft(None, (DRAFT * form.size, DRAFT * form.size))
-                return _as_array(_shaped(_eight_bits(_upright(image)), form))
+                return _as_array(_shaped(_eight_bits(_upright(_drafted(image, form, box))), form))
     except DataError:
         raise
     except Exception as error:  # noqa: BLE001 - a damaged file can make a codec raise anything; each is a reason to reject
@@ -102,6 +112,24 @@ def _refuse_bomb(image: Image.Image) -> None:
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
         raise DataError(f"has {image.width} x {image.height} pixels; the limit is {limit}")
+
+
+def _drafted(image: Image.Image, form: ImageForm, box: Box | None) -> Image.Image:
+    """The image or its part, shrunk by its own decoder where it can; of a part, no less than of a whole."""
+    asked = DRAFT * form.size
+    if box is None:
+        image.draft(None, (asked, asked))
+        return image
+    width, height = image.size
+    left, right = max(0.0, box.left), min(float(width), box.left + box.width)
+    top, bottom = max(0.0, box.top), min(float(height), box.top + box.height)
+    if not (left < right and top < bottom):
+        raise DataError(f"has {width} x {height} pixels, none of them in its box {tuple(box)}")
+    image.draft(None, (math.ceil(asked * width / (right - left)), math.ceil(asked * height / (bottom - top))))
+    across, down = image.width / width, image.height / height
+    return image.crop(
+        (math.floor(left * across), math.floor(top * down), math.ceil(right * across), math.ceil(bottom * down))
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -82,7 +82,15 @@ def verify(content: bytes, *, what: str, expected: str) -> None:
     Raises:
         DataError: if its sha256 is not `expected`.
     """
-    actual = hashlib.sha256(content).hexdigest()
+    refuse_other(hashlib.sha256(content).hexdigest(), what=what, expected=expected)
+
+
+def refuse_other(actual: str, *, what: str, expected: str) -> None:
+    """Refuse data whose sha256 is not that of what was published.
+
+    Raises:
+        DataError: if they differ.
+    """
     if actual != expected:
         raise DataError(
             f"{what}: sha256 is {actual[:12]}…, the published one {expected[:12]}…; the copy is damaged or another "

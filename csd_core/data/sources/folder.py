@@ -1,36 +1,23 @@
 """Your own images: a folder for each class, as they are found on people's disks."""
 
-import os
 import unicodedata
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from csd_core.data.classes import natural_key
 from csd_core.data.decode import decode
-from csd_core.data.sources.protocol import Batch, Rejection, SourceSplit, batch_length
+from csd_core.data.sources.decoding import ImageFile, decoded_batches
+from csd_core.data.sources.protocol import Batch, Rejection, SourceSplit
 from csd_core.errors import DataError
 from csd_core.records import ImageForm
 
 IGNORED = {"Thumbs.db", "ehthumbs.db", "desktop.ini", "__MACOSX"}
 """What file managers leave behind; so are all names that begin with a dot."""
-
-WORKERS = os.cpu_count() or 1
-"""Threads that decode: Pillow works without the interpreter's lock."""
-
-
-class ImageFile(NamedTuple):
-    """A file that may be an image."""
-
-    path: str
-    """Relative to the source, with forward slashes."""
-    label: str
-    source_split: SourceSplit
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,37 +44,7 @@ class ImageFolder:
         """All images in their form, in the order of their paths; a few batches are in memory at a time."""
         nothing = np.empty((0, form.size, form.size, form.channels), np.uint8)
         yield Batch(images=nothing, labels=(), source_splits=(), paths=(), rejected=self.rejected)
-        step = batch_length(form)
-        pool = ThreadPoolExecutor(WORKERS)
-        ahead: deque[Future[Batch]] = deque()
-        try:
-            for start in range(0, len(self.files), step):
-                ahead.append(pool.submit(self._decode, self.files[start : start + step], form))
-                if len(ahead) > 2 * WORKERS:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-    def _decode(self, files: tuple[ImageFile, ...], form: ImageForm) -> Batch:
-        images = np.empty((len(files), form.size, form.size, form.channels), np.uint8)
-        good: list[ImageFile] = []
-        rejected: list[Rejection] = []
-        for file in files:
-            try:
-                images[len(good)] = decode(self.root / file.path, form)
-            except DataError as error:
-                rejected.append(Rejection(file.path, str(error)))
-            else:
-                good.append(file)
-        return Batch(
-            images=images[: len(good)],
-            labels=tuple(file.label for file in good),
-            source_splits=tuple(file.source_split for file in good),
-            paths=tuple(file.path for file in good),
-            rejected=tuple(rejected),
-        )
+        yield from decoded_batches(self.files, form, lambda file: decode(self.root / file.path, form))
 
 
 def open_folder(root: Path, layout: Literal["classes", "train-test"]) -> ImageFolder:

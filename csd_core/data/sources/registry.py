@@ -3,15 +3,26 @@
 from pathlib import Path
 from typing import assert_never
 
+from csd_core.data.sources.cifar import CIFAR10, CIFAR100, open_cifar
+from csd_core.data.sources.cub import CUB200, open_cub
 from csd_core.data.sources.digits import open_digits
 from csd_core.data.sources.fashion_mnist import open_fashion_mnist
 from csd_core.data.sources.folder import open_folder
 from csd_core.data.sources.glyphs import Jitter, open_glyphs
 from csd_core.data.sources.protocol import Source
-from csd_core.params import DigitsSource, FashionMnistSource, FolderSource, GlyphsSource, PublishedSource
+from csd_core.params import (
+    Cifar10Source,
+    Cifar100Source,
+    Cub200Source,
+    DigitsSource,
+    FashionMnistSource,
+    FolderSource,
+    GlyphsSource,
+    PublishedSource,
+)
 
 
-def open_source(settings: PublishedSource | FolderSource, *, root: Path) -> Source:
+def open_source(settings: PublishedSource | FolderSource, *, root: Path) -> Source:  # noqa: PLR0911 - one for each kind
     """The source that a block of params.yaml describes.
 
     Args:
@@ -26,6 +37,17 @@ def open_source(settings: PublishedSource | FolderSource, *, root: Path) -> Sour
             return open_digits(settings.limit_per_class)
         case FashionMnistSource():
             return open_fashion_mnist(root / Path(settings.path).expanduser(), settings.limit_per_class)
+        case Cifar10Source():
+            return open_cifar(CIFAR10, root / Path(settings.path).expanduser(), settings.limit_per_class)
+        case Cifar100Source():
+            return open_cifar(CIFAR100, root / Path(settings.path).expanduser(), settings.limit_per_class)
+        case Cub200Source():
+            return open_cub(
+                root / Path(settings.path).expanduser(),
+                crop_to_box=settings.crop_to_box,
+                limit_per_class=settings.limit_per_class,
+                published=CUB200,
+            )
         case GlyphsSource():
             return open_glyphs(
                 seed=settings.seed,

@@ -194,7 +194,7 @@ def test_many_files_come_in_the_order_of_their_paths_a_few_batches_at_a_time(tmp
         put(tmp_path / "photos" / f"class {number % 3}" / f"{number}.png")
     (tmp_path / "photos" / "class 1" / "bad.png").touch()
     monkeypatch.setattr("csd_core.data.sources.protocol.BATCH_IMAGES", 3)
-    monkeypatch.setattr("csd_core.data.sources.folder.WORKERS", 2)
+    monkeypatch.setattr("csd_core.data.sources.decoding.WORKERS", 2)
     source = open_folder(tmp_path / "photos", "classes")
     batches = list(source.batches(FORM))
     assert max(len(batch.paths) for batch in batches) == 3
@@ -215,7 +215,7 @@ def test_a_reader_that_stops_early_leaves_no_work_behind(tmp_path, monkeypatch):
         return decode(file, form)
 
     monkeypatch.setattr("csd_core.data.sources.folder.decode", count)
-    monkeypatch.setattr("csd_core.data.sources.folder.WORKERS", 1)
+    monkeypatch.setattr("csd_core.data.sources.decoding.WORKERS", 1)
     batches = open_folder(tmp_path / "photos", "classes").batches(FORM)
     next(batches)
     next(batches)

@@ -1,0 +1,72 @@
+"""Image files decoded by several threads, in their order and a bounded number at a time."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from csd_core.data.sources.protocol import Batch, Rejection, SourceSplit, batch_length
+from csd_core.errors import DataError
+from csd_core.records import ImageForm
+
+WORKERS = os.cpu_count() or 1
+"""Threads that decode: Pillow works without the interpreter's lock."""
+
+
+class ImageFile(NamedTuple):
+    """A file that may be an image."""
+
+    path: str
+    """Relative to the source, with forward slashes."""
+    label: str
+    source_split: SourceSplit
+
+
+def decoded_batches(
+    files: Sequence[ImageFile], form: ImageForm, decode: Callable[[ImageFile], npt.NDArray[np.uint8]]
+) -> Iterator[Batch]:
+    """All images in their form; a few batches are in memory at a time.
+
+    Args:
+        files: By path, ascending.
+        form: Of the images.
+        decode: Makes the image (size, size, channels) of a file; a DataError rejects it.
+    """
+    step = batch_length(form)
+    pool = ThreadPoolExecutor(WORKERS)
+    ahead: deque[Future[Batch]] = deque()
+    try:
+        for start in range(0, len(files), step):
+            ahead.append(pool.submit(_decoded, files[start : start + step], form, decode))
+            if len(ahead) > 2 * WORKERS:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _decoded(
+    files: Sequence[ImageFile], form: ImageForm, decode: Callable[[ImageFile], npt.NDArray[np.uint8]]
+) -> Batch:
+    images = np.empty((len(files), form.size, form.size, form.channels), np.uint8)
+    good: list[ImageFile] = []
+    rejected: list[Rejection] = []
+    for file in files:
+        try:
+            images[len(good)] = decode(file)
+        except DataError as error:
+            rejected.append(Rejection(file.path, str(error)))
+        else:
+            good.append(file)
+    return Batch(
+        images=images[: len(good)],
+        labels=tuple(file.label for file in good),
+        source_splits=tuple(file.source_split for file in good),
+        paths=tuple(file.path for file in good),
+        rejected=tuple(rejected),
+    )
