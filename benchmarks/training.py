@@ -11,9 +11,11 @@ import argparse
 import copy
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
+from ruamel.yaml import YAML
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
@@ -23,6 +25,8 @@ from csd_core.data.shards import Shard
 from csd_core.learning.augmentation import augment
 from csd_core.learning.batches import LabelledImages, epoch_batches
 from csd_core.learning.device import prepare_device
+from csd_core.learning.methods.protocol import Classes
+from csd_core.learning.methods.registry import METHODS
 from csd_core.learning.network import EmbeddingNetwork, grow_classifier, new_network
 from csd_core.learning.objective import Objective
 from csd_core.learning.seeding import keyed_generator
@@ -35,6 +39,7 @@ from csd_core.records import ShardRecord
 OLD, NEW = 50, 50
 """Classes, as in the paper's first setting."""
 
+DIGITS = Path(__file__).parents[1] / "profiles" / "digits.yaml"
 RECIPE = LaterStage.model_validate(
     {
         "epochs": 1,
@@ -44,12 +49,15 @@ RECIPE = LaterStage.model_validate(
         "augmentation": {"crop_padding": 4, "flip": True},
         "ce": {"weight": 1.0, "columns": "all"},
         "triplet": {"weight": 1.0, "margin": 1.0},
-        "kd": {"weight": 1.0, "temperature": 2.0},
-        "csd": {"weight": 1.0, "temperature": 0.07, "contrast": "student+teacher"},
+        "method": "csd",
+        "methods": YAML(typ="safe").load(DIGITS)["training"]["later"]["methods"],
         "teacher_mode": "eval",
         "batch_norm": "train",
     }
 )
+
+
+CSD = METHODS["csd"](RECIPE.methods, Classes(old=OLD, new=NEW))
 
 
 class OneByOne(Dataset[tuple[Tensor, int]]):
@@ -94,7 +102,7 @@ def plain_loop(network: Network, images: np.ndarray, targets: list[int]) -> Call
     optimizer = torch.optim.Adam(
         student.parameters(), lr=RECIPE.optimizer.lr, weight_decay=RECIPE.optimizer.weight_decay
     )
-    objective = Objective(RECIPE, old_classes=OLD)
+    objective = Objective(RECIPE, method=CSD, old_classes=OLD)
 
     def epoch() -> float:
         started = time.perf_counter()
@@ -125,7 +133,7 @@ def csd_stage(network: Network, images: np.ndarray, targets: list[int]) -> Calla
         ItemPool(shards=[shard]), "train", classes=[str(k) for k in range(OLD + NEW)], max_in_memory_mb=4096
     )
     optimizer = new_optimizer(student, RECIPE.optimizer)
-    objective = Objective(RECIPE, old_classes=OLD)
+    objective = Objective(RECIPE, method=CSD, old_classes=OLD)
     epochs = iter(range(10**6))
 
     def epoch() -> float:
@@ -164,6 +172,7 @@ def main() -> None:
             "depth": asked.depth,
             "width": asked.width,
             "head": "relu",
+            "classifier": "cosine",
             "weights": None,
             "mean": [0.5] * asked.channels,
             "std": [0.25] * asked.channels,

@@ -20,11 +20,23 @@ def contradictions(params: "Params") -> Iterator[str]:
             yield f"training.network.{key}: {values}: images have {channels} channel(s); give one number for each"
     if "gate" not in params.gallery.splits:
         yield f"gallery.splits: {params.gallery.splits}: the gate judges stored rows of its split; add gate"
+    yield from _contradictions_of_method(params)
     shares = params.upgrade.partial.shares
     if shares != sorted(set(shares)):
         yield f"upgrade.partial.shares: {shares}: must ascend; sort them"
     if params.split.gate == 0 or params.split.select == 0:
         yield "split: select and gate need images to choose and judge on; give each a share above 0"
+
+
+def _contradictions_of_method(params: "Params") -> Iterator[str]:
+    training, later = params.training, params.training.later
+    classifier = training.network.classifier
+    needed = {"lucir": ("scaled-cosine",), "hoc": ("simplex",), "bct": ("cosine", "simplex")}
+    if later.method in needed and classifier not in needed[later.method]:
+        choice = " or ".join(needed[later.method])
+        yield f"training.network.classifier: {classifier}: method {later.method} needs {choice}; write that"
+    if later.method == "hoc" and later.triplet.weight > 0:
+        yield f"training.later.triplet.weight: {later.triplet.weight:g}: method hoc has no triplet term; write 0"
 
 
 def _contradictions_of_tasks(params: "Params") -> Iterator[str]:

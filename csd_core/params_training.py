@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from csd_core.params_methods import MethodName, Methods
 from csd_core.params_section import Positive, Section, Share, Weight
 
 
@@ -18,6 +19,9 @@ class Network(Section):
     """Channels of resnet-cifar's first stage; its embedding has four times as many dimensions."""
     head: Literal["relu", "linear"]
     """relu: the embedding is pooled after the last ReLU (the paper); linear: before it, so it can be negative."""
+    classifier: Literal["cosine", "scaled-cosine", "simplex"]
+    """cosine: unit rows on features as they are (the paper); scaled-cosine: on unit features, times a scale that is
+    learned (LUCIR); simplex: as cosine, with rows that are fixed corners of a simplex (HOC)."""
     weights: str | None
     """Start weights of resnet18/50: a .safetensors file, or `torchvision` to fetch them; null: random ones."""
     mean: list[float]
@@ -88,22 +92,6 @@ class Triplet(Section):
     margin: Weight
 
 
-class Distillation(Section):
-    """L_KD: the teacher's class probabilities (Hinton et al., 2015)."""
-
-    weight: Weight
-    temperature: Positive
-
-
-class ContrastiveDistillation(Section):
-    """L_CSD: supervised contrast against the teacher's embeddings."""
-
-    weight: Weight
-    temperature: Positive
-    contrast: Literal["student+teacher", "teacher"]
-    """student+teacher is the authors' code, teacher the paper's equation."""
-
-
 class FirstStage(Section):
     """The recipe while there is no teacher."""
 
@@ -119,8 +107,9 @@ class FirstStage(Section):
 class LaterStage(FirstStage):
     """The recipe with the champion as teacher."""
 
-    kd: Distillation
-    csd: ContrastiveDistillation
+    method: MethodName
+    """Against forgetting."""
+    methods: Methods
     teacher_mode: Literal["eval", "train"]
     """Batch norm of the teacher; the authors' code leaves it in train."""
     batch_norm: Literal["train", "eval"]

@@ -15,6 +15,7 @@ FRAME = {
     "records",
     "params",
     "params_file",
+    "params_methods",
     "params_rules",
     "params_section",
     "params_training",

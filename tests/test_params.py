@@ -38,8 +38,11 @@ def test_the_embedded_default_is_the_digits_profile():
 
 
 def test_an_unknown_key_is_named_with_its_neighbour(tmp_path, values):
-    values["training"]["later"]["csd"]["wieght"] = 1.0
-    assert complaint(tmp_path, values) == "params.yaml: training.later.csd.wieght: unknown key; did you mean weight?"
+    values["training"]["later"]["methods"]["csd"]["csd"]["wieght"] = 1.0
+    assert (
+        complaint(tmp_path, values)
+        == "params.yaml: training.later.methods.csd.csd.wieght: unknown key; did you mean weight?"
+    )
 
 
 def test_an_unknown_key_like_no_other_is_to_be_removed(tmp_path, values):
@@ -62,10 +65,17 @@ def test_every_mistake_has_its_line(tmp_path, values):
     ("path", "value", "expected"),
     [
         (
-            "training.later.csd.weight",
+            "training.later.methods.csd.csd.weight",
             -1.0,
-            "training.later.csd.weight: -1.0: input should be greater than or equal to 0",
+            "training.later.methods.csd.csd.weight: -1.0: input should be greater than or equal to 0",
         ),
+        (
+            "training.later.method",
+            "csdd",
+            "training.later.method: 'csdd': input should be 'finetune', 'frozen', 'joint'",
+        ),
+        ("training.later.method", "lucir", "training.network.classifier: cosine: method lucir needs scaled-cosine"),
+        ("training.later.method", "hoc", "training.network.classifier: cosine: method hoc needs simplex; write that"),
         ("training.first.schedule.warmup", 2, "training.first.schedule.warmup: 2: input should be less than or equal"),
         ("sources.published.digits.limit_per_class", 0, "sources.published.digits.limit_per_class: 0: input should be"),
         ("training.first.schedule", {"name": "steps"}, "training.first.schedule: {'name': 'steps'}: input tag 'steps'"),

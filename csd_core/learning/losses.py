@@ -61,7 +61,7 @@ def knowledge_distillation(student_logits: Tensor, teacher_logits: Tensor, *, te
     Raises:
         TrainingError: if the teacher's logits carry gradients.
     """
-    _refuse_gradients(teacher_logits)
+    refuse_gradients(teacher_logits)
     old_classes = teacher_logits.shape[1]
     if old_classes == 0:
         return student_logits.new_zeros((), dtype=torch.float32)
@@ -95,7 +95,7 @@ def csd_loss(
     Raises:
         TrainingError: if the teacher's features carry gradients.
     """
-    _refuse_gradients(teacher)
+    refuse_gradients(teacher)
     anchors = F.normalize(student.float(), dim=1)
     similarities = anchors @ F.normalize(teacher.float(), dim=1).T / temperature  # (N, N)
     positives = labels[:, None] == labels
@@ -107,6 +107,11 @@ def csd_loss(
     return -(log_probabilities.sum(dim=1) / positives.sum(dim=1)).mean()
 
 
-def _refuse_gradients(teacher: Tensor) -> None:
+def refuse_gradients(teacher: Tensor) -> None:
+    """See that what a teacher gave is a constant.
+
+    Raises:
+        TrainingError: if it carries gradients.
+    """
     if teacher.requires_grad:
         raise TrainingError("the teacher's output carries gradients, it should not; compute it with FrozenTeacher")

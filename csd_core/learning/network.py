@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name every torch user knows
 
+from csd_core.learning.classifiers import CLASSIFIERS
 from csd_core.params_training import Network
 
 EPSILON = 1e-12
@@ -25,18 +26,6 @@ def unit(features: Tensor) -> Tensor:
     directed = squares > EPSILON**2
     lengths = torch.where(directed, squares, float(features.shape[1])).sqrt()
     return torch.where(directed, features, 1.0) / lengths
-
-
-class CosineClassifier(nn.Module):
-    """Linear classifier without bias whose rows are unit vectors: z = |f| cos(theta), for features f as they are."""
-
-    def __init__(self, dimension: int, classes: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(classes, dimension))
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Logits (N, K) of features (N, D)."""
-        return F.linear(features, F.normalize(self.weight, dim=1))
 
 
 class BasicBlock(nn.Module):
@@ -100,7 +89,7 @@ class EmbeddingNetwork(nn.Module):
     def __init__(self, network: Network, *, channels: int, classes: int) -> None:
         super().__init__()
         self.backbone, self.dimension = _backbone(network, channels)
-        self.classifier = CosineClassifier(self.dimension, classes)
+        self.classifier = CLASSIFIERS[network.classifier](self.dimension, classes)
         std = torch.tensor(network.std, dtype=torch.float64)
         mean = torch.tensor(network.mean, dtype=torch.float64)
         # Not among the weights: model.json holds mean and std already.
@@ -144,8 +133,7 @@ def new_network(
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
-    with torch.no_grad():
-        model.classifier.weight.copy_(_unit_rows(classes, model.dimension, generator))
+    model.classifier.fill(0, generator)
     if network.weights is not None:
         from csd_core.learning.torchvision_resnet import load_start_weights  # noqa: PLC0415 - torchvision loads slowly
 
@@ -156,15 +144,11 @@ def new_network(
 @torch.no_grad()
 def grow_classifier(model: EmbeddingNetwork, classes: int, *, generator: torch.Generator) -> None:
     """Give the classifier `classes` rows, in place: the old ones as they are, new ones fresh unit vectors."""
-    old = model.classifier.weight
-    grown = CosineClassifier(model.dimension, classes)
-    fresh = _unit_rows(classes - len(old), model.dimension, generator)
-    grown.weight.copy_(torch.cat([old.cpu(), fresh]))
-    model.classifier = grown.to(old.device)
-
-
-def _unit_rows(rows: int, dimension: int, generator: torch.Generator) -> Tensor:
-    return F.normalize(torch.randn(rows, dimension, generator=generator), dim=1)
+    old = model.classifier
+    grown = type(old)(model.dimension, classes).to(old.weight.device)
+    grown.load_state_dict({**old.state_dict(), "weight": torch.cat([old.weight, grown.weight[len(old.weight) :]])})
+    grown.fill(len(old.weight), generator)
+    model.classifier = grown
 
 
 def _backbone(network: Network, channels: int) -> tuple[nn.Module, int]:

@@ -51,6 +51,21 @@ class FrozenTeacher:
         """K_old."""
         return self._network.classes
 
+    @property
+    def dimension(self) -> int:
+        """D."""
+        return self._network.dimension
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self._network.scale.device
+
+    @property
+    def classifier_rows(self) -> Tensor:
+        """(K_old, D) unit rows of its classifier, without gradient."""
+        return self._network.classifier.rows.detach()
+
     def __call__(self, images: Tensor) -> Outputs:
         """Features (N, D) and logits (N, K_old) of images (N, H, W, C) uint8, without gradient."""
         with torch.inference_mode():

@@ -23,6 +23,8 @@ from csd_core.learning.checkpoint import (
 )
 from csd_core.learning.curves import live_curves
 from csd_core.learning.embedding import embed, recall_at_1
+from csd_core.learning.methods.protocol import Classes
+from csd_core.learning.methods.registry import METHODS
 from csd_core.learning.network import EmbeddingNetwork, grow_classifier, new_network
 from csd_core.learning.objective import Objective
 from csd_core.learning.schedules import rate_factor
@@ -68,8 +70,9 @@ def train(
 ) -> TrainedModel:
     """Train a stage, resuming from the checkpoint in `work` if there is one.
 
-    Without a champion this is a first stage (`training.first`); with one it is the teacher, the student starts from its
-    weights and `training.later` holds. The outcome depends on the arguments, not on how often the run was stopped.
+    Without a champion this is a first stage (`training.first`). With one it is the teacher, `training.later` holds, and
+    its method says what is added to the loss and, as a rule, that the student starts from the champion's weights. The
+    outcome depends on the arguments, not on how often the run was stopped.
 
     Args:
         data: Images, classes and names.
@@ -116,10 +119,18 @@ class _Stage:
         start_weights: Path | None,
     ) -> None:
         self._data, self._seed, self._device = data, training.seed, device
-        self.recipe: FirstStage = training.later if champion else training.first
-        fresh = keyed_generator(training.seed, data.task, "new weights")
+        old = len(champion.record.classes) if champion else 0
+        method = (
+            METHODS[training.later.method](training.later.methods, Classes(old=old, new=len(data.classes) - old))
+            if champion
+            else None
+        )
         if champion:
             _require_same_form(champion, data.form)
+        afresh = method is None or method.starts_from == "fresh"
+        self.recipe: FirstStage = training.first if afresh else training.later
+        fresh = keyed_generator(training.seed, data.task, "new weights")
+        if champion and not afresh:
             self._network_record = champion.record.network
             self._student = copy.deepcopy(champion.network)
             grow_classifier(self._student, len(data.classes), generator=fresh)
@@ -133,12 +144,16 @@ class _Stage:
                 weights=start_weights,
             )
         self._student.to(device)
-        self._objective = Objective(self.recipe, old_classes=len(champion.record.classes) if champion else 0)
-        self._teacher = (
-            FrozenTeacher(champion.network, mode=self.recipe.teacher_mode, device=device)
-            if champion and isinstance(self.recipe, LaterStage) and self._objective.needs_teacher
-            else None
-        )
+        self._frozen = method is not None and method.backbone == "frozen"
+        if self._frozen:
+            self._student.backbone.requires_grad_(requires_grad=False)
+            if not self.recipe.ce.weight:
+                raise TrainingError("method frozen trains the classifier alone; raise training.later.ce.weight above 0")
+        self._objective = Objective(self.recipe, method=method, old_classes=old)
+        self._teacher: FrozenTeacher | None = None
+        if champion and method and self._objective.needs_teacher:
+            self._teacher = FrozenTeacher(champion.network, mode=training.later.teacher_mode, device=device)
+            method.prepare(self._teacher, data.train)
         self._names = [name for name, _ in self._student.named_parameters()]
         self._optimizer = new_optimizer(self._student, self.recipe.optimizer)
         self._batch_sizes = batch_sizes(len(data.train), self.recipe.batch_size)
@@ -170,7 +185,7 @@ class _Stage:
     def run_epoch(self, epoch: int, meter: Meter, on_first_batch: Callable[[], None]) -> Epoch:
         """Train for one epoch (counted from 0), measure it on select and remember it if it is the best."""
         self._student.train()
-        if isinstance(self.recipe, LaterStage) and self.recipe.batch_norm == "eval":
+        if self._frozen or (isinstance(self.recipe, LaterStage) and self.recipe.batch_norm == "eval"):
             for module in self._student.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()

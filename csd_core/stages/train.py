@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -17,6 +17,7 @@ from csd_core.learning.batches import LabelledImages
 from csd_core.learning.checkpoint import discard
 from csd_core.learning.curves import save_curves
 from csd_core.learning.device import prepare_device
+from csd_core.learning.methods.registry import METHODS
 from csd_core.learning.training import LIVE, StageData, train
 from csd_core.learning.weights import RECORD, WEIGHTS, load_model, save_model
 from csd_core.params import Params
@@ -41,21 +42,24 @@ def main(task: str) -> None:
     seen = SeenShards.load(files.seen(task))
     champion_folder = files.champion_model(previous)
     champion = load_model(champion_folder)
+    method = METHODS[params.training.later.method]
     data = gather(
         task,
         shards={name: load_shard(files.shard(name)) for name in seen.tasks},
         pending=Pending.load(files.pending(previous)).tasks,
         known=champion.record.classes if champion else (),
         params=params,
+        learns_from=method.learns_from if champion else "new",
     )
     weights = params.training.network.weights
-    start_weights = files.path(weights) if weights not in (None, "torchvision") and champion is None else None
+    fresh = champion is None or method.starts_from == "fresh"
+    start_weights = files.path(weights) if weights not in (None, "torchvision") and fresh else None
     work = files.work(
         f"train-{task}",
         fingerprint(
             data,
             seen=seen,
-            training=params.training.model_dump(exclude={"first" if champion else "later"}),
+            training=params.training.model_dump(exclude=set() if champion else {"later"}),
             device=device,
             inputs=[champion_folder / RECORD, champion_folder / WEIGHTS, *([start_weights] if start_weights else [])],
         ),
@@ -81,7 +85,13 @@ def main(task: str) -> None:
 
 
 def gather(
-    task: str, *, shards: Mapping[str, Shard], pending: tuple[str, ...], known: tuple[str, ...], params: Params
+    task: str,
+    *,
+    shards: Mapping[str, Shard],
+    pending: tuple[str, ...],
+    known: tuple[str, ...],
+    params: Params,
+    learns_from: Literal["new", "all"] = "new",
 ) -> StageData:
     """What the stage learns from.
 
@@ -91,8 +101,9 @@ def gather(
         pending: Earlier tasks that no champion has learned.
         known: The champion's classes, in column order; new ones follow in order of arrival.
         params: All of them.
+        learns_from: new: this task and the pending ones; all: every task seen so far.
     """
-    trained_on = (*pending, task)
+    trained_on = (*pending, task) if learns_from == "new" else tuple(shards)
     learned = [shards[name] for name in trained_on]
     classes = tuple(dict.fromkeys([*known, *(label for shard in learned for label in shard.record.classes)]))
     seen = tuple(dict.fromkeys(label for shard in shards.values() for label in shard.record.classes))

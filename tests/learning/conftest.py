@@ -1,10 +1,12 @@
 """Small sets of real digits, as shards in memory, and the recipes that learn them in seconds."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from ruamel.yaml import YAML
 from sklearn.datasets import load_digits
 
 from csd_core.data.pool import ItemPool
@@ -14,6 +16,7 @@ from csd_core.learning.training import StageData
 from csd_core.params_training import LaterStage, Network, Training
 from csd_core.records import ImageForm, ShardRecord
 
+DIGITS = Path(__file__).parents[2] / "profiles" / "digits.yaml"
 FORM = ImageForm(size=8, channels=1, resize="squash")
 
 
@@ -73,7 +76,16 @@ def stage_data() -> Callable[..., StageData]:
 @pytest.fixture(scope="session")
 def network() -> Network:
     """The smallest one."""
-    return Network(architecture="resnet-cifar", depth=8, width=8, head="relu", weights=None, mean=[0.3], std=[0.38])
+    return Network(
+        architecture="resnet-cifar",
+        depth=8,
+        width=8,
+        head="relu",
+        classifier="cosine",
+        weights=None,
+        mean=[0.3],
+        std=[0.38],
+    )
 
 
 @pytest.fixture(scope="session")
@@ -88,13 +100,13 @@ def training(network: Network) -> Training:
             "augmentation": {"crop_padding": 1, "flip": False},
             "ce": {"weight": 1.0, "columns": "all"},
             "triplet": {"weight": 1.0, "margin": 1.0},
-            "kd": {"weight": 1.0, "temperature": 2.0},
-            "csd": {"weight": 1.0, "temperature": 0.07, "contrast": "student+teacher"},
+            "method": "csd",
+            "methods": YAML(typ="safe").load(DIGITS)["training"]["later"]["methods"],
             "teacher_mode": "eval",
             "batch_norm": "train",
         }
     )
-    first = later.model_dump(exclude={"kd", "csd", "teacher_mode", "batch_norm"})
+    first = later.model_dump(exclude={"method", "methods", "teacher_mode", "batch_norm"})
     return Training.model_validate({"seed": 1, "network": network, "first": first, "later": later})
 
 

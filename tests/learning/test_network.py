@@ -3,7 +3,8 @@ import torch
 from safetensors.torch import save_file
 
 from csd_core.errors import ArtifactError
-from csd_core.learning.network import CosineClassifier, grow_classifier, new_network, unit
+from csd_core.learning.classifiers import CosineClassifier
+from csd_core.learning.network import grow_classifier, new_network, unit
 from csd_core.learning.seeding import keyed_generator
 from csd_core.learning.weights import plain
 from csd_core.params_training import Network

@@ -3,6 +3,8 @@ import torch
 
 from csd_core.errors import TrainingError
 from csd_core.learning.losses import cross_entropy, csd_loss, knowledge_distillation, triplet_batch_hard
+from csd_core.learning.methods.protocol import Classes
+from csd_core.learning.methods.registry import METHODS
 from csd_core.learning.objective import Objective
 from csd_core.learning.seeding import keyed_generator
 from csd_core.learning.teacher import Outputs
@@ -13,14 +15,30 @@ TEACHER = Outputs(torch.randn(12, 8, generator=GENERATOR), torch.randn(12, 3, ge
 TARGETS = torch.randint(3, 5, (12,), generator=GENERATOR)
 
 
+def changed(recipe, term, **knobs):
+    """The recipe with other knobs of a term of the base loss or of CSD."""
+    if term in ("ce", "triplet"):
+        return recipe.model_copy(update={term: getattr(recipe, term).model_copy(update=knobs)})
+    csd = recipe.methods.csd
+    csd = csd.model_copy(update={term: getattr(csd, term).model_copy(update=knobs)})
+    return recipe.model_copy(update={"methods": recipe.methods.model_copy(update={"csd": csd})})
+
+
 def weighted(recipe, **weights):
     """The recipe with other weights."""
-    changes = {name: getattr(recipe, name).model_copy(update={"weight": weight}) for name, weight in weights.items()}
-    return recipe.model_copy(update=changes)
+    for term, weight in weights.items():
+        recipe = changed(recipe, term, weight=weight)
+    return recipe
+
+
+def of(recipe):
+    """The objective of a later stage under CSD."""
+    method = METHODS["csd"](recipe.methods, Classes(old=3, new=2))
+    return Objective(recipe, method=method, old_classes=3)
 
 
 def test_the_total_is_the_weighted_sum_of_the_four_terms(training):
-    objective = Objective(weighted(training.later, ce=2.0, triplet=0.5, kd=3.0, csd=0.25), old_classes=3)
+    objective = of(weighted(training.later, ce=2.0, triplet=0.5, kd=3.0, csd=0.25))
     terms = objective.terms(STUDENT, TARGETS, TEACHER)
     expected = (
         2.0 * cross_entropy(STUDENT.logits, TARGETS)
@@ -33,21 +51,21 @@ def test_the_total_is_the_weighted_sum_of_the_four_terms(training):
 
 
 def test_a_first_stage_has_two_terms_and_no_teacher(training):
-    objective = Objective(training.first, old_classes=0)
+    objective = Objective(training.first, method=None, old_classes=0)
     assert list(objective.terms(STUDENT, TARGETS, None)) == ["ce", "triplet"]
     assert not objective.needs_teacher
 
 
 def test_a_term_of_weight_zero_is_not_computed(training):
-    objective = Objective(weighted(training.later, triplet=0.0, csd=0.0), old_classes=3)
+    objective = of(weighted(training.later, triplet=0.0, csd=0.0))
     assert list(objective.terms(STUDENT, TARGETS, TEACHER)) == ["ce", "kd"]
     assert objective.needs_teacher
-    assert not Objective(weighted(training.later, kd=0.0, csd=0.0), old_classes=3).needs_teacher
+    assert not of(weighted(training.later, kd=0.0, csd=0.0)).needs_teacher
 
 
 def test_weights_that_are_all_zero_are_refused(training):
     with pytest.raises(TrainingError, match=r"every loss weight \(ce, triplet, kd, csd\) is 0"):
-        Objective(weighted(training.later, ce=0.0, triplet=0.0, kd=0.0, csd=0.0), old_classes=3)
+        of(weighted(training.later, ce=0.0, triplet=0.0, kd=0.0, csd=0.0))
 
 
 @pytest.mark.parametrize(
@@ -61,7 +79,6 @@ def test_weights_that_are_all_zero_are_refused(training):
     ],
 )
 def test_every_knob_changes_its_own_term_alone(training, term, knob, value):
-    before = Objective(training.later, old_classes=3).terms(STUDENT, TARGETS, TEACHER)
-    changed = training.later.model_copy(update={term: getattr(training.later, term).model_copy(update={knob: value})})
-    after = Objective(changed, old_classes=3).terms(STUDENT, TARGETS, TEACHER)
+    before = of(training.later).terms(STUDENT, TARGETS, TEACHER)
+    after = of(changed(training.later, term, **{knob: value})).terms(STUDENT, TARGETS, TEACHER)
     assert [name for name in before if before[name] != after[name]] == [term]

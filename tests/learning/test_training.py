@@ -11,6 +11,11 @@ from csd_core.learning.embedding import embed, recall_at_1
 from csd_core.learning.training import train
 from csd_core.records import ImageForm
 
+CSD = {
+    "kd": {"weight": 1.0, "temperature": 2.0},
+    "csd": {"weight": 1.0, "temperature": 0.07, "contrast": "student+teacher"},
+}
+
 
 def changed(training, recipe="later", **sections):
     """Training parameters with some keys of one recipe replaced; a dict updates a section."""
@@ -92,14 +97,15 @@ def test_equal_arguments_give_equal_weights(later, training):
 
 
 def test_without_distillation_a_later_stage_is_fine_tuning_to_the_bit(later, training, monkeypatch):
-    none = changed(training, kd={"weight": 0.0}, csd={"weight": 0.0})
-    found = weights_of(later(none))
-    # Fine-tuning: the first stage's recipe, which has neither term, from the champion's weights.
-    plain = type(training.first).model_validate(
-        none.later.model_dump(exclude={"kd", "csd", "teacher_mode", "batch_norm"})
-    )
     monkeypatch.setattr(engine, "FrozenTeacher", None)
-    assert same(found, weights_of(later(none.model_copy(update={"later": plain}))))
+    plain = weights_of(later(changed(training, method="finetune")))
+    none = {
+        "kd": {"weight": 0.0, "temperature": 2.0},
+        "csd": {"weight": 0.0, "temperature": 0.07, "contrast": "teacher"},
+    }
+    assert same(weights_of(later(changed(training, methods={"csd": none}))), plain)
+    lwf = changed(training, method="lwf", methods={"lwf": {"weight": 0.0, "temperature": 2.0}})
+    assert same(weights_of(later(lwf)), plain)
 
 
 @pytest.mark.parametrize(
@@ -109,11 +115,16 @@ def test_without_distillation_a_later_stage_is_fine_tuning_to_the_bit(later, tra
         {"ce": {"columns": "new"}},
         {"triplet": {"weight": 0.5}},
         {"triplet": {"margin": 0.0}},
-        {"kd": {"weight": 0.5}},
-        {"kd": {"temperature": 4.0}},
-        {"csd": {"weight": 0.5}},
-        {"csd": {"temperature": 0.2}},
-        {"csd": {"contrast": "teacher"}},
+        *(
+            {"methods": {"csd": CSD | {term: CSD[term] | knob}}}
+            for term, knob in (
+                ("kd", {"weight": 0.5}),
+                ("kd", {"temperature": 4.0}),
+                ("csd", {"weight": 0.5}),
+                ("csd", {"temperature": 0.2}),
+                ("csd", {"contrast": "teacher"}),
+            )
+        ),
         {"teacher_mode": "train"},
         {"batch_norm": "eval"},
         {"optimizer": {"lr": 0.002}},
@@ -222,7 +233,7 @@ def test_a_loss_that_is_not_finite_names_term_epoch_and_batch_and_keeps_the_chec
     def overflowing(student, *_arguments, **_knobs):
         return student.sum() * (float("nan") if next(calls) == 3 else 0.0)
 
-    monkeypatch.setattr("csd_core.learning.objective.csd_loss", overflowing)
+    monkeypatch.setattr("csd_core.learning.methods.csd.csd_loss", overflowing)
     with pytest.raises(TrainingError, match=r"loss csd of task t2 is nan in epoch 2, batch 2 of 2; lower optimizer.lr"):
         train(later_data, training, champion=champion, device=cpu, work=tmp_path)
     assert len(Checkpoint.load(tmp_path).progress.history) == 1

@@ -189,7 +189,7 @@ def test_a_stage_killed_between_its_outs_writes_both(uninterrupted, learned_digi
     "change",
     [
         lambda root: edit(root, lambda values: values["training"].update(seed=2)),
-        lambda root: edit(root, lambda values: values["training"]["later"]["csd"].update(weight=2.0)),
+        lambda root: edit(root, lambda values: values["training"]["later"]["methods"]["csd"]["csd"].update(weight=2.0)),
         lambda root: shutil.copy2(
             root / "data" / "shards" / "t2" / "images.npy", root / "artifacts" / "t1" / "champion" / "model" / WEIGHTS
         ),

@@ -1,0 +1,133 @@
+"""What a stage makes of each method."""
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+
+from csd_core.errors import TrainingError
+from csd_core.learning import methods
+from csd_core.learning import training as engine
+from csd_core.learning.classifiers import simplex
+from csd_core.learning.embedding import embed
+from csd_core.learning.methods.registry import METHODS
+from csd_core.learning.training import train
+from csd_core.params_methods import MethodName
+
+
+def by(training, method, *, classifier="cosine", **later):
+    """Training parameters under a method."""
+    return training.model_copy(
+        update={
+            "network": training.network.model_copy(update={"classifier": classifier}),
+            "later": training.later.model_copy(update={"method": method, **later}),
+        }
+    )
+
+
+CLASSIFIERS = {"lucir": "scaled-cosine", "hoc": "simplex"}
+
+
+@pytest.fixture(scope="module")
+def first_data(digits_shard, stage_data):
+    return stage_data([digits_shard("t1", [0, 1, 2])])
+
+
+@pytest.fixture(scope="module")
+def later_data(digits_shard, stage_data):
+    return stage_data([digits_shard("t1", [0, 1, 2]), digits_shard("t2", [3, 4])])
+
+
+@pytest.fixture(scope="module")
+def champions(first_data, training, cpu, tmp_path_factory):
+    """A function that gives the first stage's model with a kind of classifier."""
+    made = {}
+
+    def champion(classifier="cosine"):
+        if classifier not in made:
+            parameters = by(training, "csd", classifier=classifier)
+            work = tmp_path_factory.mktemp(classifier)
+            made[classifier] = train(first_data, parameters, champion=None, device=cpu, work=work)
+        return made[classifier]
+
+    return champion
+
+
+def test_every_name_has_a_module_and_every_module_a_name():
+    files = {path.stem for path in Path(methods.__file__).parent.glob("*.py")}
+    assert set(get_args(MethodName)) == set(METHODS) == files - {"__init__", "protocol", "registry"}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_later_stage_learns_under_every_method(later_data, champions, training, cpu, tmp_path, name):
+    classifier = CLASSIFIERS.get(name, "cosine")
+    champion = champions(classifier)
+    before = {key: value.clone() for key, value in champion.network.state_dict().items()}
+    parameters = by(training, name, classifier=classifier)
+    model = train(later_data, parameters, champion=champion, device=cpu, work=tmp_path)
+    assert model.record.classes == ("0", "1", "2", "3", "4")
+    assert model.record.network.classifier == classifier
+    assert model.network.classifier.weight.shape[0] == 5
+    assert all(torch.equal(before[key], value) for key, value in champion.network.state_dict().items())
+
+
+def test_a_frozen_backbone_embeds_as_before_and_its_classifier_learns(later_data, champions, training, cpu, tmp_path):
+    champion = champions()
+    model = train(later_data, by(training, "frozen"), champion=champion, device=cpu, work=tmp_path)
+    assert (embed(model.network, later_data.select) == embed(champion.network, later_data.select)).all()
+    assert not torch.equal(model.network.classifier.weight[:3], champion.network.classifier.weight)
+
+
+def test_joint_training_is_a_first_stage_of_its_own(later_data, champions, training, cpu, tmp_path):
+    joint = train(later_data, by(training, "joint"), champion=champions(), device=cpu, work=tmp_path / "joint")
+    first = train(later_data, training, champion=None, device=cpu, work=tmp_path / "first")
+    mine, theirs = joint.network.state_dict(), first.network.state_dict()
+    assert all(torch.equal(mine[key], theirs[key]) for key in theirs)
+
+
+def test_a_frozen_backbone_without_cross_entropy_is_refused(later_data, champions, training, cpu, tmp_path):
+    nothing = training.later.ce.model_copy(update={"weight": 0.0})
+    with pytest.raises(TrainingError, match="frozen trains the classifier alone"):
+        train(later_data, by(training, "frozen", ce=nothing), champion=champions(), device=cpu, work=tmp_path)
+
+
+def test_a_simplex_stays_where_it_is_and_keeps_its_corners(later_data, champions, training, cpu, tmp_path):
+    champion = champions("simplex")
+    model = train(later_data, by(training, "hoc", classifier="simplex"), champion=champion, device=cpu, work=tmp_path)
+    assert torch.equal(model.network.classifier.weight, simplex(model.network.dimension)[:5])
+    assert torch.equal(champion.network.classifier.weight, simplex(model.network.dimension)[:3])
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 7, 64])
+def test_the_corners_of_a_simplex_are_equally_far_apart(dimension):
+    corners = simplex(dimension).double()
+    cosines = corners @ corners.T
+    expected = torch.full_like(cosines, -1 / dimension).fill_diagonal_(1)
+    torch.testing.assert_close(cosines, expected, atol=1e-6, rtol=0)
+
+
+def test_more_classes_than_corners_are_refused(first_data, training, cpu, tmp_path):
+    narrow = training.network.model_copy(update={"width": 4, "classifier": "simplex"})
+    many = tuple(str(number) for number in range(18))
+    data = engine.StageData(
+        task="t1",
+        trained_on=("t1",),
+        form=first_data.form,
+        classes=many,
+        train=first_data.train,
+        select=first_data.select,
+    )
+    with pytest.raises(TrainingError, match="a simplex in 16 dimensions has 17 corners, there are 18 classes"):
+        train(data, training.model_copy(update={"network": narrow}), champion=None, device=cpu, work=tmp_path)
+
+
+def test_a_learned_scale_moves_and_survives_the_growth_of_the_classifier(
+    later_data, champions, training, cpu, tmp_path
+):
+    champion = champions("scaled-cosine")
+    parameters = by(training, "lucir", classifier="scaled-cosine")
+    stage = engine._Stage(later_data, parameters, champion=champion, device=cpu, start_weights=None)
+    assert torch.equal(stage._student.classifier.scale, champion.network.classifier.scale)
+    model = train(later_data, parameters, champion=champion, device=cpu, work=tmp_path)
+    assert not torch.equal(model.network.classifier.scale, champion.network.classifier.scale)
