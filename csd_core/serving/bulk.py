@@ -2,7 +2,7 @@
 
     DIR/out.parquet          path, id, vector; the model is named in the file's metadata
     DIR/out.rejected.csv     path, reason: files that are no images, if there are any
-    DIR/.out.parquet.parts/  finished parts of a run under way
+    DIR/.out.parquet.parts/  finished parts of a run under way, or of one that was killed
 
 The bytes depend on the model, the files and the batch, and on nothing else: not on the number of threads or on
 interruptions. So a batch has its fixed place in the list of files, an image that cannot be read is black in it, and
@@ -33,7 +33,7 @@ from csd_core.production.locks import Lock
 from csd_core.release.backfill_shards import writing
 from csd_core.retrieval.embedder import Embedder
 from csd_core.serving.bulk_files import Entry, Rejection, list_files
-from csd_core.serving.bulk_parts import Parts, Plan
+from csd_core.serving.bulk_parts import Parts, Plan, remove_joined
 
 FORMAT = "1"
 """Of the Parquet file."""
@@ -89,8 +89,11 @@ def embed_folder(
     """
     if batch < 1 or threads < 0:
         raise ParamsError(f"batch {batch}, threads {threads}: a batch has at least 1 image, and threads are 0 or more")
-    _refuse_taken(target, overwrite=overwrite)
     work = target.with_name(f".{target.name}.parts")
+    if target.is_file() and not overwrite:
+        with writing(target):
+            remove_joined(work, target)
+    _refuse_taken(target, overwrite=overwrite)
     rejections = target.with_name(f"{target.stem}.rejected.csv")
     listing = list_files(folder, leave_out={target, rejections})
     if not listing.entries and not listing.rejected:
@@ -186,6 +189,7 @@ def _join(parts: Parts, target: Path, rejections: Path, rejected: Sequence[Rejec
         if not rows:
             parts.remove()  # a file that could not be read may be readable next time
             raise DataError(f"{folder}: none of its {len(without)} files could be embedded; {rejections} says why")
+        parts.joined(partial)
     parts.remove()
     return Outcome(rows=rows, rejected=len(without), rejections=rejections if without else None)
 

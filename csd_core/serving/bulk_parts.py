@@ -10,8 +10,12 @@ import pyarrow.parquet as pq
 from csd_core.atomic import atomic_file
 from csd_core.console import say
 from csd_core.errors import ArtifactError
+from csd_core.production.locks import Lock
 from csd_core.records import Digest, Record
 from csd_core.serving.bulk_files import Entry
+
+_PLAN = "plan.json"
+_JOINED = "joined.json"
 
 
 class Plan(Record):
@@ -31,6 +35,20 @@ class Plan(Record):
             for name in type(self).model_fields
             if getattr(self, name) != getattr(other, name)
         )
+
+
+class Joined(Record):
+    """joined.json: the file that the parts beside it were joined to; renaming it changes none of this."""
+
+    inode: int
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, file: Path) -> "Joined":
+        """What a file is known by."""
+        facts = file.stat()
+        return cls(inode=facts.st_ino, size=facts.st_size, mtime_ns=facts.st_mtime_ns)
 
 
 class Parts:
@@ -68,7 +86,7 @@ class Parts:
 
     def begin(self) -> None:
         """Keep the parts of an earlier run with the same plan; remove those of another."""
-        home = self._work / "plan.json"
+        home = self._work / _PLAN
         if home.is_file():
             try:
                 differences = Plan.load(home).differences(self.plan)
@@ -77,6 +95,7 @@ class Parts:
             if not differences:
                 return
             say(f"what an unfinished run left is of {differences}; this one starts anew")
+        (self._work / _JOINED).unlink(missing_ok=True)
         for part in self._work.glob("part-*.parquet"):
             part.unlink()
         self.plan.save(home)
@@ -107,9 +126,34 @@ class Parts:
             reason = str(error).splitlines()[0]
             raise ArtifactError(f"{home}: damaged ({reason}); run again, and it is made anew") from None
 
+    def joined(self, file: Path) -> None:
+        """Note the file that they were joined to, before it gets its name."""
+        Joined.of(file).save(self._work / _JOINED)
+
     def remove(self) -> None:
-        """Remove their folder."""
+        """Remove their folder; without a plan, what is left of it is of no use to anybody."""
+        (self._work / _PLAN).unlink()
         shutil.rmtree(self._work)
 
     def _home(self, number: int) -> Path:
         return self._work / f"part-{number:05}.parquet"
+
+
+def remove_joined(work: Path, target: Path) -> None:
+    """Remove parts that a run left which was killed when `target` was whole; keep those of a run that would replace it.
+
+    Raises:
+        BusyError: if another process is writing `target`.
+    """
+    if not work.is_dir():
+        return
+    with Lock(work / "lock", what=str(target)).held(wait=0):
+        if not (work / _PLAN).is_file() or _made(work, target):
+            shutil.rmtree(work)
+
+
+def _made(work: Path, target: Path) -> bool:
+    try:
+        return Joined.load(work / _JOINED) == Joined.of(target)
+    except (ArtifactError, FileNotFoundError):
+        return False

@@ -162,31 +162,94 @@ def test_a_run_that_broke_goes_on_to_the_same_bytes(tmp_path, folder, embedder, 
 
 
 KILLED = """
-import os, signal, sys
+import os, shutil, signal, sys
 from pathlib import Path
 from test_bulk import SMALL, Breaking
 from csd_core.retrieval.embedder import Embedder
 from csd_core.serving.bulk import embed_folder
+from csd_core.serving.bulk_parts import Parts
 
-folder, target, model = map(Path, sys.argv[1:])
+folder, target, model = map(Path, sys.argv[1:4])
+when = sys.argv[4]
 embedder = Embedder.load(model, device="cpu", threads=1)
-dies = Breaking(embedder, 5, lambda: os.kill(os.getpid(), signal.SIGKILL))
-embed_folder(folder, target, embedder=dies, threads=1, **SMALL)
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def calls():
+    return Breaking(embedder, 5, die)
+
+def removal():
+    Parts.remove = die
+    return embedder
+
+def midst_of_removal():
+    shutil.rmtree = die
+    return embedder
+
+embed_folder(folder, target, embedder=locals()[when](), threads=1, **SMALL)
 """
+
+
+def killed(folder, target, model, when):
+    """Run a process that is killed after some calls, or before or in the midst of the removal of the parts."""
+    here = Path(__file__).parent
+    folders = [here, here.parent / "production", here.parents[1]]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))}
+    command = [sys.executable, "-c", KILLED, str(folder), str(target), str(model), when]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
 
 
 def test_a_run_that_was_killed_goes_on_to_the_same_bytes(tmp_path, folder, model, embedder, uninterrupted, capsys):
     target = tmp_path / "again" / "out.parquet"
-    here = Path(__file__).parent
-    folders = [here, here.parent / "production", here.parents[1]]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))}
-    command = [sys.executable, "-c", KILLED, str(folder), str(target), str(model)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    killed(folder, target, model, "calls")
     assert (target.parent / ".out.parquet.parts" / "part-00000.parquet").is_file()
     embed_folder(folder, target, embedder=embedder, threads=2, **SMALL)
     assert f"of {FILES} files were embedded by an earlier run" in capsys.readouterr().out
     assert written(target) == uninterrupted
+
+
+@pytest.mark.parametrize("when", ["removal", "midst_of_removal"])
+def test_what_a_run_leaves_that_is_killed_when_its_file_is_whole_goes_with_the_next(
+    tmp_path, folder, model, embedder, uninterrupted, when
+):
+    target = tmp_path / "again" / "out.parquet"
+    killed(folder, target, model, when)
+    left = target.parent / ".out.parquet.parts"
+    assert left.is_dir()
+    with pytest.raises(ParamsError, match="is there already"):
+        embed_folder(folder, target, embedder=embedder, **SMALL)
+    assert not left.exists()
+    assert written(target) == uninterrupted
+
+
+def test_what_a_run_leaves_that_is_killed_when_its_file_is_whole_saves_an_overwrite_the_work(
+    tmp_path, folder, model, embedder, uninterrupted
+):
+    target = tmp_path / "again" / "out.parquet"
+    killed(folder, target, model, "removal")
+    again = Counting(embedder)
+    embed_folder(folder, target, embedder=again, overwrite=True, **SMALL)
+    assert again.images == 0
+    assert written(target) == uninterrupted
+    assert not (target.parent / ".out.parquet.parts").exists()
+
+
+@pytest.mark.parametrize("former", ["whole", "killed"])
+def test_the_parts_of_an_overwrite_that_broke_are_kept_from_a_run_without(tmp_path, folder, model, embedder, former):
+    target = tmp_path / "again" / "out.parquet"
+    if former == "killed":
+        killed(folder, target, model, "removal")
+    else:
+        embed_folder(folder, target, embedder=embedder, **SMALL)
+    (folder / "000.dat").write_bytes(encode_png(pixels_of(9, 1, seed=9)[0]))
+    with pytest.raises(RuntimeError, match="stopped"):
+        embed_folder(folder, target, embedder=Breaking(embedder, 5, stop), overwrite=True, threads=1, **SMALL)
+    with pytest.raises(ParamsError, match="is there already"):
+        embed_folder(folder, target, embedder=embedder, **SMALL)
+    again = Counting(embedder)
+    embed_folder(folder, target, embedder=again, overwrite=True, **SMALL)
+    assert again.images == FILES - 16
 
 
 def broken_off(folder, target, embedder):
