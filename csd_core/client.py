@@ -8,22 +8,23 @@ import io
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self, TypeVar
+from typing import Any, Literal, Self
 from urllib.parse import quote
 
 import httpx
 import numpy as np
 import numpy.typing as npt
 
+from csd_core.client_answers import Embedded, Found, Hit, Put, known
 from csd_core.errors import CsdError, DataError, ParamsError
+
+__all__ = ["Client", "Embedded", "Found", "Hit", "Image", "Put", "ServiceError", "Which"]
 
 Image = Path | str | bytes | npt.NDArray[np.uint8]
 """A file, as a path or as its bytes, or (H, W, C) pixels, C 1 or 3."""
 Which = Literal["in_force", "before"]
-Answer = TypeVar("Answer")
 
 BASE_SECONDS = 0.1
 LONGEST_SECONDS = 10.0
@@ -42,81 +43,6 @@ class ServiceError(CsdError):
     def __init__(self, message: str, *, status: int, slug: str) -> None:
         super().__init__(message)
         self.status, self.slug = status, slug
-
-
-class Embedded(NamedTuple):
-    """Vectors of images."""
-
-    vectors: npt.NDArray[np.float32]
-    """(N, D) of unit length."""
-    model: str
-    """Digest of the model that made them; a search by a vector names it."""
-    release: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hit:
-    """A row of the gallery.
-
-    Attributes:
-        id: Its name.
-        label: Its class.
-        task: The task it came with.
-        score: Cosine of the query's and the row's vector.
-        embedded_by: Digest of the model that embedded it.
-        generation: The release that first served that model.
-        space: Digest of the model whose space the vector is in.
-        origin: pipeline or live.
-    """
-
-    id: str
-    label: str
-    task: str
-    score: float
-    embedded_by: str
-    generation: int | None
-    space: str
-    origin: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """Neighbours of a query, nearest first, all from one release.
-
-    Attributes:
-        hits: The neighbours.
-        release: Number of the release that answered.
-        model: Digest of its query model.
-        variant: fp32 or int8.
-        rows: Of the gallery.
-        exact: Every row was compared.
-    """
-
-    hits: tuple[Hit, ...]
-    release: int
-    model: str
-    variant: str
-    rows: int
-    exact: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Put:
-    """A written item.
-
-    Attributes:
-        id: Its name.
-        label: Its class.
-        release: In whose gallery it is.
-        model: Digest of the model that embedded it.
-        replaced: There was one of this name.
-    """
-
-    id: str
-    label: str
-    release: int
-    model: str
-    replaced: bool
 
 
 class Client:
@@ -228,8 +154,8 @@ class Client:
         }
         body = {name: value for name, value in query.items() if value is not None}
         found = self._json("POST", "/v1/search", json=body | {"k": k, "filters": filters, "release": release})
-        hits = tuple(_known(Hit, hit) for hit in found["hits"])
-        return _known(Found, found | {"hits": hits})
+        hits = tuple(known(Hit, hit) for hit in found["hits"])
+        return known(Found, found | {"hits": hits})
 
     def put(self, item: str, image: Image, *, label: str) -> Put:
         """Write an item, or replace the one of this id.
@@ -239,7 +165,7 @@ class Client:
             ServiceError: if the service refuses, or does not answer in time.
         """
         body = {"label": label, "image": _base64(image)}
-        return _known(Put, self._json("PUT", _path("items", item), json=body))
+        return known(Put, self._json("PUT", _path("items", item), json=body))
 
     def delete(self, item: str) -> None:
         """Delete an item.
@@ -351,12 +277,6 @@ def _png(image: npt.NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
     Pillow.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def _known(kind: type[Answer], values: Mapping[str, Any]) -> Answer:
-    """The fields that this client knows; a newer service may send more."""
-    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # dataclasses all
-    return kind(**{name: values[name] for name in names})
 
 
 def _seconds(text: str) -> float:

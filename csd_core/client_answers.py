@@ -1,0 +1,91 @@
+"""What the service answers, as its client hands it on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+Answer = TypeVar("Answer")
+
+
+class Embedded(NamedTuple):
+    """Vectors of images."""
+
+    vectors: npt.NDArray[np.float32]
+    """(N, D) of unit length."""
+    model: str
+    """Digest of the model that made them; a search by a vector names it."""
+    release: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """A row of the gallery.
+
+    Attributes:
+        id: Its name.
+        label: Its class.
+        task: The task it came with.
+        score: Cosine of the query's and the row's vector.
+        embedded_by: Digest of the model that embedded it.
+        generation: The release that first served that model.
+        space: Digest of the model whose space the vector is in.
+        origin: pipeline or live.
+    """
+
+    id: str
+    label: str
+    task: str
+    score: float
+    embedded_by: str
+    generation: int | None
+    space: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """Neighbours of a query, nearest first, all from one release.
+
+    Attributes:
+        hits: The neighbours.
+        release: Number of the release that answered.
+        model: Digest of its query model.
+        variant: fp32 or int8.
+        rows: Of the gallery.
+        exact: Every row was compared.
+    """
+
+    hits: tuple[Hit, ...]
+    release: int
+    model: str
+    variant: str
+    rows: int
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Put:
+    """A written item.
+
+    Attributes:
+        id: Its name.
+        label: Its class.
+        release: In whose gallery it is.
+        model: Digest of the model that embedded it.
+        replaced: There was one of this name.
+    """
+
+    id: str
+    label: str
+    release: int
+    model: str
+    replaced: bool
+
+
+def known(kind: type[Answer], values: Mapping[str, Any]) -> Answer:
+    """The fields that this client knows; a newer service may send more."""
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # dataclasses all
+    return kind(**{name: values[name] for name in names})
