@@ -183,28 +183,59 @@ def _heat_map(story: Story) -> Iterator[Chart]:
     cross, names = story.figures.cross, [str(champion.task) for champion in story.generations]
     if not names or np.isnan(np.diagonal(cross)).any():
         return
-    cell, left, top = 56, 112, 30
-    tint = shade(cross)
-    body = "".join(
-        text(left + cell * (column + 0.5), top - 10, shortened(name, 8), anchor="middle")
-        for column, name in enumerate(names)
+    yield triangle(
+        cross,
+        names,
+        name="compatibility",
+        title="Recall@1, queries by row on vectors by column",
+        description="Compatibility matrix of the promoted generations; a tick where a cross-test beats the self-test.",
+        tint=shade(cross),
+        sign=lambda row, column: "✓" if cross[row, column] > cross[column, column] else "✗",
     )
-    for row, name in enumerate(names):
+
+
+def triangle(
+    cross: Matrix,
+    names: Sequence[str],
+    *,
+    name: str,
+    title: str,
+    description: str,
+    tint: Callable[[float], float],
+    sign: Callable[[int, int], str],
+) -> Chart:
+    """A heat map of recalls by generations of queries (rows) and of vectors (columns).
+
+    Args:
+        cross: (G, G); what is above the diagonal is not read.
+        names: Of the G generations.
+        name: Of the chart.
+        title: Of the chart.
+        description: Of the chart.
+        tint: Opacity of a cell's colour for its recall.
+        sign: What stands beside the recall at a row and an earlier column.
+    """
+    cell, left, top = 56, 112, 30
+    body = "".join(
+        text(left + cell * (column + 0.5), top - 10, shortened(each, 8), anchor="middle")
+        for column, each in enumerate(names)
+    )
+    for row, each in enumerate(names):
         middle = top + cell * (row + 0.5)
-        body += text(left - 10, middle + 4, shortened(name), anchor="end")
+        body += text(left - 10, middle + 4, shortened(each), anchor="end")
         for column in range(row + 1):
             value = float(cross[row, column])
-            sign = "" if row == column else (" ✓" if value > cross[column, column] else " ✗")
+            words = percent(value) if row == column else f"{percent(value)} {sign(row, column)}"
             x, y = left + cell * column, top + cell * row
             body += (
                 f'<rect class="fill-retrieval" fill-opacity="{tint(value):.2f}" x="{x + 1}" y="{y + 1}" '
                 f'width="{cell - 2}" height="{cell - 2}" rx="3"/>'
             )
-            body += text(x + cell / 2, middle + 4, percent(value) + sign, anchor="middle", style="strong")
-    yield Chart(
-        name="compatibility",
-        title="Recall@1, queries by row on vectors by column",
-        description="Compatibility matrix of the promoted generations; a tick where a cross-test beats the self-test.",
+            body += text(x + cell / 2, middle + 4, words, anchor="middle", style="strong")
+    return Chart(
+        name=name,
+        title=title,
+        description=description,
         width=max(400, left + cell * len(names) + 16),
         height=top + cell * len(names) + 12,
         body=body,

@@ -22,10 +22,10 @@ SMOOTH_ABOVE = 40
 """Thumbnails of more pixels are scaled smoothly; smaller ones show their pixels."""
 
 
-def render(story: Story, metrics: Metrics, charts: Mapping[str, Chart]) -> str:
-    """The page as HTML; equal stories give equal text."""
+def templates(*folders: Path) -> Environment:
+    """The house's templates and filters, with the templates of other folders."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader([*folders, Path(__file__).parent]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -38,27 +38,36 @@ def render(story: Story, metrics: Metrics, charts: Mapping[str, Chart]) -> str:
         "plain": narrative.plain,
         "number": "{:,}".format,
     }
-    return environment.get_template(TEMPLATE).render(
-        story=story,
-        metrics=metrics,
-        headline=narrative.headline(story),
-        sentences=narrative.sentences(story, metrics),
-        verdict_in_words=verdicts.verdict_in_words,
-        judged_in_words=verdicts.judged_in_words,
-        strategy_in_words=verdicts.strategy_in_words,
-        because=verdicts.because,
-        count=narrative.count,
-        orders=verdicts.ORDERS,
-        charts={name: Markup(chart.inline()) for name, chart in charts.items()},  # noqa: S704 - svg.py escapes names
-        curves={name: chart.title for name, chart in charts.items() if name.startswith("curve-")},
-        heat_map=_heat_map(story),
-        models=_models(story),
-        spared=_spared(story),
-        upgrades=[_upgrade(story, stage) for stage, task in enumerate(story.tasks) if task.old_rows],
-        places=story.thumbnails.places(),
-        sprite=story.thumbnails.data_uri() if story.thumbnails.items else None,
-        smooth=story.thumbnails.edge > SMOOTH_ABOVE,
-        style=Markup(PALETTE + CHART),  # noqa: S704 - constants
+    return environment
+
+
+def render(story: Story, metrics: Metrics, charts: Mapping[str, Chart]) -> str:
+    """The page as HTML; equal stories give equal text."""
+    return (
+        templates()
+        .get_template(TEMPLATE)
+        .render(
+            story=story,
+            metrics=metrics,
+            headline=narrative.headline(story),
+            sentences=narrative.sentences(story, metrics),
+            verdict_in_words=verdicts.verdict_in_words,
+            judged_in_words=verdicts.judged_in_words,
+            strategy_in_words=verdicts.strategy_in_words,
+            because=verdicts.because,
+            count=narrative.count,
+            orders=verdicts.ORDERS,
+            charts={name: Markup(chart.inline()) for name, chart in charts.items()},  # noqa: S704 - svg.py escapes names
+            curves={name: chart.title for name, chart in charts.items() if name.startswith("curve-")},
+            heat_map=_heat_map(story),
+            models=_models(story),
+            spared=_spared(story),
+            upgrades=[_upgrade(story, stage) for stage, task in enumerate(story.tasks) if task.old_rows],
+            places=story.thumbnails.places(),
+            sprite=story.thumbnails.data_uri() if story.thumbnails.items else None,
+            smooth=story.thumbnails.edge > SMOOTH_ABOVE,
+            style=Markup(PALETTE + CHART),  # noqa: S704 - constants
+        )
     )
 
 

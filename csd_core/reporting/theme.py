@@ -38,3 +38,18 @@ CHART = """
 .chart .quo { stroke: var(--soft); stroke-width: 1.4; stroke-dasharray: 5 4; }
 .chart .stage { stroke: var(--soft); stroke-width: 1; stroke-dasharray: 2 3; opacity: .7; }
 """
+
+_LIGHT = ("#b14d12", "#6b4fa0", "#2f7d32", "#a3256b", "#7a5c00", "#1f5fbf", "#5b6069", "#b0302a")
+_DARK = ("#f2a06b", "#b79cf0", "#7ccf83", "#f08cc0", "#d9b84a", "#84b0ff", "#a6aab2", "#f3948a")
+SERIES_COLOURS = len(_LIGHT)
+
+
+def _variables(colours: tuple[str, ...]) -> str:
+    return ":root { " + " ".join(f"--s{place}: {colour};" for place, colour in enumerate(colours)) + " }\n"
+
+
+SERIES = f"\n{_variables(_LIGHT)}@media (prefers-color-scheme: dark) {{ {_variables(_DARK)}}}\n" + "".join(
+    f".chart .s{place} {{ stroke: var(--s{place}); }} .chart .fill-s{place} {{ fill: var(--s{place}); }}\n"
+    for place in range(SERIES_COLOURS)
+)
+"""Colours of series that are no measures, such as the contenders of a comparison."""
