@@ -26,9 +26,7 @@ COPY flows flows
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf pip install --no-deps --force-reinstall .
 
 FROM builder AS flows-builder
-# dvc-s3 opens remotes and inboxes in an object store.
-RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    pip install --constraint constraints.txt '.[flows]' dvc-s3==3.3.0
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf pip install --constraint constraints.txt '.[flows]'
 COPY csd_core csd_core
 COPY flows flows
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf pip install --no-deps --force-reinstall .

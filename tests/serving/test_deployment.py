@@ -12,8 +12,10 @@ import time
 import tomllib
 from contextlib import contextmanager
 from fnmatch import fnmatch
+from importlib.metadata import version
 from pathlib import Path
 
+import fsspec
 import httpx
 import psutil
 import pytest
@@ -114,9 +116,20 @@ def test_an_image_is_installed_with_an_extra_of_the_project_and_its_tested_versi
     assert asked == [[extra], []]
     assert extra in known["optional-dependencies"]
     assert "--constraint constraints.txt" in installs[0]
+    assert "==" not in installs[0]  # what has no extra of its own would have no tested version
     assert "--no-deps" in installs[1]
     assert last("serve", "LABEL") is not None
     assert f'org.opencontainers.image.version="{known["version"]}"' in last("runtime", "LABEL")
+
+
+def test_scheduled_retraining_opens_an_object_store_with_tested_versions():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    for name in ("dvc-s3", "s3fs", "aiobotocore", "botocore", "fsspec"):
+        assert pins[name] == version(name), name
+    asked = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["flows"]
+    assert [each for each in asked if each.startswith("dvc[s3]")]
+    assert "s3" in fsspec.get_filesystem_class("s3").protocol
 
 
 def test_the_image_of_the_service_is_made_by_default_and_shares_no_layer_with_torch():
