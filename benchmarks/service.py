@@ -75,10 +75,12 @@ async def _client(
     writer.close()
 
 
-def load(url: str, path: str, files: list[bytes], *, clients: int, seconds: float) -> tuple[list[float], list[int]]:
+def load(
+    url: str, path: str, files: list[bytes], *, clients: int, seconds: float, kind: str = "image/png"
+) -> tuple[list[float], list[int]]:
     """Seconds of each answer, and the statuses of those that failed."""
     host, port = url.removeprefix("http://").split(":")
-    head = f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: image/png\r\nContent-Length: "
+    head = f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: {kind}\r\nContent-Length: "
     requests = [f"{head}{len(file)}\r\n\r\n".encode() + file for file in files]
     times: list[float] = []
     bad: list[int] = []
@@ -134,11 +136,12 @@ def main() -> None:
     production = Production.of(Workspace(options.project))
     release = production.releases.in_force()
     assert release is not None, "publish something first"
-    form = Embedder.load(release.embedder, device="cpu").metadata
+    served = release.folder / release.record.query_models[-1].file
+    form = Embedder.load(served, device="cpu").metadata
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (DISTINCT, form.size, form.size, form.channels), np.uint8)
     files = [encode_png(image) for image in pixels]
-    model, decoded = bare(release.embedder, files, seconds=options.seconds / 2)
+    model, decoded = bare(served, files, seconds=options.seconds / 2)
     print(f"{os.cpu_count()} processors, {options.clients} clients, {options.workers} workers; images {form.size} px")
     with serving(options.project, options.workers) as (url, pid, seconds):
         print(f"cold start to ready: {seconds:.1f} s")
