@@ -37,6 +37,7 @@ for sub in (params_app, profile_app, tasks_app):
 app.command("csd_core.commands.check:check", name="check")
 app.command("csd_core.commands.upgrade:app", name="upgrade")
 app.command("csd_core.commands.gate:app", name="gate")
+app.command("csd_core.commands.compare:app", name="compare")
 for name in ("publish", "rollback", "releases", "verify"):
     app.command(f"csd_core.commands.releases:{name}", name=name)
 app.command("csd_core.commands.backfill:backfill", name="backfill")

@@ -263,6 +263,9 @@ class CrossTest(Record):
     """C[t,k]: the candidate's queries on the same rows; Recall@1."""
     paired: Paired
     """First the self-test, second the cross-test."""
+    adapted: Paired | None = None
+    """First the self-test, second the candidate's queries on these rows as `adapt` would map them; None where no
+    adapter can."""
 
 
 class Rehearsal(Record):

@@ -50,7 +50,7 @@ def check(
         champion=champion,
         pending=pending,
         status_quo=status_quo,
-        cross_test=cross_test(gate),
+        cross_test=cross_test(gate, situation),
         alternatives=alternatives,
         rehearsal=rehearsal,
         partial=curves,

@@ -16,7 +16,7 @@ from csd_core.release.evidence import Evidence
 from csd_core.release.orders import area_under
 from csd_core.release.plans import UpgradePlan
 from csd_core.release.sampling import evenly
-from csd_core.release.strategies import NoGallery, PartialBackfill, Situation, UpgradeStrategy
+from csd_core.release.strategies import Adapt, NoGallery, PartialBackfill, Situation, UpgradeStrategy
 from csd_core.retrieval.metrics import (
     Bools,
     Floats,
@@ -164,8 +164,13 @@ def recall_under(evidence: Evidence, plan: UpgradePlan) -> float:
     return _search(evidence, evidence.candidate, evidence.rows(plan)).at(1)
 
 
-def cross_test(evidence: Evidence) -> CrossTest | None:
-    """Both models' queries of old items on the stored rows; None where they cannot meet."""
+def cross_test(evidence: Evidence, situation: Situation | None = None) -> CrossTest | None:
+    """Both models' queries of old items on the stored rows; None where they cannot meet.
+
+    Args:
+        evidence: The measured items.
+        situation: The whole gallery with the candidate's adapters; None leaves the adapted rows out.
+    """
     if evidence.champion is None or not evidence.old[evidence.asked].any():
         return None
     if evidence.candidate.shape[1] != evidence.stored.vectors.shape[1]:
@@ -174,21 +179,28 @@ def cross_test(evidence: Evidence) -> CrossTest | None:
     asked = evidence.asked[evidence.old[evidence.asked]]
     labels, own = evidence.labels[evidence.old], place[asked]
 
-    def search(queries: Floats) -> Recall:
+    def search(queries: Floats, rows: Floats) -> Recall:
         return recall_at(
             queries[asked],
-            evidence.stored.vectors,
+            rows,
             query_labels=evidence.labels[asked],
             gallery_labels=labels,
             k=K,
             self_index=own,
         )
 
-    by_champion, by_candidate = search(evidence.champion), search(evidence.candidate)
+    everything = np.ones(len(asked), np.bool_)
+    by_champion = search(evidence.champion, evidence.stored.vectors)
+    by_candidate = search(evidence.candidate, evidence.stored.vectors)
+    adapted = None
+    if situation and not Adapt().why_not(situation):
+        mapped = evidence.rows(Adapt().plan(situation))[evidence.old]
+        adapted = paired(by_champion, search(evidence.candidate, mapped), everything)
     return CrossTest(
         self_test=by_champion.at(1),
         cross_test=by_candidate.at(1),
-        paired=paired(by_champion, by_candidate, np.ones(len(asked), np.bool_)),
+        paired=paired(by_champion, by_candidate, everything),
+        adapted=adapted,
     )
 
 

@@ -1,18 +1,16 @@
 """How a stage starts and ends as a process of its own."""
 
-import ctypes
-import os
-import signal
 import sys
 from collections.abc import Callable
 
 from csd_core.console import say
 from csd_core.errors import CsdError
+from csd_core.processes import die_with_parent
 
 
 def run_stage(main: Callable[..., None]) -> None:
     """Call `main` with the command line's arguments; a CsdError becomes its message and exit code."""
-    _die_with_parent()
+    die_with_parent()  # DVC killed outright would leave its stages running
     try:
         main(*sys.argv[1:])
     except CsdError as error:
@@ -22,14 +20,3 @@ def run_stage(main: Callable[..., None]) -> None:
     except KeyboardInterrupt:
         say("interrupted; run again to resume")
         sys.exit(130)
-
-
-def _die_with_parent() -> None:
-    """Ask Linux to end this process when its parent dies: DVC killed outright leaves its stages running."""
-    if sys.platform != "linux":
-        return
-    parent = os.getppid()
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit(1)  # the parent died before the request took effect

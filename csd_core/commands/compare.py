@@ -1,0 +1,72 @@
+"""`csd compare`: methods x profiles x seeds through the project's own pipeline."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
+from filelock import FileLock, Timeout
+
+from csd_core.comparison.bench import Code
+from csd_core.comparison.cells import cells_of, params_of
+from csd_core.comparison.progress import told
+from csd_core.comparison.results import FILE, write_results
+from csd_core.comparison.running import Run, finished
+from csd_core.comparison.spec import load_spec
+from csd_core.console import say
+from csd_core.errors import BusyError, CsdError
+
+WORK = Path("comparisons") / "work"
+
+app = App(name="compare", help="Compare methods on data profiles and seeds.")
+
+
+@app.command
+def run(
+    spec: Path,
+    /,
+    *,
+    jobs: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
+    only: list[str] | None = None,
+    folder: Path | None = None,
+) -> None:
+    """Run what is stale of a comparison; run it again to resume.
+
+    Parameters
+    ----------
+    spec
+        The comparison, such as comparisons/evidence.yaml.
+    jobs
+        Cells at a time; they share the machine's cores.
+    only
+        Run only the cells PROFILE/CONTENDER/SEED that fit, such as glyphs-*/csd/1; may be given several times.
+    folder
+        Where cells, cache and results.parquet lie; by default comparisons/work/<name of the spec>.
+    """
+    project = Path()
+    comparison = load_spec(spec)
+    cells = cells_of(comparison, only or ())
+    params = {cell: params_of(comparison, cell, project=project, where=str(spec)) for cell in cells_of(comparison)}
+    code = Code.of(project)
+    folder = folder or WORK / spec.stem
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FileLock(folder / ".lock").acquire(timeout=0)
+    except Timeout:
+        raise BusyError(f"{folder}: another `csd compare run` is at work there; wait for it, or end it") from None
+    with lock:
+        known = finished(folder, params)
+        work = Run(params, folder=folder, code=code, jobs=jobs, cores=os.cpu_count() or 1)
+        with told(cells, known=known, jobs=jobs) as progress:
+            for event in work.events(cells):
+                progress.hear(event)
+                if event.stage is None:
+                    known.pop(event.cell, None)
+                    if event.measures:
+                        known[event.cell] = event.measures
+                    write_results(folder / FILE, {cell: each.values for cell, each in known.items()})
+    say(f"{folder / FILE}: {len(known)} of {len(params)} cells")
+    if progress.failed:
+        names = ", ".join(map(str, progress.failed))
+        raise CsdError(f"{len(progress.failed)} of {len(cells)} cells failed: {names}; their last lines stand above")
