@@ -47,7 +47,7 @@ def run(
     project = Path()
     comparison = load_spec(spec)
     cells = cells_of(comparison, only or ())
-    params = {cell: params_of(comparison, cell, project=project, where=str(spec)) for cell in cells_of(comparison)}
+    params = params_of(comparison, project=project, where=str(spec))
     code = Code.of(project)
     folder = folder or WORK / spec.stem
     folder.mkdir(parents=True, exist_ok=True)

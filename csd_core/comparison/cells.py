@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -107,26 +108,34 @@ def _all(spec: Spec) -> Iterator[Cell]:
                     yield Cell(profile, name, seed)
 
 
-def params_of(spec: Spec, cell: Cell, *, project: Path, where: str) -> CellParams:
-    """The parameters of a cell: profile, its overrides, the method's preset, the contender's overrides, the seed.
+def params_of(spec: Spec, *, project: Path, where: str) -> dict[Cell, CellParams]:
+    """The parameters of every cell: profile, its overrides, the method's preset, the contender's overrides, the seed.
 
     Every candidate is promoted, old rows embedded anew, whatever the gate says of it, so that all contenders are
     measured along the whole line of tasks; what the gate would have decided can be read from check.json.
 
     Args:
         spec: The comparison.
-        cell: One of its cells.
         project: Folder of the project, to which relative paths in its profiles refer.
         where: Name of the comparison's file, for messages.
 
     Raises:
-        ParamsError: if the profile is unknown or the result is not valid.
+        ParamsError: if a profile is unknown or the parameters of a cell are not valid.
     """
+    profiles = {name: _profile(project, name, where) for name in spec.profiles}
+    return {cell: _params(spec, cell, deepcopy(profiles[cell.profile]), project, where) for cell in cells_of(spec)}
+
+
+def _profile(project: Path, name: str, where: str) -> dict[str, Any]:
     try:
-        text = profile_text(project / "profiles", cell.profile)
+        text = profile_text(project / "profiles", name)
     except ParamsError as error:
-        raise ParamsError(f"{where}: profiles.{cell.profile}: {error}") from None
-    values: Any = YAML(typ="safe", pure=True).load(text)
+        raise ParamsError(f"{where}: profiles: {error}") from None
+    values: dict[str, Any] = YAML(typ="safe", pure=True).load(text)
+    return values
+
+
+def _params(spec: Spec, cell: Cell, values: Any, project: Path, where: str) -> CellParams:
     method = spec.method_of(cell.contender)
     overrides = (
         CHEAP,
@@ -143,8 +152,25 @@ def params_of(spec: Spec, cell: Cell, *, project: Path, where: str) -> CellParam
         _anchor(values, project.absolute())
         return CellParams(values=values, params=Params.model_validate(values))
     except ValidationError as error:
-        mistakes = [f"{where}: {cell.profile} with {cell.contender}: {explain(each)}" for each in error.errors()]
+        mistakes = [f"{where}: {_place(spec, cell, each['loc'])}{explain(each)}" for each in error.errors()]
         raise ParamsError("\n".join(mistakes)) from None
+
+
+def _place(spec: Spec, cell: Cell, keys: tuple[int | str, ...]) -> str:
+    """Where in the comparison's file a wrong parameter stands, as the beginning of a message."""
+    contender = spec.contenders[cell.contender].overrides
+    places = {
+        f"contenders.{cell.contender}.overrides": contender,
+        f"profiles.{cell.profile}": spec.profiles[cell.profile],
+    }
+    for place, values in places.items():
+        inner: Any = values
+        for key in keys:
+            if isinstance(inner, dict) and key in inner:
+                inner = inner[key]
+                if key == keys[-1]:
+                    return f"{place}."
+    return f"{cell.profile} with {cell.contender}: "
 
 
 def _promote_every_candidate(values: dict[str, Any]) -> None:
