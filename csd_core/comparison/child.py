@@ -39,7 +39,7 @@ class Children:
             process = subprocess.Popen(
                 [sys.executable, "-m", "csd_core.comparison.leash", "dvc", "repro"],
                 cwd=folder,
-                env={**environment(), **limits, "PYTHONPATH": ""},
+                env={**environment(), **limits},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -96,7 +96,7 @@ def reproduce(bench: Bench, children: Children, *, threads: int, on_stage: Calla
     if process is None or process.stdout is None:
         raise KeyboardInterrupt
     try:
-        with bench.log.open("a", encoding="utf-8") as log:
+        with process.stdout, bench.log.open("a", encoding="utf-8") as log:
             log.write(f"--- {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC: dvc repro, {threads} threads\n")
             for line in process.stdout:
                 log.write(line)

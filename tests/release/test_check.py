@@ -14,6 +14,7 @@ from csd_core.release.compatibility import recall_under
 from csd_core.release.gate import judge
 from csd_core.release.strategies import NO_ORDER, Adapt
 from csd_core.retrieval.lineage import Lineage
+from csd_core.retrieval.metrics import recall_at
 
 
 @pytest.fixture
@@ -43,6 +44,30 @@ def report_of(world, candidate, adapters, *, settings=UPGRADE, best=None):
         pending=(),
         best_own_gallery=best or {},
     )
+
+
+def test_the_adapted_cross_test_is_of_old_items_on_their_mapped_rows(mixed, to_the_fourth):
+    candidate, champion = mixed.model(4), mixed.model(3)
+    seen = mixed.evidence("t4", candidate, champion)
+    served = mixed.gallery.take(seen.positions)
+    mapped = np.empty_like(served.vectors)
+    for provenance, rows in served.groups().items():
+        mapped[rows] = to_the_fourth.chosen[provenance](served.vectors[rows])
+    found = [
+        recall_at(
+            queries[seen.old],
+            rows,
+            query_labels=served.labels,
+            gallery_labels=served.labels,
+            self_index=np.arange(len(rows)),
+        ).at(1)
+        for queries, rows in ((seen.champion, served.vectors), (seen.candidate, mapped))
+    ]
+    test = report_of(mixed, candidate, to_the_fourth).cross_test
+    assert test.self_test == found[0]
+    assert test.self_test + test.adapted.difference == pytest.approx(found[1])
+    assert found[1] != test.cross_test
+    assert report_of(mixed, candidate, CandidateAdapters.none("none")).cross_test.adapted is None
 
 
 def test_every_way_to_serve_a_mixed_gallery_is_measured(mixed, to_the_fourth):

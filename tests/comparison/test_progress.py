@@ -1,0 +1,33 @@
+import pytest
+
+from csd_core.comparison.cells import Cell
+from csd_core.comparison.measures import CellMeasures
+from csd_core.comparison.progress import duration, told
+from csd_core.comparison.running import Event
+
+DONE = CellMeasures(params="", values=())
+A, B, C, D = (Cell("tiny", name, 1) for name in "abcd")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.4, "0 s"), (99, "99 s"), (150, "2 min"), (5_900, "98 min"), (7_200, "2.0 h")]
+)
+def test_durations_read_as_people_say_them(seconds, words):
+    assert duration(seconds) == words
+
+
+def test_each_finished_cell_is_a_line_with_the_time_that_is_left(capsys):
+    with told((A, B, C, D), known=(D,), jobs=2) as progress:
+        progress.hear(Event(cell=A, stage="train@t1"))
+        progress.hear(Event(cell=A, seconds=60, busy=True, measures=DONE))
+        progress.hear(Event(cell=D, seconds=1, measures=DONE))
+        progress.hear(Event(cell=B, seconds=30, failure="dvc repro failed"))
+        progress.hear(Event(cell=C, seconds=40, busy=True, measures=DONE))
+    assert capsys.readouterr().out.splitlines() == [
+        "1 of 4 · tiny/a/1: done, 60 s; about 60 s left",
+        "2 of 4 · tiny/d/1: nothing was stale, 1 s; about 60 s left",
+        "3 of 4 · tiny/b/1: failed, 30 s; about 30 s left",
+        "  dvc repro failed",
+        "4 of 4 · tiny/c/1: done, 40 s",
+    ]
+    assert progress.failed == [B]
