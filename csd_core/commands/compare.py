@@ -28,7 +28,7 @@ def run(
     /,
     *,
     jobs: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
-    only: list[str] | None = None,
+    only: Annotated[list[str] | None, Parameter(negative="")] = None,
     folder: Path | None = None,
 ) -> None:
     """Run what is stale of a comparison; run it again to resume.
@@ -42,7 +42,7 @@ def run(
     only
         Run only the cells PROFILE/CONTENDER/SEED that fit, such as glyphs-*/csd/1; may be given several times.
     folder
-        Where cells, cache and results.parquet lie; by default comparisons/work/<name of the spec>.
+        Where cells, cache and results.parquet lie; by default a folder of the file's name in comparisons/work.
     """
     project = Path()
     comparison = load_spec(spec)
