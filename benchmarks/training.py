@@ -165,7 +165,7 @@ def main() -> None:
     parser.add_argument("--epoch", type=int, default=25_000, help="images of an epoch, to tell its seconds")
     parser.add_argument("--threads", type=int, default=0, help="0 leaves the choice to torch")
     asked = parser.parse_args()
-    prepare_device(Runtime(device="cpu", threads=asked.threads, max_in_memory_mb=0))
+    prepare_device(Runtime(device="cpu", threads=asked.threads, processes=1, max_in_memory_mb=0))
     network = Network.model_validate(
         {
             "architecture": "resnet-cifar",

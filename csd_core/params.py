@@ -28,9 +28,13 @@ class Runtime(Section):
     device: Literal["auto", "cpu", "cuda"]
     """auto takes a GPU where there is one."""
     threads: Annotated[int, Field(ge=0)]
-    """CPU threads of torch and onnxruntime; 0 leaves the choice to them."""
+    """CPU threads of torch and onnxruntime in a process; 0 leaves the choice to them."""
+    processes: Annotated[int, Field(ge=0, le=1024)]
+    """That train together, each on its share of every batch; 0: one for each GPU, 1 on a CPU. Under torchrun its own
+    count holds."""
     max_in_memory_mb: Annotated[int, Field(ge=0)]
-    """Training images up to this size (MiB of uint8) are held in memory; larger sets stay memory-mapped."""
+    """Training images up to this size (MiB of uint8) are held in memory, by all processes of a machine together;
+    larger sets stay memory-mapped."""
 
 
 class Images(Section):

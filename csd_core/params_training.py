@@ -7,6 +7,8 @@ from pydantic import Field
 from csd_core.params_methods import MethodName, Methods
 from csd_core.params_section import Positive, Section, Share, Weight
 
+Precision = Literal["float32", "bfloat16"]
+
 
 class Network(Section):
     """The embedding network of the first stage; later stages continue with the champion's."""
@@ -120,6 +122,8 @@ class Training(Section):
     """The CSD training stages."""
 
     seed: Annotated[int, Field(ge=0)]
+    precision: Precision
+    """Of the backbones' convolutions; weights, statistics, classifier and losses are float32. bfloat16 is for GPUs."""
     network: Network
     first: FirstStage
     later: LaterStage

@@ -7,20 +7,29 @@ from torch.nn import functional as F  # noqa: N812 - the name every torch user k
 from csd_core.params_training import Augmentation
 
 
-def augment(images: Tensor, augmentation: Augmentation, *, generator: torch.Generator) -> Tensor:
+def augment(
+    images: Tensor,
+    augmentation: Augmentation,
+    *,
+    generator: torch.Generator,
+    batch: int | None = None,
+    share: slice = slice(None),
+) -> Tensor:
     """Images (N, H, W, C) of any type, each cropped to its size from a zero-padded border and mirrored at random.
 
     Args:
         images: Left as they are.
         augmentation: Padding in pixels, and whether to flip.
         generator: On the CPU, so that every device draws the same.
+        batch: Size of the batch that `images` are a share of; None if they are all of it.
+        share: Which of the batch they are; it is drawn for whole, so that how it is shared changes nothing.
     """
-    count, padding = len(images), augmentation.crop_padding
+    count, padding = len(images) if batch is None else batch, augmentation.crop_padding
     if not padding and not augmentation.flip:
         return images
     corners = torch.randint(2 * padding + 1, (count, 2), generator=generator)
     flips = torch.randint(2, (count,), generator=generator).bool() & augmentation.flip
-    return crop_and_flip(images, corners=corners, flips=flips, padding=padding)
+    return crop_and_flip(images, corners=corners[share], flips=flips[share], padding=padding)
 
 
 def crop_and_flip(images: Tensor, *, corners: Tensor, flips: Tensor, padding: int) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from csd_core.data.pool import CHUNK, ItemPool
 from csd_core.errors import DataError, TrainingError
+from csd_core.learning.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -66,6 +67,11 @@ class LabelledImages:
         images[order] = torch.from_numpy(self.pool.images(self.rows[ordered.numpy()]))
         return images
 
+    def part(self, rows: slice) -> "LabelledImages":
+        """Some of these images, in their order."""
+        held = None if self.held is None else self.held[rows]
+        return LabelledImages(pool=self.pool, rows=self.rows[rows], targets=self.targets[rows], held=held)
+
 
 def _read(pool: ItemPool, rows: npt.NDArray[np.intp], shape: tuple[int, ...]) -> Tensor:
     images = np.empty(shape, np.uint8)
@@ -88,10 +94,13 @@ def batch_sizes(count: int, batch_size: int) -> list[int]:
 
 
 def epoch_batches(
-    images: LabelledImages, *, batch_size: int, generator: torch.Generator
+    images: LabelledImages, *, batch_size: int, generator: torch.Generator, ranks: Ranks = ALONE
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images (n, H, W, C) uint8 and targets (n,), each item once, in an order drawn from `generator`."""
+    """Yield images (n, H, W, C) uint8 and targets (N,), each item once, in an order drawn from `generator`.
+
+    Targets are the whole batch's, images this process's share of it; every process draws the same order.
+    """
     sizes = batch_sizes(len(images), batch_size)
     order = torch.randperm(len(images), generator=generator)[: sum(sizes)]
     for positions in torch.split(order, sizes):
-        yield images.take(positions), images.targets[positions]
+        yield images.take(positions[ranks.share(len(positions))]), images.targets[positions]

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from csd_core.atomic import atomic_file
 from csd_core.console import say
+from csd_core.errors import TrainingError
+from csd_core.learning.ranks import Ranks
 from csd_core.learning.weights import plain
 
 FILE = "checkpoint.safetensors"
@@ -81,6 +83,27 @@ class Checkpoint:
             discard(folder)
             return None
         return cls(progress=progress, student=parts["student"], optimizer=parts["optimizer"], best=parts["best"])
+
+
+def load_by_all(folder: Path, ranks: Ranks) -> Checkpoint | None:
+    """The checkpoint that all processes of a training find in `folder`; None where there is none.
+
+    Raises:
+        TrainingError: if they do not find the same.
+    """
+    found = Checkpoint.load(folder) if ranks.first else None
+    ranks.wait()  # the first one discards what is damaged
+    if not ranks.first:
+        found = Checkpoint.load(folder)
+    done = len(found.progress.history) if found else 0
+    first_done = ranks.from_first(done)
+    ranks.wait()  # the first one may have nothing left to train, and remove it
+    if done != first_done:
+        raise TrainingError(
+            f"{folder}: training process {ranks.rank} finds {done} epochs there, the first one {first_done:.0f}; give "
+            "all of them the same project folder"
+        )
+    return found
 
 
 def discard(folder: Path) -> None:

@@ -6,7 +6,11 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from csd_core.learning.batch_norm import share_statistics
 from csd_core.learning.network import EmbeddingNetwork
+from csd_core.learning.precision import features_of
+from csd_core.learning.ranks import ALONE, Ranks
+from csd_core.params_training import Precision
 
 
 class Outputs(NamedTuple):
@@ -31,6 +35,8 @@ class FrozenTeacher:
         *,
         mode: Literal["eval", "train"] = "eval",
         device: torch.device = torch.device("cpu"),  # noqa: B008 - immutable
+        precision: Precision = "float32",
+        ranks: Ranks = ALONE,
     ) -> None:
         """Freeze a copy of `network`.
 
@@ -39,8 +45,12 @@ class FrozenTeacher:
             mode: Of its batch norm: `eval` uses the statistics it was trained with, `train` those of each batch (the
                 authors' code); neither updates any.
             device: Where it computes.
+            precision: Of its backbone.
+            ranks: Those that share a batch; in `train` they share its statistics.
         """
+        self._precision: Precision = precision
         self._network = copy.deepcopy(network).to(device).requires_grad_(requires_grad=False)
+        share_statistics(self._network, ranks)
         self._network.train(mode == "train")
         for module in self._network.modules():
             if isinstance(module, nn.BatchNorm2d) and mode == "train":
@@ -69,7 +79,7 @@ class FrozenTeacher:
     def __call__(self, images: Tensor) -> Outputs:
         """Features (N, D) and logits (N, K_old) of images (N, H, W, C) uint8, without gradient."""
         with torch.inference_mode():
-            features = self._network(images)
+            features = features_of(self._network, images, self._precision)
             logits = self._network.logits(features)
         # Inference tensors cannot enter a graph that is differentiated; these copies, small as they are, can.
         return Outputs(features.clone(), logits.clone())

@@ -3,6 +3,7 @@
 import copy
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,11 +14,13 @@ from torch import Tensor, nn
 from csd_core.console import Meter, progress, say
 from csd_core.errors import CompatibilityError, TrainingError
 from csd_core.learning.augmentation import augment
+from csd_core.learning.batch_norm import share_statistics
 from csd_core.learning.batches import LabelledImages, batch_sizes, epoch_batches
 from csd_core.learning.checkpoint import (
     Checkpoint,
     Epoch,
     Progress,
+    load_by_all,
     optimizer_state,
     restore_optimizer,
 )
@@ -27,6 +30,8 @@ from csd_core.learning.methods.protocol import Classes
 from csd_core.learning.methods.registry import METHODS
 from csd_core.learning.network import EmbeddingNetwork, grow_classifier, new_network
 from csd_core.learning.objective import Objective
+from csd_core.learning.precision import features_of
+from csd_core.learning.ranks import ALONE, Ranks
 from csd_core.learning.schedules import rate_factor
 from csd_core.learning.seeding import keyed_generator
 from csd_core.learning.teacher import FrozenTeacher, Outputs
@@ -67,12 +72,13 @@ def train(
     work: Path,
     start_weights: Path | None = None,
     on_first_batch: Callable[[], None] = lambda: None,
+    ranks: Ranks = ALONE,
 ) -> TrainedModel:
     """Train a stage, resuming from the checkpoint in `work` if there is one.
 
     Without a champion this is a first stage (`training.first`). With one it is the teacher, `training.later` holds, and
     its method says what is added to the loss and, as a rule, that the student starts from the champion's weights. The
-    outcome depends on the arguments, not on how often the run was stopped.
+    outcome depends on the arguments, not on how often the run was stopped; of `ranks` only its rounding does.
 
     Args:
         data: Images, classes and names.
@@ -83,16 +89,17 @@ def train(
             The caller removes it when the outcome is saved.
         start_weights: File of the first stage's start weights, if `training.network.weights` names one.
         on_first_batch: Called before the first step.
+        ranks: The processes that do this together, all with the same arguments; the first one writes.
 
     Raises:
         TrainingError: if a loss or an embedding is not finite, or nothing can be learned; the last checkpoint stays.
         CompatibilityError: if the champion takes images of another form.
     """
-    stage = _Stage(data, training, champion=champion, device=device, start_weights=start_weights)
+    stage = _Stage(data, training, champion=champion, device=device, start_weights=start_weights, ranks=ranks)
     stage.resume(work)
     epochs, images = stage.recipe.epochs, stage.images_per_epoch
     with (
-        live_curves(work / LIVE, stage.progress.history) as curves,
+        live_curves(work / LIVE, stage.progress.history) if ranks.first else nullcontext() as curves,
         progress(f"train {data.task}", total=epochs * images, unit="images") as meter,
     ):
         done = len(stage.progress.history)
@@ -100,8 +107,9 @@ def train(
         for epoch in range(done, epochs):
             started = time.monotonic()
             scalars = stage.run_epoch(epoch, meter, on_first_batch if epoch == done else lambda: None)
-            stage.checkpoint().save(work)
-            curves.add(scalars)
+            if curves:
+                stage.checkpoint().save(work)
+                curves.add(scalars)
             _tell(scalars, epoch=epoch, epochs=epochs, rate=images / (time.monotonic() - started))
     return stage.outcome()
 
@@ -117,8 +125,10 @@ class _Stage:
         champion: TrainedModel | None,
         device: torch.device,
         start_weights: Path | None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self._data, self._seed, self._device = data, training.seed, device
+        self._data, self._seed, self._device, self._ranks = data, training.seed, device, ranks
+        self._precision = training.precision
         old = len(champion.record.classes) if champion else 0
         method = (
             METHODS[training.later.method](training.later.methods, Classes(old=old, new=len(data.classes) - old))
@@ -143,7 +153,7 @@ class _Stage:
                 generator=fresh,
                 weights=start_weights,
             )
-        self._student.to(device)
+        share_statistics(self._student.to(device), ranks)
         self._frozen = method is not None and method.backbone == "frozen"
         if self._frozen:
             self._student.backbone.requires_grad_(requires_grad=False)
@@ -152,7 +162,13 @@ class _Stage:
         self._objective = Objective(self.recipe, method=method, old_classes=old)
         self._teacher: FrozenTeacher | None = None
         if champion and method and self._objective.needs_teacher:
-            self._teacher = FrozenTeacher(champion.network, mode=training.later.teacher_mode, device=device)
+            self._teacher = FrozenTeacher(
+                champion.network,
+                mode=training.later.teacher_mode,
+                device=device,
+                precision=training.precision,
+                ranks=ranks,
+            )
             method.prepare(self._teacher, data.train)
         self._names = [name for name, _ in self._student.named_parameters()]
         self._optimizer = new_optimizer(self._student, self.recipe.optimizer)
@@ -166,7 +182,7 @@ class _Stage:
 
     def resume(self, work: Path) -> None:
         """Take over the state of an interrupted run."""
-        found = Checkpoint.load(work)
+        found = load_by_all(work, self._ranks)
         if found is None:
             return
         self._student.load_state_dict(found.student)
@@ -190,16 +206,24 @@ class _Stage:
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
         generator = keyed_generator(self._seed, self._data.task, "epoch", epoch)
-        batches = epoch_batches(self._data.train, batch_size=self.recipe.batch_size, generator=generator)
+        batches = epoch_batches(
+            self._data.train, batch_size=self.recipe.batch_size, generator=generator, ranks=self._ranks
+        )
         names = (*self._objective.weights, "total")
         sums = torch.zeros(len(names), dtype=torch.float64, device=self._device)
         for batch, (images, targets) in enumerate(batches):
-            ready = augment(images.to(self._device), self.recipe.augmentation, generator=generator)
+            ready = augment(
+                images.to(self._device),
+                self.recipe.augmentation,
+                generator=generator,
+                batch=len(targets),
+                share=self._ranks.share(len(targets)),
+            )
             if batch == 0:
                 on_first_batch()
             losses = self._step(ready, targets.to(self._device), epoch=epoch, batch=batch)
-            sums += losses.double() * len(images)
-            meter.advance(len(images))
+            sums += losses.double() * len(targets)
+            meter.advance(len(targets))
         means = (sums / self.images_per_epoch).tolist()
         scalars: Epoch = {f"train/{name}": mean for name, mean in zip(names, means, strict=True)}
         scalars["train/lr"] = self._optimizer.param_groups[0]["lr"]
@@ -211,7 +235,7 @@ class _Stage:
         return scalars
 
     def _step(self, images: Tensor, targets: Tensor, *, epoch: int, batch: int) -> Tensor:
-        """One update; returns the terms and their total, (terms + 1,)."""
+        """One update by this process's share of the images and all targets; the terms and their total, (terms + 1,)."""
         factor = rate_factor(
             self.recipe.schedule,
             step=epoch * len(self._batch_sizes) + batch,
@@ -220,16 +244,22 @@ class _Stage:
         )
         for group in self._optimizer.param_groups:
             group["lr"] = self.recipe.optimizer.lr * factor
-        taught = self._teacher(images) if self._teacher else None
-        features = self._student(images)
-        terms = self._objective.terms(Outputs(features, self._student.logits(features)), targets, taught)
+        taught = self._of_all(self._teacher(images), targets) if self._teacher else None
+        features = features_of(self._student, images, self._precision)
+        student = self._of_all(Outputs(features, self._student.logits(features)), targets)
+        terms = self._objective.terms(student, targets, taught)
         total = self._objective.total(terms)
         losses = torch.stack([*terms.values(), total]).detach()
         self._refuse_non_finite(losses, [*terms, "total"], epoch=epoch, batch=batch)
         self._optimizer.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
+        self._ranks.sum_gradients(self._student.parameters())
         self._optimizer.step()
         return losses
+
+    def _of_all(self, outputs: Outputs, targets: Tensor) -> Outputs:
+        """The outputs for the whole batch, of which `outputs` are those of this process's share."""
+        return Outputs(*(self._ranks.gather(each, total=len(targets)) for each in outputs))
 
     def _refuse_non_finite(self, losses: Tensor, names: list[str], *, epoch: int, batch: int) -> None:
         finite = losses.isfinite().tolist()
@@ -243,13 +273,15 @@ class _Stage:
         )
 
     def _measure(self, epoch: int) -> float | None:
-        vectors = embed(self._student, self._data.select)
+        select, ranks = self._data.select, self._ranks
+        own = embed(self._student, select.part(ranks.share(len(select))))
+        vectors = ranks.gather(torch.from_numpy(own), total=len(select)).numpy()
         if not np.isfinite(vectors).all():
             raise TrainingError(
                 f"embeddings of task {self._data.task} are not finite after epoch {epoch + 1}; lower optimizer.lr (the "
                 f"checkpoint of epoch {epoch} stays)"
             )
-        return recall_at_1(vectors, self._data.select.targets.numpy())
+        return ranks.from_first(recall_at_1(vectors, select.targets.numpy()) if ranks.first else None)
 
     def _remember(self, epoch: int, recall: float | None, scalars: Epoch) -> None:
         before = self.progress

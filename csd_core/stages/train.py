@@ -17,7 +17,9 @@ from csd_core.learning.batches import LabelledImages
 from csd_core.learning.checkpoint import discard
 from csd_core.learning.curves import save_curves
 from csd_core.learning.device import prepare_device
+from csd_core.learning.launch import joined, launch, launched, processes
 from csd_core.learning.methods.registry import METHODS
+from csd_core.learning.ranks import Ranks
 from csd_core.learning.training import LIVE, StageData, train
 from csd_core.learning.weights import RECORD, WEIGHTS, load_model, save_model
 from csd_core.params import Params
@@ -25,19 +27,33 @@ from csd_core.records import ImageForm, Pending, SeenShards
 from csd_core.stages.entry import run_stage
 from csd_core.workspace import Workspace
 
+MODULE = "csd_core.stages.train"
+
 _IMPORTED = time.monotonic()
 
 
 def main(task: str) -> None:
-    """Write the candidate's model and the curves of its training.
+    """Write the candidate's model and the curves of its training, in as many processes as `runtime` asks for.
 
     Raises:
         ParamsError: if params.yaml has no such task.
         TrainingError: if a loss is not finite or the device is missing.
     """
+    if not launched():
+        params = Workspace().params()
+        params.task(task)  # what is wrong with the parameters is said before processes start
+        count = processes(params.runtime)
+        if count > 1:
+            launch(count, MODULE, task)
+            return
+    with joined() as ranks:
+        _train(task, ranks)
+
+
+def _train(task: str, ranks: Ranks) -> None:
     files = Workspace()
     params = files.params()
-    device = prepare_device(params.runtime)
+    device = prepare_device(params.runtime, ranks)
     previous = params.task(task).previous
     seen = SeenShards.load(files.seen(task))
     champion_folder = files.champion_model(previous)
@@ -50,6 +66,7 @@ def main(task: str) -> None:
         known=champion.record.classes if champion else (),
         params=params,
         learns_from=method.learns_from if champion else "new",
+        processes_here=ranks.local_count,
     )
     weights = params.training.network.weights
     fresh = champion is None or method.starts_from == "fresh"
@@ -72,7 +89,10 @@ def main(task: str) -> None:
         work=work,
         start_weights=start_weights,
         on_first_batch=lambda: say(f"start-up: {_seconds_since_start():.1f} s from process start to first batch"),
+        ranks=ranks,
     )
+    if not ranks.first:
+        return
     save_model(model, files.candidate_model(task))
     save_curves(work / LIVE, files.curves(task))
     discard(work)
@@ -92,6 +112,7 @@ def gather(
     known: tuple[str, ...],
     params: Params,
     learns_from: Literal["new", "all"] = "new",
+    processes_here: int = 1,
 ) -> StageData:
     """What the stage learns from.
 
@@ -102,12 +123,13 @@ def gather(
         known: The champion's classes, in column order; new ones follow in order of arrival.
         params: All of them.
         learns_from: new: this task and the pending ones; all: every task seen so far.
+        processes_here: How many on this machine hold images in memory.
     """
     trained_on = (*pending, task) if learns_from == "new" else tuple(shards)
     learned = [shards[name] for name in trained_on]
     classes = tuple(dict.fromkeys([*known, *(label for shard in learned for label in shard.record.classes)]))
     seen = tuple(dict.fromkeys(label for shard in shards.values() for label in shard.record.classes))
-    limit = params.runtime.max_in_memory_mb
+    limit = params.runtime.max_in_memory_mb // processes_here
     return StageData(
         task=task,
         trained_on=trained_on,

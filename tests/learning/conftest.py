@@ -107,7 +107,9 @@ def training(network: Network) -> Training:
         }
     )
     first = later.model_dump(exclude={"method", "methods", "teacher_mode", "batch_norm"})
-    return Training.model_validate({"seed": 1, "network": network, "first": first, "later": later})
+    return Training.model_validate(
+        {"seed": 1, "precision": "float32", "network": network, "first": first, "later": later}
+    )
 
 
 @pytest.fixture(scope="session")
