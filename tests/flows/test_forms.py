@@ -30,7 +30,7 @@ def test_every_key_of_a_block_can_be_overridden_with_its_help_and_its_bounds():
     confidence = fields(schema, "gate")["confidence"]
     assert confidence["description"] == params.Policy.model_fields["confidence"].description
     assert confidence["anyOf"][0] == {"exclusiveMaximum": 1, "exclusiveMinimum": 0.5, "type": "number"}
-    assert fields(schema, "training", "later", "csd").keys() == {"weight", "temperature", "contrast"}
+    assert fields(schema, "training", "later", "methods", "csd", "csd").keys() == {"weight", "temperature", "contrast"}
 
 
 def test_what_is_left_empty_changes_nothing(tmp_path, request):
