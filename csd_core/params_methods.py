@@ -6,7 +6,9 @@ from pydantic import Field
 
 from csd_core.params_section import Positive, Section, Weight
 
-MethodName = Literal["finetune", "frozen", "joint", "lwf", "fd", "lucir", "mmd", "co2l", "bct", "hoc", "csd"]
+MethodName = Literal[
+    "finetune", "frozen", "joint", "lwf", "fd", "lucir", "mmd", "co2l", "bct", "hoc", "csd", "csd_plus"
+]
 
 
 class Distillation(Section):
@@ -83,6 +85,12 @@ class Csd(Section):
     csd: ContrastiveDistillation
 
 
+class CsdPlus(Csd):
+    """CSD and feature distillation."""
+
+    fd: FeatureDistillation
+
+
 class Methods(Section):
     """The knobs of every method; those of `training.later.method` count. finetune, frozen and joint have none."""
 
@@ -94,3 +102,4 @@ class Methods(Section):
     bct: Influence
     hoc: HigherOrder
     csd: Csd
+    csd_plus: CsdPlus

@@ -3,6 +3,7 @@
 from csd_core.learning.methods.bct import Bct
 from csd_core.learning.methods.co2l import Co2l
 from csd_core.learning.methods.csd import Csd
+from csd_core.learning.methods.csd_plus import CsdPlus
 from csd_core.learning.methods.fd import Fd
 from csd_core.learning.methods.finetune import Finetune
 from csd_core.learning.methods.frozen import Frozen
@@ -26,4 +27,5 @@ METHODS: dict[MethodName, type[Method]] = {
     "bct": Bct,
     "hoc": Hoc,
     "csd": Csd,
+    "csd_plus": CsdPlus,
 }
