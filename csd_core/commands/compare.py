@@ -10,7 +10,9 @@ from filelock import FileLock, Timeout
 
 from csd_core.comparison.bench import Code
 from csd_core.comparison.cells import cells_of, params_of
+from csd_core.comparison.figures import load_comparison
 from csd_core.comparison.progress import told
+from csd_core.comparison.report import PAGE, write_report
 from csd_core.comparison.results import FILE, write_results
 from csd_core.comparison.running import Run, finished
 from csd_core.comparison.spec import load_spec
@@ -70,3 +72,33 @@ def run(
     if progress.failed:
         names = ", ".join(map(str, progress.failed))
         raise CsdError(f"{len(progress.failed)} of {len(cells)} cells failed: {names}; their last lines stand above")
+
+
+@app.command
+def report(
+    spec: Path, /, *, folder: Path | None = None, output: Annotated[Path | None, Parameter(alias="-o")] = None
+) -> None:
+    """Write report.md, results.csv and index.html of what has run.
+
+    Parameters
+    ----------
+    spec
+        The comparison.
+    folder
+        Where its results.parquet lies; by default comparisons/work/<name of the spec>.
+    output
+        Folder for the three files; by default the same.
+    """
+    comparison = load_spec(spec)
+    folder = folder or WORK / spec.stem
+    results = folder / FILE
+    found = load_comparison(
+        results,
+        name=spec.stem,
+        planned=cells_of(comparison),
+        reference=comparison.reference,
+        methods={name: comparison.method_of(name) or "" for name in comparison.contenders},
+    )
+    output = output or folder
+    write_report(found, results, output)
+    say(f"{output / PAGE}: {len(found.cells)} of {len(found.planned)} cells")

@@ -1,0 +1,120 @@
+"""The report of a comparison: report.md, results.csv and index.html, from the figures alone."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from csd_core.atomic import write_text
+from csd_core.comparison.columns import COLUMNS
+from csd_core.comparison.figures import Comparison
+from csd_core.comparison.pictures import pictures
+from csd_core.comparison.results import read_results
+from csd_core.comparison.tables import Table, cost_table, difference_table, profile_table, upgrade_table
+from csd_core.comparison.upgrade_pictures import matrices
+from csd_core.comparison.words import headline, missing, sentences
+from csd_core.reporting.page import templates
+from csd_core.reporting.theme import CHART, PALETTE, SERIES
+
+PAGE, TEXT, CSV = "index.html", "report.md", "results.csv"
+COMPATIBILITY = ("AC", "AM", "BC", "FC")
+"""Columns that stand below a compatibility matrix."""
+TEMPLATE = "comparison.html.jinja"
+
+
+def write_report(comparison: Comparison, results: Path, folder: Path) -> None:
+    """Write the three files; equal figures give equal bytes.
+
+    Args:
+        comparison: Its figures.
+        results: results.parquet, which results.csv repeats.
+        folder: Where to; other files in it stay.
+
+    Raises:
+        ArtifactError: if results.parquet is missing or damaged.
+    """
+    write_text(folder / CSV, _csv(results))
+    write_text(folder / TEXT, markdown(comparison))
+    write_text(folder / PAGE, html(comparison))
+
+
+def _csv(results: Path) -> str:
+    table, text = read_results(results), io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(table.column_names)
+    lines.writerows(zip(*(column.to_pylist() for column in table.itercolumns()), strict=True))
+    return text.getvalue()
+
+
+def _upgrades(comparison: Comparison, profile: str) -> list[Table]:
+    """Old items over all upgrades, and after each where there are several."""
+    later = comparison.tasks(profile)[1:]
+    if not later:
+        return []
+    each = [upgrade_table(comparison, profile, task) for task in later] if len(later) > 1 else []
+    return [upgrade_table(comparison, profile), *each]
+
+
+def markdown(comparison: Comparison) -> str:
+    """The tables as Markdown."""
+    parts = [f"# {headline(comparison)}", "\n".join(f"- {sentence}" for sentence in sentences(comparison))]
+    parts += ["## Over all profiles", difference_table(comparison).markdown()]
+    for profile in comparison.profiles:
+        tables = [profile_table(comparison, profile), difference_table(comparison, profile)]
+        parts += [f"## {profile}", *(table.markdown() for table in (*tables, *_upgrades(comparison, profile)))]
+    parts += ["## Cost", cost_table(comparison).markdown()]
+    gaps = missing(comparison)
+    if gaps:
+        parts.append(f"## {len(comparison.missing)} of {len(comparison.planned)} cells have not run")
+        parts.append("\n".join(f"- {line}" for line in gaps))
+    if comparison.stray:
+        parts.append(f"Left out, for they are not planned: {', '.join(map(str, comparison.stray))}.")
+    return "\n\n".join(parts) + "\n"
+
+
+def html(comparison: Comparison) -> str:
+    """The page: one file, no network."""
+    return (
+        templates(Path(__file__).parent)
+        .get_template(TEMPLATE)
+        .render(
+            comparison=comparison,
+            headline=headline(comparison),
+            sentences=sentences(comparison),
+            pooled=difference_table(comparison),
+            profiles=[_profile(comparison, profile) for profile in comparison.profiles],
+            cost=cost_table(comparison),
+            missing=missing(comparison),
+            style=Markup(PALETTE + CHART + SERIES),  # noqa: S704 - constants
+        )
+    )
+
+
+def _profile(comparison: Comparison, profile: str) -> dict[str, Any]:
+    table, upgrades = profile_table(comparison, profile), _upgrades(comparison, profile)
+    return {
+        "name": profile,
+        "tasks": comparison.tasks(profile),
+        "table": table,
+        "differences": difference_table(comparison, profile),
+        "upgrades": upgrades[:1],
+        "each_upgrade": upgrades[1:],
+        "charts": {
+            what: Markup(chart.inline())  # noqa: S704 - svg.py escapes names
+            for what, chart in pictures(comparison, profile).items()
+        },
+        "matrices": {
+            contender: Markup(chart.inline())  # noqa: S704 - as above
+            for contender, chart in matrices(comparison, profile)
+        },
+        "compatibility": {
+            contender: ", ".join(
+                f"{column.title} {entry.words}"
+                for column, entry in zip(COLUMNS, entries, strict=False)
+                if column.title in COMPATIBILITY
+            )
+            for contender, (_, entries) in zip(comparison.contenders(profile), table.rows, strict=True)
+        },
+    }

@@ -1,0 +1,285 @@
+"""The tables of a comparison, as both the page and the Markdown file show them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from csd_core.comparison.columns import COLUMNS, UPGRADE_COLUMNS, UPPER_BOUNDS, Column, Of, over_upgrades
+from csd_core.comparison.figures import Comparison, Measured
+from csd_core.comparison.intervals import Difference, Spread, difference, spread
+from csd_core.reporting.narrative import DASH, plain
+
+UPPER_BOUND = "‡"
+TRIVIAL = "†"
+DECIDED = "*"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A cell of a table.
+
+    Attributes:
+        words: Its figure.
+        small: What stands below it, or in brackets behind.
+        best: Whether it is the best of its column.
+        tone: Whether a difference is clearly to the better or to the worse.
+    """
+
+    words: str
+    small: str = ""
+    best: bool = False
+    tone: Literal["", "good", "bad"] = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Rows with names, columns with heads.
+
+    Attributes:
+        title: What it shows; unique in a report.
+        head: Of the names, then of each column.
+        rows: Name and entries.
+        notes: What marks in it mean; empty where it has none.
+    """
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Entry, ...]], ...]
+    notes: tuple[str, ...] = ()
+
+    def markdown(self) -> str:
+        """The table with its title and notes."""
+        body = [(name, *map(_in_markdown, entries)) for name, entries in self.rows]
+        lines = [self.head, ("---", *["---:"] * (len(self.head) - 1)), *body]
+        table = "\n".join("| " + " | ".join(each.replace("|", "\\|") for each in line) + " |" for line in lines)
+        return "\n\n".join([f"**{self.title}**", table, *self.notes])
+
+
+def _in_markdown(entry: Entry) -> str:
+    words = f"**{entry.words}**" if entry.best else entry.words
+    return f"{words} ({entry.small})" if entry.small else words
+
+
+# --- a profile --------------------------------------------------------------------------------------------------------
+
+
+def profile_table(comparison: Comparison, profile: str) -> Table:
+    """The paper's table: mean and standard deviation over seeds of every measure, in percent or points."""
+    names = comparison.contenders(profile)
+    methods = [comparison.methods[name] for name in names]
+    runs = {name: list(comparison.runs(profile, name).values()) for name in names}
+    found = [[_spread(runs[name], column.of) for name in names] for column in COLUMNS]
+    shown = [_judged(column, each, methods) for column, each in zip(COLUMNS, found, strict=True)]
+    notes = []
+    if UPPER_BOUNDS & set(methods):
+        notes.append(
+            f"{UPPER_BOUND} trains on the images of all tasks: an upper bound, which does not compete for the best."
+        )
+    if any(TRIVIAL in entry.words for column in shown for entry in column):
+        notes.append(f"{TRIVIAL} follows from a backbone that never changes, and does not compete for the best.")
+    return Table(
+        title=f"{profile}: mean ± standard deviation over seeds, best mean in bold",
+        head=("Contender", *(column.head for column in COLUMNS), "Seeds"),
+        rows=tuple(
+            (
+                _marked(comparison, name),
+                (*(entries[place] for entries in shown), Entry(words=str(len(runs[name])))),
+            )
+            for place, name in enumerate(names)
+        ),
+        notes=tuple(notes),
+    )
+
+
+def _judged(column: Column, found: Sequence[Spread | None], methods: Sequence[str]) -> list[Entry]:
+    """A column's entries; those that compete and print like the best one are marked."""
+    out = column.trivial | UPPER_BOUNDS
+    means = [each.mean for each, method in zip(found, methods, strict=True) if each and method not in out]
+    best = plain(max(means) if column.better == "higher" else min(means)) if means else ""
+    entries = []
+    for each, method in zip(found, methods, strict=True):
+        entry = _mean_and_deviation(each)
+        if each and method in column.trivial:
+            entry = replace(entry, words=f"{entry.words} {TRIVIAL}")
+        entries.append(replace(entry, best=each is not None and method not in out and plain(each.mean) == best))
+    return entries
+
+
+def _spread(cells: Sequence[Measured], of: Of) -> Spread | None:
+    return spread([value for cell in cells if (value := of(cell)) is not None])
+
+
+def _mean_and_deviation(found: Spread | None) -> Entry:
+    return Entry(words=DASH if found is None else f"{plain(found.mean)} ± {plain(found.deviation)}")
+
+
+def _marked(comparison: Comparison, name: str) -> str:
+    bound = comparison.methods[name] in UPPER_BOUNDS
+    return f"{name} {UPPER_BOUND}" if bound else name
+
+
+# --- against the reference --------------------------------------------------------------------------------------------
+
+
+def difference_table(comparison: Comparison, profile: str | None = None) -> Table:
+    """Each contender less the reference, paired by seed, on a profile or over all of them."""
+    columns = (*COLUMNS, *UPGRADE_COLUMNS)
+    reference = comparison.reference
+    names = [name for name in comparison.contenders(profile) if name != reference]
+    over = "(profile, seed)" if profile is None else "seed"
+    where = "all profiles" if profile is None else profile
+    return Table(
+        title=f"{where}: contender less {reference}, paired by {over}",
+        head=("Contender", *(column.head for column in columns)),
+        rows=tuple(
+            (
+                _marked(comparison, name),
+                tuple(_in_words(against(comparison, name, column, profile), column) for column in columns),
+            )
+            for name in names
+        ),
+        notes=(
+            (
+                "Points; beside them the 95 % t-interval of the mean, and in how many pairs the contender's figure is "
+                f"above {reference}'s. {DECIDED}: the interval leaves zero out. Each interval stands for itself; "
+                "nothing is corrected for their number."
+            ),
+        ),
+    )
+
+
+def against(comparison: Comparison, name: str, column: Column, profile: str | None = None) -> Difference | None:
+    """A contender's figure less the reference's, over the cells that both have."""
+    found = ((column.of(mine), column.of(theirs)) for mine, theirs in comparison.pairs(name, profile))
+    return difference([(mine, theirs) for mine, theirs in found if mine is not None and theirs is not None])
+
+
+def _in_words(found: Difference | None, column: Column) -> Entry:
+    if found is None:
+        return Entry(words=DASH)
+    interval = "" if found.low is None else f"{plain(found.low)} to {plain(found.high)}; "
+    if not found.decided:
+        return Entry(words=_signed(found.mean), small=f"{interval}{found.positive}/{found.pairs}")
+    return Entry(
+        words=_signed(found.mean) + DECIDED,
+        small=f"{interval}{found.positive}/{found.pairs}",
+        tone="good" if column.improves(found.mean) else "bad",
+    )
+
+
+def _signed(value: float) -> str:
+    words = plain(value)
+    return f"+{words}" if value > 0 and float(words) else words
+
+
+# --- upgrades ---------------------------------------------------------------------------------------------------------
+
+
+RECALLS = {
+    "Status quo": "gate_self",
+    "Cross-test, raw": "gate_cross",
+    "Cross-test, adapted": "gate_adapted",
+}
+TRUTHS = {
+    "ECC keep": "ecc_keep",
+    "ECC adapt": "ecc_adapt",
+    "ECC keep, bound": "ecc_keep_bound",
+    "ECC adapt, bound": "ecc_adapt_bound",
+    "Gate passes keep": "would_pass_keep",
+    "Gate passes adapt": "would_pass_adapt",
+    "Gate passes backfill": "would_pass_backfill",
+}
+"""Heads -> measures that are true above 0."""
+
+
+def upgrade_table(comparison: Comparison, profile: str, after: str | None = None) -> Table:
+    """How old items are found after an upgrade, or after all of them, and what the gate would have said."""
+    tasks = comparison.tasks(profile) if after is None else (after,)
+    rows = []
+    for name in comparison.contenders(profile):
+        cells = list(comparison.runs(profile, name).values())
+        recalls = [_mean_and_deviation(_spread(cells, over_upgrades(measure, tasks))) for measure in RECALLS.values()]
+        rows.append((name, (*recalls, *(_how_often(cells, measure, tasks) for measure in TRUTHS.values()))))
+    when = "mean over upgrades" if after is None else f"upgrade to {after}"
+    return Table(
+        title=f"{profile}: old items searched in the stored vectors, {when}",
+        head=("Contender", *RECALLS, *TRUTHS),
+        rows=tuple(rows),
+        notes=(
+            (
+                "Recall@1 in percent on gate queries. ECC: more is found than the former model found there; "
+                "bound: the lower end of the difference's interval is above zero too. Counts are over seeds and "
+                "upgrades."
+            ),
+        ),
+    )
+
+
+def _how_often(cells: Sequence[Measured], measure: str, tasks: Sequence[str]) -> Entry:
+    told = [value > 0 for cell in cells for task in tasks if (value := cell.at(measure, task)) is not None]
+    return Entry(words=f"{sum(told)}/{len(told)}" if told else DASH)
+
+
+# --- cost -------------------------------------------------------------------------------------------------------------
+
+
+def cost_table(comparison: Comparison) -> Table:
+    """Seconds of training in later stages, relative to finetuning in the same cell's place."""
+    baseline = "finetune" if "finetune" in comparison.contenders() else comparison.reference
+    rows = []
+    for name in comparison.contenders():
+        images, per_image, per_stage = [], [], []
+        for profile in comparison.profiles:
+            theirs = comparison.runs(profile, baseline)
+            for seed, cell in comparison.runs(profile, name).items():
+                for task in comparison.tasks(profile)[1:]:
+                    mine = _seconds(cell, task)
+                    if mine is None:
+                        continue
+                    images.append(mine[1])
+                    base = _seconds(theirs[seed], task) if seed in theirs else None
+                    if base is not None:
+                        per_image.append(mine[0] / mine[1] / (base[0] / base[1]))
+                        per_stage.append(mine[0] / base[0])
+        seen = spread(images)
+        rows.append(
+            (
+                _marked(comparison, name),
+                (
+                    Entry(words=DASH if seen is None else f"{seen.mean:,.0f}"),
+                    _times(spread(per_image)),
+                    _times(spread(per_stage)),
+                    Entry(words=str(len(images))),
+                ),
+            )
+        )
+    return Table(
+        title=f"Cost of a later training stage, relative to {baseline}",
+        head=(
+            "Contender",
+            "Images per stage",
+            f"Time per image / {baseline}",
+            f"Time per stage / {baseline}",
+            "Stages",
+        ),
+        rows=tuple(rows),
+        notes=(
+            (
+                "Wall clock of stages that really ran, while other cells ran beside them: an indication. Stages whose "
+                "result came from the cache are not counted."
+            ),
+        ),
+    )
+
+
+def _seconds(cell: Measured, task: str) -> tuple[float, float] | None:
+    """Seconds and images of a training stage, both above 0."""
+    seconds, images = cell.at("train_seconds", task), cell.at("train_images", task)
+    return (seconds, images) if seconds and images else None
+
+
+def _times(found: Spread | None) -> Entry:
+    if found is None:
+        return Entry(words=DASH)
+    deviation = DASH if found.deviation is None else f"{found.deviation:.2f}"
+    return Entry(words=f"{found.mean:.2f} ± {deviation}")

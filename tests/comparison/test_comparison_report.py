@@ -1,0 +1,202 @@
+"""The report of a comparison, of figures that are drawn."""
+
+import csv
+import shutil
+
+import numpy as np
+import pytest
+from playwright.sync_api import sync_playwright
+from scipy import stats
+from synthetic import ALONE, LEVELS, MISSING, PLANNED, loaded, values, written
+
+from csd_core.comparison.cells import Cell
+from csd_core.comparison.columns import COLUMNS
+from csd_core.comparison.intervals import difference, spread
+from csd_core.comparison.report import write_report
+from csd_core.comparison.tables import against, cost_table, difference_table, profile_table, upgrade_table
+from csd_core.comparison.words import headline, missing, sentences
+from csd_core.errors import ArtifactError
+from csd_core.reporting.narrative import DASH, MINUS
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return written(tmp_path_factory.mktemp("results"))
+
+
+@pytest.fixture(scope="module")
+def comparison(results):
+    return loaded(results)
+
+
+def entry(table, contender, head):
+    """The entry of a contender below a head."""
+    place = next(number for number, each in enumerate(table.head) if each.startswith(head))
+    return dict(table.rows)[contender][place - 1]
+
+
+def shown(share):
+    """As a table shows it."""
+    return f"{100 * share:.2f}".replace("-", MINUS)
+
+
+@pytest.mark.parametrize("contender", ["finetune", "csd", "joint ‡"])
+def test_a_figure_is_the_mean_of_its_seeds_beside_their_deviation(comparison, contender):
+    table = profile_table(comparison, "digits-11")
+    found = list(values("digits-11", contender.split()[0], "average").values())
+    assert entry(table, contender, "Average").words == f"{shown(np.mean(found))} ± {shown(np.std(found, ddof=1))}"
+    assert entry(table, contender, "Seeds").words == "3"
+
+
+def test_one_seed_has_no_deviation(comparison):
+    profile, contender = ALONE
+    (only,) = values(profile, contender, "average").values()
+    assert entry(profile_table(comparison, profile), contender, "Average").words == f"{shown(only)} ± {DASH}"
+
+
+def test_the_initial_and_the_final_task_are_those_after_the_last_stage(comparison):
+    table = profile_table(comparison, "digits-11")
+    for head, task in (("Initial task", "t1"), ("Final task", "t11")):
+        mean = np.mean(list(values("digits-11", "csd", "recall_own", "t11", task).values()))
+        assert entry(table, "csd", head).words.startswith(shown(mean))
+
+
+def test_the_best_competes_with_neither_the_upper_bound_nor_what_is_trivial(comparison):
+    table = profile_table(comparison, "glyphs-2")
+    assert not entry(table, "joint ‡", "Average").best
+    means = {name: np.mean(list(values("glyphs-2", name, "average").values())) for name in LEVELS if name != "joint"}
+    best = max(means, key=means.get)
+    assert [name for name, _ in table.rows if entry(table, name, "Average").best] == [best]
+    assert entry(table, "frozen", "Forgetting R@1, own").words.endswith("†")
+    assert not entry(table, "frozen", "Forgetting R@1, own").best
+    assert len(table.notes) == 2
+
+
+def test_lower_is_better_where_it_is_forgetting(comparison):
+    table = profile_table(comparison, "digits-11")
+    means = {
+        name: np.mean(list(values("digits-11", name, "forgetting_own_accuracy").values()))
+        for name in LEVELS
+        if name != "joint"
+    }
+    assert entry(table, min(means, key=means.get), "Forgetting acc., own").best
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_an_interval_is_that_of_a_paired_t_test(seed):
+    pairs = np.random.default_rng(seed).normal(size=(2 + seed, 2)).tolist()
+    found = difference(pairs)
+    first, second = np.array(pairs).T
+    low, high = stats.ttest_rel(first, second).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-6)
+    assert found.mean == pytest.approx(np.mean(first - second), abs=1e-8)
+    assert found.positive == sum(first > second)
+
+
+def test_one_pair_decides_nothing_and_no_pair_is_nothing():
+    found = difference([(0.9, 0.5)])
+    assert (found.low, found.high, found.decided) == (None, None, False)
+    assert difference([]) is None
+    assert spread([]) is None
+
+
+def test_differences_are_of_the_same_seed_and_leave_out_what_one_side_lacks(comparison):
+    all_seen = next(column for column in COLUMNS if column.title == "All seen")
+    found = against(comparison, "lwf", all_seen, "glyphs-2")
+    mine, theirs = (values("glyphs-2", name, "recall_seen", "t2") for name in ("lwf", "csd"))
+    assert set(theirs) - set(mine) == {MISSING.seed}
+    assert found.pairs == len(mine) == 2
+    assert found.mean == pytest.approx(np.mean([mine[seed] - theirs[seed] for seed in mine]), abs=1e-8)
+
+
+def test_over_all_profiles_a_pair_is_a_profile_and_a_seed(comparison):
+    all_seen = next(column for column in COLUMNS if column.title == "All seen")
+    found = against(comparison, "finetune", all_seen)
+    each = [
+        values(profile, "finetune", "recall_seen", last)[seed] - values(profile, "csd", "recall_seen", last)[seed]
+        for profile, last in (("glyphs-2", "t2"), ("digits-11", "t11"))
+        for seed in (1, 2, 3)
+    ]
+    assert (found.pairs, found.positive) == (6, sum(value > 0 for value in each))
+    assert found.mean == pytest.approx(np.mean(each), abs=1e-8)
+    told = entry(difference_table(comparison), "finetune", "All seen")
+    assert told.words.endswith("*")
+    assert told.tone == "bad"
+    assert told.small.endswith("0/6")
+
+
+def test_an_upgrade_tells_how_often_the_criterion_held(comparison):
+    table = upgrade_table(comparison, "digits-11")
+    assert entry(table, "joint", "ECC keep").words == "30/30"
+    assert entry(table, "finetune", "ECC keep").words == "0/30"
+    assert entry(table, "csd", "Gate passes backfill").words == "30/30"
+    assert entry(table, "csd", "Cross-test, raw").words.startswith(shown(0.9 + 0.92 - 0.95))
+
+
+def test_cost_is_relative_to_finetuning_in_the_same_place(comparison):
+    table = cost_table(comparison)
+    found = [(15 + seed) / (10 + seed) for seed in (1, 2, 3)]
+    counts = (1, 10)  # upgrades of the profiles
+    each = [value for value in found for _ in range(sum(counts))]
+    assert entry(table, "csd", "Time per stage").words.startswith(f"{np.mean(each):.2f}")
+    assert entry(table, "finetune", "Time per image").words == "1.00 ± 0.00"
+
+
+def test_missing_cells_are_named(comparison):
+    assert missing(comparison) == (f"{MISSING.profile}/{MISSING.contender}: seed {MISSING.seed}",)
+    assert headline(comparison) == "Six contenders on two profiles"
+    assert sentences(comparison)[0] == f"1 of {len(PLANNED)} cells has not run; they are named at the end."
+
+
+def test_cells_that_are_not_planned_stay_out_of_every_figure(results, comparison):
+    fewer = loaded(results, planned=[cell for cell in PLANNED if cell.seed != 3])
+    assert {cell.seed for cell in fewer.stray} == {3}
+    assert entry(profile_table(fewer, "glyphs-2"), "csd", "Seeds").words == "2"
+    assert not comparison.stray
+
+
+def test_results_without_a_planned_cell_are_refused(results):
+    with pytest.raises(ArtifactError, match="none of the 1 planned cells has run"):
+        loaded(results, planned=[Cell("glyphs-2", "csd", 9)])
+
+
+def test_equal_figures_give_equal_bytes(results, comparison, tmp_path):
+    for name in ("one", "two"):
+        write_report(comparison, results, tmp_path / name)
+    names = {"report.md", "results.csv", "index.html"}
+    assert {path.name for path in (tmp_path / "one").iterdir()} == names
+    assert all((tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes() for name in names)
+
+
+def test_the_csv_repeats_every_figure(results, comparison, tmp_path):
+    write_report(comparison, results, tmp_path)
+    with (tmp_path / "results.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = {row["seed"]: float(row["value"]) for row in rows if _is(row, "glyphs-2", "csd", "average")}
+    assert found == {str(seed): value for seed, value in values("glyphs-2", "csd", "average").items()}
+
+
+def _is(row, *names):
+    return (row["profile"], row["contender"], row["measure"]) == names
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_opens_in_a_browser_without_a_word_of_complaint(results, comparison, tmp_path, scheme):
+    write_report(comparison, results, tmp_path)
+    assert CHROMIUM, "a browser is needed: install chromium"
+    said = []
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(color_scheme=scheme, viewport={"width": 1200, "height": 900})
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: said.append(request.url) if request.url.startswith("http") else None)
+        page.goto((tmp_path / "index.html").as_uri())
+        page.screenshot(path=tmp_path / f"{scheme}.png", full_page=True)
+        assert page.locator("h1").inner_text() == "Six contenders on two profiles"
+        assert page.locator("section[id^=profile-] svg").count() >= 10
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        browser.close()
+    assert said == []
