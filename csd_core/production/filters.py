@@ -50,16 +50,17 @@ class Filters:
             if isinstance(values, str) or (values is not None and not all(isinstance(value, str) for value in values)):
                 raise ParamsError(f"filter {name}: {values!r}; give a tuple of words")
 
-    def mask(self, rows: pa.Table) -> Bools | None:
+    def mask(self, rows: pa.RecordBatch) -> Bools | None:
         """(N,) rows that match; None if every row does.
 
         Args:
-            rows: With the columns of COLUMNS and written_at.
+            rows: With the columns of COLUMNS, dictionary-encoded, and written_at.
         """
-        masks = [pc.is_in(rows[name], value_set=pa.array(values, pa.string())) for name, values in self._wanted()]
+        masks = [_one_of(rows[name], values) for name, values in self._wanted()]
         if self.since is not None:
-            masks.append(pc.greater_equal(rows["written_at"], pa.scalar(self._since, pa.timestamp("us", "UTC"))))
-        return reduce(pc.and_, masks).to_numpy() if masks else None
+            late = pc.greater_equal(rows["written_at"], pa.scalar(self._since, pa.timestamp("us", "UTC")))
+            masks.append(late.to_numpy(zero_copy_only=False))
+        return reduce(np.logical_and, masks) if masks else None
 
     def predicate(self) -> Expr | None:
         """The same for LanceDB; None if every row matches."""
@@ -75,3 +76,10 @@ class Filters:
     def _since(self) -> datetime:
         since = self.since or datetime.min.replace(tzinfo=UTC)
         return since.astimezone(UTC) if since.tzinfo else since.replace(tzinfo=UTC)
+
+
+def _one_of(column: pa.DictionaryArray, values: tuple[str, ...]) -> Bools:
+    """(N,) whether a row's word is one of the values; each distinct word is compared once."""
+    among = pc.is_in(column.dictionary, value_set=pa.array(values, pa.string()))
+    matches: Bools = among.to_numpy(zero_copy_only=False)[column.indices.to_numpy()]
+    return matches

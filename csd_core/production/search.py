@@ -4,18 +4,17 @@ Q queries, N rows, D dimensions, K answers. Similarity is the cosine, reckoned i
 ordered by id; so an exact answer depends neither on the order of the rows nor on how a matrix product was cut up.
 """
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from lancedb.table import Table
 
 from csd_core.errors import ArtifactError, CompatibilityError, ParamsError
 from csd_core.production.filters import Filters
+from csd_core.production.held import Rows, spaces_of
 from csd_core.production.reader import LiveReader, refuse_dimension, refuse_spaces
 from csd_core.production.rows import Strings, Vectors, refuse_bad_vectors, texts_of, vectors_of
 
@@ -59,19 +58,6 @@ class Hits(NamedTuple):
             origins=self.origins[part],
             scores=self.scores[part],
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Rows:
-    """Rows in memory, by ascending id.
-
-    Attributes:
-        facts: N rows of all that is known of them but for vector and image.
-        vectors: (N, D) float32 of unit length.
-    """
-
-    facts: pa.Table
-    vectors: Vectors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -122,14 +108,12 @@ class Snapshot:
         def read(handle: Table) -> Snapshot:
             refuse_dimension(handle, table, dimension)
             count = int(handle.count_rows())
-            exact = count <= exact_rows
-            found = handle.search().select([*WORDS, "written_at", "vector"] if exact else ["space"]).to_arrow()
-            refuse_spaces(Counter(found["space"].to_pylist()), table, searchable_spaces)
+            refuse_spaces(spaces_of(handle), table, searchable_spaces)
             return cls(
                 table=table,
                 dimension=dimension,
                 count=count,
-                rows=_by_id(found) if exact else None,
+                rows=Rows.read(handle) if count <= exact_rows else None,
                 _handle=handle,
                 _probes=probes,
             )
@@ -207,13 +191,6 @@ class Snapshot:
         return _padded(queries, answers)
 
 
-def _by_id(found: pa.Table) -> Rows:
-    """Rows in memory, by id."""
-    order = pc.sort_indices(found, [("id", "ascending")]).to_numpy()
-    facts = found.drop_columns(["vector"]).take(order).combine_chunks()
-    return Rows(facts=facts, vectors=vectors_of(found)[order])
-
-
 def _hits(words: dict[str, Strings], scores: npt.NDArray[np.float32]) -> Hits:
     return Hits(
         ids=words["id"],
@@ -256,7 +233,7 @@ def _exact(rows: Rows, queries: Vectors, *, k: int, where: Filters) -> Hits:
             positions[some], scores[some] = _nearest(vectors, queries[some], k=k)
     if among is not None:
         positions = among[positions]
-    answers = rows.facts.take(positions.reshape(-1))
+    answers = rows.texts(WORDS, positions.reshape(-1))
     return _hits({name: texts_of(answers, name).reshape(positions.shape) for name in WORDS}, scores)
 
 

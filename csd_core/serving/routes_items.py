@@ -190,7 +190,7 @@ def _texts(service: Service, served: Served, where: Filters) -> tuple[list[str],
     held = served.snapshot.rows
     if held is not None:
         mask = where.mask(held.facts)
-        facts = held.facts if mask is None else held.facts.filter(mask)
+        facts = held.texts(["id", "label"], None if mask is None else np.flatnonzero(mask))
     else:
         facts = service.current.live.rows(served.release.table, where=where, columns=["id", "label"])
         facts = facts.take(pc.sort_indices(facts, [("id", "ascending")]))
