@@ -1,7 +1,11 @@
+import os
 import subprocess
 import sys
 
 import pytest
+from services import published
+
+from csd_core.serving.app import SETTINGS, Settings
 
 
 @pytest.mark.parametrize(
@@ -18,3 +22,17 @@ def test_what_is_deployed_loads_neither_torch_nor_dvc_nor_prefect(module):
     code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_a_process_starts_with_is_not_walked_through_again_and_again(tmp_path):
+    project = published(tmp_path)
+    settings = Settings(root=project.root, workers=1, loopback=True, keys=None)
+    code = "import gc; from csd_core.serving.server import worker; worker(); print(gc.get_freeze_count())"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, SETTINGS: settings.model_dump_json()},
+    )
+    assert int(done.stdout) > 50_000
