@@ -14,15 +14,12 @@ def preset(method: MethodName) -> Overrides:
     """Overrides that make a stage one of `method`.
 
     LUCIR is defined with a scaled cosine classifier, HOC on a fixed simplex with a tenth of the cross-entropy and
-    without the triplet loss, in its first stage too, csd_plus on features that may be negative; all others stand on the
-    base of the profile.
+    without the triplet loss, in its first stage too; all others stand on the base of the profile.
     """
     later: Overrides = {"method": method}
     match method:
         case "lucir":
             return {"training": {"network": {"classifier": "scaled-cosine"}, "later": later}}
-        case "csd_plus":
-            return {"training": {"network": {"head": "linear"}, "later": later}}
         case "hoc":
             no_triplet: Overrides = {"weight": 0.0}
             return {

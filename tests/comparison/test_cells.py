@@ -107,7 +107,7 @@ def test_the_first_stage_is_the_same_for_all_but_methods_with_a_base_of_their_ow
         for name, each in firsts.items()
         if (each.network, each.first) == (firsts["csd"].network, firsts["csd"].first)
     }
-    assert same == set(METHODS) - {"lucir", "hoc", "csd_plus"}
+    assert same == set(METHODS) - {"lucir", "hoc"}
 
 
 def test_a_source_is_changed_key_by_key():
