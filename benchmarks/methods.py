@@ -20,7 +20,8 @@ from csd_core.learning.device import prepare_device
 from csd_core.learning.methods.registry import METHODS
 from csd_core.learning.network import new_network
 from csd_core.learning.seeding import keyed_generator
-from csd_core.learning.training import StageData, train
+from csd_core.learning.start import StageData
+from csd_core.learning.training import train
 from csd_core.learning.weights import TrainedModel
 from csd_core.params import Runtime
 from csd_core.params_training import Training

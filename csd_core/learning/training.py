@@ -1,10 +1,9 @@
 """The training engine: one stage from start weights, or from the champion, to the weights of its best epoch."""
 
-import copy
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from csd_core.console import Meter, progress, say
-from csd_core.errors import CompatibilityError, TrainingError
+from csd_core.errors import TrainingError
 from csd_core.learning.augmentation import augment
-from csd_core.learning.batch_norm import share_statistics
-from csd_core.learning.batches import LabelledImages, batch_sizes, epoch_batches
+from csd_core.learning.batches import batch_sizes, epoch_batches
 from csd_core.learning.checkpoint import (
     Checkpoint,
     Epoch,
@@ -26,41 +24,18 @@ from csd_core.learning.checkpoint import (
 )
 from csd_core.learning.curves import live_curves
 from csd_core.learning.embedding import embed, recall_at_1
-from csd_core.learning.methods.protocol import Classes
-from csd_core.learning.methods.registry import METHODS
-from csd_core.learning.network import EmbeddingNetwork, grow_classifier, new_network
-from csd_core.learning.objective import Objective
+from csd_core.learning.network import EmbeddingNetwork
 from csd_core.learning.precision import features_of
 from csd_core.learning.ranks import ALONE, Ranks
 from csd_core.learning.schedules import rate_factor
 from csd_core.learning.seeding import keyed_generator
-from csd_core.learning.teacher import FrozenTeacher, Outputs
+from csd_core.learning.start import StageData, start_of
+from csd_core.learning.teacher import Outputs
 from csd_core.learning.weights import TrainedModel, plain
-from csd_core.params_training import FirstStage, LaterStage, Optimizer, Training
-from csd_core.records import ImageForm, ModelRecord
+from csd_core.params_training import Optimizer, Training
+from csd_core.records import ModelRecord
 
 LIVE = "live"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class StageData:
-    """What a stage learns from.
-
-    Attributes:
-        task: Whose stage it is.
-        trained_on: Tasks of the training images.
-        form: Of every image.
-        classes: Column names after the stage: the champion's, in its order, then new ones.
-        train: Training images; targets are columns.
-        select: Images of all tasks seen so far that choose the epoch.
-    """
-
-    task: str
-    trained_on: tuple[str, ...]
-    form: ImageForm
-    classes: tuple[str, ...]
-    train: LabelledImages
-    select: LabelledImages
 
 
 def train(
@@ -129,47 +104,11 @@ class _Stage:
     ) -> None:
         self._data, self._seed, self._device, self._ranks = data, training.seed, device, ranks
         self._precision = training.precision
-        old = len(champion.record.classes) if champion else 0
-        method = (
-            METHODS[training.later.method](training.later.methods, Classes(old=old, new=len(data.classes) - old))
-            if champion
-            else None
+        self._start = start_of(
+            data, training, champion=champion, device=device, start_weights=start_weights, ranks=ranks
         )
-        if champion:
-            _require_same_form(champion, data.form)
-        afresh = method is None or method.starts_from == "fresh"
-        self.recipe: FirstStage = training.first if afresh else training.later
-        fresh = keyed_generator(training.seed, data.task, "new weights")
-        if champion and not afresh:
-            self._network_record = champion.record.network
-            self._student = copy.deepcopy(champion.network)
-            grow_classifier(self._student, len(data.classes), generator=fresh)
-        else:
-            self._network_record = training.network
-            self._student = new_network(
-                training.network,
-                channels=data.form.channels,
-                classes=len(data.classes),
-                generator=fresh,
-                weights=start_weights,
-            )
-        share_statistics(self._student.to(device), ranks)
-        self._frozen = method is not None and method.backbone == "frozen"
-        if self._frozen:
-            self._student.backbone.requires_grad_(requires_grad=False)
-            if not self.recipe.ce.weight:
-                raise TrainingError("method frozen trains the classifier alone; raise training.later.ce.weight above 0")
-        self._objective = Objective(self.recipe, method=method, old_classes=old)
-        self._teacher: FrozenTeacher | None = None
-        if champion and method and self._objective.needs_teacher:
-            self._teacher = FrozenTeacher(
-                champion.network,
-                mode=training.later.teacher_mode,
-                device=device,
-                precision=training.precision,
-                ranks=ranks,
-            )
-            method.prepare(self._teacher, data.train)
+        self._student, self._teacher, self._objective = self._start.student, self._start.teacher, self._start.objective
+        self.recipe = self._start.recipe
         self._names = [name for name, _ in self._student.named_parameters()]
         self._optimizer = new_optimizer(self._student, self.recipe.optimizer)
         self._batch_sizes = batch_sizes(len(data.train), self.recipe.batch_size)
@@ -201,7 +140,7 @@ class _Stage:
     def run_epoch(self, epoch: int, meter: Meter, on_first_batch: Callable[[], None]) -> Epoch:
         """Train for one epoch (counted from 0), measure it on select and remember it if it is the best."""
         self._student.train()
-        if self._frozen or (isinstance(self.recipe, LaterStage) and self.recipe.batch_norm == "eval"):
+        if self._start.fixed_statistics:
             for module in self._student.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
@@ -300,7 +239,7 @@ class _Stage:
         """The best epoch's model."""
         record = ModelRecord(
             task=self._data.task,
-            network=self._network_record,
+            network=self._start.network,
             images=self._data.form,
             classes=self._data.classes,
             trained_on=self._data.trained_on,
@@ -322,14 +261,6 @@ def new_optimizer(network: EmbeddingNetwork, optimizer: Optimizer) -> torch.opti
         weight_decay=optimizer.weight_decay,
         fused=True,
     )
-
-
-def _require_same_form(champion: TrainedModel, form: ImageForm) -> None:
-    if champion.record.images != form:
-        raise CompatibilityError(
-            f"images are {form}, the champion of task {champion.record.task} takes {champion.record.images}; keep the "
-            "section `images` of params.yaml as it was, or start again from the first task"
-        )
 
 
 def _tell(scalars: Epoch, *, epoch: int, epochs: int, rate: float) -> None:

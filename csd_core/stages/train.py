@@ -20,7 +20,8 @@ from csd_core.learning.device import prepare_device
 from csd_core.learning.launch import joined, launch, launched, processes
 from csd_core.learning.methods.registry import METHODS
 from csd_core.learning.ranks import Ranks
-from csd_core.learning.training import LIVE, StageData, train
+from csd_core.learning.start import StageData
+from csd_core.learning.training import LIVE, train
 from csd_core.learning.weights import RECORD, WEIGHTS, load_model, save_model
 from csd_core.params import Params
 from csd_core.records import ImageForm, Pending, SeenShards

@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from csd_core.data.pool import ItemPool
 from csd_core.data.shards import Shard
 from csd_core.learning.batches import LabelledImages
-from csd_core.learning.training import StageData
+from csd_core.learning.start import StageData
 from csd_core.params_training import LaterStage, Network, Training
 from csd_core.records import ImageForm, ShardRecord
 

@@ -21,7 +21,8 @@ from csd_core.learning.methods.registry import METHODS
 from csd_core.learning.network import new_network
 from csd_core.learning.ranks import ALONE, Ranks
 from csd_core.learning.seeding import keyed_generator
-from csd_core.learning.training import StageData, _Stage
+from csd_core.learning.start import StageData
+from csd_core.learning.training import _Stage
 from csd_core.learning.weights import TrainedModel
 from csd_core.params_training import Training
 from csd_core.records import ImageForm, ModelRecord, ShardRecord

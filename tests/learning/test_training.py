@@ -97,7 +97,7 @@ def test_equal_arguments_give_equal_weights(later, training):
 
 
 def test_without_distillation_a_later_stage_is_fine_tuning_to_the_bit(later, training, monkeypatch):
-    monkeypatch.setattr(engine, "FrozenTeacher", None)
+    monkeypatch.setattr("csd_core.learning.start.FrozenTeacher", None)
     plain = weights_of(later(changed(training, method="finetune")))
     none = {
         "kd": {"weight": 0.0, "temperature": 2.0},

@@ -12,6 +12,7 @@ from csd_core.learning import training as engine
 from csd_core.learning.classifiers import simplex
 from csd_core.learning.embedding import embed
 from csd_core.learning.methods.registry import METHODS
+from csd_core.learning.start import StageData
 from csd_core.learning.training import train
 from csd_core.params_methods import MethodName
 
@@ -110,7 +111,7 @@ def test_the_corners_of_a_simplex_are_equally_far_apart(dimension):
 def test_more_classes_than_corners_are_refused(first_data, training, cpu, tmp_path):
     narrow = training.network.model_copy(update={"width": 4, "classifier": "simplex"})
     many = tuple(str(number) for number in range(18))
-    data = engine.StageData(
+    data = StageData(
         task="t1",
         trained_on=("t1",),
         form=first_data.form,

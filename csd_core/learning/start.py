@@ -1,0 +1,163 @@
+"""How a stage starts: its data, student and teacher, recipe and loss, as the method in force asks for."""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from csd_core.errors import CompatibilityError, TrainingError
+from csd_core.learning.batch_norm import share_statistics
+from csd_core.learning.batches import LabelledImages
+from csd_core.learning.methods.protocol import Classes, Method
+from csd_core.learning.methods.registry import METHODS
+from csd_core.learning.network import EmbeddingNetwork, grow_classifier, new_network
+from csd_core.learning.objective import Objective
+from csd_core.learning.ranks import Ranks
+from csd_core.learning.seeding import keyed_generator
+from csd_core.learning.teacher import FrozenTeacher
+from csd_core.learning.weights import TrainedModel
+from csd_core.params_training import FirstStage, LaterStage, Network, Training
+from csd_core.records import ImageForm
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StageData:
+    """What a stage learns from.
+
+    Attributes:
+        task: Whose stage it is.
+        trained_on: Tasks of the training images.
+        form: Of every image.
+        classes: Column names after the stage: the champion's, in its order, then new ones.
+        train: Training images; targets are columns.
+        select: Images of all tasks seen so far that choose the epoch.
+    """
+
+    task: str
+    trained_on: tuple[str, ...]
+    form: ImageForm
+    classes: tuple[str, ...]
+    train: LabelledImages
+    select: LabelledImages
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Start:
+    """A stage before its first batch.
+
+    Attributes:
+        student: On its device; from the champion's weights or fresh ones.
+        network: What it is.
+        recipe: Of a first or a later stage.
+        objective: Its loss.
+        teacher: The champion; None where no term compares with it.
+        fixed_statistics: The student's batch norm stays as the champion's.
+    """
+
+    student: EmbeddingNetwork
+    network: Network | None
+    recipe: FirstStage
+    objective: Objective
+    teacher: FrozenTeacher | None
+    fixed_statistics: bool
+
+
+def start_of(
+    data: StageData,
+    training: Training,
+    *,
+    champion: TrainedModel | None,
+    device: torch.device,
+    start_weights: Path | None,
+    ranks: Ranks,
+) -> Start:
+    """Set a stage up; without a champion it is a first one, which has no method.
+
+    Args:
+        data: Images, classes and names.
+        training: Seed, network and recipes.
+        champion: The model in force; left as it is.
+        device: Where to compute.
+        start_weights: File of a fresh network's start weights, if `training.network.weights` names one.
+        ranks: The processes that train together.
+
+    Raises:
+        TrainingError: if nothing can be learned.
+        CompatibilityError: if the champion takes images of another form.
+    """
+    if champion is None:
+        student = _fresh(data, training, start_weights=start_weights)
+        share_statistics(student.to(device), ranks)
+        return Start(
+            student=student,
+            network=training.network,
+            recipe=training.first,
+            objective=Objective(training.first, method=None, old_classes=0),
+            teacher=None,
+            fixed_statistics=False,
+        )
+    _require_same_form(champion, data.form)
+    classes = Classes(old=len(champion.record.classes), new=len(data.classes) - len(champion.record.classes))
+    method = METHODS[training.later.method](training.later.methods, classes)
+    afresh = method.starts_from == "fresh"
+    recipe: FirstStage = training.first if afresh else training.later
+    student = _fresh(data, training, start_weights=start_weights) if afresh else _grown(champion, data, training)
+    share_statistics(student.to(device), ranks)
+    if method.backbone == "frozen":
+        student.backbone.requires_grad_(requires_grad=False)
+        if not recipe.ce.weight:
+            raise TrainingError("method frozen trains the classifier alone; raise training.later.ce.weight above 0")
+    objective = Objective(recipe, method=method, old_classes=classes.old)
+    return Start(
+        student=student,
+        network=training.network if afresh else champion.record.network,
+        recipe=recipe,
+        objective=objective,
+        teacher=_teacher(champion, data, training, method, device, ranks) if objective.needs_teacher else None,
+        fixed_statistics=method.backbone == "frozen"
+        or (isinstance(recipe, LaterStage) and recipe.batch_norm == "eval"),
+    )
+
+
+def _fresh(data: StageData, training: Training, *, start_weights: Path | None) -> EmbeddingNetwork:
+    return new_network(
+        training.network,
+        channels=data.form.channels,
+        classes=len(data.classes),
+        generator=_generator(data, training),
+        weights=start_weights,
+    )
+
+
+def _grown(champion: TrainedModel, data: StageData, training: Training) -> EmbeddingNetwork:
+    student = copy.deepcopy(champion.network)
+    grow_classifier(student, len(data.classes), generator=_generator(data, training))
+    return student
+
+
+def _generator(data: StageData, training: Training) -> torch.Generator:
+    return keyed_generator(training.seed, data.task, "new weights")
+
+
+def _teacher(
+    champion: TrainedModel, data: StageData, training: Training, method: Method, device: torch.device, ranks: Ranks
+) -> FrozenTeacher:
+    """The champion, after the method's look at it."""
+    teacher = FrozenTeacher(
+        champion.network,
+        mode=training.later.teacher_mode,
+        device=device,
+        precision=training.precision,
+        ranks=ranks,
+    )
+    method.prepare(teacher, data.train)
+    return teacher
+
+
+def _require_same_form(champion: TrainedModel, form: ImageForm) -> None:
+    if champion.record.images != form:
+        raise CompatibilityError(
+            f"images are {form}, the champion of task {champion.record.task} takes {champion.record.images}; keep the "
+            "section `images` of params.yaml as it was, or start again from the first task"
+        )
