@@ -30,7 +30,7 @@ class Column:
     @property
     def head(self) -> str:
         """Its title with an arrow to the better side."""
-        return f"{self.title} {'↑' if self.better == 'higher' else '↓'}"
+        return f"{self.title}\N{NO-BREAK SPACE}{'↑' if self.better == 'higher' else '↓'}"
 
     def improves(self, difference: float) -> bool:
         """Whether a difference to another figure is one to the better."""

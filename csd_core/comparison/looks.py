@@ -7,7 +7,7 @@ from csd_core.reporting.theme import SERIES_COLOURS
 
 WIDTH = 460
 """Pixels of a picture."""
-NAME = 18
+NAME = 20
 """Characters of a contender beside a picture."""
 SHAPES = 4
 

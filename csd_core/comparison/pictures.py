@@ -55,11 +55,11 @@ def _forgetting(comparison: Comparison, profile: str, which: Literal["own", "see
     where = "own gallery and classes" if which == "own" else "everything seen"
     across = _ticks_around([each[0] for each in found.values()])
     up = _ticks_around([each[1] for each in found.values()])
-    height = max(270.0, 76 + LEGEND * len(found))
+    height = max(286.0, 92 + LEGEND * len(found))
     axes = Axes(
         left=44,
-        right=290,
-        top=14,
+        right=280,
+        top=30,
         bottom=height - 46,
         first=across[0],
         last=across[-1],
@@ -76,13 +76,14 @@ def _forgetting(comparison: Comparison, profile: str, which: Literal["own", "see
     styles, words = looks(comparison), []
     ranked = sorted(found, key=lambda name: -found[name][1].mean)
     for place, name in enumerate(ranked):
+        body += _legend_line(axes.right + 22, axes.top + 6 + LEGEND * place, name, styles[name], comparison)
+    for name in sorted(ranked, key=lambda name: name == comparison.reference):
         x, y = found[name]
         look = styles[name]
         told = f"{name}: classification {plain(x.mean)}, retrieval {plain(y.mean)} points"
         words.append(told)
         body += _bars(axes, x, y, look) + marker(axes.x(x.mean), axes.y(y.mean), look.shape, look.fill, told)
-        body += _legend_line(axes.right + 22, axes.top + 6 + LEGEND * place, name, look, comparison)
-    body += text(axes.right + 16, axes.bottom + 36, "up: forgotten in retrieval")
+    body += text(8, 14, "forgotten in retrieval, points")
     return Chart(
         name=f"{profile}-forgetting-{which}",
         title=f"{profile}: forgetting, {where}",
@@ -135,7 +136,7 @@ def _along_tasks(comparison: Comparison, profile: str, which: Literal["seen", "f
     height = max(250.0, 60 + LABEL_GAP * len(lines))
     axes = Axes(
         left=40,
-        right=300,
+        right=270,
         top=16,
         bottom=height - 34,
         first=0,

@@ -14,7 +14,7 @@ from csd_core.comparison.pictures import pictures
 from csd_core.comparison.results import read_results
 from csd_core.comparison.tables import Table, cost_table, difference_table, profile_table, upgrade_table
 from csd_core.comparison.upgrade_pictures import matrices
-from csd_core.comparison.words import headline, missing, sentences
+from csd_core.comparison.words import headline, missing, not_run, sentences
 from csd_core.reporting.page import templates
 from csd_core.reporting.theme import CHART, PALETTE, SERIES
 
@@ -67,7 +67,7 @@ def markdown(comparison: Comparison) -> str:
     parts += ["## Cost", cost_table(comparison).markdown()]
     gaps = missing(comparison)
     if gaps:
-        parts.append(f"## {len(comparison.missing)} of {len(comparison.planned)} cells have not run")
+        parts.append(f"## {not_run(comparison)}")
         parts.append("\n".join(f"- {line}" for line in gaps))
     if comparison.stray:
         parts.append(f"Left out, for they are not planned: {', '.join(map(str, comparison.stray))}.")
@@ -87,6 +87,7 @@ def html(comparison: Comparison) -> str:
             profiles=[_profile(comparison, profile) for profile in comparison.profiles],
             cost=cost_table(comparison),
             missing=missing(comparison),
+            not_run=not_run(comparison),
             style=Markup(PALETTE + CHART + SERIES),  # noqa: S704 - constants
         )
     )

@@ -92,16 +92,18 @@ def profile_table(comparison: Comparison, profile: str) -> Table:
 
 
 def _judged(column: Column, found: Sequence[Spread | None], methods: Sequence[str]) -> list[Entry]:
-    """A column's entries; those that compete and print like the best one are marked."""
+    """A column's entries; those that compete and print like the best one are marked, unless all do."""
     out = column.trivial | UPPER_BOUNDS
     means = [each.mean for each, method in zip(found, methods, strict=True) if each and method not in out]
     best = plain(max(means) if column.better == "higher" else min(means)) if means else ""
+    telling = len({plain(mean) for mean in means}) > 1
     entries = []
     for each, method in zip(found, methods, strict=True):
         entry = _mean_and_deviation(each)
         if each and method in column.trivial:
             entry = replace(entry, words=f"{entry.words} {TRIVIAL}")
-        entries.append(replace(entry, best=each is not None and method not in out and plain(each.mean) == best))
+        first = telling and each is not None and method not in out and plain(each.mean) == best
+        entries.append(replace(entry, best=first))
     return entries
 
 

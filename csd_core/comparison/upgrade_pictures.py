@@ -34,7 +34,7 @@ def old_items(comparison: Comparison, profile: str) -> Chart | None:
     means = [each.mean for values in rows.values() for each in values if each is not None]
     marks = ticks(min(*means, max(means) - 0.01), max(means))
     height = 52.0 + ROW * len(rows)
-    axes = Axes(left=128, right=340, top=8, bottom=height - 42, first=marks[0], last=marks[-1], low=0, high=1)
+    axes = Axes(left=150, right=340, top=8, bottom=height - 42, first=marks[0], last=marks[-1], low=0, high=1)
     body = "".join(
         line(axes.x(mark), axes.top, axes.x(mark), axes.bottom, "grid")
         + text(axes.x(mark), axes.bottom + 17, f"{100 * mark:g}", anchor="middle")

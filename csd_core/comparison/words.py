@@ -27,7 +27,13 @@ def _ran(comparison: Comparison) -> str:
     planned, missing = len(comparison.planned), len(comparison.missing)
     if not missing:
         return f"All {planned:,} cells have run: every contender was trained along the whole line of tasks."
-    return f"{missing:,} of {planned:,} cells {'has' if missing == 1 else 'have'} not run; they are named at the end."
+    return f"{not_run(comparison)}; {'it is' if missing == 1 else 'they are'} named at the end."
+
+
+def not_run(comparison: Comparison) -> str:
+    """How many of the planned cells have not run."""
+    missing = len(comparison.missing)
+    return f"{missing:,} of {len(comparison.planned):,} cells {'has' if missing == 1 else 'have'} not run"
 
 
 def _against(comparison: Comparison, column: Column) -> str:

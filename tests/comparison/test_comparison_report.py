@@ -74,6 +74,12 @@ def test_the_best_competes_with_neither_the_upper_bound_nor_what_is_trivial(comp
     assert len(table.notes) == 2
 
 
+def test_where_all_print_alike_none_is_the_best(tmp_path):
+    alone = [cell for cell in PLANNED if cell.contender in {"csd", "joint"}]
+    table = profile_table(loaded(written(tmp_path, cells=alone), planned=alone), "glyphs-2")
+    assert not any(each.best for _, entries in table.rows for each in entries)
+
+
 def test_lower_is_better_where_it_is_forgetting(comparison):
     table = profile_table(comparison, "digits-11")
     means = {
@@ -147,7 +153,7 @@ def test_cost_is_relative_to_finetuning_in_the_same_place(comparison):
 def test_missing_cells_are_named(comparison):
     assert missing(comparison) == (f"{MISSING.profile}/{MISSING.contender}: seed {MISSING.seed}",)
     assert headline(comparison) == "Six contenders on two profiles"
-    assert sentences(comparison)[0] == f"1 of {len(PLANNED)} cells has not run; they are named at the end."
+    assert sentences(comparison)[0] == f"1 of {len(PLANNED)} cells has not run; it is named at the end."
 
 
 def test_cells_that_are_not_planned_stay_out_of_every_figure(results, comparison):
