@@ -9,6 +9,7 @@ from playwright.sync_api import sync_playwright
 from scipy import stats
 from synthetic import ALONE, LEVELS, MISSING, PLANNED, loaded, values, written
 
+from csd_core import cli
 from csd_core.comparison.cells import Cell
 from csd_core.comparison.columns import COLUMNS
 from csd_core.comparison.intervals import difference, spread
@@ -186,6 +187,41 @@ def test_the_csv_repeats_every_figure(results, comparison, tmp_path):
 
 def _is(row, *names):
     return (row["profile"], row["contender"], row["measure"]) == names
+
+
+SPEC = """
+profiles: {glyphs-2: {}, digits-11: {}}
+contenders: {finetune: {}, frozen: {}, joint: {}, lwf: {}, csd: {}, csd-mild: {overrides: {training: {seed: 1}}}}
+seeds: [1, 2, 3]
+reference: csd
+"""
+
+
+def ended(*arguments):
+    """The exit code of `csd compare`."""
+    with pytest.raises(SystemExit) as left:
+        cli.main(["compare", *arguments])
+    return left.value.code
+
+
+def test_the_command_writes_the_report_beside_the_results_or_where_it_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "drawn.yaml").write_text(SPEC)
+    written(tmp_path / "comparisons" / "work" / "drawn")
+    assert ended("report", "drawn.yaml") == 0
+    assert capsys.readouterr().out.strip() == "comparisons/work/drawn/index.html: 33 of 36 cells"
+    assert ended("report", "drawn.yaml", "-o", "elsewhere") == 0
+    one, two = (tmp_path / name / "report.md" for name in ("comparisons/work/drawn", "elsewhere"))
+    assert one.read_bytes() == two.read_bytes()
+    assert "## 3 of 36 cells have not run" in one.read_text(encoding="utf-8")
+    assert "- digits-11/lwf: seeds 2, 3" in one.read_text(encoding="utf-8")
+
+
+def test_the_command_without_results_says_what_to_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "drawn.yaml").write_text(SPEC)
+    assert ended("report", "drawn.yaml") == ArtifactError.exit_code
+    assert "comparisons/work/drawn/results.parquet: missing; `csd compare run` makes it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
