@@ -1,13 +1,16 @@
 """Become another program that ends when the process that started it does: `python -m csd_core.comparison.leash dvc`.
 
-Linux keeps the request across exec.
+Linux keeps the request across exec. It hears an interruption even if the comparison was started in the background,
+where a shell has its commands ignore it.
 """
 
 import os
+import signal
 import sys
 
 from csd_core.processes import die_with_parent
 
 if __name__ == "__main__":
     die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.execvp(sys.argv[1], sys.argv[1:])  # noqa: S606 - its own arguments, no shell

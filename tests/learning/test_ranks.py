@@ -1,5 +1,6 @@
 """Several processes against one: the same losses, gradients, statistics and weights."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -139,6 +140,6 @@ def test_one_process_of_torchrun_is_alone_and_so_is_one_that_nobody_launched(mon
 def test_a_process_whose_starter_died_meanwhile_ends(monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "two")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv(STARTER, "1")
+    monkeypatch.setenv(STARTER, str(os.getpid()))  # nobody is its own parent
     with pytest.raises(SystemExit, match="1"), joined():
         pytest.fail("it goes on without its starter")

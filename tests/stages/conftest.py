@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
+from stage_params import change_params
 
 from csd_core.records import Champion, Pending
 from csd_core.retrieval.embedder import digest_of
@@ -93,14 +94,6 @@ def learned_digits(split_digits, tmp_path_factory) -> Path:
     )
     Pending(tasks=()).save(files.pending("t1"))
     return root
-
-
-def change_params(root: Path, change: Callable[[dict], None]) -> None:
-    """Edit params.yaml in place."""
-    values = YAML(typ="safe").load(root / "params.yaml")
-    change(values)
-    with (root / "params.yaml").open("w", encoding="utf-8") as file:
-        YAML().dump(values, file)
 
 
 @pytest.fixture

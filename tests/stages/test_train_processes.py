@@ -13,7 +13,7 @@ import psutil
 import pytest
 import safetensors.torch
 import torch
-from conftest import change_params
+from stage_params import change_params
 
 from csd_core.learning.weights import WEIGHTS
 from csd_core.stages import train
