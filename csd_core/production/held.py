@@ -38,8 +38,12 @@ class Rows:
     vectors: Vectors
 
     @classmethod
-    def read(cls, handle: Table) -> "Rows":
-        """All rows of an open table, whose version must be checked out: it is read twice.
+    def read(cls, handle: Table, table: str) -> "Rows":
+        """All rows of an open table, which is read twice.
+
+        Args:
+            handle: Whose version is checked out.
+            table: Its name.
 
         Raises:
             ArtifactError: if the rows do not come in the same order twice.
@@ -61,7 +65,7 @@ class Rows:
                 column.put(here, batch[name])
             count += batch.num_rows
         if count != len(ids):
-            raise ArtifactError(f"table {handle.name}: its rows came in another order when read again; load it again")
+            raise ArtifactError(f"table {table}: its rows came in another order when read again; load it again")
         facts = {
             "id": ids,
             **{name: column.encoded() for name, column in words.items()},

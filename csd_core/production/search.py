@@ -113,7 +113,7 @@ class Snapshot:
                 table=table,
                 dimension=dimension,
                 count=count,
-                rows=Rows.read(handle) if count <= exact_rows else None,
+                rows=Rows.read(handle, table) if count <= exact_rows else None,
                 _handle=handle,
                 _probes=probes,
             )

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 
+from csd_core.errors import ArtifactError
 from csd_core.production import held
 from csd_core.production.filters import Filters
 from csd_core.production.rows import LiveItems
@@ -83,6 +84,35 @@ def test_a_filter_finds_in_memory_what_it_finds_in_the_table(table, where):
     rows = load(table).rows
     found = rows.texts(["id"], np.flatnonzero(where.mask(rows.facts)))["id"].to_pylist()
     assert found == sorted(table.rows("g", columns=["id"], where=where)["id"].to_pylist())
+
+
+def test_hits_are_those_of_a_loop_over_the_table_whatever_the_filter(table):
+    table.delete("g", [f"item-{number:04}" for number in range(0, ROWS, 7)], why="test")
+    plain = table.rows("g", columns=[*WORDS, "vector"]).to_pylist()
+    opened = load(table)
+    rng = np.random.default_rng(5)
+    some = {name: sorted({row[name] for row in plain}) for name in ("label", "task", "embedded_by", "origin")}
+    for _ in range(30):
+        named = [name for name in some if rng.random() < 0.4]
+        asked = {name: tuple(rng.choice(some[name], rng.integers(1, 4)).tolist()) for name in named}
+        query = unit(rng, 1, DIMENSION)
+        hits = opened.search(query, k=5, where=Filters(**asked))
+        matching = [row for row in plain if all(row[name] in values for name, values in asked.items())]
+        scored = sorted((-float(np.dot(np.array(row["vector"], float), query[0])), row["id"], row) for row in matching)
+        true = [row for _, _, row in scored[:5]]
+        columns = (hits.ids, hits.labels, hits.tasks, hits.embedded_by, hits.spaces, hits.origins)
+        for name, column in zip(WORDS, columns, strict=True):
+            assert column[0].tolist() == [row[name] for row in true]
+        assert hits.scores[0].tolist() == pytest.approx([-negative for negative, *_ in scored[:5]], abs=1e-6)
+
+
+@pytest.mark.parametrize("spoil", [reversed, lambda batches: batches[:-1]], ids=["other order", "fewer"])
+def test_rows_that_come_otherwise_the_second_time_are_refused_lest_vectors_change_places(table, monkeypatch, spoil):
+    windows = held.windows
+    monkeypatch.setattr(held, "WINDOW", 4096)
+    monkeypatch.setattr(held, "windows", lambda *args, **more: spoil(list(windows(*args, **more))))
+    with pytest.raises(ArtifactError, match="table g: its rows came in another order when read again; load it again"):
+        load(table)
 
 
 GROWTH = """
