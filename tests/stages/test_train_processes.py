@@ -86,6 +86,7 @@ def weights(root):
     return safetensors.torch.load_file(Workspace(root).candidate_model("t1") / WEIGHTS)
 
 
+@pytest.mark.slow
 def test_two_processes_leave_the_outs_of_one_and_speak_with_one_voice(project, start, monkeypatch):
     root, alone = project(), project()
     process, _ = start(root)
