@@ -26,7 +26,7 @@ from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.lineage import Lineage
 
 if TYPE_CHECKING:
-    from csd_core.records import CheckReport
+    from csd_core.records_check import CheckReport
 
 DIMENSION, CLASSES, NEW = 64, 1000, 0.1
 SETTINGS = Upgrade(

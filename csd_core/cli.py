@@ -20,7 +20,7 @@ from csd_core.params import Params
 from csd_core.params_edits import add_task
 from csd_core.params_file import load_params, profile_names, use_profile
 from csd_core.processes import environment
-from csd_core.records import Ledger
+from csd_core.records_verdict import Ledger
 from csd_core.reporting.summary import print_summary
 from csd_core.workspace import Workspace
 

@@ -110,7 +110,7 @@ class LaterStage(FirstStage):
     """The recipe with the champion as teacher."""
 
     method: MethodName
-    """Against forgetting."""
+    """Against forgetting. Under joint every stage is a first stage, and the rest of this block does not count."""
     methods: Methods
     teacher_mode: Literal["eval", "train"]
     """Batch norm of the teacher; the authors' code leaves it in train."""

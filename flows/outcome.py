@@ -16,7 +16,8 @@ from csd_core.operations.retrainings import Outcome, Retraining, retrainings
 from csd_core.operations.start import Start
 from csd_core.params import Review
 from csd_core.production.releases import Releases
-from csd_core.records import Champion, Promoted, Rejected, VerdictFile
+from csd_core.records import Champion
+from csd_core.records_verdict import Promoted, Rejected, VerdictFile
 from csd_core.workspace import Workspace
 from flows.checkout import Checkout, remove_branch, remove_leftovers
 from flows.forms import Retrain

@@ -12,7 +12,8 @@ from prefect.tasks import Task
 
 from csd_core.errors import CompatibilityError, CsdError
 from csd_core.production.release import Release
-from csd_core.records import Champion, Rejected, VerdictFile
+from csd_core.records import Champion
+from csd_core.records_verdict import Rejected, VerdictFile
 from csd_core.workspace import Workspace
 from flows.pipeline import Pipeline, Stage, StageFailedError, StoppedError
 

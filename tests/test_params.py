@@ -5,8 +5,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from csd_core.errors import ParamsError
-from csd_core.params import FolderSource, Params
+from csd_core.params import Params
 from csd_core.params_file import load_params, profile_names, profile_text
+from csd_core.params_sources import FolderSource
 
 PROFILES = Path(__file__).parents[1] / "profiles"
 

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from csd_core.console import say
 from csd_core.errors import ArtifactError, ParamsError
-from csd_core.records import Rejected
+from csd_core.records_verdict import Rejected
 from csd_core.release.policy_file import load_policy
 from csd_core.standalone.examination import Answer, Question, examine
 from csd_core.standalone.foreign import is_exported_by_csd

@@ -19,7 +19,7 @@ from csd_core.comparison.spec import load_spec
 from csd_core.console import say
 from csd_core.errors import BusyError, CsdError
 
-WORK = Path("comparisons") / "work"
+RUNS = Path("comparisons") / "runs"
 
 app = App(name="compare", help="Compare methods on data profiles and seeds.")
 
@@ -44,14 +44,14 @@ def run(
     only
         Run only the cells PROFILE/CONTENDER/SEED that fit, such as glyphs-*/csd/1; may be given several times.
     folder
-        Where cells, cache and results.parquet lie; by default a folder of the file's name in comparisons/work.
+        Where cells, cache and results.parquet lie; by default a folder of the file's name in comparisons/runs.
     """
     project = Path()
     comparison = load_spec(spec)
     cells = cells_of(comparison, only or ())
     params = params_of(comparison, project=project, where=str(spec))
     code = Code.of(project)
-    folder = folder or WORK / spec.stem
+    folder = folder or RUNS / spec.stem
     folder.mkdir(parents=True, exist_ok=True)
     try:
         lock = FileLock(folder / ".lock").acquire(timeout=0)
@@ -85,12 +85,12 @@ def report(
     spec
         The comparison.
     folder
-        Where its results.parquet lies; by default comparisons/work/<name of the spec>.
+        Where its results.parquet lies; by default comparisons/runs/<name of the spec>.
     output
         Folder for the three files; by default the same.
     """
     comparison = load_spec(spec)
-    folder = folder or WORK / spec.stem
+    folder = folder or RUNS / spec.stem
     results = folder / FILE
     found = load_comparison(
         results,

@@ -6,7 +6,8 @@ from cyclopts import App
 
 from csd_core.console import say
 from csd_core.params import Decision
-from csd_core.records import CheckReport, Judged, Promoted
+from csd_core.records_check import CheckReport
+from csd_core.records_verdict import Judged, Promoted
 from csd_core.release.gate import judge
 from csd_core.release.policy_file import load_policy
 from csd_core.workspace import Workspace

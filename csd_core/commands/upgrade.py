@@ -12,7 +12,7 @@ from cyclopts import App, Parameter
 from csd_core.atomic import atomic_file
 from csd_core.commands.check import Options, ask, embedders, exit_if_rejected
 from csd_core.console import say
-from csd_core.records import Promoted
+from csd_core.records_verdict import Promoted
 from csd_core.release.policy_file import DEFAULT
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.lineage import Lineage

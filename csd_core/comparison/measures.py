@@ -25,7 +25,8 @@ from pathlib import Path
 from csd_core.comparison.timings import Timings
 from csd_core.data.shards import RECORD as SHARD
 from csd_core.params import Params, Policy
-from csd_core.records import CheckReport, CrossTest, ModelRecord, Paired, Record, ShardRecord
+from csd_core.records import ModelRecord, Record, ShardRecord
+from csd_core.records_check import CheckReport, CrossTest, Paired
 from csd_core.release.conditions import lower_bound
 from csd_core.release.gate import assess
 from csd_core.reporting.scores import Metrics

@@ -13,7 +13,9 @@ from csd_core.data.pool import ItemPool, Strings
 from csd_core.data.shards import load_shard
 from csd_core.errors import ArtifactError
 from csd_core.params import Params, Policy
-from csd_core.records import Champion, CheckReport, Promoted, Rejected, SeenShards, VerdictFile
+from csd_core.records import Champion, SeenShards
+from csd_core.records_check import CheckReport
+from csd_core.records_verdict import Promoted, Rejected, VerdictFile
 from csd_core.release.adapters import CandidateAdapters
 from csd_core.release.evidence import Evidence
 from csd_core.release.gate import judge

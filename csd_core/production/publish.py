@@ -32,7 +32,8 @@ from csd_core.production.release import (
 from csd_core.production.retention import retire
 from csd_core.production.succession import Base, Production, Succession
 from csd_core.production.switch import OnStep, put_in_force
-from csd_core.records import Champion, Ledger, LedgerEntry, Promoted, SeenShards, VerdictFile
+from csd_core.records import Champion, SeenShards
+from csd_core.records_verdict import Ledger, LedgerEntry, Promoted, VerdictFile
 from csd_core.release import adapters as adapter_files
 from csd_core.release.adapters import CandidateAdapters
 from csd_core.retrieval.embedder import Embedder

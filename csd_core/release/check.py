@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from csd_core.params import Order
-from csd_core.records import CheckReport, Digest, Rehearsal, ServingPoint
+from csd_core.records import Digest
+from csd_core.records_check import CheckReport, Rehearsal, ServingPoint
 from csd_core.release.compatibility import compare, cross_test, partial_curves, recall_under
 from csd_core.release.evidence import Evidence
 from csd_core.release.serving import Calibration, simulate

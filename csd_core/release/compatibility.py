@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from csd_core.records import Alternative, CrossTest, Measurement, Paired, PartialCurve, PartialCurves, Recalls
+from csd_core.records_check import Alternative, CrossTest, Measurement, Paired, PartialCurve, PartialCurves, Recalls
 from csd_core.release.evidence import Evidence
 from csd_core.release.orders import area_under
 from csd_core.release.plans import UpgradePlan

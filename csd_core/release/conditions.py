@@ -10,7 +10,8 @@ from statistics import NormalDist
 import numpy as np
 
 from csd_core.params import Policy
-from csd_core.records import Alternative, CheckReport, Condition, Measurement, Paired
+from csd_core.records_check import Alternative, CheckReport, Measurement, Paired
+from csd_core.records_verdict import Condition
 
 SMALLEST_MARGIN = 1e-4
 """An estimate this close to its limit (0.01 points) is no evidence for either side; no query count is promised."""

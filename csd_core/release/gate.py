@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from csd_core.errors import CompatibilityError
 from csd_core.params import Decision, Policy, Strategy
-from csd_core.records import Alternative, CheckReport, Judged, Promoted, Rejected
+from csd_core.records_check import Alternative, CheckReport
+from csd_core.records_verdict import Judged, Promoted, Rejected
 from csd_core.release.conditions import against_status_quo, of_first_model, of_upgrade
 
 

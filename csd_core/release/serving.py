@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from csd_core.errors import CompatibilityError
-from csd_core.records import ServingPoint
+from csd_core.records_check import ServingPoint
 from csd_core.retrieval.metrics import TIE, block_length
 
 Floats = npt.NDArray[np.float32]

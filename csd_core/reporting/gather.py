@@ -19,7 +19,9 @@ from csd_core.data.pool import ItemPool
 from csd_core.data.shards import load_shard
 from csd_core.errors import ArtifactError
 from csd_core.params import Params
-from csd_core.records import AdapterFits, Champion, CheckReport, Ledger, LedgerEntry, SeenShards, VerdictFile
+from csd_core.records import AdapterFits, Champion, SeenShards
+from csd_core.records_check import CheckReport
+from csd_core.records_verdict import Ledger, LedgerEntry, VerdictFile
 from csd_core.reporting.examples import Served, UpgradeExamples, compare
 from csd_core.reporting.figures import Generation, measure
 from csd_core.reporting.scalars import load_curves

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from csd_core.records import Alternative, Judged
+from csd_core.records_check import Alternative
+from csd_core.records_verdict import Judged
 from csd_core.reporting.story import TaskStory
 from csd_core.reporting.verdicts import judged_in_words
 

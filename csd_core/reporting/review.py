@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 
-from csd_core.records import Alternative, Judged, Recalls, Rejected
+from csd_core.records_check import Alternative, Recalls
+from csd_core.records_verdict import Judged, Rejected
 from csd_core.reporting.narrative import count, listed, percent, quoted
 from csd_core.reporting.review_case import Case, Line, failed_in, first_of, recall_of, rows_of, standing, table_of
 from csd_core.reporting.review_charts import heat_map

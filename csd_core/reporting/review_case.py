@@ -4,7 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from csd_core.params import Strategy
-from csd_core.records import Alternative, CheckReport, Judged, Measurement, Promoted, ShardRecord, Verdict
+from csd_core.records import ShardRecord
+from csd_core.records_check import Alternative, CheckReport, Measurement
+from csd_core.records_verdict import Judged, Promoted, Verdict
 from csd_core.reporting.narrative import count
 from csd_core.reporting.review_charts import Row
 from csd_core.reporting.verdicts import strategy_in_words

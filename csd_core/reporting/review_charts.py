@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from csd_core.records import Measurement
+from csd_core.records_check import Measurement
 from csd_core.reporting.examples import Example, Neighbour
 from csd_core.reporting.narrative import DASH, NUMBERS, SAME, count, listed, percent, points, quoted
 from csd_core.reporting.svg import Chart, line, number, path, shortened, text

@@ -3,16 +3,9 @@
 from dataclasses import dataclass
 
 from csd_core.params import Review
-from csd_core.records import (
-    AdapterFits,
-    Alternative,
-    Champion,
-    CheckReport,
-    LedgerEntry,
-    Promoted,
-    ShardRecord,
-    Verdict,
-)
+from csd_core.records import AdapterFits, Champion, ShardRecord
+from csd_core.records_check import Alternative, CheckReport
+from csd_core.records_verdict import LedgerEntry, Promoted, Verdict
 from csd_core.reporting.examples import UpgradeExamples
 from csd_core.reporting.figures import Figures
 from csd_core.reporting.scalars import Curve

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from csd_core.records import PartialCurve, PartialCurves
+from csd_core.records_check import PartialCurve, PartialCurves
 from csd_core.reporting.narrative import percent
 from csd_core.reporting.options import Option, Standing, options
 from csd_core.reporting.stored import Kind

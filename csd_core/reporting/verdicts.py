@@ -1,7 +1,8 @@
 """A verdict in words: what was decided and why, and what becomes of every stored vector."""
 
 from csd_core.params import Order
-from csd_core.records import Alternative, CheckReport, Judged, Rejected
+from csd_core.records_check import Alternative, CheckReport
+from csd_core.records_verdict import Judged, Rejected
 from csd_core.reporting.narrative import SAME, count, fraction, percent
 from csd_core.reporting.story import TaskStory
 

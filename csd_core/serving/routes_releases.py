@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from csd_core.production.release import VERDICT, Release
-from csd_core.records import VerdictFile
+from csd_core.records_verdict import VerdictFile
 from csd_core.serving.messages import (
     AliveAnswer,
     ReadyAnswer,

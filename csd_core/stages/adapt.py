@@ -4,7 +4,8 @@ from csd_core.atomic import atomic_folder
 from csd_core.console import say
 from csd_core.data.pool import ItemPool
 from csd_core.data.shards import load_shard
-from csd_core.records import AdapterFits, Pending, SeenShards
+from csd_core.records import AdapterFits, SeenShards
+from csd_core.records_verdict import Pending
 from csd_core.release.adaptation import Lessons, fit_adapters
 from csd_core.release.adapters import RECORD
 from csd_core.release.gather import gather

@@ -3,7 +3,8 @@
 from csd_core.console import say
 from csd_core.data.pool import ItemPool
 from csd_core.data.shards import load_shard
-from csd_core.records import Champion, Ledger, Pending, SeenShards
+from csd_core.records import Champion, SeenShards
+from csd_core.records_verdict import Ledger, Pending
 from csd_core.release.adapters import CandidateAdapters
 from csd_core.release.check import check
 from csd_core.release.conditions import points

@@ -8,7 +8,7 @@ from csd_core.data.canonical import write_source
 from csd_core.data.sources.fashion_mnist import find_fashion_mnist
 from csd_core.data.sources.registry import open_source
 from csd_core.errors import DataError, ParamsError
-from csd_core.params import FashionMnistSource
+from csd_core.params_sources import FashionMnistSource
 from csd_core.records import ImageForm
 from csd_core.stages.entry import run_stage
 from csd_core.workspace import Workspace

@@ -2,7 +2,8 @@
 
 from csd_core.atomic import atomic_folder
 from csd_core.params_rules import GENESIS
-from csd_core.records import Champion, Ledger, ModelRecord, Pending, SeenShards
+from csd_core.records import Champion, ModelRecord, SeenShards
+from csd_core.records_verdict import Ledger, Pending
 from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.lineage import Lineage
 from csd_core.stages.entry import run_stage

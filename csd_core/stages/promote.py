@@ -12,17 +12,9 @@ from csd_core.console import say
 from csd_core.data.pool import ItemPool
 from csd_core.data.shards import load_shard
 from csd_core.params import Params
-from csd_core.records import (
-    Champion,
-    CheckReport,
-    Ledger,
-    LedgerEntry,
-    Pending,
-    Promoted,
-    Rejected,
-    SeenShards,
-    VerdictFile,
-)
+from csd_core.records import Champion, SeenShards
+from csd_core.records_check import CheckReport
+from csd_core.records_verdict import Ledger, LedgerEntry, Pending, Promoted, Rejected, VerdictFile
 from csd_core.release.adapters import CandidateAdapters
 from csd_core.release.backfill import backfill
 from csd_core.release.backfill_shards import ShardFolders

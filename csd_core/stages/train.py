@@ -24,7 +24,8 @@ from csd_core.learning.start import StageData
 from csd_core.learning.training import LIVE, train
 from csd_core.learning.weights import RECORD, WEIGHTS, load_model, save_model
 from csd_core.params import Params
-from csd_core.records import ImageForm, Pending, SeenShards
+from csd_core.records import ImageForm, SeenShards
+from csd_core.records_verdict import Pending
 from csd_core.stages.entry import run_stage
 from csd_core.workspace import Workspace
 

@@ -10,7 +10,9 @@ from csd_core.atomic import atomic_folder
 from csd_core.console import say
 from csd_core.errors import DataError
 from csd_core.params import Policy, Upgrade
-from csd_core.records import AdapterFits, CheckReport, ImageForm, Promoted, Rejected
+from csd_core.records import AdapterFits, ImageForm
+from csd_core.records_check import CheckReport
+from csd_core.records_verdict import Promoted, Rejected
 from csd_core.release.adaptation import Lessons, fit_adapters
 from csd_core.release.adapters import RECORD, CandidateAdapters
 from csd_core.release.check import check

@@ -17,7 +17,8 @@ from csd_core.atomic import atomic_folder
 from csd_core.data.tables import write_table
 from csd_core.errors import ArtifactError, CompatibilityError
 from csd_core.params import Order, Rest, Strategy, Upgrade
-from csd_core.records import Digest, Promoted, Record, VerdictFile
+from csd_core.records import Digest, Record
+from csd_core.records_verdict import Promoted, VerdictFile
 from csd_core.release.adapters import CandidateAdapters
 from csd_core.release.plans import UpgradePlan
 from csd_core.release.strategies import Situation, strategy_named

@@ -3,7 +3,8 @@
 from rich.table import Table
 
 from csd_core.console import console, say
-from csd_core.records import Alternative, CheckReport, Judged, Measurement, Promoted, Recalls, Rejected
+from csd_core.records_check import Alternative, CheckReport, Measurement, Recalls
+from csd_core.records_verdict import Judged, Promoted, Rejected
 from csd_core.release.conditions import points
 
 

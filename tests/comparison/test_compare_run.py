@@ -16,7 +16,7 @@ from csd_core import cli
 from csd_core.comparison.results import read_results
 
 ROOT = Path(__file__).parents[2]
-FOLDER = Path("comparisons/work/example")
+FOLDER = Path("comparisons/runs/example")
 
 BROKEN = """
 profiles: {tiny: {}}

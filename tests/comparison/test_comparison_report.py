@@ -207,11 +207,11 @@ def ended(*arguments):
 def test_the_command_writes_the_report_beside_the_results_or_where_it_is_told(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "drawn.yaml").write_text(SPEC)
-    written(tmp_path / "comparisons" / "work" / "drawn")
+    written(tmp_path / "comparisons" / "runs" / "drawn")
     assert ended("report", "drawn.yaml") == 0
-    assert capsys.readouterr().out.strip() == "comparisons/work/drawn/index.html: 33 of 36 cells"
+    assert capsys.readouterr().out.strip() == "comparisons/runs/drawn/index.html: 33 of 36 cells"
     assert ended("report", "drawn.yaml", "-o", "elsewhere") == 0
-    one, two = (tmp_path / name / "report.md" for name in ("comparisons/work/drawn", "elsewhere"))
+    one, two = (tmp_path / name / "report.md" for name in ("comparisons/runs/drawn", "elsewhere"))
     assert one.read_bytes() == two.read_bytes()
     assert "## 3 of 36 cells have not run" in one.read_text(encoding="utf-8")
     assert "- digits-11/lwf: seeds 2, 3" in one.read_text(encoding="utf-8")
@@ -221,7 +221,7 @@ def test_the_command_without_results_says_what_to_run(tmp_path, monkeypatch, cap
     monkeypatch.chdir(tmp_path)
     (tmp_path / "drawn.yaml").write_text(SPEC)
     assert ended("report", "drawn.yaml") == ArtifactError.exit_code
-    assert "comparisons/work/drawn/results.parquet: missing; `csd compare run` makes it" in capsys.readouterr().err
+    assert "comparisons/runs/drawn/results.parquet: missing; `csd compare run` makes it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -12,7 +12,7 @@ from csd_core.comparison.results import SCHEMA, read_results, write_results
 from csd_core.comparison.spec import load_spec
 from csd_core.comparison.timings import StageTime, Timings
 from csd_core.errors import ArtifactError
-from csd_core.records import CheckReport
+from csd_core.records_check import CheckReport
 
 ROOT = Path(__file__).parents[2]
 RECORDED = Path(__file__).parent / "recorded"

@@ -7,7 +7,8 @@ import pytest
 from csd_core.errors import ArtifactError, BusyError, CompatibilityError
 from csd_core.operations.retrainings import Retraining, find
 from csd_core.params import Review
-from csd_core.records import Champion, Promoted, Rejected
+from csd_core.records import Champion
+from csd_core.records_verdict import Promoted, Rejected
 from csd_core.workspace import Workspace
 from flows import outcome as module
 from flows.outcome import conclude, heal, in_words

@@ -74,6 +74,18 @@ def stage_data() -> Callable[..., StageData]:
 
 
 @pytest.fixture(scope="session")
+def first_data(digits_shard: Callable[..., Shard], stage_data: Callable[..., StageData]) -> StageData:
+    """A first stage of three classes."""
+    return stage_data([digits_shard("t1", [0, 1, 2])])
+
+
+@pytest.fixture(scope="session")
+def later_data(digits_shard: Callable[..., Shard], stage_data: Callable[..., StageData]) -> StageData:
+    """Two more classes."""
+    return stage_data([digits_shard("t1", [0, 1, 2]), digits_shard("t2", [3, 4])])
+
+
+@pytest.fixture(scope="session")
 def network() -> Network:
     """The smallest one."""
     return Network(

@@ -35,16 +35,6 @@ def same(first, second):
 
 
 @pytest.fixture(scope="module")
-def first_data(digits_shard, stage_data):
-    return stage_data([digits_shard("t1", [0, 1, 2])])
-
-
-@pytest.fixture(scope="module")
-def later_data(digits_shard, stage_data):
-    return stage_data([digits_shard("t1", [0, 1, 2]), digits_shard("t2", [3, 4])])
-
-
-@pytest.fixture(scope="module")
 def champion(first_data, training, cpu, tmp_path_factory):
     return train(first_data, training, champion=None, device=cpu, work=tmp_path_factory.mktemp("champion"))
 

@@ -7,7 +7,9 @@ import pytest
 from checkout import make_photos
 
 from csd_core.data.shards import load_shard
-from csd_core.records import Champion, CheckReport, Ledger, ModelRecord, Pending, SeenShards, VerdictFile
+from csd_core.records import Champion, ModelRecord, SeenShards
+from csd_core.records_check import CheckReport
+from csd_core.records_verdict import Ledger, Pending, VerdictFile
 from csd_core.retrieval.embedder import Embedder, digest_of
 from csd_core.retrieval.gallery import Gallery
 

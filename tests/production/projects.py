@@ -19,20 +19,9 @@ from csd_core.production.rows import LiveItems, StoredImages
 from csd_core.production.search import Snapshot
 from csd_core.production.succession import Production
 from csd_core.production.verify import verify
-from csd_core.records import (
-    AdapterFit,
-    AdapterFits,
-    AdapterOffer,
-    Champion,
-    CheckReport,
-    Ledger,
-    LedgerEntry,
-    Promoted,
-    Rejected,
-    SeenShards,
-    SourceRecord,
-    VerdictFile,
-)
+from csd_core.records import AdapterFit, AdapterFits, AdapterOffer, Champion, SeenShards, SourceRecord
+from csd_core.records_check import CheckReport
+from csd_core.records_verdict import Ledger, LedgerEntry, Promoted, Rejected, VerdictFile
 from csd_core.release.adaptation import fit_ridge, write_adapter
 from csd_core.release.adapters import CandidateAdapters
 from csd_core.release.strategies import Situation, strategy_named

@@ -15,7 +15,7 @@ from csd_core.production.publish import publish
 from csd_core.production.rollback import rollback
 from csd_core.production.search import Snapshot
 from csd_core.production.verify import examine
-from csd_core.records import Ledger
+from csd_core.records_verdict import Ledger
 from csd_core.retrieval.embedder import Embedder, digest_of
 from csd_core.retrieval.lineage import Lineage
 

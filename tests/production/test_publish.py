@@ -5,7 +5,7 @@ from projects import Project, content_ids, pixels_of
 from csd_core.errors import ArtifactError, CompatibilityError, CsdError
 from csd_core.production.publish import publish
 from csd_core.production.switch import STEPS
-from csd_core.records import Ledger
+from csd_core.records_verdict import Ledger
 from csd_core.retrieval.adapter import Adapter
 from csd_core.retrieval.embedder import digest_of
 from csd_core.retrieval.gallery import Gallery

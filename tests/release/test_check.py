@@ -7,7 +7,8 @@ import pytest
 from worlds import DIMENSION, UPGRADE, upgrade_with
 
 from csd_core.params_file import load_params
-from csd_core.records import CheckReport, Promoted
+from csd_core.records_check import CheckReport
+from csd_core.records_verdict import Promoted
 from csd_core.release.adapters import CandidateAdapters
 from csd_core.release.check import check
 from csd_core.release.compatibility import recall_under

@@ -2,17 +2,8 @@ import pytest
 
 from csd_core.errors import CompatibilityError
 from csd_core.params import Policy
-from csd_core.records import (
-    Alternative,
-    CheckReport,
-    CrossTest,
-    Measurement,
-    Paired,
-    Promoted,
-    Recalls,
-    Rehearsal,
-    Rejected,
-)
+from csd_core.records_check import Alternative, CheckReport, CrossTest, Measurement, Paired, Recalls, Rehearsal
+from csd_core.records_verdict import Promoted, Rejected
 from csd_core.release.conditions import lower_bound, points, queries_needed
 from csd_core.release.gate import assess, judge
 

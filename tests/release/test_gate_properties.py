@@ -10,19 +10,9 @@ from hypothesis import strategies as st
 from worlds import UPGRADE, situation_of, synthetic_evidence, unit, upgrade_with
 
 from csd_core.params_file import load_params
-from csd_core.records import (
-    AdapterFits,
-    Alternative,
-    CheckReport,
-    Ledger,
-    LedgerEntry,
-    Measurement,
-    Paired,
-    Promoted,
-    Recalls,
-    Rehearsal,
-    Rejected,
-)
+from csd_core.records import AdapterFits
+from csd_core.records_check import Alternative, CheckReport, Measurement, Paired, Recalls, Rehearsal
+from csd_core.records_verdict import Ledger, LedgerEntry, Promoted, Rejected
 from csd_core.release.adaptation import fit_ridge, write_adapter
 from csd_core.release.adapters import CandidateAdapters
 from csd_core.release.check import check

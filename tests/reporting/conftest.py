@@ -21,7 +21,8 @@ from csd_core.data.canonical import CanonicalSet
 from csd_core.data.shards import Cut, load_shard, write_shard
 from csd_core.params_file import profile_text
 from csd_core.params_rules import GENESIS
-from csd_core.records import Champion, ImageForm, ModelRecord, Pending, SeenShards, SourceRecord
+from csd_core.records import Champion, ImageForm, ModelRecord, SeenShards, SourceRecord
+from csd_core.records_verdict import Pending
 from csd_core.reporting.charts import charts
 from csd_core.reporting.gather import gather
 from csd_core.reporting.page import render

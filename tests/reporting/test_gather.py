@@ -8,7 +8,8 @@ from safetensors.numpy import save_file
 
 from csd_core.data.shards import load_shard
 from csd_core.errors import ArtifactError
-from csd_core.records import Champion, Ledger
+from csd_core.records import Champion
+from csd_core.records_verdict import Ledger
 from csd_core.reporting.examples import nearest
 from csd_core.reporting.gather import gather
 from csd_core.retrieval.embedder import Embedder

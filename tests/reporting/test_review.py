@@ -11,7 +11,8 @@ from csd_core.data.pool import ItemPool
 from csd_core.errors import ArtifactError
 from csd_core.operations import review
 from csd_core.operations.review import review_page, worst_lost
-from csd_core.records import CheckReport, Measurement, Recalls, VerdictFile
+from csd_core.records_check import CheckReport, Measurement, Recalls
+from csd_core.records_verdict import VerdictFile
 from csd_core.reporting.examples import Example, Neighbour, Served
 from csd_core.reporting.narrative import count, percent, points
 from csd_core.reporting.review import escaped

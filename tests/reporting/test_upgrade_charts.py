@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from csd_core.records import ServingPoint
+from csd_core.records_check import ServingPoint
 from csd_core.reporting.charts import charts
 from csd_core.reporting.options import options
 

@@ -3,7 +3,8 @@ from dataclasses import replace
 import pytest
 
 from csd_core.params import Review
-from csd_core.records import Condition, Judged, ServingPoint
+from csd_core.records_check import ServingPoint
+from csd_core.records_verdict import Condition, Judged
 from csd_core.reporting import verdicts
 
 

@@ -4,7 +4,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from csd_core.params_file import load_params
-from csd_core.records import CheckReport, Promoted, Rejected
+from csd_core.records_check import CheckReport
+from csd_core.records_verdict import Promoted, Rejected
 from csd_core.release.gate import judge
 from csd_core.retrieval.embedder import digest_of
 from csd_core.retrieval.gallery import Gallery

@@ -10,7 +10,9 @@ import pytest
 from csd_core.data.pool import ItemPool
 from csd_core.data.shards import load_shard
 from csd_core.errors import CompatibilityError
-from csd_core.records import Champion, CheckReport, Ledger, Pending, Promoted, Rejected, VerdictFile
+from csd_core.records import Champion
+from csd_core.records_check import CheckReport
+from csd_core.records_verdict import Ledger, Pending, Promoted, Rejected, VerdictFile
 from csd_core.release.adapters import CandidateAdapters
 from csd_core.retrieval.embedder import Embedder, digest_of
 from csd_core.retrieval.gallery import Gallery, Provenance

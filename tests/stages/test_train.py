@@ -16,7 +16,8 @@ from ruamel.yaml import YAML
 from csd_core.errors import ParamsError
 from csd_core.learning.checkpoint import FILE, Checkpoint
 from csd_core.learning.weights import RECORD, WEIGHTS, load_model
-from csd_core.records import ModelRecord, Pending
+from csd_core.records import ModelRecord
+from csd_core.records_verdict import Pending
 from csd_core.stages import train
 from csd_core.workspace import Workspace
 

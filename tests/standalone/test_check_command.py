@@ -10,7 +10,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 from strangers import exported, linear, saved, write_images
 
-from csd_core.records import CheckReport
+from csd_core.records_check import CheckReport
 from csd_core.release.gate import judge
 from csd_core.release.policy_file import DEFAULT, load_policy
 

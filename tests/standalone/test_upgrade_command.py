@@ -9,7 +9,9 @@ from strangers import exported, saved, write_images
 
 from csd_core.data.tables import read_table
 from csd_core.params_file import read_yaml
-from csd_core.records import CheckReport, ImageForm, VerdictFile
+from csd_core.records import ImageForm
+from csd_core.records_check import CheckReport
+from csd_core.records_verdict import VerdictFile
 from csd_core.release.policy_file import DEFAULT
 from csd_core.retrieval.adapter import Adapter
 from csd_core.retrieval.embedder import Embedder

@@ -10,7 +10,7 @@ from csd_core.data.sources.fashion_mnist import open_fashion_mnist
 from csd_core.data.sources.folder import open_folder
 from csd_core.data.sources.glyphs import Jitter, open_glyphs
 from csd_core.data.sources.protocol import Source
-from csd_core.params import (
+from csd_core.params_sources import (
     Cifar10Source,
     Cifar100Source,
     Cub200Source,

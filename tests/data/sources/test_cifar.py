@@ -11,7 +11,7 @@ from csd_core.data.canonical import load_source, write_source
 from csd_core.data.sources import registry
 from csd_core.data.sources.cifar import CIFAR10, CIFAR100, open_cifar
 from csd_core.errors import DataError
-from csd_core.params import Cifar10Source, Cifar100Source
+from csd_core.params_sources import Cifar10Source, Cifar100Source
 from csd_core.records import ImageForm
 
 FORM = ImageForm(size=32, channels=3, resize="squash")

@@ -11,7 +11,7 @@ from csd_core.data.decode import Box, decode
 from csd_core.data.sources import registry
 from csd_core.data.sources.cub import CUB200, open_cub
 from csd_core.errors import DataError
-from csd_core.params import Cub200Source
+from csd_core.params_sources import Cub200Source
 from csd_core.records import ImageForm
 
 FORM = ImageForm(size=8, channels=3, resize="squash")

@@ -31,16 +31,6 @@ CLASSIFIERS = {"lucir": "scaled-cosine", "hoc": "simplex"}
 
 
 @pytest.fixture(scope="module")
-def first_data(digits_shard, stage_data):
-    return stage_data([digits_shard("t1", [0, 1, 2])])
-
-
-@pytest.fixture(scope="module")
-def later_data(digits_shard, stage_data):
-    return stage_data([digits_shard("t1", [0, 1, 2]), digits_shard("t2", [3, 4])])
-
-
-@pytest.fixture(scope="module")
 def champions(first_data, training, cpu, tmp_path_factory):
     """A function that gives the first stage's model with a kind of classifier."""
     made = {}

@@ -1,0 +1,126 @@
+"""What was decided about a candidate, and the state after it: verdict.json, ledger.json, pending.json."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from csd_core.params import Decision, Strategy
+from csd_core.records import Digest, Record
+from csd_core.records_check import strategy_name
+
+
+class Condition(Record):
+    """One condition of the policy on one strategy."""
+
+    name: str
+    figure: float
+    """The point estimate."""
+    bound: float | None
+    """The one-sided bound that is compared, where there is one."""
+    limit: float
+    passed: bool
+    words: str
+    """The condition as a sentence, with figures."""
+    needs_queries: int | None
+    """About how many queries would decide it, where it is the interval and not the estimate that fails."""
+
+
+class Judged(Record):
+    """A strategy with the outcome of every condition."""
+
+    strategy: Strategy
+    share: float | None
+    """Of a partial backfill: the smallest that passes on `select`."""
+    passed: bool
+    conditions: tuple[Condition, ...]
+    why_not: str | None
+
+    @property
+    def name(self) -> str:
+        """The strategy, with its share."""
+        return strategy_name(self.strategy, self.share)
+
+
+class _Verdict(Record):
+    task: str
+    candidate: Digest
+    champion: Digest | None
+    """The champion before."""
+    decision: Decision
+    """`auto`, or what an operator chose."""
+    judged: tuple[Judged, ...]
+    reasons: tuple[str, ...]
+    """In words."""
+
+
+class Promoted(_Verdict):
+    """The candidate becomes the champion."""
+
+    outcome: Literal["promoted"] = "promoted"
+    strategy: Strategy
+    share: float | None
+    """Of the old rows that a partial backfill embeds anew."""
+
+    @property
+    def name(self) -> str:
+        """The strategy, with its share."""
+        return strategy_name(self.strategy, self.share)
+
+
+class Rejected(_Verdict):
+    """The champion stays."""
+
+    outcome: Literal["rejected"] = "rejected"
+    inconclusive: bool
+    """More queries could turn it."""
+
+
+Verdict = Annotated[Promoted | Rejected, Field(discriminator="outcome")]
+
+
+class VerdictFile(Record):
+    """verdict.json."""
+
+    verdict: Verdict
+
+
+class LedgerEntry(Record):
+    """What became of one task."""
+
+    task: str
+    candidate: Digest
+    outcome: Literal["promoted", "rejected"]
+    strategy: Strategy | None
+    share: float | None
+    """Of the old rows that a partial backfill embedded anew."""
+    champion: Digest | None
+    """In force after the task."""
+    champion_task: str | None
+    """Whose candidate that is."""
+    check: Digest
+    """sha256 of check.json."""
+    gallery: Digest
+    """Of the gallery after the task."""
+    served: dict[str, float]
+    """Task -> Recall@1 on its own gallery as served after the task, on gate queries."""
+
+
+class Ledger(Record):
+    """The fold so far, oldest first; the report and the ratchet read it."""
+
+    entries: tuple[LedgerEntry, ...]
+
+    @property
+    def best_own_gallery(self) -> dict[str, float]:
+        """Task -> best own-gallery Recall@1 ever served."""
+        best: dict[str, float] = {}
+        for entry in self.entries:
+            for task, recall in entry.served.items():
+                best[task] = max(recall, best.get(task, 0.0))
+        return best
+
+
+class Pending(Record):
+    """Tasks whose candidate was rejected since the last promotion; their data waits for the next stage."""
+
+    tasks: tuple[str, ...]
