@@ -89,6 +89,8 @@ class CsdPlus(Csd):
     """CSD and feature distillation."""
 
     fd: FeatureDistillation
+    rate: Positive
+    """Times optimizer.lr of the stage: features that are held bear larger steps."""
 
 
 class Methods(Section):

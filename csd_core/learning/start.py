@@ -101,7 +101,7 @@ def start_of(
     classes = Classes(old=len(champion.record.classes), new=len(data.classes) - len(champion.record.classes))
     method = METHODS[training.later.method](training.later.methods, classes)
     afresh = method.starts_from == "fresh"
-    recipe: FirstStage = training.first if afresh else training.later
+    recipe = training.first if afresh else _at_rate(training.later, method.rate)
     student = _fresh(data, training, start_weights=start_weights) if afresh else _grown(champion, data, training)
     share_statistics(student.to(device), ranks)
     if method.backbone == "frozen":
@@ -118,6 +118,11 @@ def start_of(
         fixed_statistics=method.backbone == "frozen"
         or (isinstance(recipe, LaterStage) and recipe.batch_norm == "eval"),
     )
+
+
+def _at_rate(recipe: LaterStage, rate: float) -> LaterStage:
+    optimizer = recipe.optimizer.model_copy(update={"lr": recipe.optimizer.lr * rate})
+    return recipe.model_copy(update={"optimizer": optimizer})
 
 
 def _fresh(data: StageData, training: Training, *, start_weights: Path | None) -> EmbeddingNetwork:

@@ -1,4 +1,4 @@
-"""CSD with its features held near the teacher's: what it gains stands in docs/evidence.md."""
+"""CSD with features held near the teacher's, and larger steps for it: what that gains stands in docs/evidence.md."""
 
 from torch import Tensor
 
@@ -14,6 +14,7 @@ class CsdPlus(Method):
 
     def __init__(self, knobs: Methods, classes: Classes) -> None:  # noqa: ARG002
         self._csd, self._fd = knobs.csd_plus, knobs.csd_plus.fd
+        self.rate = knobs.csd_plus.rate
         self.weights = {"kd": self._csd.kd.weight, "csd": self._csd.csd.weight, "fd": self._fd.weight}
 
     def losses(self, batch: Batch, student: Outputs, teacher: Outputs) -> dict[str, Tensor]:

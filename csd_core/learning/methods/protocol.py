@@ -35,12 +35,14 @@ class Method:
         learns_from: The images of the new tasks, or those of all tasks seen so far.
         starts_from: The champion's weights, or fresh ones under the recipe of a first stage.
         backbone: Whether it learns, or stays the champion's.
+        rate: Times the learning rate of `training.later`.
         weights: Term of `losses` -> weight, in the order in which they are added up; if all are 0, it is not called.
     """
 
     learns_from: ClassVar[Literal["new", "all"]] = "new"
     starts_from: ClassVar[Literal["champion", "fresh"]] = "champion"
     backbone: ClassVar[Literal["learns", "frozen"]] = "learns"
+    rate: float = 1.0
     weights: Mapping[str, float] = {}
 
     def __init__(self, knobs: Methods, classes: Classes) -> None:

@@ -77,6 +77,27 @@ def test_joint_training_is_a_first_stage_of_its_own(later_data, champions, train
     assert all(torch.equal(mine[key], theirs[key]) for key in theirs)
 
 
+def test_csd_plus_takes_larger_steps(later_data, champions, training, cpu, tmp_path):
+    knobs = training.later.methods
+    even = knobs.model_copy(update={"csd_plus": knobs.csd_plus.model_copy(update={"rate": 1.0})})
+    faster = training.later.optimizer.model_copy(
+        update={"lr": training.later.optimizer.lr * training.later.methods.csd_plus.rate}
+    )
+    states = [
+        train(
+            later_data, by(training, "csd_plus", **how), champion=champions(), device=cpu, work=tmp_path / name
+        ).network.state_dict()
+        for name, how in {
+            "its rate": {},
+            "a faster recipe": {"methods": even, "optimizer": faster},
+            "an even rate": {"methods": even},
+        }.items()
+    ]
+    ours, same, other = states
+    assert all(torch.equal(ours[key], same[key]) for key in ours)
+    assert not all(torch.equal(ours[key], other[key]) for key in ours)
+
+
 def test_a_frozen_backbone_without_cross_entropy_is_refused(later_data, champions, training, cpu, tmp_path):
     nothing = training.later.ce.model_copy(update={"weight": 0.0})
     with pytest.raises(TrainingError, match="frozen trains the classifier alone"):
