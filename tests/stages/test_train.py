@@ -104,7 +104,7 @@ def uninterrupted(learned_digits, tmp_path_factory):
 
 def test_a_stage_leaves_its_outs_and_no_scratch(uninterrupted):
     root, printed = uninterrupted
-    curves = ("ce", "csd", "kd", "lr", "total", "triplet")
+    curves = ("ce", "csd", "fd", "kd", "lr", "total", "triplet")
     assert sorted(outputs(root)) == [
         "artifacts/t2/candidate/curves/select/recall_at_1.tsv",
         *(f"artifacts/t2/candidate/curves/train/{name}.tsv" for name in curves),
