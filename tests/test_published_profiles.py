@@ -1,4 +1,4 @@
-"""The profiles of CIFAR and CUB-200-2011: the paper's recipe, and the classes as they are published."""
+"""The profiles of published sets: the paper's recipe, the default one, and the classes as they are published."""
 
 from pathlib import Path
 
@@ -56,6 +56,13 @@ def test_the_paper_s_recipe_is_its_profile_s(profile, tasks):
     assert (added.kd.weight, added.kd.temperature, added.csd.weight, added.csd.temperature) == (1, 2, 1, 0.07)
     assert (params.images.size, params.images.channels) == (32, 3)
     assert params.split.test == 0
+
+
+def test_csd_plus_is_the_recipe_where_it_was_measured(profile):
+    methods = {path.stem: profile(path.stem).training.later.method for path in PROFILES.glob("*.yaml")}
+    plain = {name for name, method in methods.items() if method == "csd"}
+    assert plain == {"cifar100-paper-2", "cifar100-paper-5", "cifar100-paper-10", "cub200-2"}
+    assert {method for name, method in methods.items() if name not in plain} == {"csd_plus"}
 
 
 def test_cifar10_is_learned_five_classes_at_a_time(profile):
