@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -107,6 +108,15 @@ def test_what_was_measured_with_other_parameters_does_not_count(stand_in, params
     assert finished(folder, params_of(changed, project=ROOT, where="mine.yaml")) == {}
 
 
+@pytest.fixture
+def interruptible():
+    """Children start with ears for SIGINT, even where pytest runs in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_interrupted_the_run_ends_its_children(stand_in, params):
     folder = stand_in("echo \"Running stage 'train@t1':\"\necho $$ > pid\nexec sleep 60")
     events = Run(params, folder=folder, code=CODE, jobs=2, cores=2).events(list(params))

@@ -75,6 +75,7 @@ def models(project):
     return {row["embedded_by"] for row in project.rows().values()}
 
 
+@pytest.mark.slow
 def test_a_run_puts_a_gallery_of_the_model_alone_in_force_and_shows_how_it_went(project):
     state = run(why="the rest", by="olga", workers=2)
     release = project.in_force()

@@ -95,6 +95,7 @@ def test_settings_that_git_does_not_know_come_along(home):
     assert str(home.root / ".dvc" / "cache") in told
 
 
+@pytest.mark.slow
 def test_what_is_gone_from_the_cache_comes_from_the_remote_or_is_computed_again(home):
     dvc(home.root, "remote", "add", "--local", "--default", "store", "../store")  # as people write it
     dvc(home.root, "push", "--quiet")
@@ -212,6 +213,7 @@ def test_a_branch_moves_on_from_where_the_run_left_it(home):
     assert git(home.root, "rev-parse", "retrain/run") == made
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_moved_gives_way_and_what_a_person_moved_does_not(home):
     git(home.root, "branch", "retrain/run")
     with checkout(home, head(home), name="killed") as place:

@@ -171,6 +171,7 @@ export_embedder(load_model(Path(sys.argv[1])), Path("out.onnx"), export=export, 
 """
 
 
+@pytest.mark.slow
 def test_two_processes_with_other_hash_seeds_and_folders_write_the_same_bytes_and_no_chatter(network, tmp_path):
     save_model(untrained(network), tmp_path / "model")
     contents = []

@@ -133,6 +133,7 @@ def test_another_strategy_for_the_gallery_retrains_nothing(finished_run, tmp_pat
     assert "Running stage 'export" not in printed
 
 
+@pytest.mark.slow
 def test_a_first_model_that_is_rejected_leaves_its_items_waiting(finished_run, tmp_path):
     project = finished_run[0].copy(tmp_path / "project")
     project.edit(lambda values: values["decisions"].update(t1="reject"))

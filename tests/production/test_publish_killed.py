@@ -172,6 +172,7 @@ def test_killing_before_any_change_to_a_file_leaves_the_old_or_the_new_release(t
     assert event > 30  # every file that is written, renamed or removed is one
 
 
+@pytest.mark.slow
 def test_a_recovery_that_is_killed_is_done_again(templates, tmp_path):
     project = templates["publish"].copied_to(tmp_path / "project")
     assert killed(project, "publish", "logged")
@@ -217,6 +218,7 @@ def test_a_publisher_that_does_not_want_to_wait_is_told_who_publishes(templates,
     assert told.splitlines()[-1] == "2"
 
 
+@pytest.mark.slow
 def test_rows_that_another_process_writes_meanwhile_or_during_the_switch_are_served(templates, tmp_path):
     project = templates["publish"].copied_to(tmp_path / "project")
     waiting = []

@@ -121,6 +121,7 @@ def a_project(root):
     return project
 
 
+@pytest.mark.slow
 def test_an_upgrade_and_a_rollback_under_load_drop_nothing_and_mix_nothing(tmp_path):
     project = a_project(tmp_path / "project")
     with serving(project) as running:
@@ -155,6 +156,7 @@ def test_items_written_in_the_last_moment_of_a_switch_are_found_after_it(tmp_pat
         assert {hit["id"] for hit in found["hits"]} == written.keys()
 
 
+@pytest.mark.slow
 def test_a_release_that_was_damaged_is_refused_and_the_old_one_stays(tmp_path):
     project = published(tmp_path / "project", "none", "backfill")
     releases = project.root / "releases"

@@ -81,6 +81,7 @@ def storable(item):
     return len(item) <= LONGEST_ID and "\x00" not in item
 
 
+@pytest.mark.slow
 def test_every_answer_to_a_write_or_deletion_is_as_the_document_says_whatever_the_item_is_called(written):
     others = [each["id"] for each in httpx.get(f"{written}/v1/items", params={"limit": 200}).json()["items"]]
     put, delete = operations(written, ("put", "delete")).values()

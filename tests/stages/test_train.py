@@ -124,6 +124,7 @@ def test_the_later_stage_had_the_champion_as_its_teacher(uninterrupted):
     assert record.select_recall > 0.8
 
 
+@pytest.mark.slow
 def test_a_stage_killed_at_any_moment_ends_with_the_same_bytes(uninterrupted, learned_digits, tmp_path):
     root = copied(learned_digits, tmp_path / "killed")
     draw = random.Random(time.time_ns())  # noqa: S311 - any moment will do
@@ -135,6 +136,7 @@ def test_a_stage_killed_at_any_moment_ends_with_the_same_bytes(uninterrupted, le
     assert outputs(root) == outputs(uninterrupted[0])
 
 
+@pytest.mark.slow
 def test_a_stage_killed_while_it_writes_a_checkpoint_ends_with_the_same_bytes(uninterrupted, learned_digits, tmp_path):
     root = copied(learned_digits, tmp_path / "killed")
     work = root / ".csd" / "unfinished"

@@ -43,6 +43,7 @@ def rows_of(text):
     return {name: (float(recall), passes) for name, recall, passes in found}
 
 
+@pytest.mark.slow
 def test_every_block_of_the_page_runs_in_order(stranger):
     assert [kind for kind, _ in BLOCKS] == ["python", "sh", "sh", "sh", "python", "sh"]
     printed = [stranger(kind, block) for kind, block in BLOCKS]
