@@ -86,7 +86,7 @@ class Csd(Section):
 
 
 class CsdPlus(Csd):
-    """CSD and feature distillation."""
+    """CSD, feature distillation, and larger steps."""
 
     fd: FeatureDistillation
     rate: Positive

@@ -58,7 +58,7 @@ def test_the_paper_s_recipe_is_its_profile_s(profile, tasks):
     assert params.split.test == 0
 
 
-def test_csd_plus_is_the_recipe_where_it_was_measured(profile):
+def test_csd_plus_is_the_recipe_of_all_but_the_paper_and_of_a_network_that_knows_photographs(profile):
     methods = {path.stem: profile(path.stem).training.later.method for path in PROFILES.glob("*.yaml")}
     plain = {name for name, method in methods.items() if method == "csd"}
     assert plain == {"cifar100-paper-2", "cifar100-paper-5", "cifar100-paper-10", "cub200-2"}
