@@ -9,15 +9,16 @@ from cyclopts.validators import Number
 from filelock import FileLock, Timeout
 
 from csd_core.comparison.bench import Code
-from csd_core.comparison.cells import cells_of, params_of
+from csd_core.comparison.cells import CELLS, cells_of, params_of
 from csd_core.comparison.figures import load_comparison
+from csd_core.comparison.merging import merge_results
 from csd_core.comparison.progress import told
 from csd_core.comparison.report import PAGE, write_report
 from csd_core.comparison.results import FILE, write_results
 from csd_core.comparison.running import Run, finished
 from csd_core.comparison.spec import load_spec
 from csd_core.console import say
-from csd_core.errors import BusyError, CsdError
+from csd_core.errors import BusyError, CsdError, ParamsError
 
 RUNS = Path("comparisons") / "runs"
 
@@ -102,3 +103,30 @@ def report(
     output = output or folder
     write_report(found, results, output)
     say(f"{output / PAGE}: {len(found.cells)} of {len(found.planned)} cells")
+
+
+@app.command
+def merge(folder: Path, other: Path, /, *more: Path, output: Annotated[Path, Parameter(alias="-o")]) -> None:
+    """Put the results of several folders together, such as those of machines that shared the cells.
+
+    Parameters
+    ----------
+    folder
+        Has a results.parquet, as have the others; of a cell that several have, the first counts.
+    other
+        Another one.
+    more
+        And more of them.
+    output
+        Folder for the results.parquet of all; it may be one of them, but none that `csd compare run` works in.
+    """
+    if (output / CELLS).is_dir():
+        raise ParamsError(f"{output}: `csd compare run` writes its results there; give -o another folder")
+    merged = merge_results([each / FILE for each in (folder, other, *more)])
+    write_results(output / FILE, merged.cells)
+    say(f"{output / FILE}: {len(merged.cells)} cells")
+    if merged.equal:
+        say(f"{len(merged.equal)} in several with equal figures, seconds aside")
+    if merged.differing:
+        names = ", ".join(map(str, merged.differing))
+        say(f"{len(merged.differing)} in several with other figures, of which the first folder's count: {names}")

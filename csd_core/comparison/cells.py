@@ -19,6 +19,9 @@ from csd_core.errors import ParamsError
 from csd_core.params import Params
 from csd_core.params_file import explain, merge, profile_text
 
+CELLS = "cells"
+"""Below a comparison's folder: where its cells run."""
+
 CHEAP: Overrides = {
     "export": {"quantize": "none"},
     "upgrade": {"partial": {"shares": []}},
@@ -47,7 +50,7 @@ class Cell:
     @property
     def path(self) -> Path:
         """Below the comparison's folder."""
-        return Path("cells") / self.profile / self.contender / f"seed-{self.seed}"
+        return Path(CELLS) / self.profile / self.contender / f"seed-{self.seed}"
 
 
 @dataclass(frozen=True, slots=True)

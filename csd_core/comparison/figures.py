@@ -119,7 +119,7 @@ def load_comparison(
         ArtifactError: if the file is missing, damaged, of other columns, or holds none of the planned cells.
     """
     wanted = tuple(planned)
-    found = _read(path)
+    found = load_cells(path)
     cells = {key: found[key] for key in wanted if key in found}
     if not cells:
         raise ArtifactError(f"{path}: none of the {len(wanted)} planned cells has run; run `csd compare run` first")
@@ -127,7 +127,12 @@ def load_comparison(
     return Comparison(name=name, planned=wanted, reference=reference, methods=methods, cells=cells, stray=stray)
 
 
-def _read(path: Path) -> dict[Cell, Measured]:
+def load_cells(path: Path) -> dict[Cell, Measured]:
+    """Read results.parquet, whatever was planned.
+
+    Raises:
+        ArtifactError: if the file is missing, damaged, of other columns, or has a figure twice.
+    """
     columns = [column.to_pylist() for column in read_results(path).itercolumns()]
     values: dict[Cell, dict[tuple[str, str | None, str | None], float]] = {}
     for profile, contender, seed, measure, after, on, value in zip(*columns, strict=True):
