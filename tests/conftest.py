@@ -1,14 +1,36 @@
-"""An embedder small enough to make in a test, that onnxruntime runs like a trained one."""
+"""An embedder small enough to make in a test, that onnxruntime runs like a trained one; a browser."""
 
-from collections.abc import Callable
+import os
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from playwright.sync_api import Browser, sync_playwright
 
 from csd_core.retrieval.embedder import EmbedderMetadata
+
+INSTALLED = ("chromium", "chromium-browser", "google-chrome")
+QUIET = ("disable-gpu", "disable-background-networking", "disable-component-update", "disable-sync")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium, the system's or Playwright's. Where there is none its tests are skipped, but in CI they fail."""
+    with sync_playwright() as playwright:
+        own = Path(playwright.chromium.executable_path)
+        found = next(filter(None, map(shutil.which, INSTALLED)), str(own) if own.exists() else None)
+        if found is None:
+            missing = "no browser here: install chromium, or run `playwright install chromium`"
+            (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
+        browser = playwright.chromium.launch(
+            executable_path=found, args=[f"--{each}" for each in ("no-sandbox", *QUIET)]
+        )
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

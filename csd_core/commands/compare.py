@@ -68,7 +68,7 @@ def run(
                     known.pop(event.cell, None)
                     if event.measures:
                         known[event.cell] = event.measures
-                    write_results(folder / FILE, {cell: each.values for cell, each in known.items()})
+                    write_results(folder / FILE, known)
     say(f"{folder / FILE}: {len(known)} of {len(params)} cells")
     if progress.failed:
         names = ", ".join(map(str, progress.failed))
@@ -96,7 +96,7 @@ def report(
     found = load_comparison(
         results,
         name=spec.stem,
-        planned=cells_of(comparison),
+        planned={cell: each.digest for cell, each in params_of(comparison, project=Path(), where=str(spec)).items()},
         reference=comparison.reference,
         methods={name: comparison.method_of(name) or "" for name in comparison.contenders},
     )
@@ -126,7 +126,7 @@ def merge(folder: Path, other: Path, /, *more: Path, output: Annotated[Path, Par
     write_results(output / FILE, merged.cells)
     say(f"{output / FILE}: {len(merged.cells)} cells")
     if merged.equal:
-        say(f"{len(merged.equal)} in several with equal figures, seconds aside")
+        say(f"{len(merged.equal)} in several with equal parameters and figures, seconds aside")
     if merged.differing:
         names = ", ".join(map(str, merged.differing))
-        say(f"{len(merged.differing)} in several with other figures, of which the first folder's count: {names}")
+        say(f"{len(merged.differing)} in several and not equal, so the first folder's count: {names}")

@@ -60,16 +60,13 @@ class CellParams:
     Attributes:
         values: Plain values of its params.yaml.
         params: The same, checked.
+        digest: sha256 of all but `runtime`, on which no artefact depends, and with paths as they are written, so that
+            it does not depend on where the project lies.
     """
 
     values: dict[str, Any]
     params: Params
-
-    @property
-    def digest(self) -> str:
-        """sha256 of all but `runtime`, on which no artefact depends."""
-        facts = self.params.model_dump(mode="json", exclude={"runtime"})
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    digest: str
 
     def text(self, *, threads: int) -> str:
         """params.yaml for so many CPU threads."""
@@ -151,12 +148,17 @@ def _params(spec: Spec, cell: Cell, values: Any, project: Path, where: str) -> C
         merge(values, changes, top=False)
     _promote_every_candidate(values)
     try:
-        Params.model_validate(values)
+        digest = _digest(Params.model_validate(values))
         _anchor(values, project.absolute())
-        return CellParams(values=values, params=Params.model_validate(values))
+        return CellParams(values=values, params=Params.model_validate(values), digest=digest)
     except ValidationError as error:
         mistakes = [f"{where}: {_place(spec, cell, each['loc'])}{explain(each)}" for each in error.errors()]
         raise ParamsError("\n".join(mistakes)) from None
+
+
+def _digest(params: Params) -> str:
+    facts = params.model_dump(mode="json", exclude={"runtime"})
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _place(spec: Spec, cell: Cell, keys: tuple[int | str, ...]) -> str:

@@ -1,7 +1,7 @@
 """The figures of a comparison as results.parquet holds them, cell by cell, beside the cells that were planned."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,9 +16,11 @@ class Measured:
     """What one cell measured.
 
     Attributes:
+        params: CellParams.digest of what it was measured with.
         values: (measure, after, on) -> value; after and on are None where a measure has none.
     """
 
+    params: str
     values: Mapping[tuple[str, str | None, str | None], float]
 
     def at(self, measure: str, after: str | None = None, on: str | None = None) -> float | None:
@@ -57,6 +59,7 @@ class Comparison:
         methods: Contender -> its method, in the order of the specification; empty for that of the profile.
         cells: What was measured; planned cells that have not run are missing.
         stray: Cells that were measured and are not planned (any more); no figure of the report has them in it.
+        outdated: Cells that were measured with other parameters than are planned now; the figures have them in.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Comparison:
     methods: Mapping[str, str]
     cells: Mapping[Cell, Measured]
     stray: tuple[Cell, ...]
+    outdated: tuple[Cell, ...]
 
     @property
     def missing(self) -> tuple[Cell, ...]:
@@ -104,42 +108,47 @@ class Comparison:
 
 
 def load_comparison(
-    path: Path, *, name: str, planned: Iterable[Cell], reference: str, methods: Mapping[str, str]
+    path: Path, *, name: str, planned: Mapping[Cell, str], reference: str, methods: Mapping[str, str]
 ) -> Comparison:
     """Read results.parquet.
 
     Args:
         path: The file.
         name: Of the comparison.
-        planned: Every cell that should run.
+        planned: Every cell that should run -> CellParams.digest of its parameters.
         reference: The contender that the others are compared with.
         methods: Contender -> its method, in the order in which they are shown; empty for that of the profile.
 
     Raises:
         ArtifactError: if the file is missing, damaged, of other columns, or holds none of the planned cells.
     """
-    wanted = tuple(planned)
     found = load_cells(path)
-    cells = {key: found[key] for key in wanted if key in found}
+    cells = {key: found[key] for key in planned if key in found}
     if not cells:
-        raise ArtifactError(f"{path}: none of the {len(wanted)} planned cells has run; run `csd compare run` first")
-    stray = tuple(sorted(key for key in found if key not in set(wanted)))
-    return Comparison(name=name, planned=wanted, reference=reference, methods=methods, cells=cells, stray=stray)
+        raise ArtifactError(f"{path}: none of the {len(planned)} planned cells has run; run `csd compare run` first")
+    return Comparison(
+        name=name,
+        planned=tuple(planned),
+        reference=reference,
+        methods=methods,
+        cells=cells,
+        stray=tuple(sorted(key for key in found if key not in planned)),
+        outdated=tuple(sorted(key for key, cell in cells.items() if cell.params != planned[key])),
+    )
 
 
 def load_cells(path: Path) -> dict[Cell, Measured]:
     """Read results.parquet, whatever was planned.
 
     Raises:
-        ArtifactError: if the file is missing, damaged, of other columns, or has a figure twice.
+        ArtifactError: if the file is missing, damaged, of other columns, or has a figure of a cell twice.
     """
     columns = [column.to_pylist() for column in read_results(path).itercolumns()]
-    values: dict[Cell, dict[tuple[str, str | None, str | None], float]] = {}
-    for profile, contender, seed, measure, after, on, value in zip(*columns, strict=True):
-        cell = values.setdefault(Cell(profile, contender, seed), {})
-        if (measure, after, on) in cell:
-            raise ArtifactError(
-                f"{path}: has {measure} of {profile}/{contender}/{seed} twice; `csd compare run` makes it again"
-            )
-        cell[measure, after, on] = value
-    return {key: Measured(cell) for key, cell in values.items()}
+    cells: dict[Cell, tuple[str, dict[tuple[str, str | None, str | None], float]]] = {}
+    for profile, contender, seed, params, measure, after, on, value in zip(*columns, strict=True):
+        key = Cell(profile, contender, seed)
+        known, values = cells.setdefault(key, (params, {}))
+        if known != params or (measure, after, on) in values:
+            raise ArtifactError(f"{path}: has {measure} of {key} twice; `csd compare run` makes it again")
+        values[measure, after, on] = value
+    return {key: Measured(params, values) for key, (params, values) in cells.items()}

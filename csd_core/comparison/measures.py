@@ -46,7 +46,7 @@ class CellMeasures(Record):
     """measures.json."""
 
     params: str
-    """Digest of the parameters they were measured with."""
+    """CellParams.digest of what they were measured with."""
     values: tuple[Measure, ...]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from csd_core.comparison.cells import Cell
 from csd_core.comparison.figures import Measured, load_cells
-from csd_core.comparison.measures import Measure
+from csd_core.comparison.measures import CellMeasures, Measure
 
 OF_A_CLOCK = "train_seconds"
 """The one measure that no two runs of a cell agree on."""
@@ -18,11 +18,11 @@ class Merged:
 
     Attributes:
         cells: Each as the first table that has it says.
-        equal: Cells that several have, with the same figures but for the clock's.
-        differing: Cells that several have, with other figures.
+        equal: Cells that several have, with the same parameters and figures, but for the clock's.
+        differing: Cells that several have, with other parameters or figures.
     """
 
-    cells: dict[Cell, tuple[Measure, ...]]
+    cells: dict[Cell, CellMeasures]
     equal: tuple[Cell, ...]
     differing: tuple[Cell, ...]
 
@@ -51,11 +51,12 @@ def merge_results(paths: Sequence[Path]) -> Merged:
     )
 
 
-def _timeless(cell: Measured) -> dict[tuple[str, str | None, str | None], float]:
-    return {key: value for key, value in cell.values.items() if key[0] != OF_A_CLOCK}
+def _timeless(cell: Measured) -> Measured:
+    return Measured(cell.params, {key: value for key, value in cell.values.items() if key[0] != OF_A_CLOCK})
 
 
-def _measures(cell: Measured) -> tuple[Measure, ...]:
-    return tuple(
+def _measures(cell: Measured) -> CellMeasures:
+    values = (
         Measure(measure=name, after=after, on=on, value=value) for (name, after, on), value in cell.values.items()
     )
+    return CellMeasures(params=cell.params, values=tuple(values))

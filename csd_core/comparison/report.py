@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from csd_core.comparison.pictures import pictures
 from csd_core.comparison.results import read_results
 from csd_core.comparison.tables import Table, cost_table, difference_table, profile_table, upgrade_table
 from csd_core.comparison.upgrade_pictures import matrices
-from csd_core.comparison.words import headline, missing, not_run, sentences
+from csd_core.comparison.words import by_contender, headline, missing, not_run, outdated, sentences
 from csd_core.reporting.page import templates
 from csd_core.reporting.theme import CHART, PALETTE, SERIES
 
@@ -59,7 +60,7 @@ def _upgrades(comparison: Comparison, profile: str) -> list[Table]:
 
 def markdown(comparison: Comparison) -> str:
     """The tables as Markdown."""
-    parts = [f"# {headline(comparison)}", "\n".join(f"- {sentence}" for sentence in sentences(comparison))]
+    parts = [f"# {headline(comparison)}", _items(sentences(comparison))]
     parts += ["## Over all profiles", difference_table(comparison).markdown()]
     for profile in comparison.profiles:
         tables = [profile_table(comparison, profile), difference_table(comparison, profile)]
@@ -67,11 +68,16 @@ def markdown(comparison: Comparison) -> str:
     parts += ["## Cost", cost_table(comparison).markdown()]
     gaps = missing(comparison)
     if gaps:
-        parts.append(f"## {not_run(comparison)}")
-        parts.append("\n".join(f"- {line}" for line in gaps))
+        parts += [f"## {not_run(comparison)}", _items(gaps)]
+    if comparison.outdated:
+        parts += [f"## {outdated(comparison)}", _items(by_contender(comparison.outdated))]
     if comparison.stray:
         parts.append(f"Left out, for they are not planned: {', '.join(map(str, comparison.stray))}.")
     return "\n\n".join(parts) + "\n"
+
+
+def _items(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def html(comparison: Comparison) -> str:
@@ -87,6 +93,8 @@ def html(comparison: Comparison) -> str:
             profiles=[_profile(comparison, profile) for profile in comparison.profiles],
             cost=cost_table(comparison),
             missing=missing(comparison),
+            by_contender=by_contender,
+            outdated=outdated(comparison),
             not_run=not_run(comparison),
             style=Markup(PALETTE + CHART + SERIES),  # noqa: S704 - constants
         )

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from csd_core.atomic import atomic_file
 from csd_core.comparison.cells import Cell
-from csd_core.comparison.measures import Measure
+from csd_core.comparison.measures import CellMeasures
 from csd_core.errors import ArtifactError
 
 FILE = "results.parquet"
@@ -18,6 +18,7 @@ SCHEMA = pa.schema(
         pa.field("profile", pa.string(), nullable=False),
         pa.field("contender", pa.string(), nullable=False),
         pa.field("seed", pa.int64(), nullable=False),
+        pa.field("params", pa.string(), nullable=False),
         pa.field("measure", pa.string(), nullable=False),
         pa.field("after", pa.string()),
         pa.field("on", pa.string()),
@@ -26,17 +27,18 @@ SCHEMA = pa.schema(
 )
 
 
-def write_results(path: Path, measured: Mapping[Cell, tuple[Measure, ...]]) -> None:
+def write_results(path: Path, measured: Mapping[Cell, CellMeasures]) -> None:
     """Write the table, sorted by its columns in their order, whole or not at all."""
     rows = [
         {
             "profile": cell.profile,
             "contender": cell.contender,
             "seed": cell.seed,
+            "params": measures.params,
             **each.model_dump(),
         }
-        for cell, values in measured.items()
-        for each in values
+        for cell, measures in measured.items()
+        for each in measures.values
     ]
     keys = ("profile", "contender", "seed", "measure", "after", "on")
     rows.sort(key=lambda row: tuple(row[key] if row[key] is not None else "" for key in keys))

@@ -1,7 +1,8 @@
 """A comparison in words: every sentence follows from figures."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from csd_core.comparison.cells import Cell
 from csd_core.comparison.columns import COLUMNS, Column, over_upgrades
 from csd_core.comparison.figures import Comparison, Measured
 from csd_core.comparison.intervals import Spread, difference, spread
@@ -18,8 +19,14 @@ def headline(comparison: Comparison) -> str:
 
 
 def sentences(comparison: Comparison) -> tuple[str, ...]:
-    """What has run, who finds more, what forgets less, what became of old items."""
-    told = (_ran(comparison), _against(comparison, ALL_SEEN), _forgetting(comparison), _old_items(comparison))
+    """What has run and with what, who finds more, what forgets less, what became of old items."""
+    told = (
+        _ran(comparison),
+        _outdated(comparison),
+        _against(comparison, ALL_SEEN),
+        _forgetting(comparison),
+        _old_items(comparison),
+    )
     return tuple(sentence for sentence in told if sentence)
 
 
@@ -34,6 +41,13 @@ def not_run(comparison: Comparison) -> str:
     """How many of the planned cells have not run."""
     missing = len(comparison.missing)
     return f"{missing:,} of {len(comparison.planned):,} cells {'has' if missing == 1 else 'have'} not run"
+
+
+def _outdated(comparison: Comparison) -> str:
+    cells = len(comparison.outdated)
+    if not cells:
+        return ""
+    return f"{outdated(comparison)} than are planned now; {'it is' if cells == 1 else 'they are'} named at the end."
 
 
 def _against(comparison: Comparison, column: Column) -> str:
@@ -110,10 +124,21 @@ def _change(comparison: Comparison, measure: str) -> str | None:
     return None if found is None else points(found.mean)
 
 
+def outdated(comparison: Comparison) -> str:
+    """How many cells were measured with other parameters than are planned now."""
+    cells = len(comparison.outdated)
+    return f"{cells:,} of {len(comparison.cells):,} cells {'was' if cells == 1 else 'were'} run with other parameters"
+
+
 def missing(comparison: Comparison) -> tuple[str, ...]:
     """Planned cells that have not run, those of a profile and contender in a line."""
+    return by_contender(comparison.missing)
+
+
+def by_contender(cells: Iterable[Cell]) -> tuple[str, ...]:
+    """Names of cells, those of a profile and contender in a line."""
     seeds: dict[tuple[str, str], list[int]] = {}
-    for cell in sorted(comparison.missing):
+    for cell in sorted(cells):
         seeds.setdefault((cell.profile, cell.contender), []).append(cell.seed)
     return tuple(
         f"{profile}/{contender}: {'seed' if len(each) == 1 else 'seeds'} {', '.join(map(str, each))}"

@@ -4,7 +4,7 @@ import numpy as np
 
 from csd_core.comparison.cells import Cell
 from csd_core.comparison.figures import load_comparison
-from csd_core.comparison.measures import Measure
+from csd_core.comparison.measures import CellMeasures, Measure
 from csd_core.comparison.results import FILE, write_results
 from csd_core.retrieval import continual
 
@@ -15,6 +15,8 @@ SEEDS = (1, 2, 3)
 ALONE = ("digits-11", "lwf")
 """Profile and contender that run with one seed only."""
 MISSING = Cell("glyphs-2", "lwf", 2)
+DIGEST = "3f" * 32
+"""Of the parameters of every cell."""
 
 PLANNED = tuple(
     Cell(profile, contender, seed)
@@ -69,14 +71,18 @@ def measures_of(cell):
     yield Measure(measure="forgetting_seen_accuracy", value=round(rng.normal(0.4, 0.05), 6))
 
 
-def written(folder, *, cells=tuple(cell for cell in PLANNED if cell != MISSING)):
-    """results.parquet of some cells, in the given order."""
-    write_results(folder / FILE, {cell: tuple(measures_of(cell)) for cell in cells})
+def written(folder, *, cells=tuple(cell for cell in PLANNED if cell != MISSING), params=DIGEST):
+    """results.parquet of some cells, in the given order; their parameters are all the same, or those of each."""
+    of = params if isinstance(params, dict) else dict.fromkeys(cells, params)
+    write_results(
+        folder / FILE, {cell: CellMeasures(params=of[cell], values=tuple(measures_of(cell))) for cell in cells}
+    )
     return folder / FILE
 
 
 def loaded(path, *, planned=PLANNED, reference="csd"):
-    return load_comparison(path, name="drawn", planned=planned, reference=reference, methods=METHODS)
+    wanted = planned if isinstance(planned, dict) else dict.fromkeys(planned, DIGEST)
+    return load_comparison(path, name="drawn", planned=wanted, reference=reference, methods=METHODS)
 
 
 def values(profile, contender, measure, after=None, on=None):

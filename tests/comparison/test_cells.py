@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -171,6 +172,16 @@ def test_the_digest_tells_parameters_apart_but_for_where_they_are_computed(tmp_p
     elsewhere = comparison(profiles={"tiny": {"runtime": {"threads": 7}}})
     (other,) = params_of(elsewhere, project=ROOT, where="mine.yaml").values()
     assert other.digest == csd.digest
+
+
+def test_the_digest_does_not_depend_on_where_the_project_lies(tmp_path):
+    published = {"fashion-mnist": {"path": "images/of/mine"}}
+    spec = comparison(profiles={"fashion-mnist-2": {"sources": {"published": published}}})
+    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
+    (here,) = params_of(spec, project=ROOT, where="mine.yaml").values()
+    (there,) = params_of(spec, project=tmp_path, where="mine.yaml").values()
+    assert here.params != there.params
+    assert here.digest == there.digest
 
 
 def test_the_text_of_a_cell_is_a_valid_params_yaml_with_its_threads(tmp_path):

@@ -2,24 +2,25 @@
 
 import csv
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import sync_playwright
 from scipy import stats
-from synthetic import ALONE, LEVELS, MISSING, PLANNED, loaded, values, written
+from synthetic import ALONE, DIGEST, LEVELS, MISSING, PLANNED, PROFILES, loaded, values, written
 
 from csd_core import cli
-from csd_core.comparison.cells import Cell
+from csd_core.comparison.cells import Cell, params_of
 from csd_core.comparison.columns import COLUMNS
 from csd_core.comparison.intervals import difference, spread
 from csd_core.comparison.report import write_report
+from csd_core.comparison.spec import load_spec
 from csd_core.comparison.tables import against, cost_table, difference_table, profile_table, upgrade_table
 from csd_core.comparison.words import headline, missing, sentences
 from csd_core.errors import ArtifactError
 from csd_core.reporting.narrative import DASH, MINUS
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +165,23 @@ def test_cells_that_are_not_planned_stay_out_of_every_figure(results, comparison
     assert not comparison.stray
 
 
+def test_cells_that_were_run_with_other_parameters_are_counted_and_named(results, comparison, tmp_path):
+    assert not comparison.outdated
+    planned = {cell: "other" if cell.seed == 3 and cell.profile == "glyphs-2" else DIGEST for cell in PLANNED}
+    changed = loaded(results, planned=planned)
+    assert entry(profile_table(changed, "glyphs-2"), "csd", "Seeds").words == "3"
+    assert (
+        sentences(changed)[1]
+        == "6 of 33 cells were run with other parameters than are planned now; they are named at the end."
+    )
+    write_report(changed, results, tmp_path)
+    for name in ("report.md", "index.html"):
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        assert text.count("6 of 33 cells were run with other parameters") == 2
+        assert "glyphs-2/csd-mild: seed 3" in text
+        assert "digits-11/csd" not in text
+
+
 def test_results_without_a_planned_cell_are_refused(results):
     with pytest.raises(ArtifactError, match="none of the 1 planned cells has run"):
         loaded(results, planned=[Cell("glyphs-2", "csd", 9)])
@@ -197,6 +215,24 @@ reference: csd
 """
 
 
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A folder with the two profiles and the comparison of them."""
+    (tmp_path / "profiles").mkdir()
+    shutil.copy(ROOT / "profiles" / "digits.yaml", tmp_path / "profiles")
+    for name in PROFILES:
+        shutil.copy(ROOT / "profiles" / "tiny.yaml", tmp_path / "profiles" / f"{name}.yaml")
+    (tmp_path / "drawn.yaml").write_text(SPEC)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def digests(spec):
+    """Of the parameters of each cell that is planned."""
+    found = params_of(load_spec(spec), project=spec.parent, where=spec.name)
+    return {cell: each.digest for cell, each in found.items()}
+
+
 def ended(*arguments):
     """The exit code of `csd compare`."""
     with pytest.raises(SystemExit) as left:
@@ -204,41 +240,45 @@ def ended(*arguments):
     return left.value.code
 
 
-def test_the_command_writes_the_report_beside_the_results_or_where_it_is_told(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "drawn.yaml").write_text(SPEC)
-    written(tmp_path / "comparisons" / "runs" / "drawn")
+def test_the_command_writes_the_report_beside_the_results_or_where_it_is_told(project, capsys):
+    written(project / "comparisons" / "runs" / "drawn", params=digests(project / "drawn.yaml"))
     assert ended("report", "drawn.yaml") == 0
     assert capsys.readouterr().out.strip() == "comparisons/runs/drawn/index.html: 33 of 36 cells"
     assert ended("report", "drawn.yaml", "-o", "elsewhere") == 0
-    one, two = (tmp_path / name / "report.md" for name in ("comparisons/runs/drawn", "elsewhere"))
+    one, two = (project / name / "report.md" for name in ("comparisons/runs/drawn", "elsewhere"))
     assert one.read_bytes() == two.read_bytes()
     assert "## 3 of 36 cells have not run" in one.read_text(encoding="utf-8")
     assert "- digits-11/lwf: seeds 2, 3" in one.read_text(encoding="utf-8")
+    assert "other parameters" not in one.read_text(encoding="utf-8")
 
 
-def test_the_command_without_results_says_what_to_run(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "drawn.yaml").write_text(SPEC)
+def test_a_comparison_that_was_edited_after_its_cells_ran_says_which_are_of_before(project):
+    written(project / "comparisons" / "runs" / "drawn", params=digests(project / "drawn.yaml"))
+    edited = SPEC.replace("frozen: {}", "frozen: {overrides: {training: {later: {epochs: 7}}}}")
+    (project / "drawn.yaml").write_text(edited)
+    assert ended("report", "drawn.yaml") == 0
+    told = (project / "comparisons/runs/drawn/report.md").read_text(encoding="utf-8")
+    assert "## 6 of 33 cells were run with other parameters" in told
+    assert told.endswith("- digits-11/frozen: seeds 1, 2, 3\n- glyphs-2/frozen: seeds 1, 2, 3\n")
+
+
+def test_the_command_without_results_says_what_to_run(project, capsys):
     assert ended("report", "drawn.yaml") == ArtifactError.exit_code
     assert "comparisons/runs/drawn/results.parquet: missing; `csd compare run` makes it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_opens_in_a_browser_without_a_word_of_complaint(results, comparison, tmp_path, scheme):
+def test_the_page_opens_in_a_browser_without_a_word_of_complaint(browser, results, comparison, tmp_path, scheme):
     write_report(comparison, results, tmp_path)
-    assert CHROMIUM, "a browser is needed: install chromium"
     said = []
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(color_scheme=scheme, viewport={"width": 1200, "height": 900})
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: said.append(request.url) if request.url.startswith("http") else None)
-        page.goto((tmp_path / "index.html").as_uri())
-        page.screenshot(path=tmp_path / f"{scheme}.png", full_page=True)
-        assert page.locator("h1").inner_text() == "Six contenders on two profiles"
-        assert page.locator("section[id^=profile-] svg").count() >= 10
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-        browser.close()
+    page = browser.new_page(color_scheme=scheme, viewport={"width": 1200, "height": 900})
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: said.append(request.url) if request.url.startswith("http") else None)
+    page.goto((tmp_path / "index.html").as_uri())
+    page.screenshot(path=tmp_path / f"{scheme}.png", full_page=True)
+    assert page.locator("h1").inner_text() == "Six contenders on two profiles"
+    assert page.locator("section[id^=profile-] svg").count() >= 10
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.close()
     assert said == []

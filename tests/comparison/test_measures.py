@@ -121,16 +121,18 @@ def test_measures_are_read_back_as_they_were_written(measured, tmp_path):
 
 def test_the_table_is_sorted_whatever_the_order_of_the_cells(measured, tmp_path):
     few = (Measure(measure="ac", value=0.5), Measure(measure="a", after="t2", value=1), Measure(measure="a", value=0))
-    cells = {Cell("b", "x", 2): few, Cell("b", "x", 1): few, CELL: measured}
+    figures = {Cell("b", "x", 2): few, Cell("b", "x", 1): few, CELL: measured}
+    cells = {cell: CellMeasures(params="d", values=values) for cell, values in figures.items()}
     write_results(tmp_path / "one.parquet", cells)
     write_results(tmp_path / "two.parquet", dict(reversed(cells.items())))
     assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
     table = read_results(tmp_path / "one.parquet")
     assert table.schema == SCHEMA
+    every = {"profile": "b", "contender": "x", "seed": 1, "params": "d"}
     assert table.slice(0, 3).to_pylist() == [
-        {"profile": "b", "contender": "x", "seed": 1, "measure": "a", "after": None, "on": None, "value": 0.0},
-        {"profile": "b", "contender": "x", "seed": 1, "measure": "a", "after": "t2", "on": None, "value": 1.0},
-        {"profile": "b", "contender": "x", "seed": 1, "measure": "ac", "after": None, "on": None, "value": 0.5},
+        {**every, "measure": "a", "after": None, "on": None, "value": 0.0},
+        {**every, "measure": "a", "after": "t2", "on": None, "value": 1.0},
+        {**every, "measure": "ac", "after": None, "on": None, "value": 0.5},
     ]
     assert len(table) == 6 + len(measured)
 

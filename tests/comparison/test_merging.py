@@ -1,10 +1,11 @@
 """Cells of several machines as one table."""
 
 import pytest
-from synthetic import PLANNED, measures_of, written
+from synthetic import DIGEST, PLANNED, measures_of, written
 
 from csd_core import cli
 from csd_core.comparison.figures import load_cells
+from csd_core.comparison.measures import CellMeasures
 from csd_core.comparison.merging import OF_A_CLOCK, merge_results
 from csd_core.comparison.results import FILE, write_results
 
@@ -12,18 +13,19 @@ HERE, THERE, TWICE = PLANNED[:5], PLANNED[4:9], PLANNED[4]
 
 
 def changed(cell, measure):
-    """The figures of a cell, one of them raised."""
-    return tuple(
+    """What a cell measured, one figure of it raised; None: no figure."""
+    values = (
         each.model_copy(update={"value": each.value + 1}) if each.measure == measure else each
         for each in measures_of(cell)
     )
+    return CellMeasures(params=DIGEST, values=tuple(values))
 
 
 def of_two_machines(tmp_path, *, measure):
     """Two folders that share a cell, in which the second has another value of a measure."""
     write_results(
         tmp_path / "there" / FILE,
-        {cell: changed(cell, measure) if cell == TWICE else tuple(measures_of(cell)) for cell in THERE},
+        {cell: changed(cell, measure if cell == TWICE else None) for cell in THERE},
     )
     written(tmp_path / "here", cells=HERE)
     return tmp_path / "here", tmp_path / "there"
@@ -42,7 +44,7 @@ def test_the_merged_table_is_that_of_one_machine_that_ran_all(tmp_path, capsys):
     alone = written(tmp_path / "alone", cells=PLANNED[:9])
     assert (tmp_path / "all" / FILE).read_bytes() == alone.read_bytes()
     assert capsys.readouterr().out == (
-        f"{tmp_path / 'all' / FILE}: 9 cells\n1 in several with equal figures, seconds aside\n"
+        f"{tmp_path / 'all' / FILE}: 9 cells\n1 in several with equal parameters and figures, seconds aside\n"
     )
 
 
@@ -57,7 +59,7 @@ def test_of_a_cell_with_other_figures_the_first_folder_counts_and_it_is_named(tm
     assert merged(there, here, output=tmp_path / "all") == 0
     assert load_cells(tmp_path / "all" / FILE)[TWICE] == load_cells(there / FILE)[TWICE]
     assert capsys.readouterr().out.splitlines()[1:] == [
-        f"1 in several with other figures, of which the first folder's count: {TWICE}"
+        f"1 in several and not equal, so the first folder's count: {TWICE}"
     ]
 
 
@@ -71,8 +73,18 @@ def test_seconds_make_no_difference(tmp_path):
 def test_a_figure_that_one_of_them_lacks_is_a_difference(tmp_path):
     written(tmp_path / "here", cells=HERE)
     lacking = tuple(each for each in measures_of(TWICE) if each.measure != "bc")
-    write_results(tmp_path / "there" / FILE, {TWICE: lacking})
+    write_results(tmp_path / "there" / FILE, {TWICE: CellMeasures(params=DIGEST, values=lacking)})
     assert merge_results([tmp_path / "here" / FILE, tmp_path / "there" / FILE]).differing == (TWICE,)
+
+
+def test_other_parameters_are_a_difference_whatever_the_figures(tmp_path):
+    written(tmp_path / "here", cells=HERE)
+    written(tmp_path / "there", cells=THERE, params="other")
+    found = merge_results([tmp_path / "here" / FILE, tmp_path / "there" / FILE])
+    assert found.differing == (TWICE,)
+    assert {cell: each.params for cell, each in found.cells.items() if cell in THERE} == {
+        cell: DIGEST if cell in HERE else "other" for cell in THERE
+    }
 
 
 def test_where_cells_run_nothing_is_merged(tmp_path, capsys):

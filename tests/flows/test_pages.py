@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from operators import APPROVE, RETRAIN, Operations, published_project
 from PIL import Image
-from playwright.sync_api import sync_playwright
 from sklearn.datasets import load_digits
 
 from csd_core.operations.retrainings import retrainings
@@ -18,8 +17,6 @@ from csd_core.operations.retrainings import retrainings
 pytestmark = pytest.mark.slow
 
 SHOTS = os.environ.get("CSD_SCREENSHOTS")
-CHROMIUM = next((path for path in map(Path, ("/usr/bin/chromium", "/usr/bin/google-chrome")) if path.exists()), None)
-OPTIONS = ("no-sandbox", "disable-gpu", "disable-background-networking", "disable-component-update", "disable-sync")
 
 
 def send_digits(root, batch, classes):
@@ -45,15 +42,6 @@ def reviewed(tmp_path_factory):
     assert operations.ended(run, seconds=500).name == "AwaitingReview", operations.lines(run)
     yield operations, run
     operations.stop()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    assert CHROMIUM, "a browser is needed: install chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[f"--{each}" for each in OPTIONS])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

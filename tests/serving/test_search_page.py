@@ -2,26 +2,15 @@
 
 import base64
 import os
-import shutil
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 from services import png, published, serving
 
 from csd_core.serving.keys import issue, revoke
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SHOTS = os.environ.get("CSD_SCREENSHOTS")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    assert CHROMIUM, "a browser is needed: install chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
