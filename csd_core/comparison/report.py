@@ -11,6 +11,7 @@ from markupsafe import Markup
 from csd_core.atomic import write_text
 from csd_core.comparison.columns import COLUMNS
 from csd_core.comparison.figures import Comparison
+from csd_core.comparison.glances import glance_table, seed_table
 from csd_core.comparison.pictures import pictures
 from csd_core.comparison.results import read_results
 from csd_core.comparison.tables import Table, cost_table, difference_table, profile_table, upgrade_table
@@ -58,13 +59,26 @@ def _upgrades(comparison: Comparison, profile: str) -> list[Table]:
     return [upgrade_table(comparison, profile), *each]
 
 
+def _seed_by_seed(comparison: Comparison) -> list[Table]:
+    """A table of each contender that has pairs with the reference."""
+    others = (name for name in comparison.contenders() if name != comparison.reference)
+    return [table for name in others if (table := seed_table(comparison, name))]
+
+
 def markdown(comparison: Comparison) -> str:
     """The tables as Markdown."""
     parts = [f"# {headline(comparison)}", _items(sentences(comparison))]
     parts += ["## Over all profiles", difference_table(comparison).markdown()]
+    pairs = _seed_by_seed(comparison)
+    if pairs:
+        parts += ["## Seed by seed", *(table.markdown() for table in pairs)]
     for profile in comparison.profiles:
-        tables = [profile_table(comparison, profile), difference_table(comparison, profile)]
-        parts += [f"## {profile}", *(table.markdown() for table in (*tables, *_upgrades(comparison, profile)))]
+        tables = [
+            glance_table(comparison, profile),
+            profile_table(comparison, profile),
+            difference_table(comparison, profile),
+        ]
+        parts += [f"## {profile}", *(table.markdown() for table in [*tables, *_upgrades(comparison, profile)])]
     parts += ["## Cost", cost_table(comparison).markdown()]
     gaps = missing(comparison)
     if gaps:
@@ -90,6 +104,7 @@ def html(comparison: Comparison) -> str:
             headline=headline(comparison),
             sentences=sentences(comparison),
             pooled=difference_table(comparison),
+            seed_by_seed=_seed_by_seed(comparison),
             profiles=[_profile(comparison, profile) for profile in comparison.profiles],
             cost=cost_table(comparison),
             missing=missing(comparison),
@@ -106,6 +121,7 @@ def _profile(comparison: Comparison, profile: str) -> dict[str, Any]:
     return {
         "name": profile,
         "tasks": comparison.tasks(profile),
+        "glance": glance_table(comparison, profile),
         "table": table,
         "differences": difference_table(comparison, profile),
         "upgrades": upgrades[:1],

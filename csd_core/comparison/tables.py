@@ -82,7 +82,7 @@ def profile_table(comparison: Comparison, profile: str) -> Table:
         head=("Contender", *(column.head for column in COLUMNS), "Seeds"),
         rows=tuple(
             (
-                _marked(comparison, name),
+                marked(comparison, name),
                 (*(entries[place] for entries in shown), Entry(words=str(len(runs[name])))),
             )
             for place, name in enumerate(names)
@@ -115,7 +115,8 @@ def _mean_and_deviation(found: Spread | None) -> Entry:
     return Entry(words=DASH if found is None else f"{plain(found.mean)} ± {plain(found.deviation)}")
 
 
-def _marked(comparison: Comparison, name: str) -> str:
+def marked(comparison: Comparison, name: str) -> str:
+    """A contender's name, with a mark if it is an upper bound."""
     bound = comparison.methods[name] in UPPER_BOUNDS
     return f"{name} {UPPER_BOUND}" if bound else name
 
@@ -135,7 +136,7 @@ def difference_table(comparison: Comparison, profile: str | None = None) -> Tabl
         head=("Contender", *(column.head for column in columns)),
         rows=tuple(
             (
-                _marked(comparison, name),
+                marked(comparison, name),
                 tuple(_in_words(against(comparison, name, column, profile), column) for column in columns),
             )
             for name in names
@@ -201,7 +202,7 @@ def upgrade_table(comparison: Comparison, profile: str, after: str | None = None
     for name in comparison.contenders(profile):
         cells = list(comparison.runs(profile, name).values())
         recalls = [_mean_and_deviation(_spread(cells, over_upgrades(measure, tasks))) for measure in RECALLS.values()]
-        rows.append((name, (*recalls, *(_how_often(cells, measure, tasks) for measure in TRUTHS.values()))))
+        rows.append((name, (*recalls, *(how_often(cells, measure, tasks) for measure in TRUTHS.values()))))
     when = "mean over upgrades" if after is None else f"upgrade to {after}"
     return Table(
         title=f"{profile}: old items searched in the stored vectors, {when}",
@@ -217,7 +218,8 @@ def upgrade_table(comparison: Comparison, profile: str, after: str | None = None
     )
 
 
-def _how_often(cells: Sequence[Measured], measure: str, tasks: Sequence[str]) -> Entry:
+def how_often(cells: Sequence[Measured], measure: str, tasks: Sequence[str]) -> Entry:
+    """In how many upgrades of all cells a measure is above 0."""
     told = [value > 0 for cell in cells for task in tasks if (value := cell.at(measure, task)) is not None]
     return Entry(words=f"{sum(told)}/{len(told)}" if told else DASH)
 
@@ -246,7 +248,7 @@ def cost_table(comparison: Comparison) -> Table:
         seen = spread(images)
         rows.append(
             (
-                _marked(comparison, name),
+                marked(comparison, name),
                 (
                     Entry(words=DASH if seen is None else f"{seen.mean:,.0f}"),
                     _times(spread(per_image)),

@@ -1,0 +1,89 @@
+"""Short tables: what matters most of a profile, and a contender against the reference seed by seed."""
+
+from collections.abc import Sequence
+
+from csd_core.comparison.columns import COLUMNS, UPGRADE_COLUMNS, Column, Of, over_upgrades
+from csd_core.comparison.figures import Comparison, Measured
+from csd_core.comparison.intervals import Difference, difference, spread
+from csd_core.comparison.tables import Entry, Table, against, how_often, marked
+from csd_core.reporting.narrative import DASH, percent, points
+
+NAMED = {column.title: column for column in (*COLUMNS, *UPGRADE_COLUMNS)}
+
+GLANCE = tuple(NAMED[title] for title in ("Average", "All seen", "Forgetting R@1, own", "Forgetting acc., own", "BC"))
+"""Of glance_table, beside what an upgrade means for old items."""
+
+BEFORE_AND_AFTER = {
+    "Old items, before": over_upgrades("gate_self"),
+    **{column.head: column.of for column in UPGRADE_COLUMNS},
+}
+"""Head -> figure."""
+
+SEED_BY_SEED = tuple(NAMED[title] for title in ("Average", "All seen", "Old items, raw", "Old items, adapted", "BC"))
+"""Of seed_table: what a better recipe must better."""
+
+
+def glance_table(comparison: Comparison, profile: str) -> Table:
+    """What matters most, to a tenth of a point."""
+    rows = []
+    for name in comparison.contenders(profile):
+        cells = list(comparison.runs(profile, name).values())
+        kept = (how_often(cells, measure, comparison.tasks(profile)) for measure in ("ecc_keep", "ecc_adapt"))
+        figures = (_briefly(cells, of) for of in (*(column.of for column in GLANCE), *BEFORE_AND_AFTER.values()))
+        rows.append((marked(comparison, name), (*figures, *kept, Entry(words=str(len(cells))))))
+    return Table(
+        title=f"{profile} at a glance",
+        head=("Contender", *(column.head for column in GLANCE), *BEFORE_AND_AFTER, "ECC keep", "ECC adapt", "Seeds"),
+        rows=tuple(rows),
+        notes=(
+            (
+                "Percent and points, mean ± standard deviation over seeds. Old items are searched by gate queries: the "
+                "former model's before, the new one's in the stored vectors (raw) and in the mapped ones (adapted), "
+                "means over upgrades. ECC: upgrades after which more is found than before."
+            ),
+        ),
+    )
+
+
+def _briefly(cells: Sequence[Measured], of: Of) -> Entry:
+    found = spread([value for cell in cells if (value := of(cell)) is not None])
+    if found is None:
+        return Entry(words=DASH)
+    mean = points(found.mean).removeprefix("+")
+    return Entry(words=mean if found.deviation is None else f"{mean} ± {percent(found.deviation)}")
+
+
+def seed_table(comparison: Comparison, contender: str) -> Table | None:
+    """A contender less the reference, for every pair of cells; None where there are less than two."""
+    profiles = [profile for profile in comparison.profiles if comparison.pairs(contender, profile)]
+    if sum(len(comparison.pairs(contender, profile)) for profile in profiles) <= 1:
+        return None
+    rows = [
+        (profile, tuple(Entry(words=_each(comparison, contender, profile, column)) for column in SEED_BY_SEED))
+        for profile in profiles
+    ]
+    pooled = tuple(_pooled(against(comparison, contender, column)) for column in SEED_BY_SEED)
+    return Table(
+        title=f"{contender} less {comparison.reference}, seed by seed",
+        head=("Profile", *(column.head for column in SEED_BY_SEED)),
+        rows=(*rows, ("all", pooled)),
+        notes=(
+            (
+                "Points, in the order of the seeds that both have. Last: the mean, its 95 % t-interval, and in how "
+                f"many pairs the figure is above {comparison.reference}'s."
+            ),
+        ),
+    )
+
+
+def _each(comparison: Comparison, contender: str, profile: str, column: Column) -> str:
+    pairs = ((column.of(mine), column.of(theirs)) for mine, theirs in comparison.pairs(contender, profile))
+    found = (difference([(mine, theirs)]) for mine, theirs in pairs if mine is not None and theirs is not None)
+    return ", ".join(points(each.mean) for each in found if each) or DASH
+
+
+def _pooled(found: Difference | None) -> Entry:
+    if found is None:
+        return Entry(words=DASH)
+    interval = "" if found.low is None else f"{points(found.low)} to {points(found.high)}; "
+    return Entry(words=points(found.mean), small=f"{interval}{found.positive}/{found.pairs}")
