@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,10 @@ def _upgrades(comparison: Comparison, profile: str) -> list[Table]:
 
 
 def _seed_by_seed(comparison: Comparison) -> list[Table]:
-    """A table of each contender that has pairs with the reference."""
+    """A table of each contender that has pairs with the reference; the last has the note that holds for all."""
     others = (name for name in comparison.contenders() if name != comparison.reference)
-    return [table for name in others if (table := seed_table(comparison, name))]
+    tables = [table for name in others if (table := seed_table(comparison, name))]
+    return [*(replace(table, notes=()) for table in tables[:-1]), *tables[-1:]]
 
 
 def markdown(comparison: Comparison) -> str:
