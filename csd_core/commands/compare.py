@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from csd_core.comparison.bench import Code
 from csd_core.comparison.cells import CELLS, cells_of, params_of
 from csd_core.comparison.figures import load_comparison
-from csd_core.comparison.merging import merge_results
+from csd_core.comparison.merging import merge_results, recorded
 from csd_core.comparison.progress import told
 from csd_core.comparison.report import PAGE, write_report
 from csd_core.comparison.results import FILE, write_results
@@ -34,7 +34,7 @@ def run(
     only: Annotated[list[str] | None, Parameter(negative="")] = None,
     folder: Path | None = None,
 ) -> None:
-    """Run what is stale of a comparison; run it again to resume.
+    """Run what is stale of a comparison; run it again to resume. Cells that it leaves alone stay in the results.
 
     Parameters
     ----------
@@ -60,15 +60,17 @@ def run(
         raise BusyError(f"{folder}: another `csd compare run` is at work there; wait for it, or end it") from None
     with lock:
         known = finished(folder, params)
+        table = recorded(folder / FILE) | known
         work = Run(params, folder=folder, code=code, jobs=jobs, cores=os.cpu_count() or 1)
         with told(cells, known=known, jobs=jobs) as progress:
             for event in work.events(cells):
                 progress.hear(event)
                 if event.stage is None:
-                    known.pop(event.cell, None)
-                    if event.measures:
-                        known[event.cell] = event.measures
-                    write_results(folder / FILE, known)
+                    for cells_so_far in (known, table):
+                        cells_so_far.pop(event.cell, None)
+                        if event.measures:
+                            cells_so_far[event.cell] = event.measures
+                    write_results(folder / FILE, table)
     say(f"{folder / FILE}: {len(known)} of {len(params)} cells")
     if progress.failed:
         names = ", ".join(map(str, progress.failed))
@@ -122,7 +124,12 @@ def merge(folder: Path, other: Path, /, *more: Path, output: Annotated[Path, Par
     """
     if (output / CELLS).is_dir():
         raise ParamsError(f"{output}: `csd compare run` writes its results there; give -o another folder")
-    merged = merge_results([each / FILE for each in (folder, other, *more)])
+    folders = (folder, other, *more)
+    if (output / FILE).exists() and output.resolve() not in [each.resolve() for each in folders]:
+        raise ParamsError(
+            f"{output / FILE}: exists and would be lost; name {output} among the folders, or give -o another"
+        )
+    merged = merge_results([each / FILE for each in folders])
     write_results(output / FILE, merged.cells)
     say(f"{output / FILE}: {len(merged.cells)} cells")
     if merged.equal:

@@ -58,28 +58,54 @@ def seed_table(comparison: Comparison, contender: str) -> Table | None:
     profiles = [profile for profile in comparison.profiles if comparison.pairs(contender, profile)]
     if sum(len(comparison.pairs(contender, profile)) for profile in profiles) <= 1:
         return None
-    rows = [
-        (profile, tuple(Entry(words=_each(comparison, contender, profile, column)) for column in SEED_BY_SEED))
-        for profile in profiles
-    ]
-    pooled = tuple(_pooled(against(comparison, contender, column)) for column in SEED_BY_SEED)
+    rows = [(profile, _differences(comparison, contender, profile)) for profile in profiles]
+    rows.append(("all pairs", tuple(_pooled(against(comparison, contender, column)) for column in SEED_BY_SEED)))
+    if len(profiles) > 1:
+        means = ([against(comparison, contender, column, each) for each in profiles] for column in SEED_BY_SEED)
+        over = (difference([(each.mean, 0.0) for each in found if each]) for found in means)
+        rows.append(("all profiles", tuple(map(_pooled, over))))
     return Table(
         title=f"{contender} less {comparison.reference}, seed by seed",
         head=("Profile", *(column.head for column in SEED_BY_SEED)),
-        rows=(*rows, ("all", pooled)),
+        rows=tuple(rows),
         notes=(
             (
-                "Points, in the order of the seeds that both have. Last: the mean, its 95 % t-interval, and in how "
-                f"many pairs the figure is above {comparison.reference}'s."
+                f"Points, in the order of the seeds; {DASH}: not run. All pairs: the mean, its 95 % t-interval, and in "
+                f"how many pairs the figure is above {comparison.reference}'s. All profiles: the same of the profiles' "
+                "means. Pairs of a profile may share test images, so the first interval is narrower than it should be."
             ),
         ),
     )
 
 
-def _each(comparison: Comparison, contender: str, profile: str, column: Column) -> str:
-    pairs = ((column.of(mine), column.of(theirs)) for mine, theirs in comparison.pairs(contender, profile))
-    found = (difference([(mine, theirs)]) for mine, theirs in pairs if mine is not None and theirs is not None)
-    return ", ".join(points(each.mean) for each in found if each) or DASH
+def pairs_table(comparison: Comparison, profile: str) -> Table:
+    """Every contender less the reference on a profile, for every seed."""
+    names = [name for name in comparison.contenders(profile) if comparison.pairs(name, profile)]
+    return Table(
+        title=f"{profile}: contender less {comparison.reference}, seed by seed",
+        head=("Contender", *(column.head for column in SEED_BY_SEED)),
+        rows=tuple(
+            (marked(comparison, name), _differences(comparison, name, profile))
+            for name in names
+            if name != comparison.reference
+        ),
+        notes=(f"Points, in the order of the seeds; {DASH}: not run.",),
+    )
+
+
+def _differences(comparison: Comparison, contender: str, profile: str) -> tuple[Entry, ...]:
+    """For each column the differences of all seeds, in their order."""
+    mine = comparison.runs(profile, contender)
+    theirs = comparison.runs(profile, comparison.reference)
+    return tuple(
+        Entry(words=", ".join(_difference(mine.get(seed), cell, column) for seed, cell in theirs.items()))
+        for column in SEED_BY_SEED
+    )
+
+
+def _difference(mine: Measured | None, theirs: Measured, column: Column) -> str:
+    figures = column.of(mine) if mine else None, column.of(theirs)
+    return DASH if figures[0] is None or figures[1] is None else points(figures[0] - figures[1])
 
 
 def _pooled(found: Difference | None) -> Entry:

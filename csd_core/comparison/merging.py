@@ -1,4 +1,4 @@
-"""Cells that were measured in several places, such as machines that shared the work, as one table of results."""
+"""Cells that were measured in several places or sittings, as one table of results."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from pathlib import Path
 from csd_core.comparison.cells import Cell
 from csd_core.comparison.figures import Measured, load_cells
 from csd_core.comparison.measures import CellMeasures, Measure
+from csd_core.errors import ArtifactError
 
 OF_A_CLOCK = "train_seconds"
 """The one measure that no two runs of a cell agree on."""
@@ -49,6 +50,14 @@ def merge_results(paths: Sequence[Path]) -> Merged:
         equal=tuple(sorted(cell for cell, same in again.items() if same)),
         differing=tuple(sorted(cell for cell, same in again.items() if not same)),
     )
+
+
+def recorded(path: Path) -> dict[Cell, CellMeasures]:
+    """The cells of a table, so that none is lost when it is written again; none where it is missing or damaged."""
+    try:
+        return {cell: _measures(measured) for cell, measured in load_cells(path).items()}
+    except ArtifactError:
+        return {}
 
 
 def _timeless(cell: Measured) -> Measured:

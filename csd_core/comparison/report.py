@@ -12,7 +12,7 @@ from markupsafe import Markup
 from csd_core.atomic import write_text
 from csd_core.comparison.columns import COLUMNS
 from csd_core.comparison.figures import Comparison
-from csd_core.comparison.glances import glance_table, seed_table
+from csd_core.comparison.glances import glance_table, pairs_table, seed_table
 from csd_core.comparison.pictures import pictures
 from csd_core.comparison.results import read_results
 from csd_core.comparison.tables import Table, cost_table, difference_table, profile_table, upgrade_table
@@ -79,6 +79,7 @@ def markdown(comparison: Comparison) -> str:
             glance_table(comparison, profile),
             profile_table(comparison, profile),
             difference_table(comparison, profile),
+            pairs_table(comparison, profile),
         ]
         parts += [f"## {profile}", *(table.markdown() for table in [*tables, *_upgrades(comparison, profile)])]
     parts += ["## Cost", cost_table(comparison).markdown()]
@@ -126,6 +127,7 @@ def _profile(comparison: Comparison, profile: str) -> dict[str, Any]:
         "glance": glance_table(comparison, profile),
         "table": table,
         "differences": difference_table(comparison, profile),
+        "pairs": pairs_table(comparison, profile),
         "upgrades": upgrades[:1],
         "each_upgrade": upgrades[1:],
         "charts": {

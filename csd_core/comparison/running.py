@@ -5,6 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -14,7 +15,7 @@ from csd_core.comparison.cells import Cell, CellParams
 from csd_core.comparison.child import Children, reproduce
 from csd_core.comparison.measures import CellMeasures, measure_cell
 from csd_core.comparison.timings import Timings
-from csd_core.errors import CsdError
+from csd_core.errors import ArtifactError, CsdError
 
 LOOK = 0.5
 """Seconds between two looks at what the workers tell, so that Ctrl-C is heard."""
@@ -46,7 +47,7 @@ def finished(folder: Path, params: Mapping[Cell, CellParams]) -> dict[Cell, Cell
     found = {}
     for cell, mine in params.items():
         file = Bench.of(cell, folder).measures
-        if file.is_file():
+        with suppress(ArtifactError):  # missing, or damaged: to be measured again, which costs a second
             measures = CellMeasures.load(file)
             if measures.params == mine.digest:
                 found[cell] = measures

@@ -3,9 +3,9 @@
 import difflib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from csd_core.comparison.presets import METHODS, Overrides
 from csd_core.errors import ParamsError
@@ -14,7 +14,17 @@ from csd_core.params_file import explain, read_yaml
 from csd_core.params_methods import MethodName
 from csd_core.params_section import Name, Section
 
-Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+T = TypeVar("T")
+
+
+def _each_once(values: list[T]) -> list[T]:
+    twice = next((value for place, value in enumerate(values) if value in values[:place]), None)
+    if twice is not None:
+        raise ValueError(f"has {twice} twice; a cell runs once")
+    return values
+
+
+Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_each_once)]
 
 
 class Contender(Section):
@@ -22,7 +32,7 @@ class Contender(Section):
 
     overrides: Overrides = Field(default_factory=dict)
     """Of params.yaml, merged key by key."""
-    profiles: list[Name] | None = None
+    profiles: Annotated[list[Name], AfterValidator(_each_once)] | None = None
     """Where it runs; null: everywhere."""
     seeds: Seeds | None = None
     """With which seeds; null: with all."""

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+
 from csd_core.comparison.columns import COLUMNS, UPGRADE_COLUMNS, UPPER_BOUNDS, Column, Of, over_upgrades
 from csd_core.comparison.figures import Comparison, Measured
 from csd_core.comparison.intervals import Difference, Spread, difference, spread
@@ -78,7 +80,7 @@ def profile_table(comparison: Comparison, profile: str) -> Table:
     if any(TRIVIAL in entry.words for column in shown for entry in column):
         notes.append(f"{TRIVIAL} follows from a backbone that never changes, and does not compete for the best.")
     return Table(
-        title=f"{profile}: mean ± standard deviation over seeds, best mean in bold",
+        title=f"{profile}: mean ± standard deviation over seeds, best mean of all seeds in bold",
         head=("Contender", *(column.head for column in COLUMNS), "Seeds"),
         rows=tuple(
             (
@@ -92,9 +94,17 @@ def profile_table(comparison: Comparison, profile: str) -> Table:
 
 
 def _judged(column: Column, found: Sequence[Spread | None], methods: Sequence[str]) -> list[Entry]:
-    """A column's entries; those that compete and print like the best one are marked, unless all do."""
+    """A column's entries; those that compete and print like the best one are marked, unless all do.
+
+    Those with fewer seeds than others do not compete: one lucky seed is no best mean.
+    """
     out = column.trivial | UPPER_BOUNDS
-    means = [each.mean for each, method in zip(found, methods, strict=True) if each and method not in out]
+    seeds = max((each.count for each in found if each), default=0)
+    means = [
+        each.mean
+        for each, method in zip(found, methods, strict=True)
+        if each and method not in out and each.count == seeds
+    ]
     best = plain(max(means) if column.better == "higher" else min(means)) if means else ""
     telling = len({plain(mean) for mean in means}) > 1
     entries = []
@@ -102,7 +112,8 @@ def _judged(column: Column, found: Sequence[Spread | None], methods: Sequence[st
         entry = _mean_and_deviation(each)
         if each and method in column.trivial:
             entry = replace(entry, words=f"{entry.words} {TRIVIAL}")
-        first = telling and each is not None and method not in out and plain(each.mean) == best
+        competes = each is not None and method not in out and each.count == seeds
+        first = telling and competes and each is not None and plain(each.mean) == best
         entries.append(replace(entry, best=first))
     return entries
 
@@ -251,8 +262,8 @@ def cost_table(comparison: Comparison) -> Table:
                 marked(comparison, name),
                 (
                     Entry(words=DASH if seen is None else f"{seen.mean:,.0f}"),
-                    _times(spread(per_image)),
-                    _times(spread(per_stage)),
+                    _times(per_image),
+                    _times(per_stage),
                     Entry(words=str(len(images))),
                 ),
             )
@@ -269,8 +280,9 @@ def cost_table(comparison: Comparison) -> Table:
         rows=tuple(rows),
         notes=(
             (
-                "Wall clock of stages that really ran, while other cells ran beside them: an indication. Stages whose "
-                "result came from the cache are not counted."
+                "Wall clock of stages that really ran, median and quartiles. Other work ran beside them, and cells may "
+                "have run at other times or on other machines: an indication; a benchmark measures all in one run. "
+                "Stages whose result came from the cache are not counted."
             ),
         ),
     )
@@ -282,8 +294,9 @@ def _seconds(cell: Measured, task: str) -> tuple[float, float] | None:
     return (seconds, images) if seconds and images else None
 
 
-def _times(found: Spread | None) -> Entry:
-    if found is None:
+def _times(ratios: Sequence[float]) -> Entry:
+    """Median and quartiles: clocks of different loads make outliers that a mean would follow."""
+    if not ratios:
         return Entry(words=DASH)
-    deviation = DASH if found.deviation is None else f"{found.deviation:.2f}"
-    return Entry(words=f"{found.mean:.2f} ± {deviation}")
+    low, median, high = (float(each) for each in np.quantile(ratios, (0.25, 0.5, 0.75)))
+    return Entry(words=f"{median:.2f}", small=f"{low:.2f} to {high:.2f}" if len(ratios) > 1 else "")

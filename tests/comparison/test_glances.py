@@ -4,11 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 from synthetic import ALONE, MISSING, PLANNED, loaded, values, written
 
 from csd_core import cli
-from csd_core.comparison.glances import glance_table, seed_table
-from csd_core.reporting.narrative import MINUS
+from csd_core.comparison.glances import glance_table, pairs_table, seed_table
+from csd_core.reporting.narrative import DASH, MINUS
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -54,12 +55,12 @@ def test_seed_by_seed_every_pair_has_its_difference_and_a_missing_one_none(compa
     table = seed_table(comparison, MISSING.contender)
     theirs = values("glyphs-2", "csd", "average")
     each = [mine - theirs[seed] for seed, mine in values("glyphs-2", "lwf", "average").items()]
-    words = row(table, "glyphs-2")["Average\N{NO-BREAK SPACE}↑"].split(", ")
-    assert [float(word.replace(MINUS, "-")) for word in words] == pytest.approx(
+    first, gap, last = row(table, "glyphs-2")["Average\N{NO-BREAK SPACE}↑"].split(", ")
+    assert gap == DASH
+    assert [float(word.replace(MINUS, "-")) for word in (first, last)] == pytest.approx(
         [100 * value for value in each], abs=0.06
     )
-    assert len(words) == 2
-    pooled = dict(table.rows)["all"][0]
+    pooled = dict(table.rows)["all pairs"][0]
     assert pooled.small.endswith(f"; {sum(value > 0 for value in _all('lwf'))}/3")
     assert pooled.words == (f"{100 * np.mean(_all('lwf')):+.1f}").replace("-", MINUS)
 
@@ -70,6 +71,26 @@ def _all(contender):
         for profile in ("glyphs-2", "digits-11")
     )
     return [mine[seed] - theirs[seed] for mine, theirs in pairs for seed in mine]
+
+
+def test_seed_by_seed_profiles_are_also_counted_once_each(comparison):
+    table = seed_table(comparison, "frozen")
+    means = []
+    for profile in ("glyphs-2", "digits-11"):
+        mine, theirs = values(profile, "frozen", "average"), values(profile, "csd", "average")
+        means.append(np.mean([mine[seed] - theirs[seed] for seed in mine]))
+    found = dict(table.rows)["all profiles"][0]
+    half = stats.t.ppf(0.975, 1) * np.std(means, ddof=1) / np.sqrt(2)
+    low, high = (f"{100 * value:+.1f}".replace("-", MINUS) for value in (np.mean(means) - half, np.mean(means) + half))
+    assert found.words == f"{100 * np.mean(means):+.1f}".replace("-", MINUS)
+    assert found.small == f"{low} to {high}; 0/2"
+
+
+def test_pairs_of_a_profile_are_those_of_each_contender(comparison):
+    table = pairs_table(comparison, "glyphs-2")
+    assert [name for name, _ in table.rows] == ["finetune", "frozen", "joint ‡", "lwf", "csd-mild"]
+    for name in ("finetune", "lwf"):
+        assert row(table, name) == row(seed_table(comparison, name), "glyphs-2")
 
 
 def test_seed_by_seed_a_single_pair_makes_no_table(tmp_path):
@@ -84,7 +105,7 @@ def test_the_report_of_the_evidence_is_that_of_its_results(tmp_path, monkeypatch
         cli.main(["compare", "report", *arguments])
     assert stopped.value.code == 0
     again = (tmp_path / "report.md").read_text(encoding="utf-8")
-    told = "make it anew: csd compare report comparisons/evidence.yaml --folder docs/evidence -o docs/evidence"
+    told = "copy report.md of: csd compare report comparisons/evidence.yaml --folder docs/evidence -o FOLDER"
     assert (DOCS / "evidence" / "report.md").read_text(encoding="utf-8") == again, told
 
 

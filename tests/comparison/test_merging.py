@@ -6,7 +6,7 @@ from synthetic import DIGEST, PLANNED, measures_of, written
 from csd_core import cli
 from csd_core.comparison.figures import load_cells
 from csd_core.comparison.measures import CellMeasures
-from csd_core.comparison.merging import OF_A_CLOCK, merge_results
+from csd_core.comparison.merging import OF_A_CLOCK, merge_results, recorded
 from csd_core.comparison.results import FILE, write_results
 
 HERE, THERE, TWICE = PLANNED[:5], PLANNED[4:9], PLANNED[4]
@@ -94,6 +94,24 @@ def test_where_cells_run_nothing_is_merged(tmp_path, capsys):
     assert merged(here, there, output=here) == 2
     assert capsys.readouterr().err == f"{here}: `csd compare run` writes its results there; give -o another folder\n"
     assert (here / FILE).read_bytes() == before
+
+
+def test_a_table_that_is_none_of_those_merged_is_not_overwritten(tmp_path, capsys):
+    here, there = of_two_machines(tmp_path, measure="average")
+    other = written(tmp_path / "other", cells=PLANNED[9:])
+    before = other.read_bytes()
+    assert merged(here, there, output=other.parent) == 2
+    assert capsys.readouterr().err.startswith(
+        f"{other}: exists and would be lost; name {other.parent} among the folders"
+    )
+    assert other.read_bytes() == before
+
+
+def test_a_table_that_is_no_table_holds_no_recorded_cell(tmp_path):
+    assert recorded(tmp_path / FILE) == {}
+    (tmp_path / FILE).write_bytes(b"PAR1")
+    assert recorded(tmp_path / FILE) == {}
+    assert set(recorded(written(tmp_path, cells=HERE))) == set(HERE)
 
 
 def test_a_missing_table_is_named_and_nothing_written(tmp_path, capsys):

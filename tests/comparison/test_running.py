@@ -105,6 +105,9 @@ def test_what_was_measured_with_other_parameters_does_not_count(stand_in, params
     list(Run(params, folder=folder, code=CODE, jobs=1, cores=1).events(some))
     changed = SPEC.model_copy(update={"profiles": {"tiny": {"training": {"first": {"epochs": 9}}}}})
     assert set(finished(folder, params)) == set(some)
+    damaged = Bench.of(some[0], folder).measures
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    assert set(finished(folder, params)) == set(some[1:])
     assert finished(folder, params_of(changed, project=ROOT, where="mine.yaml")) == {}
 
 

@@ -45,6 +45,12 @@ def test_the_shipped_comparisons_are_valid():
     [
         ("seeds: [1, 2]", "seeds: [1, 2]\nsedes: 3", "sedes: unknown key; did you mean seeds?"),
         ("seeds: [1, 2]", "", "seeds: missing; add it"),
+        ("seeds: [1, 2]", "seeds: [1, 2, 1]", "seeds: has 1 twice; a cell runs once"),
+        (
+            "profiles: [tiny]",
+            "profiles: [tiny, tiny]",
+            "contenders.softer.profiles: has tiny twice; a cell runs once",
+        ),
         ("seeds: [1, 2]", "seeds: []", "seeds: []: list should have at least 1 item after validation, not 0"),
         (
             "csd: {}",
