@@ -118,6 +118,7 @@ def test_checkpoints_are_handed_on_from_run_to_run(home):
     assert not home.work("train-t1", "f" * 16).exists()
 
 
+@pytest.mark.slow
 def test_two_runs_work_side_by_side_but_not_under_one_name(home):
     with checkout(home, head(home), name="one") as one, checkout(home, head(home), name="two") as two:
         assert one.root != two.root
@@ -126,6 +127,7 @@ def test_two_runs_work_side_by_side_but_not_under_one_name(home):
         assert (one.root / "report.txt").is_file()
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_left_is_removed_and_what_a_living_one_has_stays(home):
     script = (
         "import os, sys; from pathlib import Path; from csd_core.workspace import Workspace;"

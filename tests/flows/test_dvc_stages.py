@@ -50,6 +50,7 @@ def test_ran_restored_and_unchanged_are_told_apart(tmp_path):
     assert set(run_all(root)[0].values()) == {"restored"}
 
 
+@pytest.mark.slow
 def test_what_a_changed_stage_feeds_runs_and_nothing_else(tmp_path):
     root = shell_project(tmp_path / "p", train='cat note-$1.md 2>/dev/null; echo "trained $1" > model-$1.txt')
     run_all(root)
@@ -136,6 +137,7 @@ def test_a_stage_cannot_start_once_the_pipeline_was_left(tmp_path):
     assert not (root / "init.txt").exists()
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_not_in_the_checkout_makes_nothing_stale(tmp_path):
     root = shell_project(tmp_path / "p")
     run_all(root)

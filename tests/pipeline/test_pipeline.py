@@ -80,6 +80,7 @@ def rejected(finished_run, tmp_path_factory):
     return project, before, printed
 
 
+@pytest.mark.slow
 def test_a_rejection_carries_the_champion_over_and_keeps_the_candidate(rejected):
     project, _, _ = rejected
     files = project.files
@@ -93,6 +94,7 @@ def test_a_rejection_carries_the_champion_over_and_keeps_the_candidate(rejected)
     assert Pending.load(files.pending("t2")).tasks == ("t2",)
 
 
+@pytest.mark.slow
 def test_the_stage_after_a_rejection_trains_on_both_tasks(rejected):
     project, _, _ = rejected
     record = ModelRecord.load(project.files.candidate_model("t3") / "model.json")
@@ -102,6 +104,7 @@ def test_the_stage_after_a_rejection_trains_on_both_tasks(rejected):
     assert Ledger.load(project.files.ledger("t3")).entries[1].champion_task == "t1"
 
 
+@pytest.mark.slow
 def test_no_item_is_missing_from_the_gallery_after_a_rejection(rejected):
     project, _, _ = rejected
     between = Gallery.load(project.files.gallery("t2"))
@@ -111,6 +114,7 @@ def test_no_item_is_missing_from_the_gallery_after_a_rejection(rejected):
     assert sorted(Gallery.load(project.files.gallery("t3")).ids) == sorted(all_ids(project))
 
 
+@pytest.mark.slow
 def test_a_rejection_re_runs_promotion_and_what_follows_and_nothing_upstream(rejected):
     project, before, printed = rejected
     after = project.lock()
@@ -122,6 +126,7 @@ def test_a_rejection_re_runs_promotion_and_what_follows_and_nothing_upstream(rej
         assert f"Running stage '{stage}'" in printed
 
 
+@pytest.mark.slow
 def test_another_strategy_for_the_gallery_retrains_nothing(finished_run, tmp_path):
     project = finished_run[0].copy(tmp_path / "project")
     chosen = VerdictFile.load(project.files.verdict("t2")).verdict.strategy
@@ -146,6 +151,7 @@ def test_a_first_model_that_is_rejected_leaves_its_items_waiting(finished_run, t
     assert sorted(gallery.ids) == sorted(all_ids(project))
 
 
+@pytest.mark.slow
 def test_a_new_task_runs_its_own_stages_alone(finished_run, tmp_path):
     project = finished_run[0].copy(tmp_path / "project")
     shards = {task: digest_of(project.files.shard(task) / "items.parquet") for task in TASKS}

@@ -83,6 +83,7 @@ def test_a_published_model_is_a_version_in_stage_production_that_dvc_fetches(pro
     assert project.findings() == ()
 
 
+@pytest.mark.slow
 def test_a_rollback_moves_the_stage_back(project, tmp_path):
     in_git(project)
     first = publish(project.production, task="t1")
