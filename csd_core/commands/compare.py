@@ -66,12 +66,12 @@ def run(
             for event in work.events(cells):
                 progress.hear(event)
                 if event.stage is None:
-                    for cells_so_far in (known, table):
-                        cells_so_far.pop(event.cell, None)
-                        if event.measures:
-                            cells_so_far[event.cell] = event.measures
+                    table.pop(event.cell, None)
+                    if event.measures:
+                        table[event.cell] = event.measures
                     write_results(folder / FILE, table)
-    say(f"{folder / FILE}: {len(known)} of {len(params)} cells")
+    ready = sum(cell in table and table[cell].params == each.digest for cell, each in params.items())
+    say(f"{folder / FILE}: {ready} of {len(params)} cells")
     if progress.failed:
         names = ", ".join(map(str, progress.failed))
         raise CsdError(f"{len(progress.failed)} of {len(cells)} cells failed: {names}; their last lines stand above")

@@ -1,5 +1,6 @@
 """The short tables, of figures that are drawn, and those that docs/evidence.md took from its report."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -114,3 +115,27 @@ def test_every_row_that_the_evidence_shows_stands_in_its_report():
     shown = [line for line in (DOCS / "evidence.md").read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
     assert len(shown) > 50
     assert [line for line in shown if line not in report] == []
+
+
+STREAMS = {
+    "Fashion-MNIST, 2 tasks": "fashion-mnist-2",
+    "Fashion-MNIST, 5 tasks": "fashion-mnist-5",
+    "glyphs, 2 tasks": "glyphs-2",
+    "glyphs, 5 tasks": "glyphs-5",
+    "glyphs, 10 tasks": "glyphs-10",
+}
+
+
+def test_the_readmes_figures_are_those_of_the_evidence():
+    report = (DOCS / "evidence" / "report.md").read_text(encoding="utf-8")
+    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    for stream, profile in STREAMS.items():
+        table = report.split(f"**{profile} at a glance**")[1]
+        csd, plus = (
+            [entry.split()[0] for entry in re.search(rf"^\| {name} \|(.*)\|$", table, re.MULTILINE)[1].split("|")]
+            for name in ("csd", "csd_plus")
+        )
+        columns = (0, 1, 5, 6, 7)  # average, all seen, old items before, raw and adapted
+        wanted = [each[column] for column in columns for each in (csd, plus)]
+        (row,) = re.findall(rf"^\| {stream} \|(.*)\|$", readme, re.MULTILINE)
+        assert re.findall(r"\d+\.\d", row) == wanted
