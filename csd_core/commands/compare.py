@@ -79,7 +79,12 @@ def run(
 
 @app.command
 def report(
-    spec: Path, /, *, folder: Path | None = None, output: Annotated[Path | None, Parameter(alias="-o")] = None
+    spec: Path,
+    /,
+    *,
+    folder: Path | None = None,
+    reference: str | None = None,
+    output: Annotated[Path | None, Parameter(alias="-o")] = None,
 ) -> None:
     """Write report.md, results.csv and index.html of what has run.
 
@@ -89,17 +94,21 @@ def report(
         The comparison.
     folder
         Where its results.parquet lies; by default comparisons/runs/<name of the spec>.
+    reference
+        The contender that the others are compared with; by default the comparison's.
     output
         Folder for the three files; by default the same.
     """
     comparison = load_spec(spec)
+    if reference is not None and reference not in comparison.contenders:
+        raise ParamsError(f"{spec}: has no contender {reference}; it has {', '.join(comparison.contenders)}")
     folder = folder or RUNS / spec.stem
     results = folder / FILE
     found = load_comparison(
         results,
         name=spec.stem,
         planned={cell: each.digest for cell, each in params_of(comparison, project=Path(), where=str(spec)).items()},
-        reference=comparison.reference,
+        reference=reference or comparison.reference,
         methods={name: comparison.method_of(name) or "" for name in comparison.contenders},
     )
     output = output or folder

@@ -74,6 +74,7 @@ COLUMNS = (
     Column(title="Final task", better="higher", of=after_last("recall_own", on=-1)),
     Column(title="Average", better="higher", of=whole("average")),
     Column(title="All seen", better="higher", of=after_last("recall_seen")),
+    Column(title="Accuracy, all seen", better="higher", of=after_last("accuracy_seen")),
     Column(title="Forgetting R@1, own", better="lower", of=whole("forgetting_own_recall"), trivial=NEVER_CHANGES),
     Column(title="Forgetting acc., own", better="lower", of=whole("forgetting_own_accuracy")),
     Column(title="Forgetting R@1, all", better="lower", of=whole("forgetting_seen_recall")),

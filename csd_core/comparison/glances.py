@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from csd_core.comparison.columns import COLUMNS, UPGRADE_COLUMNS, Column, Of, over_upgrades
 from csd_core.comparison.figures import Comparison, Measured
-from csd_core.comparison.intervals import Difference, difference, spread
-from csd_core.comparison.tables import Entry, Table, against, how_often, marked
+from csd_core.comparison.intervals import Difference, difference
+from csd_core.comparison.tables import Entry, Table, against, marked, spread_of
+from csd_core.comparison.upgrade_tables import how_often
 from csd_core.reporting.narrative import DASH, percent, points
 
 NAMED = {column.title: column for column in (*COLUMNS, *UPGRADE_COLUMNS)}
@@ -28,7 +29,7 @@ def glance_table(comparison: Comparison, profile: str) -> Table:
     rows = []
     for name in comparison.contenders(profile):
         cells = list(comparison.runs(profile, name).values())
-        kept = (how_often(cells, measure, comparison.tasks(profile)) for measure in ("ecc_keep", "ecc_adapt"))
+        kept = (how_often(cells, measure) for measure in ("ecc_keep", "ecc_adapt"))
         figures = (_briefly(cells, of) for of in (*(column.of for column in GLANCE), *BEFORE_AND_AFTER.values()))
         rows.append((marked(comparison, name), (*figures, *kept, Entry(words=str(len(cells))))))
     return Table(
@@ -46,7 +47,7 @@ def glance_table(comparison: Comparison, profile: str) -> Table:
 
 
 def _briefly(cells: Sequence[Measured], of: Of) -> Entry:
-    found = spread([value for cell in cells if (value := of(cell)) is not None])
+    found = spread_of(cells, of)
     if found is None:
         return Entry(words=DASH)
     mean = points(found.mean).removeprefix("+")

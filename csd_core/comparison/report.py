@@ -15,8 +15,9 @@ from csd_core.comparison.figures import Comparison
 from csd_core.comparison.glances import glance_table, pairs_table, seed_table
 from csd_core.comparison.pictures import pictures
 from csd_core.comparison.results import read_results
-from csd_core.comparison.tables import Table, cost_table, difference_table, profile_table, upgrade_table
+from csd_core.comparison.tables import Table, cost_table, difference_table, profile_table
 from csd_core.comparison.upgrade_pictures import matrices
+from csd_core.comparison.upgrade_tables import count_table, upgrade_table
 from csd_core.comparison.words import by_contender, headline, missing, not_run, outdated, sentences
 from csd_core.reporting.page import templates
 from csd_core.reporting.theme import CHART, PALETTE, SERIES
@@ -70,7 +71,7 @@ def _seed_by_seed(comparison: Comparison) -> list[Table]:
 def markdown(comparison: Comparison) -> str:
     """The tables as Markdown."""
     parts = [f"# {headline(comparison)}", _items(sentences(comparison))]
-    parts += ["## Over all profiles", difference_table(comparison).markdown()]
+    parts += ["## Over all profiles", difference_table(comparison).markdown(), count_table(comparison).markdown()]
     pairs = _seed_by_seed(comparison)
     if pairs:
         parts += ["## Seed by seed", *(table.markdown() for table in pairs)]
@@ -107,6 +108,7 @@ def html(comparison: Comparison) -> str:
             headline=headline(comparison),
             sentences=sentences(comparison),
             pooled=difference_table(comparison),
+            counts=count_table(comparison),
             seed_by_seed=_seed_by_seed(comparison),
             profiles=[_profile(comparison, profile) for profile in comparison.profiles],
             cost=cost_table(comparison),

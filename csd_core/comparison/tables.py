@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from csd_core.comparison.columns import COLUMNS, UPGRADE_COLUMNS, UPPER_BOUNDS, Column, Of, over_upgrades
+from csd_core.comparison.columns import COLUMNS, UPGRADE_COLUMNS, UPPER_BOUNDS, Column, Of
 from csd_core.comparison.figures import Comparison, Measured
 from csd_core.comparison.intervals import Difference, Spread, difference, spread
 from csd_core.reporting.narrative import DASH, plain
@@ -70,7 +70,7 @@ def profile_table(comparison: Comparison, profile: str) -> Table:
     names = comparison.contenders(profile)
     methods = [comparison.methods[name] for name in names]
     runs = {name: list(comparison.runs(profile, name).values()) for name in names}
-    found = [[_spread(runs[name], column.of) for name in names] for column in COLUMNS]
+    found = [[spread_of(runs[name], column.of) for name in names] for column in COLUMNS]
     shown = [_judged(column, each, methods) for column, each in zip(COLUMNS, found, strict=True)]
     notes = []
     if UPPER_BOUNDS & set(methods):
@@ -109,7 +109,7 @@ def _judged(column: Column, found: Sequence[Spread | None], methods: Sequence[st
     telling = len({plain(mean) for mean in means}) > 1
     entries = []
     for each, method in zip(found, methods, strict=True):
-        entry = _mean_and_deviation(each)
+        entry = mean_and_deviation(each)
         if each and method in column.trivial:
             entry = replace(entry, words=f"{entry.words} {TRIVIAL}")
         competes = each is not None and method not in out and each.count == seeds
@@ -118,11 +118,13 @@ def _judged(column: Column, found: Sequence[Spread | None], methods: Sequence[st
     return entries
 
 
-def _spread(cells: Sequence[Measured], of: Of) -> Spread | None:
+def spread_of(cells: Sequence[Measured], of: Of) -> Spread | None:
+    """Mean and deviation of a figure over the cells that have it."""
     return spread([value for cell in cells if (value := of(cell)) is not None])
 
 
-def _mean_and_deviation(found: Spread | None) -> Entry:
+def mean_and_deviation(found: Spread | None) -> Entry:
+    """In percent or points."""
     return Entry(words=DASH if found is None else f"{plain(found.mean)} ± {plain(found.deviation)}")
 
 
@@ -184,55 +186,6 @@ def _in_words(found: Difference | None, column: Column) -> Entry:
 def _signed(value: float) -> str:
     words = plain(value)
     return f"+{words}" if value > 0 and float(words) else words
-
-
-# --- upgrades ---------------------------------------------------------------------------------------------------------
-
-
-RECALLS = {
-    "Status quo": "gate_self",
-    "Cross-test, raw": "gate_cross",
-    "Cross-test, adapted": "gate_adapted",
-}
-TRUTHS = {
-    "ECC keep": "ecc_keep",
-    "ECC adapt": "ecc_adapt",
-    "ECC keep, bound": "ecc_keep_bound",
-    "ECC adapt, bound": "ecc_adapt_bound",
-    "Gate passes keep": "would_pass_keep",
-    "Gate passes adapt": "would_pass_adapt",
-    "Gate passes backfill": "would_pass_backfill",
-}
-"""Heads -> measures that are true above 0."""
-
-
-def upgrade_table(comparison: Comparison, profile: str, after: str | None = None) -> Table:
-    """How old items are found after an upgrade, or after all of them, and what the gate would have said."""
-    tasks = comparison.tasks(profile) if after is None else (after,)
-    rows = []
-    for name in comparison.contenders(profile):
-        cells = list(comparison.runs(profile, name).values())
-        recalls = [_mean_and_deviation(_spread(cells, over_upgrades(measure, tasks))) for measure in RECALLS.values()]
-        rows.append((name, (*recalls, *(how_often(cells, measure, tasks) for measure in TRUTHS.values()))))
-    when = "mean over upgrades" if after is None else f"upgrade to {after}"
-    return Table(
-        title=f"{profile}: old items searched in the stored vectors, {when}",
-        head=("Contender", *RECALLS, *TRUTHS),
-        rows=tuple(rows),
-        notes=(
-            (
-                "Recall@1 in percent on gate queries. ECC: more is found than the former model found there; "
-                "bound: the lower end of the difference's interval is above zero too. Counts are over seeds and "
-                "upgrades."
-            ),
-        ),
-    )
-
-
-def how_often(cells: Sequence[Measured], measure: str, tasks: Sequence[str]) -> Entry:
-    """In how many upgrades of all cells a measure is above 0."""
-    told = [value > 0 for cell in cells for task in tasks if (value := cell.at(measure, task)) is not None]
-    return Entry(words=f"{sum(told)}/{len(told)}" if told else DASH)
 
 
 # --- cost -------------------------------------------------------------------------------------------------------------

@@ -49,6 +49,7 @@ def measures_of(cell):
             yield Measure(measure=measure, after=names[row], on=names[column], value=matrix[row, column])
     for row, name in enumerate(names):
         yield Measure(measure="recall_seen", after=name, value=round(level - 0.01 * row + rng.normal(0, 0.005), 6))
+        yield Measure(measure="accuracy_seen", after=name, value=round(level - 0.1 - 0.02 * row, 6))
         yield Measure(measure="train_images", after=name, value=100.0 * (row + 1 if cell.contender == "joint" else 1))
         if row or cell.contender == "finetune":  # the first stage came from the cache
             yield Measure(measure="train_seconds", after=name, value=10.0 + cell.seed + 5 * (cell.contender == "csd"))

@@ -16,9 +16,10 @@ from csd_core.comparison.columns import COLUMNS
 from csd_core.comparison.intervals import difference, spread
 from csd_core.comparison.report import write_report
 from csd_core.comparison.spec import load_spec
-from csd_core.comparison.tables import against, cost_table, difference_table, profile_table, upgrade_table
+from csd_core.comparison.tables import against, cost_table, difference_table, profile_table
+from csd_core.comparison.upgrade_tables import count_table, upgrade_table
 from csd_core.comparison.words import headline, missing, sentences
-from csd_core.errors import ArtifactError
+from csd_core.errors import ArtifactError, ParamsError
 from csd_core.reporting.narrative import DASH, MINUS
 
 ROOT = Path(__file__).parents[2]
@@ -153,6 +154,41 @@ def test_an_upgrade_tells_how_often_the_criterion_held(comparison):
     assert entry(table, "csd", "Cross-test, raw").words.startswith(shown(0.9 + 0.92 - 0.95))
 
 
+def test_over_all_profiles_it_is_counted_in_how_many_cells_and_upgrades_something_is_so(comparison):
+    table = count_table(comparison)
+    for which, head in (("own", "Features forget less, own"), ("seen", "Features forget less, all")):
+        less = [
+            values(profile, "finetune", f"forgetting_{which}_recall")[seed]
+            < values(profile, "finetune", f"forgetting_{which}_accuracy")[seed]
+            for profile in PROFILES
+            for seed in (1, 2, 3)
+        ]
+        assert entry(table, "finetune", head).words == f"{sum(less)}/6"
+    assert entry(table, "joint ‡", "ECC keep").words == "33/33"
+    assert entry(table, "csd", "ECC keep").words == "0/33"
+    assert entry(table, "csd", "Gate passes none").words == "0/33"
+    assert entry(table, "lwf", "ECC adapt").words == "0/12"  # two seeds of one upgrade, one of ten
+    assert entry(table, "all", "Gate passes backfill").words == "177/177"
+    assert entry(table, "all", "Features forget less, all").words == "33/33"
+
+
+def test_an_upgrade_that_no_strategy_passes_is_counted(comparison):
+    cells = dict(comparison.cells)
+    mine = cells[Cell("glyphs-2", "lwf", 1)]
+    refused = {key: 0.0 for key in mine.values if key[0].startswith("would_pass_")}
+    cells[Cell("glyphs-2", "lwf", 1)] = replace(mine, values=dict(mine.values) | refused)
+    table = count_table(replace(comparison, cells=cells))
+    assert entry(table, "lwf", "Gate passes none").words == "1/12"
+    assert entry(table, "all", "Gate passes none").words == "1/177"
+
+
+def test_the_accuracy_of_the_classifier_stands_beside_what_features_find(comparison):
+    found = values("digits-11", "csd", "accuracy_seen", "t11")
+    assert entry(profile_table(comparison, "digits-11"), "csd", "Accuracy, all seen").words.startswith(
+        shown(np.mean(list(found.values())))
+    )
+
+
 def test_cost_is_relative_to_finetuning_in_the_same_place(comparison):
     table = cost_table(comparison)
     found = [(15 + seed) / (10 + seed) for seed in (1, 2, 3)]
@@ -262,6 +298,16 @@ def test_the_command_writes_the_report_beside_the_results_or_where_it_is_told(pr
     assert "## 3 of 36 cells have not run" in one.read_text(encoding="utf-8")
     assert "- digits-11/lwf: seeds 2, 3" in one.read_text(encoding="utf-8")
     assert "other parameters" not in one.read_text(encoding="utf-8")
+
+
+def test_the_command_compares_with_whom_it_is_told_to(project, capsys):
+    written(project / "comparisons" / "runs" / "drawn", params=digests(project / "drawn.yaml"))
+    assert ended("report", "drawn.yaml", "--reference", "lwf", "-o", "elsewhere") == 0
+    told = (project / "elsewhere" / "report.md").read_text(encoding="utf-8")
+    assert "all profiles: contender less lwf, paired by (profile, seed)" in told
+    assert "less csd" not in told
+    assert ended("report", "drawn.yaml", "--reference", "lfw") == ParamsError.exit_code
+    assert "drawn.yaml: has no contender lfw; it has finetune, frozen" in capsys.readouterr().err
 
 
 def test_a_comparison_that_was_edited_after_its_cells_ran_says_which_are_of_before(project):

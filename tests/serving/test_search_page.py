@@ -153,9 +153,12 @@ def test_the_keyboard_alone_is_enough(visit):
     page.locator("#samples button").first.focus()
     page.keyboard.press("Enter")
     expect(page.locator("#hits li")).to_have_count(10)
+    first, name = page.url, page.locator("#query-name").inner_text()
     page.locator("#hits button").first.focus()
     page.keyboard.press("Enter")
-    expect(page).to_have_url(f"{page.url.split('?')[0]}?item={page.url.split('item=')[1]}")
+    expect(page).not_to_have_url(first)
+    expect(page.locator("#query-name")).not_to_have_text(name)
+    expect(page.locator("#query-name")).to_have_text(f"item {page.url.split('?item=')[1][:24]}")
     expect(page.locator("#hits li")).to_have_count(10)
 
 
