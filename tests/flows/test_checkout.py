@@ -66,6 +66,7 @@ def test_a_checkout_is_gone_afterwards_and_the_project_was_never_touched(home):
     assert traces(home) == (1, [], *before[2:])
 
 
+@pytest.mark.slow
 def test_a_project_may_be_a_folder_of_a_larger_repository(finished, tmp_path):
     whole = tmp_path / "whole"
     shutil.copytree(finished, whole / "search", ignore=shutil.ignore_patterns(".git"))
@@ -87,6 +88,7 @@ def test_outputs_are_shared_with_the_cache_where_the_disk_can(home):
         assert (place.root / "report.txt").stat().st_nlink > 1
 
 
+@pytest.mark.slow
 def test_settings_that_git_does_not_know_come_along(home):
     dvc(home.root, "config", "--local", "remote.mine.url", "/somewhere")
     with checkout(home, head(home), name="run") as place:
@@ -108,6 +110,7 @@ def test_what_is_gone_from_the_cache_comes_from_the_remote_or_is_computed_again(
         assert "report" in stale_stages(place.root)
 
 
+@pytest.mark.slow
 def test_checkpoints_are_handed_on_from_run_to_run(home):
     with checkout(home, head(home), name="one") as place:
         work = place.files.work("train-t1", "f" * 16)
@@ -258,6 +261,7 @@ def test_checkpoints_that_nobody_came_back_for_are_removed(home):
     assert (old.exists(), young.exists()) == (False, True)
 
 
+@pytest.mark.slow
 def test_a_folder_outside_the_project_is_refused_and_wedges_nothing(home):
     (home.root.parent / "photos" / "cat").mkdir(parents=True)
     text = (home.root / "params.yaml").read_text()
@@ -272,6 +276,7 @@ def test_a_folder_outside_the_project_is_refused_and_wedges_nothing(home):
     assert traces(home)[:2] == (1, [])
 
 
+@pytest.mark.slow
 def test_a_folder_of_images_that_no_commit_has_is_lent(home):
     (home.root / "data" / "raw" / "photos" / "cat").mkdir(parents=True)
     text = (home.root / "params.yaml").read_text()

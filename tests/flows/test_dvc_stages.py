@@ -37,6 +37,7 @@ def test_the_names_are_dvcs_own_wherever_the_flow_stands(tmp_path, monkeypatch):
     assert stale_stages(root) == set(NAMES)
 
 
+@pytest.mark.slow
 def test_ran_restored_and_unchanged_are_told_apart(tmp_path):
     root = shell_project(tmp_path / "p")
     first, lines = run_all(root)
@@ -88,7 +89,7 @@ def test_a_failure_names_the_stage_and_its_own_last_line(tmp_path):
     assert failed.value.lines[:2] == ("epoch 1", "params.yaml: a mistake")
 
 
-@pytest.mark.parametrize("signal", [9, 15])
+@pytest.mark.parametrize("signal", [9, pytest.param(15, marks=pytest.mark.slow)])
 def test_a_stage_that_a_signal_ended_may_succeed_next_time(tmp_path, signal):
     root = shell_project(tmp_path / "p", train=f"kill -{signal} $$")
     with Pipeline(root) as pipeline:

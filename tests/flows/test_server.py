@@ -350,6 +350,7 @@ def test_a_port_in_use_is_refused_before_anything_starts(tmp_path):
     assert not (tmp_path / "operations" / "prefect" / "logs").exists()
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_start_is_told_with_its_last_lines(tmp_path):
     port = free_ports()
     broken = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": "nonsense"}

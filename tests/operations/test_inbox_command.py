@@ -1,4 +1,5 @@
 import pytest
+from rich.console import Console
 from senders import commit, inbox_at, new_project, put_in_force, retraining, send, taken
 
 from csd_core import cli
@@ -16,7 +17,7 @@ def files(tmp_path, monkeypatch):
     (project.root / "params.yaml").write_text(text.replace("min_images: 200", "min_images: 10"))
     commit(project.root)
     monkeypatch.chdir(project.root)
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("csd_core.commands.inbox.console", Console(width=200))  # whatever the terminal's width
     return project
 
 

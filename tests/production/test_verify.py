@@ -308,7 +308,9 @@ def test_a_rolled_back_release_is_verified_like_any_other(project):
     assert any("verdict.json was changed" in line for line in project.findings())
 
 
-@pytest.mark.parametrize("name", ["current", "audit.head", "audit.jsonl"])
+@pytest.mark.parametrize(
+    "name", ["current", *(pytest.param(name, marks=pytest.mark.slow) for name in ("audit.head", "audit.jsonl"))]
+)
 def test_a_changed_byte_of_pointer_head_or_log_is_found_wherever_it_is(project, name):
     path = project.root / "releases" / name
     original = path.read_bytes()

@@ -14,6 +14,7 @@ import pytest
 from filelock import FileLock
 from onnx import TensorProto, helper, numpy_helper
 
+from csd_core.atomic import write_text
 from csd_core.data.canonical import CanonicalSet
 from csd_core.data.shards import cut_shard, write_shard
 from csd_core.errors import ArtifactError, CompatibilityError, CsdError, DataError, ParamsError
@@ -101,7 +102,7 @@ class Drawn:
         if self.fails_at in ids.tolist():
             raise DataError("the store of images is shut")
         if self.pauses_at in ids.tolist():
-            (self.marker / "paused").write_text(str(os.getpid()))
+            write_text(self.marker / "paused", str(os.getpid()))
             while not (self.marker / "released").exists():
                 time.sleep(0.01)
         read = ~np.isin(ids, self.missing)
