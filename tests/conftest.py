@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import onnx
 import pytest
@@ -12,6 +13,16 @@ from onnx import TensorProto, helper, numpy_helper
 from playwright.sync_api import Browser, sync_playwright
 
 from csd_core.retrieval.embedder import EmbedderMetadata
+
+IDENTITY = ("GIT_AUTHOR_", "GIT_COMMITTER_")
+PLACES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY")
+LOOKS = ("COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE")
+for variable in tuple(os.environ):
+    if variable.startswith(IDENTITY) or variable in {*PLACES, *LOOKS}:
+        del os.environ[variable]  # tests have repositories of their own, and read what is printed
+os.environ |= {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "commit.gpgsign", "GIT_CONFIG_VALUE_0": "false"}
+hypothesis.settings.register_profile("busy")  # a machine with other work is slow, not wrong
+hypothesis.settings.load_profile("busy")
 
 INSTALLED = ("chromium", "chromium-browser", "google-chrome")
 QUIET = ("disable-gpu", "disable-background-networking", "disable-component-update", "disable-sync")

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from csd_core.data.shards import SPLITS, apportion, cut_shard, load_shard, write_shard
@@ -69,7 +69,6 @@ def test_of_equal_remainders_the_earlier_role_comes_first():
     }
 
 
-@settings(deadline=None)
 @given(any_labels, any_shares())
 def test_the_split_of_every_class_is_complete_disjoint_and_by_its_shares(make_set, labels, shares):
     source = make_set(labels)
@@ -80,7 +79,6 @@ def test_the_split_of_every_class_is_complete_disjoint_and_by_its_shares(make_se
         assert {role: mine[role] for role in SPLITS} == apportion(labels.count(label), shares)
 
 
-@settings(deadline=None)
 @given(any_labels, any_shares(), st.randoms(use_true_random=False))
 def test_the_order_of_the_source_does_not_matter(make_set, labels, shares, random):
     source = make_set(labels)
@@ -100,7 +98,6 @@ def test_the_order_of_the_source_does_not_matter(make_set, labels, shares, rando
     assert again.splits.tolist() == found.splits.tolist()
 
 
-@settings(deadline=None)
 @given(any_labels, any_shares())
 def test_other_classes_do_not_matter(make_set, labels, shares):
     source = make_set(labels)

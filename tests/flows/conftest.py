@@ -10,5 +10,6 @@ from prefect.testing.utilities import prefect_test_harness
 @pytest.fixture(scope="session")
 def prefect_harness() -> Iterator[None]:
     """A temporary server with an empty database; it takes seconds to start, so all tests share it."""
-    with temporary_settings({PREFECT_SERVER_ANALYTICS_ENABLED: False}), prefect_test_harness(server_startup_timeout=60):
+    quiet = temporary_settings({PREFECT_SERVER_ANALYTICS_ENABLED: False})
+    with quiet, prefect_test_harness(server_startup_timeout=240):
         yield

@@ -3,16 +3,17 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import psutil
 from PIL import Image
+from ports import free_port
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     ArtifactFilter,
@@ -33,6 +34,8 @@ from csd_core.workspace import Workspace
 ROOT = Path(__file__).parents[2]
 SHIPPED = (".dvc/config", ".dvcignore", ".gitignore", "Makefile", "dvc.yaml", "prefect.yaml", "pyproject.toml")
 RETRAIN, APPROVE = "retrain/scheduled", "approve/by-hand"
+FAR_HOUR = (datetime.now(UTC).hour + 12) % 24
+"""Of the day in which no test runs, for schedules that must not come due."""
 LONG = {"training": {"later": {"epochs": 4000}}}
 """Overrides that make a stage long enough to be interrupted."""
 
@@ -75,6 +78,8 @@ def published_project(root, profile="tiny"):
     if profile == "tiny":
         values["training"]["first"]["epochs"] = 3
     yaml.dump(values, root / "params.yaml")
+    plan = root / "prefect.yaml"
+    plan.write_text(plan.read_text().replace('"0 3 * * *"', f'"0 {FAR_HOUR} * * *"'))
     git(root, "init", "--quiet", "--initial-branch", "main")
     git(root, "add", "--all")
     git(root, "commit", "--quiet", "--message", "a project")
@@ -97,19 +102,6 @@ def send_batch(root, name, classes, *, images=25, ready=True):
             Image.fromarray(pixels).save(folder / f"{index}.png")
     if ready:
         (root / "data" / "inbox" / name / "_READY").touch()
-
-
-def free_port():
-    """Of two neighbours, for the server and the reports."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
-            try:
-                second.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return port
 
 
 @dataclass

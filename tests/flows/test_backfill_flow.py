@@ -114,7 +114,7 @@ def test_an_error_of_csd_fails_the_run_with_its_one_line_and_ends_the_other_shar
         return embed(work, shard, pace)
 
     monkeypatch.setattr(module, "embed", failing)
-    state = run(workers=2, max_rows_per_second=640)
+    state = run(workers=2, max_rows_per_second=16)
     assert (state.type.value, state.message) == ("FAILED", "the store of images is shut")
     assert sorted(tried) == [0, 1]  # each once
     assert task_states(state.state_details.flow_run_id) == {"shard 0": "Failed", "shard 1": "Failed"}

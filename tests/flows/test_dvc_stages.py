@@ -121,7 +121,7 @@ def test_leaving_the_pipeline_ends_the_stage_and_all_that_it_started(tmp_path):
         pipeline.run(stage(pipeline, "init"), print)
         thread = threading.Thread(target=work, args=(pipeline,))
         thread.start()
-        while not pids.is_file() or len(pids.read_text().split()) < 2:
+        while thread.is_alive() and (not pids.is_file() or len(pids.read_text().split()) < 2):
             time.sleep(0.05)
     thread.join(20)
     assert not thread.is_alive()

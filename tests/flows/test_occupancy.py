@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from ports import free_port
 
 from csd_core.errors import CsdError
 from flows.listening import Listening
@@ -116,12 +117,13 @@ def test_only_a_healthy_server_answers():
 
 @pytest.mark.parametrize("offset", [0, 1])
 def test_a_port_in_use_is_named_with_its_user_and_the_remedy(offset):
+    first = free_port()
+    port = first + offset
     with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", port))
         other.listen()
-        port = other.getsockname()[1]
         with pytest.raises(CsdError) as caught:
-            refuse_taken(Listening.checked("127.0.0.1", port - offset, auth=None))
+            refuse_taken(Listening.checked("127.0.0.1", first, auth=None))
     assert str(caught.value).startswith(f"port {port} of 127.0.0.1 cannot be used: address already in use by ")
     assert f"process {os.getpid()}" in str(caught.value)
     assert str(caught.value).endswith("; choose another: make ui PORT=...")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from operators import APPROVE, RETRAIN, Operations, published_project
+from operators import APPROVE, RETRAIN, Operations, published_project, until
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -49,6 +49,7 @@ def visit(browser, reviewed):
     """Opens pages of the server; fails if one asks for anything elsewhere."""
     operations, _ = reviewed
     page = browser.new_page(viewport={"width": 1360, "height": 1000})
+    page.set_default_timeout(120_000)  # Prefect's pages are heavy
     own = (f"http://127.0.0.1:{operations.port}", f"http://127.0.0.1:{operations.port + 1}", "data:", "blob:")
     elsewhere = []
     page.on("request", lambda request: None if request.url.startswith(own) else elsewhere.append(request.url))
@@ -87,7 +88,9 @@ def test_the_artifacts_of_a_run_show_the_gates_report(visit, reviewed):
     page.get_by_text("What you may choose").wait_for()
     pictures = page.locator("img[src^='data:image/svg+xml']")
     pictures.first.wait_for()
-    assert all(width > 100 for width in pictures.evaluate_all("all => all.map(each => each.naturalWidth)"))
+    widths = pictures.evaluate_all("all => Promise.all(all.map(each => each.decode().then(() => each.naturalWidth)))")
+    assert widths
+    assert all(width > 100 for width in widths)
     page.set_viewport_size({"width": 1360, "height": 1500})
     keep(page, "review")
     with (
@@ -107,7 +110,7 @@ def test_the_form_of_an_approval_is_filled_in_and_wants_name_and_reason(visit, r
         f'/deployments/deployment/{deployment.id}/run?parameters={{"settings":{{"retraining":"{record.name}"}}}}'
     )
     page.get_by_text("Your name").wait_for()
-    assert any(record.name == each.input_value() for each in page.locator("textarea").all())
+    until(lambda: any(record.name == each.input_value() for each in page.locator("textarea").all()), seconds=60)
     keep(page, "approve")
     page.get_by_role("button", name="Submit").click()
     page.wait_for_timeout(3000)

@@ -5,6 +5,7 @@ import socket
 import threading
 
 import pytest
+from ports import free_port
 
 from flows.reports_server import serving
 
@@ -21,12 +22,6 @@ def folder(tmp_path):
     (folder / "2026-11-25-quiet-otter.json").write_text("{}", "utf-8")
     (tmp_path / "secret.html").write_text("secret", "utf-8")
     return folder
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture
@@ -154,12 +149,15 @@ def port_of(ask):
 
 
 def test_the_port_is_free_and_no_thread_is_left_afterwards(folder):
-    before = threading.active_count()
+    before = set(threading.enumerate())
     port = free_port()
     for _ in range(2):
         with serving(folder, ("127.0.0.1", port), auth=None):
             assert asking(port)("/")[0] == 200
-    assert threading.active_count() == before
+    own = set(threading.enumerate()) - before
+    for thread in own:
+        thread.join(20)
+    assert not any(thread.is_alive() for thread in own)
 
 
 @pytest.mark.parametrize(

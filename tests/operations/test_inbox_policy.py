@@ -98,7 +98,7 @@ POLICIES = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(waiting=BATCHES, more=BATCHES, rules=POLICIES, days=st.floats(0, 5))
 def test_more_images_and_more_time_never_put_a_task_off(waiting, more, rules, days):
     before = decide(waiting, known_classes=("cat",), policy=rules, now=NOON)

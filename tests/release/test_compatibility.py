@@ -135,7 +135,7 @@ def test_a_champion_without_old_items_in_the_split_is_compared_on_new_ones():
     assert set(alternatives[0].against_status_quo) == {"overall"}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), noise=st.floats(0.1, 2.0))
 def test_the_order_of_items_and_the_names_of_classes_change_nothing(seed, noise):
     seen = synthetic_evidence(seed=seed, noise=noise)
@@ -144,7 +144,7 @@ def test_the_order_of_items_and_the_names_of_classes_change_nothing(seed, noise)
     assert cross_test(seen) == cross_test(other)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10_000))
 def test_the_order_of_items_changes_no_partial_backfill(seed):
     seen = synthetic_evidence(seed=seed)
@@ -155,7 +155,7 @@ def test_the_order_of_items_changes_no_partial_backfill(seed):
     assert compare(seen, one, strategies) == compare(other, two, strategies)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000))
 def test_a_candidate_identical_to_the_champion_loses_no_query(seed):
     seen = synthetic_evidence(seed=seed)

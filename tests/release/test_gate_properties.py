@@ -98,7 +98,7 @@ def cost(verdict):
 
 
 @pytest.mark.parametrize("limit", ["max_regression", "max_task_regression", "max_negative_flips"])
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(report=reports(), bounds=st.tuples(limits, limits))
 def test_a_wider_limit_never_rejects_what_a_narrower_one_promotes_nor_makes_it_costlier(limit, report, bounds):
     narrow, wide = (
@@ -109,7 +109,7 @@ def test_a_wider_limit_never_rejects_what_a_narrower_one_promotes_nor_makes_it_c
         assert cost(wide) <= cost(narrow)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(report=reports())
 def test_a_promoted_strategy_meets_every_condition_and_no_cheaper_one_does(report):
     verdict = judge(report, POLICY)
@@ -166,7 +166,7 @@ def checked(evidence, *, adapters=None, candidate="m2", best=None, champion="m1"
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000))
 def test_a_candidate_identical_to_the_champion_is_never_called_regressed(seed):
     seen = synthetic_evidence(seed=seed)
@@ -183,7 +183,7 @@ def test_a_candidate_identical_to_the_champion_is_never_called_regressed(seed):
     assert failed == {"keep": ["min_gain", "require_ecc"], "backfill": ["min_gain"]}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000))
 def test_where_ties_are_let_through_an_identical_candidate_is_kept(seed):
     seen = synthetic_evidence(seed=seed)
@@ -206,7 +206,7 @@ def random_vectors(seed, rows):
     return unit(np.random.default_rng([seed, 2]).standard_normal((rows, 6)))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10_000))
 def test_a_candidate_of_random_vectors_is_never_promoted_over_a_trained_champion(seed, scratch):
     seen = replace(trained(seed), candidate=random_vectors(seed, 120))
@@ -216,7 +216,7 @@ def test_a_candidate_of_random_vectors_is_never_promoted_over_a_trained_champion
     assert {each.strategy for each in verdict.judged} == {"keep", "adapt", "partial", "backfill"}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10_000))
 def test_a_candidate_of_random_vectors_is_never_a_first_model(seed):
     seen = synthetic_evidence(seed=seed, champion=False)
@@ -253,7 +253,7 @@ def permuted(evidence, seed, *, labels=unchanged, tasks=unchanged, ids=unchanged
     )
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10_000), noise=st.floats(0.2, 1.5))
 def test_the_order_of_rows_changes_neither_report_nor_verdict(seed, noise, scratch):
     seen = synthetic_evidence(seed=seed, noise=noise)
@@ -263,7 +263,7 @@ def test_the_order_of_rows_changes_neither_report_nor_verdict(seed, noise, scrat
     assert judge(one, POLICY) == judge(two, POLICY)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10_000), noise=st.floats(0.2, 1.5))
 def test_other_names_of_classes_and_ids_change_nothing_but_what_is_drawn_at_random(seed, noise, scratch):
     """The orders `random` and `class` are drawn over ids and names as they sort: other names draw another."""
@@ -288,7 +288,7 @@ def test_other_names_of_classes_and_ids_change_nothing_but_what_is_drawn_at_rand
     assert one.partial.curves[-1] == two.partial.curves[-1]
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(seed=st.integers(0, 10_000))
 def test_other_names_of_tasks_change_only_those_names(seed):
     seen = synthetic_evidence(seed=seed)

@@ -46,7 +46,7 @@ def ids_in_order(order, rows, known, seed=3):
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10_000))
 def test_an_order_names_every_row_once_and_does_not_depend_on_how_they_lie(order, seed):
     rows, known = gallery(seed), anchors(seed)

@@ -197,7 +197,7 @@ def upgrade_with(upgrade, labels):
 
 
 @given(seed=st.integers(0, 10_000), share=st.floats(0, 1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_order_of_items_changes_nothing(seed, share):
     upgrade = Upgrade(seed, items=40)
     shuffled = np.random.default_rng(seed).permutation(len(upgrade.labels))
@@ -242,7 +242,7 @@ def test_a_calibrated_cosine_is_the_share_of_items_whose_nearest_wrong_row_is_fa
 
 
 @given(seed=st.integers(0, 10_000))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_calibration_keeps_the_order_of_cosines(seed):
     draw = np.random.default_rng(seed)
     labels = np.arange(20) % 3

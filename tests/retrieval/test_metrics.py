@@ -78,7 +78,7 @@ def test_small_blocks_change_nothing(monkeypatch):
     np.testing.assert_allclose(precision, again)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10_000))
 def test_the_order_of_rows_and_queries_changes_nothing(seed):
     vectors, labels = random_set(seed, rows=40)

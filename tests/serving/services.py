@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import httpx
 
 sys.path.append(str(Path(__file__).parents[1] / "production"))
 
+from ports import free_port
 from projects import Project, pixels_of
 
 from csd_core.production.images import encode_png
@@ -22,12 +22,6 @@ from csd_core.production.publish import publish
 
 PATIENCE = 60.0
 PNG = {"Content-Type": "image/png"}
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def png(kind, seed=1):

@@ -19,6 +19,7 @@ import fsspec
 import httpx
 import psutil
 import pytest
+from ports import free_port
 from ruamel.yaml import YAML
 
 from csd_core.errors import ParamsError
@@ -331,12 +332,6 @@ def test_the_worker_serves_no_report_without_a_password(tmp_path):
     done = subprocess.run(WORKER, check=False, cwd=tmp_path, env=clean() | given, capture_output=True, text=True)
     assert done.returncode == ParamsError.exit_code
     assert AUTH in done.stderr
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def awaited(holds, within=120.0):
