@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from csd_core.retrieval.embedder import EmbedderMetadata
 
@@ -20,8 +20,9 @@ LOOKS = ("COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE")
 for variable in tuple(os.environ):
     if variable.startswith(IDENTITY) or variable in {*PLACES, *LOOKS}:
         del os.environ[variable]  # tests have repositories of their own, and read what is printed
+os.environ |= dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost")
 os.environ |= {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "commit.gpgsign", "GIT_CONFIG_VALUE_0": "false"}
-hypothesis.settings.register_profile("busy")  # a machine with other work is slow, not wrong
+hypothesis.settings.register_profile("busy", deadline=None)  # a machine with other work is slow, not wrong
 hypothesis.settings.load_profile("busy")
 
 INSTALLED = ("chromium", "chromium-browser", "google-chrome")
@@ -40,6 +41,7 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(
             executable_path=found, args=[f"--{each}" for each in ("no-sandbox", *QUIET)]
         )
+        expect.set_options(timeout=30_000)
         yield browser
         browser.close()
 

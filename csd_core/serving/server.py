@@ -14,6 +14,8 @@ from starlette.types import ASGIApp
 from csd_core.serving.app import SETTINGS, Settings, create
 from csd_core.serving.telemetry import MULTIPROCESS, configure_logs, forget_dead
 
+PARENT = "CSD_SERVE_PARENT"
+"""Environment variable: the process that starts the workers."""
 GRACE_SECONDS = 30
 """How long a process may take to finish what it took."""
 _LOOK_SECONDS = 1.0
@@ -32,7 +34,7 @@ def serve(settings: Settings, *, host: str, port: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn ends gracefully, then raises it once more
     with tempfile.TemporaryDirectory(prefix="csd-metrics-") as figures:
         if settings.workers > 1:
-            os.environ[MULTIPROCESS] = figures
+            os.environ |= {MULTIPROCESS: figures, PARENT: str(os.getpid())}
         uvicorn.run(
             "csd_core.serving.server:worker",
             factory=True,
@@ -55,7 +57,7 @@ def worker() -> ASGIApp:
     configure_logs("INFO")
     if settings.workers > 1:
         forget_dead(Path(os.environ[MULTIPROCESS]))
-        _end_with(os.getppid())
+        _end_with(int(os.environ[PARENT]))  # which may be gone already
     application = create(settings)
     # What is there now stays to the end. Python's collector would walk through all of it again and again, which stops
     # every request for 80 ms; releases and requests come later, and are collected.

@@ -373,12 +373,14 @@ def test_server_and_worker_as_compose_starts_them_run_a_flow_and_end_with_nothin
             log=tmp_path / "server.log",
             env=told("prefect-server"),
         ),
-        httpx.Client(base_url=f"http://127.0.0.1:{port}/api", auth=(user, password), trust_env=False) as client,
+        httpx.Client(
+            base_url=f"http://127.0.0.1:{port}/api", auth=(user, password), trust_env=False, timeout=60
+        ) as client,
     ):
 
         def healthy():
             try:
-                return httpx.get(f"http://127.0.0.1:{port}/api/health", trust_env=False).status_code == 200
+                return httpx.get(f"http://127.0.0.1:{port}/api/health", trust_env=False, timeout=60).status_code == 200
             except httpx.TransportError:
                 return False
 
@@ -388,7 +390,7 @@ def test_server_and_worker_as_compose_starts_them_run_a_flow_and_end_with_nothin
         with process(command, log=log, cwd=tmp_path, env=told("prefect-worker")) as worker:
             awaited(lambda: "At work." in log.read_text() or worker.poll() is not None)
             assert "At work." in log.read_text(), log.read_text()
-            assert httpx.get(f"http://127.0.0.1:{reports}/", trust_env=False).status_code == 401
+            assert httpx.get(f"http://127.0.0.1:{reports}/", trust_env=False, timeout=60).status_code == 401
             token = client.get("/csrf-token", params={"client": "test"}).json()["token"]
             client.headers.update({"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "test"})
             deployment = client.post("/deployments/filter", json={}).json()[0]["id"]

@@ -83,7 +83,9 @@ def storable(item):
 
 @pytest.mark.slow
 def test_every_answer_to_a_write_or_deletion_is_as_the_document_says_whatever_the_item_is_called(written):
-    others = [each["id"] for each in httpx.get(f"{written}/v1/items", params={"limit": 200}).json()["items"]]
+    others = [
+        each["id"] for each in httpx.get(f"{written}/v1/items", params={"limit": 200}, timeout=60).json()["items"]
+    ]
     put, delete = operations(written, ("put", "delete")).values()
     assert {201, 422} <= answers(put, 25)
     assert answers(delete, 25) <= {204, 404}
@@ -91,11 +93,11 @@ def test_every_answer_to_a_write_or_deletion_is_as_the_document_says_whatever_th
         assert answers(put, 1, item=item) <= ({200, 201} if storable(item) else {422})
     for item in HOSTILE:
         assert answers(delete, 1, item=item) == ({204} if storable(item) else {422})
-    assert all(httpx.get(address(written, each)).status_code == 200 for each in others)
+    assert all(httpx.get(address(written, each), timeout=60).status_code == 200 for each in others)
 
 
 def test_every_operation_names_its_errors_and_has_an_example(service):
-    found = httpx.get(f"{service}/openapi.json").json()
+    found = httpx.get(f"{service}/openapi.json", timeout=60).json()
     for path, methods in found["paths"].items():
         for method, operation in methods.items():
             if path.startswith("/v1/"):

@@ -115,6 +115,7 @@ def test_only_chosen_classes_are_shown(visit):
     page = visit()
     pick(page, png(2))
     page.locator("#filter summary").click()
+    expect(page.locator("#labels label")).to_have_count(4)
     page.get_by_label("Find a class").fill("t1-b")
     expect(page.locator("#labels label:visible")).to_have_count(1)
     page.locator("#labels label:visible input").check()
@@ -285,6 +286,7 @@ def test_who_is_refused_in_the_midst_of_a_search_gets_its_answer_with_another_ke
     page.wait_for_timeout(1100)
     give(page, tokens[0])
     expect(page.locator("#state")).to_contain_text("Release 1")
+    expect(page.locator("#samples img[src^='blob:']")).to_have_count(24)  # no request is under way
     revoke(keys, "leaving")
     page.wait_for_timeout(1100)
     pick(page, png(0))

@@ -161,11 +161,11 @@ def test_other_content_types_are_refused(service):
 
 
 def test_the_figures_name_every_route_and_no_path(service):
-    paths = ["/", *httpx.get(f"{service}/openapi.json").json()["paths"]]
+    paths = ["/", *httpx.get(f"{service}/openapi.json", timeout=60).json()["paths"]]
     assert "/v1/items/{item}" in paths
     for path in paths:
-        httpx.patch(service + path.replace("{item}", "a-name").replace("{number}", "9999"))
-    text = httpx.get(f"{service}/metrics").text
+        httpx.patch(service + path.replace("{item}", "a-name").replace("{number}", "9999"), timeout=60)
+    text = httpx.get(f"{service}/metrics", timeout=60).text
     assert {path for path in paths if f'csd_requests_total{{method="other",route="{path}"' in text} == set(paths)
     assert "a-name" not in text
     assert "/9999" not in text
@@ -173,6 +173,6 @@ def test_the_figures_name_every_route_and_no_path(service):
 
 def test_the_figures_tell_every_step_of_a_search(service):
     assert post(service, "/v1/search", image=png(2, seed=77)).status_code == 200
-    text = httpx.get(f"{service}/metrics").text
+    text = httpx.get(f"{service}/metrics", timeout=60).text
     for step in ("decode", "wait", "embed", "search", "load"):
         assert re.search(rf'csd_step_seconds_count{{step="{step}"}} [1-9]', text), step

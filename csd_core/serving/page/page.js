@@ -121,6 +121,12 @@ async function showLabels() {
       return element("label", {}, box, ` ${label} (${items})`);
     }),
   );
+  findLabels();
+}
+
+function findLabels() {
+  const wanted = $("find").value.toLowerCase();
+  for (const label of $("labels").children) label.hidden = !label.textContent.toLowerCase().includes(wanted);
 }
 
 async function showSamples() {
@@ -243,10 +249,7 @@ $("all").addEventListener("click", () => {
   for (const box of $("labels").querySelectorAll("input")) box.checked = false;
   search();
 });
-$("find").addEventListener("input", () => {
-  const wanted = $("find").value.toLowerCase();
-  for (const label of $("labels").children) label.hidden = !label.textContent.toLowerCase().includes(wanted);
-});
+$("find").addEventListener("input", findLabels);
 for (const choice of document.querySelectorAll("input[name=release]")) {
   choice.addEventListener("change", () => ((asked.release = choice.value), search()));
 }
