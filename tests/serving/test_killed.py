@@ -5,6 +5,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 
@@ -12,6 +13,10 @@ import httpx
 import psutil
 import pytest
 from services import png, published, put, search, serving
+
+from csd_core.serving.app import SETTINGS, Settings
+from csd_core.serving.server import PARENT
+from csd_core.serving.telemetry import MULTIPROCESS
 
 
 def write_until(url, stop, written, problems):
@@ -83,6 +88,18 @@ def test_a_killed_service_leaves_no_process_and_no_half_write(tmp_path):
     with serving(project) as again:
         assert put(again.url, "after", png(1), label="live").status_code == 201
         assert search(again.url, png(0)).status_code == 200
+
+
+def test_a_worker_whose_parent_died_while_it_started_ends_too(tmp_path):
+    project = published(tmp_path / "project", "none")
+    settings = Settings(root=project.root, workers=2, loopback=True, keys=None)
+    (tmp_path / "figures").mkdir()
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    given = {SETTINGS: settings.model_dump_json(), PARENT: str(dead.pid), MULTIPROCESS: str(tmp_path / "figures")}
+    program = "import time; from csd_core.serving.server import worker; worker(); time.sleep(60)"
+    ended = subprocess.run([sys.executable, "-c", program], env=os.environ | given, check=False, timeout=55)
+    assert ended.returncode == -signal.SIGTERM
 
 
 def waiting(url):

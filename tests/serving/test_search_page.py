@@ -125,6 +125,18 @@ def test_only_chosen_classes_are_shown(visit):
     expect(page.locator("#hits b").first).to_have_text("t2-a")
 
 
+def test_a_class_that_is_typed_before_the_classes_come_is_looked_for(visit):
+    page = visit()
+    page.route("**/v1/labels", lambda route: (page.wait_for_timeout(800), route.continue_()))
+    page.reload()
+    pick(page, png(2))
+    page.locator("#filter summary").click()
+    page.get_by_label("Find a class").fill("t1-b")
+    assert page.locator("#labels label").count() == 0  # they have not come
+    expect(page.locator("#labels label")).to_have_count(4)
+    expect(page.locator("#labels label:visible")).to_have_count(1)
+
+
 def test_the_switch_shows_what_the_upgrade_changed(visit):
     page = visit()
     pick(page, png(2))
