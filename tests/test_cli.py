@@ -130,11 +130,3 @@ def test_a_new_folder_becomes_source_and_task(project):
     assert params.sources.folders["more"].path == "data/raw/more"
     assert params.tasks["t4"].classes is None
     assert run("tasks", "add", "t5", "--source", "more", "--path", "data/raw/more") == 2
-
-
-def test_ctrl_c_is_no_traceback(monkeypatch):
-    def interrupted(_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(cli, "app", interrupted)
-    assert run() == 130

@@ -25,6 +25,7 @@ FRAME = {
     "workspace",
     "atomic",
     "console",
+    "endings",
     "stages.entry",
 }
 """Modules that carry no computation: names, forms, messages. A change in them makes no artefact stale."""

@@ -1,1 +1,1 @@
-"""The commands of `csd`, one module a noun; `csd_core.cli` puts them together."""
+"""The commands of `csd`, one module a noun; `tree` puts them together."""

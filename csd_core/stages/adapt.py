@@ -1,5 +1,10 @@
 """Fit the candidate's adapters: for each provenance in the previous gallery, a map into the candidate's space."""
 
+if __name__ == "__main__":
+    from csd_core.stages.entry import run_stage
+
+    run_stage("adapt")
+
 from csd_core.atomic import atomic_folder
 from csd_core.console import say
 from csd_core.data.pool import ItemPool
@@ -13,7 +18,6 @@ from csd_core.release.sampling import evenly
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.lineage import Lineage
-from csd_core.stages.entry import run_stage
 from csd_core.workspace import Workspace
 
 
@@ -69,7 +73,3 @@ def _why_not(gallery: Gallery, candidate: Embedder) -> str | None:
     if gallery.vectors.shape[1] != candidate.metadata.dimension:
         return f"the gallery has {gallery.vectors.shape[1]} dimensions, the candidate {candidate.metadata.dimension}"
     return None
-
-
-if __name__ == "__main__":
-    run_stage(main)

@@ -1,5 +1,10 @@
 """Check a candidate against the previous gallery's stored rows: what would promoting it do to search?"""
 
+if __name__ == "__main__":
+    from csd_core.stages.entry import run_stage
+
+    run_stage("check")
+
 from csd_core.console import say
 from csd_core.data.pool import ItemPool
 from csd_core.data.shards import load_shard
@@ -12,7 +17,6 @@ from csd_core.release.gather import gather
 from csd_core.release.strategies import Situation
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.gallery import Gallery
-from csd_core.stages.entry import run_stage
 from csd_core.workspace import Workspace
 
 
@@ -56,7 +60,3 @@ def main(task: str) -> None:
     for alternative in report.alternatives:
         if alternative.measured:
             say(f"{task}: {alternative.name} Recall@1 {points(alternative.measured.overall.at[1])}")
-
-
-if __name__ == "__main__":
-    run_stage(main)

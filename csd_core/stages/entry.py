@@ -1,22 +1,31 @@
-"""How a stage starts and ends as a process of its own."""
+"""How a stage starts and ends as a process of its own.
 
+`python -m csd_core.stages.NAME` calls `run_stage` before it imports anything else: the stage's libraries load inside,
+where Ctrl-C ends plainly and where the environment that they read can still be set.
+"""
+
+import importlib
+import inspect
+import os
 import sys
-from collections.abc import Callable
+from typing import NoReturn
 
-from csd_core.console import say
-from csd_core.errors import CsdError
+from csd_core.endings import loading, plain_endings
+from csd_core.errors import ParamsError
 from csd_core.processes import die_with_parent
 
 
-def run_stage(main: Callable[..., None]) -> None:
-    """Call `main` with the command line's arguments; a CsdError becomes its message and exit code."""
-    die_with_parent()  # DVC killed outright would leave its stages running
-    try:
-        main(*sys.argv[1:])
-    except CsdError as error:
-        sys.stdout.flush()
-        print(error, file=sys.stderr)  # noqa: T201 - a stage's one line for a person
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        say("interrupted; run again to resume")
-        sys.exit(130)
+def run_stage(name: str) -> NoReturn:
+    """Call the stage's `main` with the command line's arguments, and exit."""
+    said = "" if os.environ.get("RANK", "0") != "0" else "interrupted; run again to resume"
+    with plain_endings(said):
+        die_with_parent()  # DVC killed outright would leave its stages running
+        with loading(said):
+            main = importlib.import_module(f"csd_core.stages.{name}").main
+        arguments = sys.argv[1:]
+        wanted = inspect.signature(main).parameters
+        if len(arguments) != len(wanted):
+            usage = " ".join(["python -m", f"csd_core.stages.{name}", *(each.upper() for each in wanted)])
+            raise ParamsError(f"{len(arguments)} arguments were given; call it as `{usage}`")
+        main(*arguments)
+    sys.exit(0)

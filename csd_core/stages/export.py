@@ -1,5 +1,10 @@
 """Export a task's candidate to ONNX, compare it with torch on select images, and make its int8 variant."""
 
+if __name__ == "__main__":
+    from csd_core.stages.entry import run_stage
+
+    run_stage("export")
+
 from csd_core.atomic import atomic_folder
 from csd_core.console import say
 from csd_core.data.pool import ItemPool
@@ -11,7 +16,6 @@ from csd_core.learning.onnx_export import export_embedder
 from csd_core.learning.quantization import quantized
 from csd_core.learning.weights import load_model
 from csd_core.records import Champion, Quantization, SeenShards
-from csd_core.stages.entry import run_stage
 from csd_core.workspace import Workspace
 
 
@@ -67,7 +71,3 @@ def _in_words(record: Quantization) -> str:
         f"embedder.int8.onnx ships: Recall@1 of its queries {100 * (record.recall_int8 or 0):.2f} %, of the float "
         f"model's {100 * (record.recall_fp32 or 0):.2f} %"
     )
-
-
-if __name__ == "__main__":
-    run_stage(main)

@@ -1,5 +1,10 @@
 """Make a source's canonical set: every image in one form, known by its content."""
 
+if __name__ == "__main__":
+    from csd_core.stages.entry import run_stage
+
+    run_stage("ingest")
+
 import warnings
 from pathlib import Path
 
@@ -10,7 +15,6 @@ from csd_core.data.sources.registry import open_source
 from csd_core.errors import DataError, ParamsError
 from csd_core.params_sources import FashionMnistSource
 from csd_core.records import ImageForm
-from csd_core.stages.entry import run_stage
 from csd_core.workspace import Workspace
 
 
@@ -68,7 +72,3 @@ def download_fashion_mnist(folder: Path) -> None:
             f"fashion-mnist: cannot be fetched into {folder} ({error}); connect to the network, or `apt-get install "
             "dataset-fashion-mnist` and set the source's path to /usr/share/datasets/fashion-mnist"
         ) from None
-
-
-if __name__ == "__main__":
-    run_stage(main)

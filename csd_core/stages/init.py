@@ -1,12 +1,16 @@
 """The genesis stage: no model, an empty gallery; it makes the first task like every other."""
 
+if __name__ == "__main__":
+    from csd_core.stages.entry import run_stage
+
+    run_stage("init")
+
 from csd_core.atomic import atomic_folder
 from csd_core.params_rules import GENESIS
 from csd_core.records import Champion, ModelRecord, SeenShards
 from csd_core.records_verdict import Ledger, Pending
 from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.lineage import Lineage
-from csd_core.stages.entry import run_stage
 from csd_core.workspace import Workspace
 
 
@@ -24,7 +28,3 @@ def main() -> None:
     Lineage(models={}, adapters={}).save(files.lineage(GENESIS))
     Pending(tasks=()).save(files.pending(GENESIS))
     Ledger(entries=()).save(files.ledger(GENESIS))
-
-
-if __name__ == "__main__":
-    run_stage(main)

@@ -1,5 +1,10 @@
 """Promote a candidate, or carry the champion over: the fold over the tasks."""
 
+if __name__ == "__main__":
+    from csd_core.stages.entry import run_stage
+
+    run_stage("promote")
+
 import os
 import shutil
 from pathlib import Path
@@ -23,7 +28,6 @@ from csd_core.release.strategies import Situation, strategy_named
 from csd_core.retrieval.embedder import Embedder, digest_of
 from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.lineage import Lineage
-from csd_core.stages.entry import run_stage
 from csd_core.workspace import Workspace
 
 ONE_PROCESS = 20_000
@@ -170,7 +174,3 @@ def _served(report: CheckReport, verdict: Promoted | Rejected) -> dict[str, floa
         )
         return chosen.measured.own_gallery if chosen.measured else {}
     return report.status_quo.own_gallery if report.status_quo else {}
-
-
-if __name__ == "__main__":
-    run_stage(main)

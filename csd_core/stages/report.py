@@ -1,5 +1,10 @@
 """Tell the whole story: metrics.json, plots and the HTML page."""
 
+if __name__ == "__main__":
+    from csd_core.stages.entry import run_stage
+
+    run_stage("report")
+
 from csd_core.atomic import write_text
 from csd_core.console import say
 from csd_core.reporting.charts import charts
@@ -8,7 +13,6 @@ from csd_core.reporting.narrative import sentences
 from csd_core.reporting.page import render
 from csd_core.reporting.plots import save_plots
 from csd_core.reporting.scores import summarise
-from csd_core.stages.entry import run_stage
 from csd_core.workspace import Workspace
 
 
@@ -23,7 +27,3 @@ def main() -> None:
     write_text(files.page, render(story, metrics, drawn))
     for sentence in sentences(story, metrics):
         say(sentence)
-
-
-if __name__ == "__main__":
-    run_stage(main)

@@ -1,12 +1,16 @@
 """Cut a task's shard: its own images, in train, select, gate and test."""
 
+if __name__ == "__main__":
+    from csd_core.stages.entry import run_stage
+
+    run_stage("split")
+
 import numpy as np
 
 from csd_core.console import say
 from csd_core.data.canonical import load_source
 from csd_core.data.shards import cut_shard, load_shard, write_shard
 from csd_core.records import SeenShards
-from csd_core.stages.entry import run_stage
 from csd_core.workspace import Workspace
 
 
@@ -39,7 +43,3 @@ def main(task: str) -> None:
     counts = ", ".join(f"{count:,} {role}" for role, count in record.counts.items())
     skipped = f"; {record.skipped} images are in earlier tasks already" if record.skipped else ""
     say(f"{task}: {len(record.classes)} classes: {counts}{skipped}")
-
-
-if __name__ == "__main__":
-    run_stage(main)

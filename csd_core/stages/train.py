@@ -1,5 +1,10 @@
 """Train a task's candidate on its own and all pending images, with the champion before it as teacher."""
 
+if __name__ == "__main__":
+    from csd_core.stages.entry import run_stage
+
+    run_stage("train")
+
 import hashlib
 import json
 import os
@@ -26,7 +31,6 @@ from csd_core.learning.weights import RECORD, WEIGHTS, load_model, save_model
 from csd_core.params import Params
 from csd_core.records import ImageForm, SeenShards
 from csd_core.records_verdict import Pending
-from csd_core.stages.entry import run_stage
 from csd_core.workspace import Workspace
 
 MODULE = "csd_core.stages.train"
@@ -185,7 +189,3 @@ def _seconds_since_start() -> float:
         return uptime - started / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError):
         return time.monotonic() - _IMPORTED
-
-
-if __name__ == "__main__":
-    run_stage(main)

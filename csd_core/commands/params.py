@@ -1,0 +1,25 @@
+"""`csd params`: whether params.yaml is valid, and what may stand in it."""
+
+import json
+import sys
+
+from cyclopts import App
+
+from csd_core.console import say
+from csd_core.params import Params
+from csd_core.workspace import Workspace
+
+app = App(name="params", help="Check params.yaml.")
+
+
+@app.command
+def check() -> None:
+    """Validate params.yaml; exit with 2 if it is wrong."""
+    params = Workspace().params()
+    say(f"params.yaml: valid; {len(params.tasks)} tasks: {' -> '.join(params.tasks)}")
+
+
+@app.command
+def schema() -> None:
+    """Print the JSON Schema of params.yaml, for editors."""
+    sys.stdout.write(json.dumps(Params.model_json_schema(), indent=2) + "\n")

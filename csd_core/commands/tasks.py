@@ -1,0 +1,107 @@
+"""`csd tasks`: the tasks of params.yaml, and new ones."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Literal
+
+from cyclopts import App
+from rich.table import Table
+
+from csd_core.console import console, say
+from csd_core.data.canonical import load_source
+from csd_core.data.classes import order_classes
+from csd_core.errors import CsdError, DataError, ParamsError
+from csd_core.params_edits import add_task
+from csd_core.params_file import load_params
+from csd_core.processes import environment
+from csd_core.records_verdict import Ledger
+from csd_core.workspace import Workspace
+
+app = App(name="tasks", help="List tasks and append new ones.")
+
+
+@app.command(name="list")
+def list_tasks() -> None:
+    """Show the tasks with their state."""
+    files = Workspace()
+    params = files.params()
+    stale = _stale_tasks()
+    table = Table("task", "source", "classes", "decision", "state", box=None)
+    for name, task in params.tasks.items():
+        classes = "the whole source" if task.classes is None else ", ".join(task.classes)
+        table.add_row(name, task.source, classes, params.decisions[name], _state(files, name, stale=name in stale))
+    console.print(table)
+
+
+def _state(files: Workspace, task: str, *, stale: bool) -> str:
+    if not files.ledger(task).is_file():
+        return "not run"
+    entry = Ledger.load(files.ledger(task)).entries[-1]
+    how = f"promoted ({entry.strategy})" if entry.outcome == "promoted" else "rejected"
+    return f"{how}, stale: `csd run` runs it again" if stale else how
+
+
+def _stale_tasks() -> set[str]:
+    status = subprocess.run(["dvc", "status", "--json"], env=environment(), check=False, capture_output=True, text=True)
+    if status.returncode:
+        raise CsdError(f"dvc status failed: {status.stderr.strip() or status.stdout.strip()}")
+    return {stage.split("@")[1] for stage in json.loads(status.stdout) if "@" in stage}
+
+
+@app.command
+def add(
+    name: str,
+    *,
+    source: str,
+    path: str | None = None,
+    classes: str | None = None,
+    take: int | None = None,
+    order: Literal["natural", "seeded"] = "natural",
+    seed: int = 1,
+) -> None:
+    """Append a task, with its default decision, to params.yaml.
+
+    Parameters
+    ----------
+    name
+        The new task's name.
+    source
+        A key of sources.published or sources.folders; with --path, the name of a new one.
+    path
+        A new batch: a folder with a folder of images for each class.
+    classes
+        Class names separated by commas, in the order of learning. Without it and without --take: the whole source.
+    take
+        Take the next so many classes of the (ingested) source that no task has yet.
+    order
+        Which come next, with --take: natural ("2" before "10") or seeded. The names are written down, so classes
+        that arrive later reshuffle nothing.
+    seed
+        Of the seeded order.
+    """
+    files = Workspace()
+    chosen = [label.strip() for label in classes.split(",")] if classes is not None else None
+    if take is not None:
+        if chosen is not None:
+            raise ParamsError("--take and --classes: name the classes or take the next ones, not both")
+        chosen = _next_classes(files, source, take=take, order=order, seed=seed)
+    add_task(Path("params.yaml"), name, source=source, classes=chosen, path=path)
+    what = "the whole source" if chosen is None else ", ".join(chosen)
+    say(f"task {name} learns {what} of {source}; `csd run` runs it")
+
+
+def _next_classes(
+    files: Workspace, source: str, *, take: int, order: Literal["natural", "seeded"], seed: int
+) -> list[str]:
+    params = load_params()
+    if not files.source(source).is_dir():
+        raise DataError(f"source {source}: not ingested yet; run `dvc repro` on it first, or name the --classes")
+    taken = {label for task in params.tasks.values() for label in task.classes or ()}
+    known = load_source(files.source(source)).record.classes
+    free = [label for label in order_classes(known, order, seed) if label not in taken]
+    if take < 1 or take > len(free):
+        raise ParamsError(
+            f"--take {take}: source {source} has {len(free)} classes that no task has yet; take 1 to that"
+        )
+    return free[:take]
