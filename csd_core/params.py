@@ -41,7 +41,7 @@ class Runtime(Section):
 class Images(Section):
     """The form every image takes before a model sees it, in training as in serving."""
 
-    size: Annotated[int, Field(ge=4, le=1024)]
+    pixels: Annotated[int, Field(ge=4, le=1024)]
     """Height and width in pixels."""
     channels: Literal[1, 3]
     """1 grey, 3 RGB."""

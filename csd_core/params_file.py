@@ -24,6 +24,9 @@ from csd_core.params import Params
 REPLACED = frozenset({"sources", "tasks", "decisions", "reviews"})
 """Blocks whose keys are names of one's own: half of another profile's would make no sense."""
 
+RENAMED = {"images.size": "images.pixels"}
+"""Keys of former versions, and what they are called now."""
+
 
 def read_yaml(path: Path) -> Any:
     """The plain values of a YAML file.
@@ -57,19 +60,28 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        raise ParamsError("\n".join(f"{path}: {explain(mistake)}" for mistake in error.errors())) from None
+        raise ParamsError("\n".join(f"{path}: {line}" for line in _explained(error))) from None
+
+
+def _explained(error: ValidationError) -> list[str]:
+    """One line for each mistake; a key that has its former name is not missing too."""
+    mistakes = [(".".join(map(str, mistake["loc"])), mistake) for mistake in error.errors()]
+    renamed = {RENAMED[where] for where, _ in mistakes if where in RENAMED}
+    return [explain(mistake) for where, mistake in mistakes if where not in renamed]
 
 
 def explain(mistake: Any) -> str:
     """One pydantic error as `key: value: what to do`."""
     if mistake["type"] == "value_error":
-        where = ".".join(map(str, mistake["loc"]))
+        where = ".".join(map(str, mistake["loc"])).removesuffix(".[key]")
         return f"{where}: {mistake['ctx']['error']}" if where else str(mistake["ctx"]["error"])
     keys = [str(key) for key in mistake["loc"]]
     if keys[:2] == ["sources", "published"] or keys[2:3] == ["schedule"]:
         del keys[3:4]  # pydantic names the union's member there; it is no key of the file
     where = ".".join(keys).removesuffix(".[key]")
     match mistake["type"]:
+        case "extra_forbidden" if where in RENAMED:
+            return f"{where}: is called {RENAMED[where]} now; rename it"
         case "extra_forbidden":
             near = difflib.get_close_matches(keys[-1], _keys(Params), n=1)
             return f"{where}: unknown key; " + (f"did you mean {near[0]}?" if near else "remove it")

@@ -1,10 +1,22 @@
 """What every block of params.yaml is, and the kinds of values that several of them hold."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
+UNSEEN = frozenset({"size", "nfiles"})
+"""Keys that DVC leaves out when it looks whether a stage has run before (`dvc.stage.cache`), in parameters too: a
+change of one would be answered with the outcome of its former value."""
+
+
+def _seen(name: str) -> str:
+    if name in UNSEEN:
+        raise ValueError("DVC overlooks changes under a key of this name; choose another name")
+    return name
+
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64), AfterValidator(_seen)]
+"""Of a task or a source; it becomes a key of params.yaml, and part of a stage's name and of paths."""
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -14,3 +26,14 @@ class Section(BaseModel):
     """A block of params.yaml; an unknown key is a typo, so it is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse fields whose changes DVC would overlook."""
+        super().__pydantic_init_subclass__(**kwargs)
+        for name, field in cls.model_fields.items():
+            if not UNSEEN.isdisjoint({name, field.alias, field.validation_alias}):
+                raise TypeError(
+                    f"{cls.__name__}.{name}: DVC leaves keys of this name out of its run cache's key, so that a change "
+                    "would be ignored; name it otherwise"
+                )

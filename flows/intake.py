@@ -85,7 +85,7 @@ def cut_task(home: Workspace, files: Workspace, intake: Intake, settings: Retrai
         The batches that the task was cut from; none if there is no task.
     """
     params = files.params()
-    form = ImageForm(size=params.images.size, channels=params.images.channels, resize=params.images.resize)
+    form = ImageForm(size=params.images.pixels, channels=params.images.channels, resize=params.images.resize)
     task = next_task(params)
     folder, trial = files.batch(task), files.batch(f".{task}")
     usable = []

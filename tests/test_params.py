@@ -2,11 +2,13 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic import Field, create_model
 from ruamel.yaml import YAML
 
 from csd_core.errors import ParamsError
 from csd_core.params import Params
 from csd_core.params_file import load_params, profile_names, profile_text
+from csd_core.params_section import Section
 from csd_core.params_sources import FolderSource
 
 PROFILES = Path(__file__).parents[1] / "profiles"
@@ -103,7 +105,7 @@ def test_every_mistake_has_its_line(tmp_path, values):
         ("gallery.splits", ["train"], "gallery.splits: ['train']: the gate judges stored rows of its split; add gate"),
         ("split.gate", 0, "split: select and gate need images to choose and judge on; give each a share above 0"),
         ("split.gate", 0.8, "split: select + gate + test leave nothing to train on; make their sum less than 1"),
-        ("images.size", "big", "images.size: 'big': input should be a valid integer"),
+        ("images.pixels", "big", "images.pixels: 'big': input should be a valid integer"),
         ("gate.confidence", 1.0, "gate.confidence: 1.0: input should be less than 1"),
         (
             "sources.folders",
@@ -114,6 +116,21 @@ def test_every_mistake_has_its_line(tmp_path, values):
             "sources.folders",
             {"A b": {"path": "x", "layout": "classes"}},
             "sources.folders.A b: 'A b': string should match",
+        ),
+        (
+            "sources.folders",
+            {"size": {"path": "x", "layout": "classes"}},
+            "sources.folders.size: DVC overlooks changes under a key of this name; choose another name",
+        ),
+        (
+            "sources.published",
+            {"nfiles": {"kind": "digits", "limit_per_class": None}},
+            "sources.published.nfiles: DVC overlooks changes under a key of this name; choose another name",
+        ),
+        (
+            "tasks",
+            {"size": {"previous": "init", "recipe": "first", "source": "digits", "classes": None}},
+            "tasks.size: DVC overlooks changes under a key of this name; choose another name",
         ),
     ],
 )
@@ -199,3 +216,16 @@ def test_an_operator_chooses_among_what_is_allowed(values, strategy):
     values["decisions"]["t2"] = strategy
     with pytest.raises(ValueError, match=f"decisions.t2: {strategy}: gate.allowed has only keep, backfill"):
         Params.model_validate(values)
+
+
+@pytest.mark.parametrize("name", ["size", "nfiles"])
+def test_no_block_can_have_a_key_that_dvc_overlooks(name):
+    with pytest.raises(TypeError, match=f"Block.{name}: DVC leaves keys of this name out of its run cache's key"):
+        create_model("Block", __base__=Section, **{name: (int, ...)})
+    with pytest.raises(TypeError, match="Block.length: DVC leaves keys"):
+        create_model("Block", __base__=Section, length=(int, Field(alias=name)))
+
+
+def test_a_key_of_a_former_version_says_what_it_is_called_now(tmp_path, values):
+    values["images"]["size"] = values["images"].pop("pixels")
+    assert complaint(tmp_path, values) == "params.yaml: images.size: is called images.pixels now; rename it"

@@ -54,7 +54,7 @@ def test_the_paper_s_recipe_is_its_profile_s(profile, tasks):
     assert later.method == "csd"
     added = later.methods.csd
     assert (added.kd.weight, added.kd.temperature, added.csd.weight, added.csd.temperature) == (1, 2, 1, 0.07)
-    assert (params.images.size, params.images.channels) == (32, 3)
+    assert (params.images.pixels, params.images.channels) == (32, 3)
     assert params.split.test == 0
 
 
@@ -78,4 +78,4 @@ def test_birds_are_learned_a_hundred_kinds_at_a_time_in_the_order_of_their_numbe
     assert [name.split(".")[0] for name in names] == [f"{number:03}" for number in range(1, 201)]
     assert names == list(order_classes(names, "natural", seed=0))
     assert [len(task.classes) for task in params.tasks.values()] == [100, 100]
-    assert (params.training.network.architecture, params.images.size) == ("resnet18", 224)
+    assert (params.training.network.architecture, params.images.pixels) == ("resnet18", 224)

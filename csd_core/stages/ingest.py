@@ -44,7 +44,7 @@ def main(source: str) -> None:
             files.source(source),
             opened,
             name=source,
-            form=ImageForm(size=params.images.size, channels=params.images.channels, resize=params.images.resize),
+            form=ImageForm(size=params.images.pixels, channels=params.images.channels, resize=params.images.resize),
             max_rejected=params.data.max_rejected,
             complaints=files.rejected(source),
             advance=meter.advance,

@@ -139,7 +139,7 @@ def gather(
     return StageData(
         task=task,
         trained_on=trained_on,
-        form=ImageForm(size=params.images.size, channels=params.images.channels, resize=params.images.resize),
+        form=ImageForm(size=params.images.pixels, channels=params.images.channels, resize=params.images.resize),
         classes=classes,
         train=LabelledImages.of(ItemPool(shards=learned), "train", classes=classes, max_in_memory_mb=limit),
         select=LabelledImages.of(

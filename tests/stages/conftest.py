@@ -28,7 +28,7 @@ def configure(tmp_path, monkeypatch) -> Callable[..., Workspace]:
     def write(*, published=(), folders=(), tasks, max_rejected=0, size=8) -> Workspace:
         values = YAML(typ="safe").load(DIGITS)
         names = list(tasks)
-        values["images"]["size"] = size
+        values["images"]["pixels"] = size
         values["sources"] = {"published": dict(published), "folders": dict(folders)}
         values["data"]["max_rejected"] = max_rejected
         values["tasks"] = {
