@@ -8,7 +8,8 @@ from ruamel.yaml.comments import CommentedMap
 
 from csd_core.errors import ParamsError
 from csd_core.params import Decision, Review
-from csd_core.params_file import dump, load_params, merge, round_trip, trailing_comment, write_checked
+from csd_core.params_file import load_params, merge, trailing_comment, write_checked
+from csd_core.yaml_file import dump, read_document
 
 
 def add_task(params_file: Path, name: str, *, source: str, classes: list[str] | None, path: str | None = None) -> None:
@@ -28,7 +29,7 @@ def add_task(params_file: Path, name: str, *, source: str, classes: list[str] | 
     if name in params.tasks:
         raise ParamsError(f"{params_file}: tasks.{name}: exists already; choose another name")
     previous = list(params.tasks)[-1]
-    document = round_trip().load(params_file.read_text(encoding="utf-8"))
+    document = read_document(params_file)
     task = CommentedMap(previous=previous, recipe="later", source=source, classes=classes)
     task.fa.set_flow_style()
     _append(document["tasks"], name, task)
@@ -65,7 +66,7 @@ def override(params_file: Path, changes: Mapping[str, Any]) -> None:
     """
     if not changes:
         return
-    document = round_trip().load(params_file.read_text(encoding="utf-8"))
+    document = read_document(params_file)
     merge(document, changes)
     write_checked(params_file, dump(document))
 
@@ -83,7 +84,7 @@ def decide(params_file: Path, task: str, decision: Decision, review: Review) -> 
         ParamsError: if there is no such task or the decision is not allowed; the file is then as it was.
     """
     load_params(params_file).task(task)
-    document = round_trip().load(params_file.read_text(encoding="utf-8"))
+    document = read_document(params_file)
     document["decisions"][task] = decision
     noted = CommentedMap(review.model_dump(mode="json"))
     noted.fa.set_flow_style()

@@ -5,47 +5,27 @@ A profile is a whole params.yaml, or names another in `extends` and holds only w
 """
 
 import difflib
-import io
+import itertools
+import re
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.error import MarkedYAMLError
-from ruamel.yaml.representer import RoundTripRepresenter
 
 from csd_core.atomic import atomic_file, write_text
 from csd_core.errors import ParamsError
 from csd_core.params import Params
+from csd_core.yaml_file import dump, read_document, read_yaml
 
 REPLACED = frozenset({"sources", "tasks", "decisions", "reviews"})
 """Blocks whose keys are names of one's own: half of another profile's would make no sense."""
 
 RENAMED = {"images.size": "images.pixels"}
 """Keys of former versions, and what they are called now."""
-
-
-def read_yaml(path: Path) -> Any:
-    """The plain values of a YAML file.
-
-    Raises:
-        ParamsError: if it is missing or is not YAML (a repeated key is not).
-    """
-    try:
-        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ParamsError(
-            f"{path}: there is no such file; run `csd profile use digits`, or go to the project"
-        ) from None
-    except UnicodeDecodeError:
-        raise ParamsError(f"{path}: is not UTF-8 text; save it as UTF-8") from None
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "somewhere"
-        raise ParamsError(f"{path}: {place}: {error.problem or error.context}; mend the YAML") from None
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
@@ -87,6 +67,8 @@ def explain(mistake: Any) -> str:
             return f"{where}: unknown key; " + (f"did you mean {near[0]}?" if near else "remove it")
         case "missing":
             return f"{where}: missing; add it (profiles/*.yaml show every key)"
+        case "string_type":
+            return f"{where}: {mistake['input']!r}: is not text; put it in double quotes"
         case _:
             reason = mistake["msg"][0].lower() + mistake["msg"][1:]
             return f"{where}: {mistake['input']!r}: {reason}"
@@ -97,31 +79,6 @@ def _keys(section: type[BaseModel]) -> list[str]:
     schema = section.model_json_schema()
     blocks = [schema, *schema.get("$defs", {}).values()]
     return sorted({key for block in blocks for key in block.get("properties", {})})
-
-
-class _Representer(RoundTripRepresenter):
-    """Writes `null` as such; a class of its own, for ruamel keeps representers on the class."""
-
-
-_Representer.add_representer(
-    type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
-)
-
-
-def round_trip() -> YAML:
-    """A YAML that keeps comments and writes `null` as such."""
-    yaml = YAML()
-    yaml.Representer = _Representer
-    yaml.width = 200
-    yaml.preserve_quotes = True
-    return yaml
-
-
-def dump(document: CommentedMap) -> str:
-    """A document as text."""
-    text = io.StringIO()
-    round_trip().dump(document, text)
-    return text.getvalue()
 
 
 def profile_names(folder: Path) -> list[str]:
@@ -135,28 +92,47 @@ def profile_text(folder: Path, name: str) -> str:
     Raises:
         ParamsError: if there is no such profile or one extends itself.
     """
+    *overlays, whole = _chain(folder, name)
+    if not overlays:
+        return whole.read_text(encoding="utf-8")
+    document = read_document(whole)
+    for overlay in reversed(overlays):
+        changes = read_document(overlay)
+        del changes["extends"]
+        merge(document, changes)
+    return f"{_about(overlays[0])}{dump(document)}"
+
+
+def _chain(folder: Path, name: str) -> list[Path]:
+    """The profile's file, that which it extends, and so on to the one that is whole."""
     chain: list[Path] = []
-    following: str | None = name
+    following: Any = name
     while following is not None:
+        if not isinstance(following, str) or not _PROFILE.fullmatch(following):
+            at = f"{chain[-1]}: extends" if chain else "profile"
+            raise ParamsError(f"{at}: {following!r}: is no profile's name; write one of {_known(folder)}")
         path = folder / f"{following}.yaml"
         if not path.is_file():
-            known = ", ".join(profile_names(folder)) or f"none in {folder}"
-            raise ParamsError(f"profile {following}: there is no such profile; known: {known}")
+            raise ParamsError(f"profile {following}: there is no such profile; known: {_known(folder)}")
         if path in chain:
             raise ParamsError(f"{path}: extends itself; remove its `extends`")
         chain.append(path)
         values = read_yaml(path)
         following = values.get("extends") if isinstance(values, dict) else None
-    *overlays, whole = chain
-    document = round_trip().load(whole.read_text(encoding="utf-8"))
-    if not overlays:
-        return whole.read_text(encoding="utf-8")
-    for overlay in reversed(overlays):
-        changes = round_trip().load(overlay.read_text(encoding="utf-8"))
-        del changes["extends"]
-        merge(document, changes)
-    about = overlays[0].read_text(encoding="utf-8").split("\nextends:")[0]
-    return f"{about}\n{dump(document)}"
+    return chain
+
+
+_PROFILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+
+
+def _known(folder: Path) -> str:
+    return ", ".join(profile_names(folder)) or f"none in {folder}"
+
+
+def _about(profile: Path) -> str:
+    """The comment that a profile begins with."""
+    lines = profile.read_text(encoding="utf-8").removeprefix("\ufeff").splitlines(keepends=True)
+    return "".join(itertools.takewhile(lambda line: line.startswith("#"), lines))
 
 
 def merge(document: CommentedMap, changes: Mapping[str, Any], *, top: bool = True) -> None:
@@ -240,8 +216,10 @@ def use_profile(params_file: Path, folder: Path, name: str, *, force: bool = Fal
 
 def _saved_elsewhere(params_file: Path, folder: Path) -> bool:
     now = params_file.read_text(encoding="utf-8")
-    if any(now == profile_text(folder, name) for name in profile_names(folder)):
-        return True
+    for name in profile_names(folder):
+        with suppress(ParamsError):  # a broken profile is none that it was saved as
+            if now == profile_text(folder, name):
+                return True
     committed = subprocess.run(
         ["git", "show", f"HEAD:./{params_file.name}"],
         cwd=params_file.parent,

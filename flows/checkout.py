@@ -19,8 +19,8 @@ from filelock import FileLock, Timeout
 from csd_core.errors import ArtifactError, CsdError, ParamsError
 from csd_core.operations.git import ask
 from csd_core.params import Params
-from csd_core.params_file import read_yaml
 from csd_core.workspace import Workspace
+from csd_core.yaml_file import read_yaml
 from flows.pipeline import dvc
 
 RECORDED = ("params.yaml", "dvc.lock", "metrics.json", "batches")

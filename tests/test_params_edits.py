@@ -27,7 +27,7 @@ def test_a_task_is_appended_with_its_decision_and_the_report_follows(params_file
     assert params.decisions["t4"] == "auto"
     assert params.report.after == "t4"
     text = params_file.read_text()
-    assert "  t4: {previous: t3, recipe: later, source: digits, classes: ['9']}\n\ntraining:" in text
+    assert '  t4: {previous: t3, recipe: later, source: digits, classes: ["9"]}\n\ntraining:' in text
     assert "after: t4 # the last task" in text
     assert sum("#" in line for line in text.splitlines()) == sum("#" in line for line in before)
 

@@ -1,7 +1,6 @@
 """A cell of a comparison: one profile, one contender, one seed, and the params.yaml that stands for them."""
 
 import hashlib
-import io
 import json
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
@@ -11,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from ruamel.yaml import YAML
 
 from csd_core.comparison.presets import Overrides, preset
 from csd_core.comparison.spec import Spec
 from csd_core.errors import ParamsError
 from csd_core.params import Params
 from csd_core.params_file import explain, merge, profile_text
+from csd_core.yaml_file import dump, parse_yaml
 
 CELLS = "cells"
 """Below a comparison's folder: where its cells run."""
@@ -71,9 +70,7 @@ class CellParams:
     def text(self, *, threads: int) -> str:
         """params.yaml for so many CPU threads."""
         runtime = {**self.values["runtime"], "threads": threads}
-        text = io.StringIO()
-        YAML().dump({**self.values, "runtime": runtime}, text)
-        return text.getvalue()
+        return dump({**self.values, "runtime": runtime})
 
 
 def cells_of(spec: Spec, only: Sequence[str] = ()) -> tuple[Cell, ...]:
@@ -131,7 +128,7 @@ def _profile(project: Path, name: str, where: str) -> dict[str, Any]:
         text = profile_text(project / "profiles", name)
     except ParamsError as error:
         raise ParamsError(f"{where}: profiles: {error}") from None
-    values: dict[str, Any] = YAML(typ="safe", pure=True).load(text)
+    values: dict[str, Any] = parse_yaml(text, where=f"profile {name}")
     return values
 
 

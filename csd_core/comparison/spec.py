@@ -10,9 +10,10 @@ from pydantic import AfterValidator, Field, ValidationError
 from csd_core.comparison.presets import METHODS, Overrides
 from csd_core.errors import ParamsError
 from csd_core.params import Params
-from csd_core.params_file import explain, read_yaml
+from csd_core.params_file import explain
 from csd_core.params_methods import MethodName
 from csd_core.params_section import Name, Section
+from csd_core.yaml_file import read_yaml
 
 T = TypeVar("T")
 

@@ -6,8 +6,9 @@ from pydantic import ValidationError
 
 from csd_core.errors import ParamsError
 from csd_core.params import Params, Policy, Upgrade
-from csd_core.params_file import explain, load_params, read_yaml
+from csd_core.params_file import explain, load_params
 from csd_core.params_section import Section
+from csd_core.yaml_file import read_yaml
 
 DEFAULT = Path(__file__).with_name("default_policy.yaml")
 """What holds where no file is named and there is no params.yaml."""

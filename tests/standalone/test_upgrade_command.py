@@ -8,7 +8,6 @@ from PIL import Image
 from strangers import exported, saved, write_images
 
 from csd_core.data.tables import read_table
-from csd_core.params_file import read_yaml
 from csd_core.records import ImageForm
 from csd_core.records_check import CheckReport
 from csd_core.records_verdict import VerdictFile
@@ -19,6 +18,7 @@ from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.lineage import Lineage
 from csd_core.standalone.own_gallery import ItemsRecord
 from csd_core.standalone.plan_folder import PlanRecord
+from csd_core.yaml_file import read_yaml
 
 
 def contents(folder):
