@@ -79,6 +79,8 @@ def _during_backfill(gate: Evidence, select: Evidence, situation: Situation, ord
         return ()
     if not gate.old.any() or not select.old.any() or len(np.unique(select.labels)) < 2:  # noqa: PLR2004 - to compare
         return ()
+    if len(np.unique(gate.labels)) == len(gate.labels):
+        return ()  # no query has a right row, so there is no recall to show
     rank = np.empty(len(situation.gallery), np.intp)
     rank[situation.order(order)] = np.arange(len(rank))
     return simulate(

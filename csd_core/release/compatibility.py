@@ -191,6 +191,8 @@ def cross_test(evidence: Evidence, situation: Situation | None = None) -> CrossT
 
     everything = np.ones(len(asked), np.bool_)
     by_champion = search(evidence.champion, evidence.stored.vectors)
+    if not by_champion.queries:
+        return None
     by_candidate = search(evidence.candidate, evidence.stored.vectors)
     adapted = None
     if situation and not Adapt().why_not(situation):

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from csd_core.errors import CompatibilityError
 from csd_core.records_check import ServingPoint
+from csd_core.retrieval.inputs import labels_of, vectors_of
 from csd_core.retrieval.metrics import TIE, block_length
 
 Floats = npt.NDArray[np.float32]
@@ -124,14 +125,14 @@ def simulate(
     Raises:
         CompatibilityError: if shapes do not fit, `order` is not the old rows each once, or a share is not in [0, 1].
     """
-    asked_old, stored_old, codes = _checked(queries_old, rows_old, labels)
-    asked_new, stored_new, _ = _checked(queries_new, rows_new, labels)
+    asked_new, stored_new, codes = _checked(queries_new, rows_new, labels)
     was_old, sequence = np.asarray(old, np.bool_), np.asarray(order, np.intp)
     if was_old.shape != codes.shape or not np.array_equal(np.sort(sequence), np.flatnonzero(was_old)):
         raise CompatibilityError(
             f"a backfill of {int(was_old.sum())} old rows among {len(codes)} items, and an order of {len(sequence)}: "
             "give each old row once"
         )
+    asked_old, stored_old, _ = _checked(queries_old, rows_old, labels, read=was_old)
     if any(not 0 <= share <= 1 for share in shares):
         raise CompatibilityError(f"shares are {list(shares)}, each must lie between 0 and 1")
 
@@ -163,14 +164,17 @@ def simulate(
     )
 
 
-def _checked(queries: npt.ArrayLike, rows: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[Floats, Floats, Ints]:
-    """Queries and rows as float32, and classes as numbers."""
-    asked, stored, names = np.asarray(queries, np.float32), np.asarray(rows, np.float32), np.asarray(labels)
-    if asked.ndim != 2 or asked.shape != stored.shape or names.shape != asked.shape[:1]:  # noqa: PLR2004 - a matrix
+def _checked(
+    queries: npt.ArrayLike, rows: npt.ArrayLike, labels: npt.ArrayLike, *, read: npt.ArrayLike = True
+) -> tuple[Floats, Floats, Ints]:
+    """Queries and rows as float32, and classes as numbers; of the rows those that are read must be finite."""
+    asked, stored, names = vectors_of(queries, "queries"), np.asarray(rows, np.float32), labels_of(labels, "item")
+    if asked.shape != stored.shape or names.shape != asked.shape[:1]:
         raise CompatibilityError(
             f"queries are {asked.shape}, rows {stored.shape}, labels {names.shape}: each item must be a query and a "
             "row of the same space, with one label"
         )
+    vectors_of(stored[np.broadcast_to(np.asarray(read, np.bool_), names.shape)], "rows")
     return asked, stored, np.unique(names, return_inverse=True)[1].reshape(-1)
 
 

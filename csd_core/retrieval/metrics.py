@@ -3,17 +3,28 @@
 N queries, G gallery rows, D dimensions; embeddings are unit length, so a dot product is a cosine. A query's own row is
 left out by its position (`self_index`). Rows as similar as the best right one, to within float32 rounding, count
 against us: no figure depends on the order of rows.
+
+Every figure here counts in the same way, whatever it is given:
+
+- A query whose class has no row but its own cannot hit. It is left out and counted (`Recall.excluded`, NaN in mAP@R),
+  and it changes the figure of no other query. Without any query that counts there is no figure.
+- Vectors may be of any number type, contiguous or not; they are compared as float32. NaN, infinity and lengths that
+  overflow are refused. A zero vector is as similar to every row: it ties with all of them, so it misses.
+- Labels are all texts or all numbers, of the queries as of the rows.
+- K is at least 1. It may exceed the number of rows: then each query that counts hits.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from csd_core.errors import CompatibilityError
+from csd_core.retrieval.inputs import labels_of, own_rows, refuse_other_kinds, vectors_of
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.intp]
@@ -64,7 +75,7 @@ class Recall:
         return int((~self.possible).sum())
 
     def at(self, k: int) -> float:
-        """Recall@k, the share of queries that hit; 0 where no query counts."""
+        """Recall@k, the share of queries that hit; 0 where no query counts, which `queries` tells."""
         return float((self.rank[self.possible] < k).mean()) if self.possible.any() else 0.0
 
     def of(self, chosen: Bools | Ints) -> Self:
@@ -100,19 +111,20 @@ class _Search:
         gallery_labels: npt.ArrayLike,
         self_index: npt.ArrayLike | None,
     ) -> Self:
-        rows, asked = np.asarray(gallery, np.float32), np.asarray(queries, np.float32)
-        row_labels, asked_labels = np.asarray(gallery_labels), np.asarray(query_labels)
-        if rows.ndim != 2 or asked.ndim != 2 or rows.shape[1] != asked.shape[1]:  # noqa: PLR2004 - a matrix
+        asked, rows = vectors_of(queries, "queries"), vectors_of(gallery, "the gallery")
+        if rows.shape[1] != asked.shape[1]:
             raise CompatibilityError(
                 f"queries are {_shape(asked)}, the gallery {_shape(rows)}: both must be N x D with the same D; "
                 "re-embed the gallery with the model of the queries"
             )
+        row_labels, asked_labels = labels_of(gallery_labels, "gallery"), labels_of(query_labels, "query")
         if len(row_labels) != len(rows) or len(asked_labels) != len(asked):
             raise CompatibilityError(
                 f"{len(asked_labels)} labels for {len(asked)} queries, {len(row_labels)} for {len(rows)} gallery rows: "
                 "give one label for each"
             )
-        own = np.full(len(asked), -1, np.intp) if self_index is None else np.asarray(self_index, np.intp)
+        refuse_other_kinds(asked_labels, row_labels)
+        own = own_rows(self_index, queries=len(asked), rows=len(rows))
         classes, codes = np.unique(np.concatenate([row_labels, asked_labels]), return_inverse=True)
         row_codes, asked_codes = codes[: len(rows)], codes[len(rows) :]
         if np.any(row_codes[:-1] > row_codes[1:]):
@@ -144,8 +156,9 @@ class _Search:
 
     def classes(self, asked: Ints) -> Iterator[tuple[slice, slice]]:
         """Yield, for each class in a block, its queries in the block and its rows in the gallery."""
-        first = self.first[asked]
-        edges = [0, *(np.flatnonzero(first[1:] != first[:-1]) + 1).tolist(), len(asked)]
+        first, last = self.first[asked], self.last[asked]  # a class without rows begins where the next one does
+        other = (first[1:] != first[:-1]) | (last[1:] != last[:-1])
+        edges = [0, *(np.flatnonzero(other) + 1).tolist(), len(asked)]
         for begin, end in pairwise(edges):
             yield slice(begin, end), slice(int(first[begin]), int(self.last[asked[begin]]))
 
@@ -176,8 +189,10 @@ def recall_at(
         self_index: (N,) position of a query's own row in the gallery, which is left out; -1 where it has none.
 
     Raises:
-        CompatibilityError: if shapes do not fit.
+        CompatibilityError: if shapes, kinds of labels or positions do not fit, a vector is not finite, a K below 1.
     """
+    if any(not isinstance(each, Integral) or each < 1 for each in k):
+        raise CompatibilityError(f"Recall@K of K = {', '.join(map(str, k))}: give whole numbers of at least 1")
     search = _Search.prepare(queries, gallery, query_labels, gallery_labels, self_index)
     rank = np.zeros(len(search.queries), np.intp)
     possible = np.zeros(len(search.queries), np.bool_)
@@ -208,6 +223,9 @@ def map_at_r(
 
     Returns:
         (N,) values between 0 and 1; NaN where the gallery holds no right row.
+
+    Raises:
+        CompatibilityError: as `recall_at`.
     """
     search = _Search.prepare(queries, gallery, query_labels, gallery_labels, self_index)
     precision = np.full(len(search.queries), np.nan)
@@ -246,9 +264,10 @@ def _precision_at_r(right: Floats, wrong: Floats, relevant: Ints) -> npt.NDArray
 
 
 def recall_of_groups(recall: Recall, groups: npt.ArrayLike) -> dict[str, float]:
-    """Recall@1 of the queries of each group, by name."""
+    """Recall@1 of the queries of each group, by name; a group none of whose queries counts has no figure."""
     names = np.asarray(groups)
-    return {str(name): recall.of(names == name).at(1) for name in np.unique(names)}
+    found = {str(name): recall.of(names == name) for name in np.unique(names)}
+    return {name: some.at(1) for name, some in found.items() if some.queries}
 
 
 def recall_on_own_gallery(
@@ -259,7 +278,7 @@ def recall_on_own_gallery(
     groups: npt.ArrayLike,
     asked: npt.ArrayLike | None = None,
 ) -> dict[str, float]:
-    """Recall@1 of each group's queries on its own rows alone.
+    """Recall@1 of each group's queries on its own rows alone; a group none of whose queries counts has no figure.
 
     Args:
         queries: (Q, D) unit embeddings of some of the items.
@@ -282,5 +301,6 @@ def recall_on_own_gallery(
             k=(1,),
             self_index=np.searchsorted(own, items[mine]),
         )
-        found[str(name)] = recall.at(1)
+        if recall.queries:
+            found[str(name)] = recall.at(1)
     return found

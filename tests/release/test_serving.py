@@ -223,7 +223,8 @@ def test_the_order_of_items_changes_nothing(seed, share):
         ({"shares": [float("nan")]}, "each must lie between 0 and 1"),
         ({"labels": ["a"]}, "with one label"),
         ({"rows_new": np.ones((3, 8), np.float32)}, "a row of the same space"),
-        ({"queries_old": np.ones(4, np.float32)}, "a row of the same space"),
+        ({"queries_old": np.ones(4, np.float32)}, "queries: an array of 4 entries is no matrix"),
+        ({"rows_old": np.full((120, 8), np.nan, np.float32)}, "rows: [0-9]+ of [0-9]+ vectors are not finite"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(changed, message):

@@ -153,9 +153,11 @@ def test_some_items_may_ask_while_all_of_their_group_are_rows(seed):
     assert whole == recall_on_own_gallery(vectors, vectors, labels=labels, groups=groups, asked=everyone)
 
 
-def test_a_group_that_asks_nothing_has_no_hit():
+def test_a_group_without_a_query_that_counts_has_no_figure():
     vectors = unit([[1, 0], [1, 0.1], [0, 1], [0.1, 1]])
-    labels, groups = ["a", "a", "b", "b"], ["t1", "t1", "t2", "t2"]
-    asked = [0, 1]
-    assert recall_on_own_gallery(vectors[asked], vectors, labels=labels, groups=groups, asked=asked)["t1"] == 1.0
-    assert recall_on_own_gallery(vectors[asked], vectors, labels=labels, groups=groups, asked=asked)["t2"] == 0.0
+    labels, groups = ["a", "a", "b", "c"], np.array(["t1", "t1", "t2", "t2"])
+    own = {"labels": labels, "groups": groups}
+    assert recall_on_own_gallery(vectors[:2], vectors, **own, asked=[0, 1]) == {"t1": 1.0}
+    assert recall_on_own_gallery(vectors, vectors, **own) == {"t1": 1.0}
+    pooled = recall_at(vectors, vectors, query_labels=labels, gallery_labels=labels, self_index=np.arange(4))
+    assert recall_of_groups(pooled, groups) == {"t1": 1.0}

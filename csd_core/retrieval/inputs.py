@@ -1,0 +1,118 @@
+"""What a metric is given, as arrays that it can count on; anything else is refused in one line.
+
+N vectors of D dimensions. Embeddings are meant to be of unit length; whoever stores them checks that.
+"""
+
+from collections.abc import Iterable
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from csd_core.errors import CompatibilityError
+
+MATRIX = 2
+"""Axes of N vectors."""
+
+TEXT, NUMBER = "text", "numbers"
+"""Kinds of labels."""
+
+
+def vectors_of(values: npt.ArrayLike, what: str) -> npt.NDArray[np.float32]:
+    """(N, D) float32.
+
+    Args:
+        values: The vectors.
+        what: Whose they are, for messages.
+
+    Raises:
+        CompatibilityError: if they are no matrix of numbers, or one has no finite length.
+    """
+    try:
+        with np.errstate(over="ignore"):
+            vectors = np.asarray(_real(np.asarray(values)), np.float32)
+    except (TypeError, ValueError):
+        raise CompatibilityError(f"{what}: the vectors are no matrix of real numbers; give N x D of them") from None
+    if vectors.ndim != MATRIX:
+        shape = " x ".join(map(str, vectors.shape))
+        raise CompatibilityError(f"{what}: an array of {shape or 'no'} entries is no matrix; give N x D of them")
+    with np.errstate(over="ignore", invalid="ignore"):
+        finite = np.isfinite(np.einsum("nd,nd->n", vectors, vectors))  # holds N numbers, not N x D
+    if not finite.all():
+        wrong = np.flatnonzero(~finite)
+        raise CompatibilityError(
+            f"{what}: {len(wrong)} of {len(vectors)} vectors are not finite (NaN, infinite, too long), such as "
+            f"number {wrong[0]}; embed them again with an exported model"
+        )
+    return vectors
+
+
+def _real(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if array.dtype.kind not in "fiubO":
+        raise TypeError
+    return array
+
+
+def labels_of(values: npt.ArrayLike, what: str) -> npt.NDArray[Any]:
+    """(N,) texts or numbers.
+
+    Args:
+        values: The labels.
+        what: Whose they are, for messages.
+
+    Raises:
+        CompatibilityError: if they are not one list of texts or one of numbers.
+    """
+    if isinstance(values, np.ndarray) and values.dtype != object:
+        labels = values
+    else:
+        given = list(values) if isinstance(values, Iterable) and not isinstance(values, str) else [[]]
+        kinds = {_kind(each) for each in given}
+        if len(kinds) > 1 or None in kinds:
+            raise CompatibilityError(f"{what} labels: {_told(given)} is no list of texts or of numbers; give one kind")
+        labels = np.array(given)
+    if labels.ndim != 1 or (len(labels) and _kind(labels[0].item()) is None):
+        raise CompatibilityError(f"{what} labels: {_told(labels)} is no list of texts or of numbers; give one for each")
+    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+        raise CompatibilityError(f"{what} labels: one is not finite; name the class of each")
+    return labels
+
+
+def _kind(label: object) -> str | None:
+    return TEXT if isinstance(label, str) else NUMBER if isinstance(label, (Real, np.bool_)) else None
+
+
+def _told(values: Iterable[Any]) -> str:
+    """The first few of some labels."""
+    words = repr(np.asarray(values, object).tolist())
+    return words if len(words) <= 60 else words[:57] + "..."  # noqa: PLR2004 - of a line
+
+
+def refuse_other_kinds(queries: npt.NDArray[Any], rows: npt.NDArray[Any]) -> None:
+    """Refuse texts that would be compared with numbers.
+
+    Raises:
+        CompatibilityError: if one are texts and the other numbers.
+    """
+    if len(queries) and len(rows):
+        first, second = _kind(queries[0].item()), _kind(rows[0].item())
+        if first != second:
+            raise CompatibilityError(f"query labels are {first}, gallery labels {second}: give one kind")
+
+
+def own_rows(positions: npt.ArrayLike | None, *, queries: int, rows: int) -> npt.NDArray[np.intp]:
+    """(N,) position of each query's own row, -1 where it has none.
+
+    Raises:
+        CompatibilityError: if there is not one whole number for each query, or one lies outside the gallery.
+    """
+    if positions is None:
+        return np.full(queries, -1, np.intp)
+    own = np.asarray(positions)
+    whole = own.dtype.kind in "iu" or not own.size
+    if own.shape != (queries,) or not whole:
+        raise CompatibilityError(f"self_index: give {queries} whole numbers, one for each query; -1 for no row")
+    if own.size and not (own.min() >= -1 and own.max() < rows):
+        raise CompatibilityError(f"self_index: positions {own.min()} to {own.max()} of {rows} rows; -1 is for no row")
+    return own.astype(np.intp, copy=False)
