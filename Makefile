@@ -11,6 +11,9 @@ HOST := 127.0.0.1
 PORT := 4200
 WORKERS := 4
 
+# of the tests: a process for each core; one that is done takes over what waits at another
+SIDE_BY_SIDE := --numprocesses logical --dist worksteal
+
 .PHONY: run ui test test-slow check setup clean
 .DEFAULT_GOAL := run
 
@@ -21,10 +24,10 @@ ui: setup ## scheduled retraining: server, deployments, worker, reports; Ctrl-C 
 	@python -m flows.server --host "$(HOST)" --port "$(PORT)" --workers "$(WORKERS)"
 
 test: setup ## the tests
-	@pytest
+	@pytest $(SIDE_BY_SIDE)
 
 test-slow: setup ## the tests that take minutes
-	@pytest -m slow
+	@pytest -m slow $(SIDE_BY_SIDE)
 
 check: setup ## static: format, lint, types, import contracts, the stages' graph
 	@ruff format --check
