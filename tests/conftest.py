@@ -12,8 +12,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from playwright.sync_api import Browser, expect, sync_playwright
 
+from csd_core.processes import wait_briefly
 from csd_core.retrieval.embedder import EmbedderMetadata
 
+wait_briefly()  # before any test loads torch: tests run beside each other
 IDENTITY = ("GIT_AUTHOR_", "GIT_COMMITTER_")
 PLACES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY")
 LOOKS = ("COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE")
