@@ -121,7 +121,9 @@ def plain_loop(network: Network, images: np.ndarray, targets: list[int]) -> Call
     return epoch
 
 
-def csd_stage(network: Network, images: np.ndarray, targets: list[int]) -> Callable[[], float]:
+def csd_stage(
+    network: Network, images: np.ndarray, targets: list[int], *, batch_size: int = RECIPE.batch_size
+) -> Callable[[], float]:
     """Seconds of one epoch, as the stage computes it."""
     student, champion = student_and_teacher(network, images.shape[3])
     teacher = FrozenTeacher(champion)
@@ -139,7 +141,7 @@ def csd_stage(network: Network, images: np.ndarray, targets: list[int]) -> Calla
     def epoch() -> float:
         started = time.perf_counter()
         generator = keyed_generator(next(epochs))
-        for batch, labels in epoch_batches(data, batch_size=RECIPE.batch_size, generator=generator):
+        for batch, labels in epoch_batches(data, batch_size=batch_size, generator=generator):
             ready = augment(batch, RECIPE.augmentation, generator=generator)
             taught = teacher(ready)
             features = student(ready)
