@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from patience import PATIENCE
 
 from csd_core import cli
 from csd_core.comparison.results import read_results
@@ -84,13 +85,13 @@ def test_a_killed_comparison_resumes_and_trains_the_first_stage_once(project):
     try:
         wait_for(
             lambda: log.is_file() and "Running stage 'train@t2'" in log.read_text(),
-            seconds=300,
+            seconds=PATIENCE,
             what="at the second stage",
         )
     finally:
         killed.send_signal(signal.SIGKILL)
         killed.wait()
-    wait_for(lambda: not at_work_in(project), seconds=60, what="without children")
+    wait_for(lambda: not at_work_in(project), seconds=PATIENCE, what="without children")
     assert not (project / FOLDER / "results.parquet").exists()
 
     resumed = run("comparisons/example.yaml")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+from patience import PATIENCE
 from PIL import Image
 from ports import free_port
 from prefect.client.orchestration import SyncPrefectClient
@@ -134,7 +135,7 @@ class Operations:
         )
         log.close()
         told = self.root.with_name("ui.log")
-        until(lambda: "Ctrl-C" in told.read_text() or self.server.poll() is not None, seconds=120)
+        until(lambda: "Ctrl-C" in told.read_text() or self.server.poll() is not None, seconds=PATIENCE)
         assert self.server.poll() is None, told.read_text()
 
     def stop(self, how=signal.SIGINT):
@@ -142,9 +143,9 @@ class Operations:
             return
         family = [psutil.Process(self.server.pid), *psutil.Process(self.server.pid).children(recursive=True)]
         self.server.send_signal(how)
-        self.server.wait(90)
+        self.server.wait(PATIENCE)
         self.server = None
-        until(lambda: not any(map(lives, family)), seconds=40)
+        until(lambda: not any(map(lives, family)), seconds=PATIENCE)
 
     def power_cut(self):
         """Kill everything at once."""
@@ -153,9 +154,9 @@ class Operations:
             each.suspend()  # so that none sees another die
         for each in family:
             each.kill()
-        self.server.wait(10)
+        self.server.wait(PATIENCE)
         self.server = None
-        until(lambda: not any(map(lives, family)), seconds=15)
+        until(lambda: not any(map(lives, family)), seconds=PATIENCE)
 
     def worker(self):
         return next(
@@ -192,7 +193,7 @@ class Operations:
         with self.client as client:
             return client.read_flow_run(run).state
 
-    def ended(self, run, *, seconds=240):
+    def ended(self, run, *, seconds=PATIENCE):
         """The state in which a run ends."""
         until(lambda: self.state(run).is_final(), seconds=seconds)
         return self.state(run)
@@ -231,7 +232,7 @@ class Operations:
             assert not self.state(run).is_final(), self.state(run)
             return any(work.glob("train-t*/checkpoint.safetensors"))
 
-        until(trains, seconds=180)
+        until(trains, seconds=PATIENCE)
         time.sleep(0.2 * epochs)
 
     def left_behind(self):

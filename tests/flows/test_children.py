@@ -5,6 +5,7 @@ import time
 
 import psutil
 import pytest
+from patience import PATIENCE
 
 from flows.children import Child
 
@@ -16,7 +17,7 @@ for number, run in enumerate({runs!r}):
     process = subprocess.Popen([sys.executable, "-c", run], start_new_session=True)
     (folder / f"run-{{number}}").write_text(str(process.pid))
 (folder / "ready").touch()
-time.sleep(60)
+time.sleep(900)
 """
 """A worker that waits for its runs when it is told to end."""
 FAITHFUL = """
@@ -29,9 +30,9 @@ while os.getppid() == parent: time.sleep(0.05)
 STUBBORN = """
 import pathlib, signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-stage = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+stage = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(900)"], start_new_session=True)
 (pathlib.Path({folder!r}) / "stage").write_text(str(stage.pid))
-time.sleep(60)
+time.sleep(900)
 """
 """A run that does not, with a stage of its own."""
 
@@ -40,7 +41,7 @@ def child(tmp_path, program):
     return Child([sys.executable, "-c", program], log=tmp_path / "logs" / "child.log", environment={})
 
 
-def await_that(holds, otherwise, *, within=20.0):
+def await_that(holds, otherwise, *, within=PATIENCE):
     deadline = time.monotonic() + within
     while not holds():
         assert time.monotonic() < deadline, otherwise
@@ -90,7 +91,7 @@ def test_a_child_is_in_a_session_of_its_own(tmp_path):
 
 
 def test_a_child_that_is_told_to_end_does(tmp_path):
-    process = child(tmp_path, "import time; time.sleep(60)")
+    process = child(tmp_path, "import time; time.sleep(900)")
     assert process.exit_code is None
     process.end()
     assert process.exit_code == -signal.SIGTERM
@@ -104,7 +105,7 @@ def test_a_child_that_will_not_end_is_killed(tmp_path):
 
 
 def test_an_idle_worker_ends_without_a_word(tmp_path, told):
-    worker = child(tmp_path, "import time; time.sleep(60)")
+    worker = child(tmp_path, "import time; time.sleep(900)")
     worker.end_with_runs(told.append)
     assert worker.exit_code == -signal.SIGTERM
     assert told == []
@@ -130,8 +131,8 @@ def test_runs_that_see_their_worker_gone_end_by_themselves(tmp_path, told):
     worker, runs = worker_with(tmp_path, faithful(tmp_path), faithful(tmp_path))
     await_watching(tmp_path, *runs)
     started = time.monotonic()
-    worker.end_with_runs(told.append, patience=30)
-    assert time.monotonic() - started < 10
+    worker.end_with_runs(told.append, patience=600)
+    assert time.monotonic() - started < PATIENCE
     assert all(map(ended, runs))
     assert worker.exit_code == -signal.SIGKILL
     assert told == [2]
@@ -146,11 +147,11 @@ def test_runs_that_do_not_are_killed_with_all_they_started(tmp_path, told):
 
 
 def test_a_stage_that_its_run_left_behind_is_killed(tmp_path, told):
-    leaves = STUBBORN.format(folder=str(tmp_path)).replace("time.sleep(60)\n", faithful(tmp_path).lstrip("\n"))
+    leaves = STUBBORN.format(folder=str(tmp_path)).replace("time.sleep(900)\n", faithful(tmp_path).lstrip("\n"))
     worker, (run,) = worker_with(tmp_path, leaves)
     stage = psutil.Process(int(await_content(tmp_path / "stage")))
     await_watching(tmp_path, run)
-    worker.end_with_runs(told.append, patience=30)
+    worker.end_with_runs(told.append, patience=600)
     assert [ended(process) for process in (run, stage)] == [True, True]
 
 
@@ -165,8 +166,8 @@ def test_an_idle_worker_that_will_not_end_is_killed(tmp_path, told):
 def test_a_child_cannot_outlive_us(tmp_path):
     program = (
         "import sys, time; from pathlib import Path; from flows.children import Child\n"
-        f"started = Child([sys.executable, '-c', 'import time; time.sleep(60)'], log=Path({str(tmp_path / 'log')!r}), "
-        "environment={})\nprint(started.process.pid, flush=True); time.sleep(60)"
+        f"started = Child([sys.executable, '-c', 'import time; time.sleep(900)'], log=Path({str(tmp_path / 'log')!r}), "
+        "environment={})\nprint(started.process.pid, flush=True); time.sleep(900)"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as us:
         started = psutil.Process(int(us.stdout.readline()))

@@ -6,6 +6,7 @@ import sys
 import time
 
 import pytest
+from patience import PATIENCE
 from pipelines import alive
 
 RUN = """
@@ -55,7 +56,7 @@ def start(tmp_path):
 def test_a_run_whose_worker_was_killed_ends_and_cleans_up(start, tmp_path):
     worker, run = start(by_a_worker=True)
     worker.kill()
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + PATIENCE
     while alive(run) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not alive(run)

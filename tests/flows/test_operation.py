@@ -28,6 +28,7 @@ from operators import (
     send_batch,
     until,
 )
+from patience import PATIENCE
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.events import Event, Resource
 from prefect.events.clients import PrefectEventsClient
@@ -89,7 +90,7 @@ def test_the_cron_of_a_deployment_yields_scheduled_runs(idle):
             )
         return [run for run in runs if run.auto_scheduled]
 
-    until(lambda: len(scheduled()) >= 2, seconds=60)
+    until(lambda: len(scheduled()) >= 2, seconds=PATIENCE)
     now = datetime.now(UTC)
     times = sorted(run.expected_start_time for run in scheduled())
     assert times[0] - now < timedelta(days=1)
@@ -150,7 +151,7 @@ def test_an_event_starts_a_retraining(idle):
             await client.emit(Event(event="csd.data.task-added", resource=resource))
 
     run_coro_as_sync(emit())
-    until(lambda: runs() - before, seconds=120)
+    until(lambda: runs() - before, seconds=PATIENCE)
     (run,) = runs() - before
     assert idle.ended(run).name == "NothingToDo"
 
@@ -179,7 +180,7 @@ def test_operators_are_told_of_a_failure_as_the_documentation_says(idle):
         subprocess.run([sys.executable, "-c", mine], check=True, env=environment, capture_output=True)
         time.sleep(5)  # the server reads its automations anew
         idle.ended(idle.run(APPROVE, by="Ada", reason="why not"))
-        until(lambda: Chat.posted, seconds=120)
+        until(lambda: Chat.posted, seconds=PATIENCE)
         chat.shutdown()
     assert Chat.posted[0] == {"text": "csd.approve.failed: no retraining waits for a review"}
 
@@ -229,7 +230,7 @@ def test_a_users_own_run_goes_on_beside_a_retraining(operations):
     )
     run = operations.run(RETRAIN)
     state = operations.ended(run)
-    told = own.communicate(timeout=240)[0].decode()
+    told = own.communicate(timeout=PATIENCE)[0].decode()
     assert own.returncode == 0, told
     assert "Running stage 'train@t1'" in told
     assert state.name == "Completed", operations.lines(run)
@@ -272,7 +273,7 @@ def test_a_cancelled_run_leaves_its_checkpoint_alone_and_the_next_goes_on_from_i
     assert operations.left_behind() == NOTHING
     assert len(list(operations.files.handed_on.glob("train-t2-*"))) == 1
     again = operations.run(RETRAIN, overrides=LONG, publish=False)
-    until(lambda: any(line.startswith("epoch ") for line in operations.lines(again)), seconds=120)
+    until(lambda: any(line.startswith("epoch ") for line in operations.lines(again)), seconds=PATIENCE)
     assert resumed(operations, again) > 1
     operations.cancel(again)
     operations.ended(again)
@@ -283,12 +284,13 @@ def test_a_run_ends_with_its_worker_and_the_next_worker_goes_on(operations):
     run = operations.run(RETRAIN, overrides=LONG, publish=False)
     operations.in_training(run, epochs=20)
     worker = operations.worker()
-    until(lambda: time.time() - worker.create_time() > SHORT_LIFE + 5, seconds=60)  # sooner, `make ui` gives it up
+    # sooner, `make ui` gives it up
+    until(lambda: time.time() - worker.create_time() > SHORT_LIFE + 5, seconds=PATIENCE)
     worker.send_signal(signal.SIGKILL)
     assert operations.ended(run).name == "Crashed"
-    until(lambda: operations.left_behind() == NOTHING, seconds=60)
+    until(lambda: operations.left_behind() == NOTHING, seconds=PATIENCE)
     again = operations.run(RETRAIN, overrides=LONG, publish=False)
-    until(lambda: any(line.startswith("epoch ") for line in operations.lines(again)), seconds=120)
+    until(lambda: any(line.startswith("epoch ") for line in operations.lines(again)), seconds=PATIENCE)
     assert resumed(operations, again) > 1
     operations.cancel(again)
     operations.ended(again)
@@ -455,7 +457,7 @@ def test_a_review_that_nobody_decides_is_rejected_and_others_go_on_meanwhile(ope
     settings = {"promotion": "review", "review_days": 30 / 86_400, "on_reject": "stop"}
     run = operations.run(RETRAIN, **settings)
     assert operations.ended(run).name == "AwaitingReview", operations.lines(run)
-    until(lambda: only(operations).outcome == "rejected", seconds=400)
+    until(lambda: only(operations).outcome == "rejected", seconds=PATIENCE)
     record = only(operations)
     assert in_force(operations).number == 1
     assert "by: time-out" in git(operations.root, "show", f"{record.branch}:params.yaml")

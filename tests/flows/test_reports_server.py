@@ -5,6 +5,7 @@ import socket
 import threading
 
 import pytest
+from patience import PATIENCE
 from ports import free_port
 
 from flows.reports_server import serving
@@ -33,7 +34,7 @@ def ask(folder):
 
 def asking(port):
     def ask(path, method="GET", headers=None):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
         connection.putrequest(method, path, skip_host="Host" in (headers or {}))
         for name, value in (headers or {}).items():
             connection.putheader(name, value)
@@ -139,7 +140,7 @@ def test_with_a_password_every_request_must_give_it(folder):
 
 def test_a_slow_reader_keeps_nobody_waiting(ask, folder):
     (folder / "large.html").write_bytes(b"x" * 20_000_000)
-    with socket.create_connection(("127.0.0.1", port_of(ask)), timeout=5) as slow:
+    with socket.create_connection(("127.0.0.1", port_of(ask)), timeout=PATIENCE) as slow:
         slow.sendall(b"GET /large.html HTTP/1.0\r\n\r\n")
         assert ask("/2026-11-25-quiet-otter.html")[0] == 200
 
@@ -156,7 +157,7 @@ def test_the_port_is_free_and_no_thread_is_left_afterwards(folder):
             assert asking(port)("/")[0] == 200
     own = set(threading.enumerate()) - before
     for thread in own:
-        thread.join(20)
+        thread.join(PATIENCE)
     assert not any(thread.is_alive() for thread in own)
 
 

@@ -14,6 +14,7 @@ import httpx
 import psutil
 import pytest
 from operators import FAR_HOUR
+from patience import PATIENCE
 from ports import free_port
 
 from csd_core.errors import CsdError
@@ -74,7 +75,7 @@ class Ui:
             )
         self.secret = environment.get(AUTH)
 
-    def says(self, words, *, within=120):
+    def says(self, words, *, within=PATIENCE):
         await_that(lambda: words in self.output.read_text() or self.process.poll() is not None, words, within=within)
         assert words in self.output.read_text(), self.output.read_text()
         return self
@@ -85,7 +86,7 @@ class Ui:
 
     def ends(self, number=signal.SIGINT):
         self.process.send_signal(number)
-        return self.process.wait(60)
+        return self.process.wait(PATIENCE)
 
     def ask(self, path, body=None, *, method="POST"):
         """Ask the API as its own client would."""
@@ -106,7 +107,7 @@ class Ui:
     def run(self, number):
         return self.ask("/flow_runs/filter", {"flow_runs": {"id": {"any_": [number]}}})[0]
 
-    def awaits(self, number, state, *, within=90):
+    def awaits(self, number, state, *, within=PATIENCE):
         await_that(lambda: self.run(number)["state"]["type"] == state, f"the run {state}", within=within)
 
 
@@ -123,7 +124,7 @@ def is_free(port):
     return False
 
 
-def await_that(holds, what, *, within=60.0):
+def await_that(holds, what, *, within=PATIENCE):
     deadline = time.monotonic() + within
     while not holds():
         assert time.monotonic() < deadline, f"not within {within} s: {what}"
@@ -263,14 +264,14 @@ def test_a_run_that_died_with_its_machine_is_marked_as_crashed_after_the_next_st
     run.suspend()  # a run that lives sees its worker gone, and tells the server
     ui.ends(signal.SIGKILL)
     run.kill()
-    await_that(lambda: not [process for process in everything if lives(process)], "nothing is left", within=30)
-    await_that(lambda: is_free(ui.port) and is_free(ui.port + 1), "the ports are free", within=30)
+    await_that(lambda: not [process for process in everything if lives(process)], "nothing is left")
+    await_that(lambda: is_free(ui.port) and is_free(ui.port + 1), "the ports are free")
 
     assert state_in_database(ui, number) == "RUNNING"
 
     again = start(port=ui.port).says("Ctrl-C stops all.")
     assert automations(again) == first
-    again.awaits(number, "CRASHED", within=150)
+    again.awaits(number, "CRASHED")
     assert again.run(number)["state"]["message"].startswith("No heartbeat for 90 s")
 
 
@@ -319,7 +320,7 @@ def failing(folder, *arguments, **environment):
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
     )
     return done.returncode, done.stderr
 
@@ -384,13 +385,13 @@ def test_an_interruption_ends_the_step_that_is_under_way(station):
     os.kill(os.getpid(), signal.SIGINT)
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        station._complete("deploy", sys.executable, "-c", "import time; time.sleep(60)")
-    assert time.monotonic() - started < 10
+        station._complete("deploy", sys.executable, "-c", "import time; time.sleep(900)")
+    assert time.monotonic() - started < PATIENCE
 
 
 def test_a_server_that_is_silent_for_too_long_is_given_up(station, monkeypatch):
     monkeypatch.setattr("flows.server.STARTING", 0.0)
-    silent = station._start("server", sys.executable, "-c", "import time; time.sleep(60)")
+    silent = station._start("server", sys.executable, "-c", "import time; time.sleep(900)")
     with pytest.raises(CsdError, match=r"^the server does not answer after 0 s; its last lines:"):
         station._await_answer(silent)
     silent.end()
@@ -403,7 +404,7 @@ def test_a_server_that_ends_is_noticed(station):
 
 @pytest.fixture
 def server(station):
-    server = station._start("server", sys.executable, "-c", "import time; time.sleep(60)")
+    server = station._start("server", sys.executable, "-c", "import time; time.sleep(900)")
     yield server
     server.end()
 

@@ -7,16 +7,17 @@ from pathlib import Path
 
 import psutil
 import pytest
+from patience import PATIENCE
 
 from flows import tether
 from flows.tether import tethered
 
-SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
+SLEEP = [sys.executable, "-c", "import time; time.sleep(900)"]
 
 only_linux = pytest.mark.xfail(sys.platform != "linux", reason="only Linux tethers", run=False)
 
 
-def ended(pid, *, within=20.0):
+def ended(pid, *, within=PATIENCE):
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
         try:
@@ -46,12 +47,12 @@ def test_a_tethered_program_ends_with_a_starter_that_is_killed_outright(tmp_path
 def writes_its_pid(file):
     return (
         f"import os, pathlib, time; target = pathlib.Path({str(file)!r})\n"
-        "part = target.with_suffix('.part'); part.write_text(str(os.getpid())); part.rename(target); time.sleep(60)"
+        "part = target.with_suffix('.part'); part.write_text(str(os.getpid())); part.rename(target); time.sleep(900)"
     )
 
 
 def await_text(file: Path) -> str:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while not file.exists():
         assert time.monotonic() < deadline, "the program did not start"
         time.sleep(0.05)
@@ -61,7 +62,7 @@ def await_text(file: Path) -> str:
 @only_linux
 def test_the_program_takes_the_place_of_the_wrapper():
     with subprocess.Popen(tethered(SLEEP)) as process:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         while psutil.Process(process.pid).cmdline() != SLEEP:
             assert time.monotonic() < deadline, psutil.Process(process.pid).cmdline()
             time.sleep(0.02)

@@ -87,9 +87,9 @@ def test_a_hundred_batches_of_fifty_files_are_listed_at_once(tmp_path):
             (tmp_path / "inbox" / f"b{batch}" / label).mkdir(parents=True)
             for number in range(25):
                 (tmp_path / "inbox" / f"b{batch}" / label / f"{number}.png").touch()
-    began = time.perf_counter()
+    began = time.process_time()
     assert sum(arrival.images for arrival in inbox_at(tmp_path).arrivals()) == 5000
-    assert time.perf_counter() - began < 2  # 0.05 s on a quiet machine
+    assert time.process_time() - began < 2  # of a processor; it takes 0.05
 
 
 # --- what cannot be taken ---------------------------------------------------------------------------------------------

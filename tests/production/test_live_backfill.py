@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from patience import PATIENCE
 from projects import Project, content_ids, pixels_of
 
 from csd_core.errors import ArtifactError, CompatibilityError, CsdError, DataError, ParamsError
@@ -66,7 +67,7 @@ def process(script, project, point):
 
 def killed_at(step, project):
     child = process(AT_STEP, project, step)
-    child.communicate(timeout=120)
+    child.communicate(timeout=PATIENCE)
     assert child.returncode == -signal.SIGKILL
 
 
@@ -383,7 +384,7 @@ def test_a_process_killed_in_a_shard_loses_that_shard_only_and_keeps_others_out_
     with pytest.raises(CsdError, match=rf"the backfill of the live gallery is in use by process {child.pid} "):
         complete(project.production, why="at once", wait=0.1)
     child.kill()
-    child.communicate(timeout=60)
+    child.communicate(timeout=PATIENCE)
     kept = finished(project)
     assert kept.keys() == {"shard-00000"}
     first = plan(project.production, shard_rows=ROWS)

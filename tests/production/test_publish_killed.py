@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 from projects import Project, content_ids, pixels_of
 
 from csd_core.errors import CsdError
@@ -80,7 +81,7 @@ def process(script, project, command="publish", point=""):
 def killed(project, command, point, *, script=AT_STEP):
     """Whether the process was killed, as it should be at a step."""
     child = process(script, project, command, point)
-    told, _ = child.communicate(timeout=120)
+    told, _ = child.communicate(timeout=PATIENCE)
     if child.returncode == -signal.SIGKILL:
         return True
     assert (child.returncode, told.splitlines()[-1]) == (0, "not killed")
@@ -202,7 +203,7 @@ def test_a_run_killed_before_the_switch_is_abandoned_in_the_log_by_the_next(temp
 def test_of_two_publishers_at_once_one_publishes_and_the_other_finds_nothing_to_do(templates, tmp_path):
     project = templates["publish"].copied_to(tmp_path / "project")
     both = [process(PAUSED, project) for _ in range(2)]
-    told = sorted(child.communicate(timeout=120)[0].splitlines()[-1] for child in both)
+    told = sorted(child.communicate(timeout=PATIENCE)[0].splitlines()[-1] for child in both)
     assert [child.returncode for child in both] == [0, 0]
     assert told == ["2", "nothing to do"]
     assert project.findings() == ()
@@ -214,7 +215,7 @@ def test_a_publisher_that_does_not_want_to_wait_is_told_who_publishes(templates,
     assert first.stdout.readline() == "paused\n"
     with pytest.raises(CsdError, match=rf"the releases in .* in use by process {first.pid} \(.*since"):
         publish(project.production, wait=0.1)
-    told, _ = first.communicate("go on\n", timeout=120)
+    told, _ = first.communicate("go on\n", timeout=PATIENCE)
     assert told.splitlines()[-1] == "2"
 
 
@@ -225,12 +226,12 @@ def test_rows_that_another_process_writes_meanwhile_or_during_the_switch_are_ser
 
     def meanwhile(step):
         if step == "built":
-            json.loads(process(WRITER, project, point="60").communicate(timeout=120)[0])
+            json.loads(process(WRITER, project, point="60").communicate(timeout=PATIENCE)[0])
         if step == "locked":  # it waits for the lock, then writes into what is in force then
             waiting.append(process(WRITER, project, point="61"))
 
     release = publish(project.production, on_step=meanwhile)
-    (identity,) = json.loads(waiting[0].communicate(timeout=120)[0])
+    (identity,) = json.loads(waiting[0].communicate(timeout=PATIENCE)[0])
     rows = project.rows()
     assert rows[identity]["embedded_by"] == release.record.model
     assert rows[content_ids(pixels_of(60, 1, seed=1))[0]]["space"] == release.record.model

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import httpx
+from patience import PATIENCE
 
 sys.path.append(str(Path(__file__).parents[1] / "production"))
 
@@ -20,7 +21,6 @@ from projects import Project, pixels_of
 from csd_core.production.images import encode_png
 from csd_core.production.publish import publish
 
-PATIENCE = 60.0
 PNG = {"Content-Type": "image/png"}
 
 
@@ -64,7 +64,7 @@ class Service:
         return [json.loads(line) if line.startswith("{") else {"text": line} for line in lines]
 
     def ready(self):
-        return httpx.get(f"{self.url}/readyz", timeout=30)
+        return httpx.get(f"{self.url}/readyz", timeout=PATIENCE)
 
     def wait_until(self, holds, what):
         """The first /readyz answer of which `holds` is true."""
@@ -93,7 +93,7 @@ class Service:
     def stop(self):
         """SIGTERM, and the exit code."""
         self.process.terminate()
-        return self.process.wait(30)
+        return self.process.wait(PATIENCE)
 
 
 @contextmanager
@@ -117,7 +117,7 @@ def serving(project, *arguments, ready=True):
             if process.poll() is None:
                 process.terminate()
                 try:
-                    process.wait(20)
+                    process.wait(PATIENCE)
                 except subprocess.TimeoutExpired:
                     os.killpg(process.pid, signal.SIGKILL)
                     process.wait()

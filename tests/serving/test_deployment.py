@@ -19,6 +19,7 @@ import fsspec
 import httpx
 import psutil
 import pytest
+from patience import PATIENCE
 from ports import free_port
 from ruamel.yaml import YAML
 
@@ -334,7 +335,7 @@ def test_the_worker_serves_no_report_without_a_password(tmp_path):
     assert AUTH in done.stderr
 
 
-def awaited(holds, within=120.0):
+def awaited(holds, within=PATIENCE):
     deadline = time.monotonic() + within
     while not (found := holds()):
         assert time.monotonic() < deadline, f"not within {within} s"
@@ -407,4 +408,4 @@ def test_server_and_worker_as_compose_starts_them_run_a_flow_and_end_with_nothin
             assert worker.wait(60) == 0
             assert "1 of its runs stopped" in log.read_text()
             assert not [each for each in family if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
-            awaited(lambda: state() == "CRASHED", within=20)
+            awaited(lambda: state() == "CRASHED")

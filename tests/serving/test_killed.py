@@ -12,6 +12,7 @@ import time
 import httpx
 import psutil
 import pytest
+from patience import PATIENCE
 from services import png, published, put, search, serving
 
 from csd_core.serving.app import SETTINGS, Settings
@@ -62,7 +63,7 @@ def test_a_killed_worker_is_replaced_and_what_was_acknowledged_is_there(tmp_path
         assert len(written) > 5
         assert set(written) <= project.rows().keys()
         assert running.ready().status_code == 200
-        figures = httpx.get(f"{running.url}/metrics", timeout=60).text
+        figures = httpx.get(f"{running.url}/metrics", timeout=PATIENCE).text
         assert "csd_requests_total" in figures
 
 
@@ -77,7 +78,7 @@ def test_a_killed_service_leaves_no_process_and_no_half_write(tmp_path):
         time.sleep(2)
         family = psutil.Process(running.process.pid).children(recursive=True)
         os.kill(running.process.pid, signal.SIGKILL)
-        gone, alive = psutil.wait_procs(family, timeout=40)
+        gone, alive = psutil.wait_procs(family, timeout=PATIENCE)
         stop.set()
         writer.join()
         assert not alive
@@ -98,13 +99,13 @@ def test_a_worker_whose_parent_died_while_it_started_ends_too(tmp_path):
     dead.wait()
     given = {SETTINGS: settings.model_dump_json(), PARENT: str(dead.pid), MULTIPROCESS: str(tmp_path / "figures")}
     program = "import time; from csd_core.serving.server import worker; worker(); time.sleep(60)"
-    ended = subprocess.run([sys.executable, "-c", program], env=os.environ | given, check=False, timeout=55)
+    ended = subprocess.run([sys.executable, "-c", program], env=os.environ | given, check=False, timeout=PATIENCE)
     assert ended.returncode == -signal.SIGTERM
 
 
 def waiting(url):
     """Requests that are being answered, this one aside."""
-    figures = httpx.get(f"{url}/metrics", timeout=60).text
+    figures = httpx.get(f"{url}/metrics", timeout=PATIENCE).text
     return float(re.search(r"^csd_waiting (\S+)$", figures, re.MULTILINE)[1])
 
 
@@ -116,7 +117,7 @@ def test_a_graceful_end_finishes_what_was_taken(tmp_path):
         for number in range(4):
             file = png(0, seed=number)
             head = f"PUT /v1/items/last-{number}?label=live HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
-            connection = socket.create_connection(("127.0.0.1", port), timeout=30)
+            connection = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
             connection.sendall(f"{head}Content-Length: {len(file)}\r\n\r\n".encode() + file[:20])
             taken.append((connection, file[20:]))
         running.wait_until(lambda _: waiting(running.url) >= len(taken), "all four are taken")

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 from ruamel.yaml import YAML
 
 from csd_core.errors import ParamsError
@@ -38,7 +39,7 @@ def start(root, task="t2"):
 
 def finish(root, task="t2"):
     process = start(root, task)
-    printed, errors = process.communicate(timeout=120)
+    printed, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, errors
     assert errors == ""
     return printed
@@ -244,7 +245,7 @@ def test_a_missing_gpu_ends_the_stage_with_one_line(split_digits, tmp_path):
     root = copied(split_digits, tmp_path / "cuda")
     edit(root, lambda values: values["runtime"].update(device="cuda"))
     process = start(root, "t1")
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 5
     assert errors.splitlines() == [
         "runtime.device: cuda: torch finds no GPU here; set it to auto or cpu, or install a CUDA build"

@@ -13,6 +13,7 @@ import psutil
 import pytest
 import safetensors.torch
 import torch
+from patience import PATIENCE
 from stage_params import change_params
 
 from csd_core.learning.weights import WEIGHTS
@@ -78,7 +79,7 @@ def until(process, pattern, family):
 
 
 def ended(family):
-    _, alive = psutil.wait_procs(family, timeout=5)
+    _, alive = psutil.wait_procs(family, timeout=PATIENCE)
     return not alive
 
 
@@ -93,7 +94,7 @@ def test_two_processes_leave_the_outs_of_one_and_speak_with_one_voice(project, s
     change_params(alone, lambda values: values["runtime"].update(processes=1))
     monkeypatch.chdir(alone)
     train.main("t1")
-    printed, errors = process.communicate(timeout=120)
+    printed, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, errors) == (0, "")
     assert [line.partition(":")[0] for line in printed.splitlines()] == [
         "2 processes train together",
@@ -118,7 +119,7 @@ def test_torchrun_starts_the_stage_as_well_as_it_starts_itself(project, start):
         (other, ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *STAGE)),
     ):
         process, _ = start(folder, *command)
-        printed, errors = process.communicate(timeout=120)
+        printed, errors = process.communicate(timeout=PATIENCE)
         assert (process.returncode, errors) == (0, "")
         assert printed.count("epoch 2/2") == 1
     mine, theirs = weights(root), weights(other)
@@ -129,7 +130,7 @@ def test_torchrun_starts_the_stage_as_well_as_it_starts_itself(project, start):
 def test_a_stage_killed_outright_leaves_no_process_and_resumes_to_the_same_weights(project, start):
     whole, cut = project(epochs=30), project(epochs=30)
     process, _ = start(whole)
-    process.communicate(timeout=120)
+    process.communicate(timeout=PATIENCE)
     process, family = start(cut)
     until(process, r"epoch [23]/30", family)
     process.kill()
@@ -139,7 +140,7 @@ def test_a_stage_killed_outright_leaves_no_process_and_resumes_to_the_same_weigh
     change_params(alone, lambda values: values["runtime"].update(processes=1))
     for root in (cut, alone):
         process, _ = start(root)
-        printed, errors = process.communicate(timeout=120)
+        printed, errors = process.communicate(timeout=PATIENCE)
         assert (process.returncode, errors) == (0, "")
         assert printed.count("resuming t1 after epoch") == 1
     mine, theirs = weights(whole), weights(cut)
@@ -153,7 +154,7 @@ def test_a_process_that_is_killed_ends_the_other_with_one_line(project, start, r
     until(process, r"epoch 1/", family)
     (victim,) = [each for each in family if each.environ()["RANK"] == str(rank)]
     victim.kill()
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + signal.SIGKILL
     assert errors.splitlines() == [
         f"training process {rank} of 2 was killed by signal 9, as when memory runs out; run again to resume"
@@ -167,7 +168,7 @@ def test_an_interrupted_stage_says_so_once_and_leaves_no_process(project, start)
     until(process, r"epoch 1/", family)
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    printed, errors = process.communicate(timeout=60)
+    printed, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, errors) == (130, "")
     assert printed.count("interrupted; run again to resume") == 1
     assert ended(family)
@@ -176,7 +177,7 @@ def test_an_interrupted_stage_says_so_once_and_leaves_no_process(project, start)
 @pytest.mark.slow
 def test_an_error_of_all_processes_is_one_line(project, start):
     process, _ = start(project(optimizer={"name": "sgd", "lr": 1e30, "weight_decay": 0.0, "momentum": 0.9}))
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 5
     (line,) = errors.splitlines()
     assert re.match(r"loss \w+ of task t1 is \S+ in epoch 1, batch 2 of 4; lower optimizer.lr", line)
@@ -195,7 +196,7 @@ def test_an_error_of_one_process_is_its_line_and_ends_the_other(project, start, 
         "    shards.load_shard = load_shard\n"
     )
     process, _ = start(project(), path=[tmp_path])
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 3
     assert errors.splitlines() == ["data/shards/t1: the disk is broken; mend it"]
 
@@ -203,7 +204,7 @@ def test_an_error_of_one_process_is_its_line_and_ends_the_other(project, start, 
 @pytest.mark.slow
 def test_an_unknown_task_is_refused_before_any_process_starts(project, start):
     process, _ = start(project(), task="t9")
-    printed, errors = process.communicate(timeout=120)
+    printed, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2
     assert errors.splitlines() == ["task t9: there is no such task; known: t1, t2"]
     assert printed == ""
