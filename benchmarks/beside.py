@@ -15,11 +15,10 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from csd_core.processes import SPINS, WAITING
-
-OWN = Path(__file__)
 
 
 @dataclass(frozen=True)
@@ -37,16 +36,42 @@ SIZES = {"tiny": Size(8, 8, 8, 1, 32), "large": Size(32, 16, 32, 3, 128)}
 """Profile tiny's, and the paper's."""
 
 
-def train(size: Size, seconds: float) -> None:
-    """Say that all is loaded, wait for a line, then train for so long and print images per second."""
-    import numpy as np  # noqa: PLC0415 - torch reads the environment when it is loaded
+class Training:
+    """A process that trains for some seconds whenever it is asked to."""
+
+    def __init__(self, size: str, setting: dict[str, str]) -> None:
+        clean = {name: value for name, value in os.environ.items() if name not in WAITING}
+        command = [sys.executable, str(Path(__file__)), "--network", size, "--child"]
+        self._process = subprocess.Popen(
+            command, env=clean | setting, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.ask("0.01")  # loads torch, and warms up
+        self.answer()
+
+    def ask(self, line: str) -> None:
+        """Tell it how many seconds to train."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+
+    def answer(self) -> tuple[float, float]:
+        """Images per second, and per second of a processor."""
+        assert self._process.stdout is not None
+        rate, by_processor = self._process.stdout.readline().split()
+        return float(rate), float(by_processor)
+
+    def end(self) -> None:
+        """Let it go."""
+        self._process.communicate()
+
+
+def train(size: Size) -> None:
+    """Read seconds from each line, train for so long, and print both rates."""
+    import numpy as np  # noqa: PLC0415 - OpenMP reads the environment when torch is loaded
     from training import NEW, OLD, csd_stage  # noqa: PLC0415
 
-    from csd_core.learning.device import prepare_device  # noqa: PLC0415
-    from csd_core.params import Runtime  # noqa: PLC0415
     from csd_core.params_training import Network  # noqa: PLC0415
 
-    prepare_device(Runtime(device="cpu", threads=0, processes=1, max_in_memory_mb=0))
     network = Network.model_validate(
         {
             "architecture": "resnet-cifar",
@@ -64,61 +89,53 @@ def train(size: Size, seconds: float) -> None:
     images = draw.integers(0, 256, (count, size.pixels, size.pixels, size.channels), np.uint8)
     targets = draw.integers(OLD, OLD + NEW, count).tolist()
     epoch = csd_stage(network, images, targets, batch_size=size.batch_size)
-    epoch()
-    print("ready", flush=True)
-    sys.stdin.readline()
-    done, started = 0, time.perf_counter()
-    while time.perf_counter() - started < seconds:
-        epoch()
-        done += count
-    print(done / (time.perf_counter() - started), flush=True)
-
-
-def together(number: int, size: str, seconds: float, setting: dict[str, str]) -> float:
-    """Images per second of each of so many trainings, in the mean."""
-    clean = {name: value for name, value in os.environ.items() if name not in WAITING}
-    command = [sys.executable, str(OWN), "--network", size, "--seconds", str(seconds), "--child"]
-    children = [
-        subprocess.Popen(command, env=clean | setting, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in range(number)
-    ]
-    for child in children:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "ready\n"
-    for child in children:
-        assert child.stdin is not None
-        child.stdin.write("go\n")
-        child.stdin.flush()
-    rates = [float(child.communicate()[0]) for child in children]
-    return statistics.mean(rates)
+    for line in sys.stdin:
+        done, started, busy = 0, time.perf_counter(), time.process_time()
+        while time.perf_counter() - started < float(line):
+            epoch()
+            done += count
+        print(done / (time.perf_counter() - started), done / (time.process_time() - busy), flush=True)
 
 
 def main() -> None:
-    """Print the median rate of each way, alone and beside others, its ratio to the default alone, and its spread."""
+    """Print the rates of each way, alone and beside others, as shares of the default alone, and their spread."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", choices=SIZES, default="tiny")
-    parser.add_argument("--seconds", type=float, default=4, help="of each measurement")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of every way")
+    parser.add_argument("--seconds", type=float, default=3, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of every way")
     parser.add_argument("--at-once", type=int, nargs="+", default=[1, 2, 4], help="trainings beside each other")
-    parser.add_argument("--spins", type=int, nargs="+", default=[int(SPINS)], help="values of GOMP_SPINCOUNT")
+    parser.add_argument("--spins", nargs="+", default=[SPINS], help="values of GOMP_SPINCOUNT")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.child:
-        train(SIZES[asked.network], asked.seconds)
+        train(SIZES[asked.network])
         return
     ways: dict[str, dict[str, str]] = {"default": {}, "passive": {"OMP_WAIT_POLICY": "passive"}}
-    ways |= {f"{spins} spins": {"GOMP_SPINCOUNT": str(spins)} for spins in asked.spins}
+    ways |= {f"{spins} spins": {"GOMP_SPINCOUNT": spins} for spins in asked.spins}
+    trainings = {
+        way: [Training(asked.network, setting) for _ in range(max(asked.at_once))] for way, setting in ways.items()
+    }
     rates: dict[tuple[str, int], list[float]] = {(way, number): [] for way in ways for number in asked.at_once}
+    worth = {key: list[float]() for key in rates}
     for _ in range(asked.rounds):
         for (way, number), found in rates.items():
-            found.append(together(number, asked.network, asked.seconds, ways[way]))
-    reference = statistics.median(rates["default", min(asked.at_once)])
-    print(f"{os.cpu_count()} cores, network {asked.network}; images/s each: median (lowest to highest), share of it")
+            at_work = trainings[way][:number]
+            for each in at_work:
+                each.ask(str(asked.seconds))
+            answers = [each.answer() for each in at_work]
+            found.append(statistics.mean(rate for rate, _ in answers))
+            worth[way, number].append(statistics.mean(each for _, each in answers))
+    for each in chain(*trainings.values()):
+        each.end()
+    print(f"{os.cpu_count()} cores, network {asked.network}, {asked.rounds} turns; each training's images/s: median")
+    print("(lowest to highest), as a share of the default alone in the same turn; images per second of a processor")
+    alone = rates["default", min(asked.at_once)]
     for (way, number), found in rates.items():
-        middle = statistics.median(found)
+        shares = [rate / reference for rate, reference in zip(found, alone, strict=True)]
         print(
-            f"{way:>14} {number} at once: {middle:8,.0f} ({min(found):,.0f} to {max(found):,.0f}), "
-            f"{middle / reference:.2f}"
+            f"{way:>14}, {number} at once: {statistics.median(found):7,.0f} ({min(found):,.0f} to {max(found):,.0f}); "
+            f"{statistics.median(shares):.2f} ({min(shares):.2f} to {max(shares):.2f}); "
+            f"{statistics.median(worth[way, number]):,.0f}"
         )
 
 

@@ -17,9 +17,7 @@ SPINS = "1000"
 def environment() -> dict[str, str]:
     """Of a program that runs stages: they take the Python that runs us, whether or not its environment is activated."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    found = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
-    wait_briefly(found)
-    return found
+    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
 
 
 def wait_briefly(environment: MutableMapping[str, str] = os.environ) -> None:

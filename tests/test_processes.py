@@ -1,3 +1,5 @@
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,10 +15,26 @@ def test_the_stages_see_our_python_first(monkeypatch):
     assert rest == ["/elsewhere"]
 
 
-def test_threads_of_stages_that_wait_sleep_soon(monkeypatch):
-    for name in WAITING:
-        monkeypatch.delenv(name, raising=False)
-    assert environment()["GOMP_SPINCOUNT"] == SPINS
+@pytest.mark.parametrize(
+    ("program", "chosen", "read"),
+    [
+        (["csd_core.stages.train", "none"], {}, f"GOMP_SPINCOUNT = '{SPINS}'"),
+        (["csd_core.cli", "check", "--help"], {}, f"GOMP_SPINCOUNT = '{SPINS}'"),
+        (["csd_core.stages.adapt", "none"], {"OMP_WAIT_POLICY": "active"}, "OMP_WAIT_POLICY = 'ACTIVE'"),
+    ],
+    ids=["a stage", "a command", "a stage where a person chose"],
+)
+def test_openmp_reads_how_to_wait_when_a_program_loads_it(program, chosen, read, tmp_path):
+    given = {name: value for name, value in os.environ.items() if name not in WAITING}
+    done = subprocess.run(
+        [sys.executable, "-m", *program],
+        cwd=tmp_path,
+        env={**given, **chosen, "OMP_DISPLAY_ENV": "verbose"},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert read in done.stderr
 
 
 @pytest.mark.parametrize("name", WAITING)

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from csd_core.endings import loading, plain_endings
 from csd_core.errors import ParamsError
-from csd_core.processes import die_with_parent
+from csd_core.processes import die_with_parent, wait_briefly
 
 
 def run_stage(name: str) -> NoReturn:
@@ -20,6 +20,7 @@ def run_stage(name: str) -> NoReturn:
     said = "" if os.environ.get("RANK", "0") != "0" else "interrupted; run again to resume"
     with plain_endings(said):
         die_with_parent()  # DVC killed outright would leave its stages running
+        wait_briefly()
         with loading(said):
             main = importlib.import_module(f"csd_core.stages.{name}").main
         arguments = sys.argv[1:]
