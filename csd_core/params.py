@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from csd_core.errors import ParamsError
 from csd_core.params_rules import contradictions
-from csd_core.params_section import Name, Positive, Section, Share, Weight
+from csd_core.params_section import ClassName, Location, Name, Positive, Section, Share, Weight
 from csd_core.params_sources import FolderSource, PublishedSource, Sources
 from csd_core.params_training import Training
 
@@ -83,7 +83,7 @@ class Task(Section):
     """Whose parameters this task's training depends on: `first` for the first task, `later` for all others."""
     source: Name
     """A key of sources.published or sources.folders."""
-    classes: list[str] | None
+    classes: list[ClassName] | None
     """Class names of the source, in the order in which the classifier learns them; null takes the whole source."""
 
 
@@ -148,7 +148,7 @@ class Upgrade(Section):
 class Live(Section):
     """The gallery that production searches, and its releases."""
 
-    uri: str
+    uri: Location
     """LanceDB: a folder, relative to params.yaml or absolute, or an object store (s3://bucket/prefix)."""
     images: Literal["store", "reference"]
     """store keeps each item's pixels beside its vector; reference keeps where they can be fetched again."""
@@ -230,7 +230,7 @@ class Review(Section):
 class Inbox(Section):
     """Where batches of new images arrive, and when they become a task; the flow `retrain` looks there."""
 
-    uri: str
+    uri: Location
     """A folder, relative to params.yaml or absolute, or an object store (s3://bucket/prefix)."""
     min_images: Annotated[int, Field(ge=1)]
     """A task is cut when so many images wait ..."""

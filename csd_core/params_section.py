@@ -4,6 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from csd_core.names import class_flaw, path_flaw, printable
+
 UNSEEN = frozenset({"size", "nfiles"})
 """Keys that DVC leaves out when it looks whether a stage has run before (`dvc.stage.cache`), in parameters too: a
 change of one would be answered with the outcome of its former value."""
@@ -15,11 +17,36 @@ def _seen(name: str) -> str:
     return name
 
 
+def _label(label: str) -> str:
+    flaw = class_flaw(label)
+    if flaw:
+        raise ValueError(f'"{printable(label)}": {flaw}')
+    return label
+
+
+def _here(path: str) -> str:
+    flaw = path_flaw(path)
+    if flaw is None and "://" in path:
+        flaw = "is an address; name a file or folder of this machine"
+    if flaw:
+        raise ValueError(f"{printable(path)}: {flaw}")
+    return path
+
+
+def _anywhere(uri: str) -> str:
+    return uri if "://" in uri else _here(uri)
+
+
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64), AfterValidator(_seen)]
 """Of a task or a source; it becomes a key of params.yaml, and part of a stage's name and of paths."""
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+ClassName = Annotated[str, AfterValidator(_label)]
+LocalPath = Annotated[str, AfterValidator(_here)]
+"""A file or folder, relative to params.yaml or absolute; csd and DVC take it as it is written."""
+Location = Annotated[str, AfterValidator(_anywhere)]
+"""The same, or the address of an object store."""
 
 
 class Section(BaseModel):

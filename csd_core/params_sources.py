@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from csd_core.params_section import Name, Section
+from csd_core.params_section import LocalPath, Name, Section
 
 
 class DigitsSource(Section):
@@ -19,7 +19,7 @@ class FashionMnistSource(Section):
     """Fashion-MNIST (Xiao et al., 2017): 60,000 training and 10,000 test images of 28x28 pixels in 10 classes."""
 
     kind: Literal["fashion-mnist"]
-    path: str
+    path: LocalPath
     """Folder with the four published .gz files."""
     download: bool
     """Fetch missing files through torchvision."""
@@ -49,7 +49,7 @@ class Cifar10Source(Section):
     """CIFAR-10 (Krizhevsky, 2009): 50,000 training and 10,000 test photos of 32x32 pixels in 10 classes."""
 
     kind: Literal["cifar10"]
-    path: str
+    path: LocalPath
     """cifar-10-binary.tar.gz, the folder it unpacks to, or a folder that holds either."""
     limit_per_class: Annotated[int, Field(ge=1)] | None
     """Keep only so many images of each class and source split; null keeps all."""
@@ -59,7 +59,7 @@ class Cifar100Source(Section):
     """CIFAR-100 (Krizhevsky, 2009): 50,000 training and 10,000 test photos of 32x32 pixels in 100 classes."""
 
     kind: Literal["cifar100"]
-    path: str
+    path: LocalPath
     """cifar-100-binary.tar.gz, the folder it unpacks to, or a folder that holds either."""
     limit_per_class: Annotated[int, Field(ge=1)] | None
     """Keep only so many images of each class and source split; null keeps all."""
@@ -69,7 +69,7 @@ class Cub200Source(Section):
     """CUB-200-2011 (Wah et al., 2011): 5,994 training and 5,794 test photos of 200 kinds of birds."""
 
     kind: Literal["cub200"]
-    path: str
+    path: LocalPath
     """CUB_200_2011.tgz, the folder it unpacks to, or a folder that holds either."""
     crop_to_box: bool
     """Take only what is in the published box around the bird."""
@@ -86,7 +86,7 @@ PublishedSource = Annotated[
 class FolderSource(Section):
     """Your own images, a folder for each class. DVC watches the folder."""
 
-    path: str
+    path: LocalPath
     """Folder of class folders, relative to params.yaml or absolute."""
     layout: Literal["classes", "train-test"]
     """classes: PATH/<class>/<image>; train-test: PATH/train/<class>/<image> and PATH/test/<class>/<image>."""

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from csd_core.params_methods import MethodName, Methods
-from csd_core.params_section import Positive, Section, Share, Weight
+from csd_core.params_section import LocalPath, Positive, Section, Share, Weight
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -24,7 +24,7 @@ class Network(Section):
     classifier: Literal["cosine", "scaled-cosine", "simplex"]
     """cosine: unit rows on features as they are (the paper); scaled-cosine: on unit features, times a scale that is
     learned (LUCIR); simplex: as cosine, with rows that are fixed corners of a simplex (HOC)."""
-    weights: str | None
+    weights: LocalPath | None
     """Start weights of resnet18/50: a .safetensors file, or `torchvision` to fetch them; null: random ones."""
     mean: list[float]
     """Per channel, of pixels scaled to 0..1."""

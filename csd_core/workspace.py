@@ -53,7 +53,7 @@ class Workspace:
 
     def path(self, configured: str) -> Path:
         """A path from params.yaml: relative to it, or absolute."""
-        return self.root / Path(configured).expanduser()
+        return self.root / configured
 
     def source(self, name: str) -> Path:
         """Folder of a canonical set."""

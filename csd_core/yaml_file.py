@@ -115,7 +115,7 @@ def _text_of(path: Path) -> str:
 def _node(text: str, where: str, *, pure: bool) -> Node | None:
     """The parsed tree. DVC calls `YAML(typ="safe")`, which takes the C parser if it is there."""
     try:
-        return YAML(typ="safe", pure=pure).compose(text)
+        return YAML(typ="safe", pure=pure).compose(text)  # type: ignore[no-any-return]  # ruamel is not typed
     except Exception as error:  # noqa: BLE001 - text that nests too deeply is a RecursionError
         raise ParamsError(f"{where}: {_explained(error)}") from None
 
@@ -160,9 +160,7 @@ class _Representer(RoundTripRepresenter):
 
 def _represent_text(representer: RoundTripRepresenter, text: str) -> ScalarNode:
     plain = _WORD.fullmatch(text) and text.casefold() not in _NO_WORD
-    return representer.represent_scalar(  # type: ignore[no-any-return]
-        "tag:yaml.org,2002:str", text, style=None if plain else '"'
-    )
+    return representer.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
 
 
 _Representer.add_representer(

@@ -190,7 +190,7 @@ def _anchor(values: dict[str, Any], project: Path) -> None:
     sources = [*values["sources"]["published"].values(), *values["sources"]["folders"].values()]
     for source in sources:
         if "path" in source:
-            source["path"] = str(project / Path(source["path"]).expanduser())
+            source["path"] = str(project / source["path"])
     weights = values["training"]["network"]["weights"]
     if weights not in (None, "torchvision"):
-        values["training"]["network"]["weights"] = str(project / Path(weights).expanduser())
+        values["training"]["network"]["weights"] = str(project / weights)

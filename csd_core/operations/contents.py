@@ -7,7 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from csd_core.data.sources.flaws import DEEPEST, OTHER, TOO_DEEP
 from csd_core.data.sources.folder import IGNORED
+from csd_core.names import UNPRINTABLE, UNUSABLE_NAME, class_flaw, printable
 from csd_core.operations.storage import Entry
 from csd_core.records import Digest
 
@@ -15,8 +17,6 @@ READY = "_READY"
 """The marker in a batch's folder."""
 
 _NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,64}")
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Control characters, and how Python holds bytes that are not UTF-8."""
 
 
 class Piece(NamedTuple):
@@ -40,11 +40,6 @@ class Contents(NamedTuple):
     def sizes(self) -> dict[str, int]:
         """Path -> bytes."""
         return {path: entry.size for path, entry in self.files.items()}
-
-
-def printable(text: str) -> str:
-    """A name as it can be printed anywhere."""
-    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def is_usable(name: str) -> bool:
@@ -104,7 +99,7 @@ _NO_BATCH = {
 _NO_IMAGE = {
     "link": "is a link, which is not followed; copy what it leads to",
     "unreadable": "cannot be listed; let csd read it",
-    "other": "is no plain file; remove it",
+    "other": OTHER,
 }
 
 
@@ -112,17 +107,22 @@ def _is_ignored(name: str) -> bool:
     return name.startswith(".") or name in IGNORED
 
 
-def _mistake(parts: list[str], entry: Entry) -> str | None:
+def _mistake(parts: list[str], entry: Entry) -> str | None:  # noqa: PLR0911 - one for each mistake
     """Why a file makes its batch unusable."""
     if not parts:
         return _NO_BATCH[entry.kind]
-    if any(map(_UNPRINTABLE.search, parts)):
-        return "has a name that is not UTF-8, or with control characters; rename it"
+    if any(map(UNPRINTABLE.search, parts)):
+        return UNUSABLE_NAME
     if entry.kind != "file":
         return _NO_IMAGE[entry.kind]
     if len(parts) == 1:
         return "lies beside the class folders; move it into one"
-    return f"lies in a folder {READY}, but the marker is a file; rename the class" if parts[0] == READY else None
+    if parts[0] == READY:
+        return f"lies in a folder {READY}, but the marker is a file; rename the class"
+    flaw = class_flaw(unicodedata.normalize("NFC", parts[0]))
+    if flaw:
+        return f"lies in a folder that cannot be a class: {flaw}"
+    return TOO_DEEP if len(parts) > DEEPEST + 1 else None
 
 
 def _told(mistakes: Mapping[str, list[str]]) -> Iterator[str]:

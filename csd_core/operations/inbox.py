@@ -18,7 +18,8 @@ from csd_core import params
 from csd_core.data.sources.folder import open_folder
 from csd_core.data.sources.protocol import Rejection
 from csd_core.errors import DataError, ParamsError
-from csd_core.operations.contents import READY, Piece, contents_of, digest_of, is_litter, is_usable, printable
+from csd_core.names import printable
+from csd_core.operations.contents import READY, Piece, contents_of, digest_of, is_litter, is_usable
 from csd_core.operations.storage import Storage, open_storage
 from csd_core.records import Digest, ImageForm
 from csd_core.workspace import Workspace

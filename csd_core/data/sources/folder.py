@@ -1,5 +1,6 @@
 """Your own images: a folder for each class, as they are found on people's disks."""
 
+import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
@@ -12,8 +13,10 @@ import numpy as np
 from csd_core.data.classes import natural_key
 from csd_core.data.decode import decode
 from csd_core.data.sources.decoding import ImageFile, decoded_batches
+from csd_core.data.sources.flaws import LINKED_FOLDER, flaw_of
 from csd_core.data.sources.protocol import Batch, Rejection, SourceSplit
 from csd_core.errors import DataError
+from csd_core.names import class_flaw, printable
 from csd_core.records import ImageForm
 
 IGNORED = {"Thumbs.db", "ehthumbs.db", "desktop.ini", "__MACOSX"}
@@ -65,6 +68,9 @@ def open_folder(root: Path, layout: Literal["classes", "train-test"]) -> ImageFo
     if layout == "train-test":
         if not (root / "train").is_dir():
             raise DataError(f"{root}: has no folder train; layout train-test needs it (or set layout: classes)")
+        for name in ("train", "test"):
+            if (root / name).is_symlink():
+                raise DataError(f"{root / name}: {LINKED_FOLDER}")
         tree.walk_top(folders={"train", "test"}, expected="a folder train or test")
         parts = (("test/", "test"), ("train/", "train")) if (root / "test").is_dir() else (("train/", "train"),)
     files = [file for prefix, source_split in parts for file in tree.walk_classes(prefix, source_split)]
@@ -94,53 +100,53 @@ class _Tree:
 
     def walk_top(self, *, folders: set[str], expected: str) -> None:
         """Reject what lies beside the expected folders."""
-        for name, path in self._entries(""):
-            if name not in folders or not path.is_dir():
-                self._reject(name, f"is not in its place: expected {expected}")
+        for entry in self._entries("", 0):
+            if entry.name not in folders or not entry.is_dir():
+                self._reject(entry.name, f"is not in its place: expected {expected}")
 
     def walk_classes(self, prefix: str, source_split: SourceSplit) -> Iterator[ImageFile]:
         """The files of all class folders below `prefix`."""
-        for name, path in self._entries(prefix):
-            if not path.is_dir():
-                self._reject(prefix + name, "is in no class folder")
-            elif path.is_symlink():
-                self._reject(prefix + name, _LINK)
+        for entry in self._entries(prefix, prefix.count("/")):
+            label = unicodedata.normalize("NFC", entry.name)
+            if not entry.is_dir():
+                self._reject(prefix + entry.name, "is in no class folder")
+            elif entry.is_symlink():
+                self._reject(prefix + entry.name, LINKED_FOLDER)
+            elif flaw := class_flaw(label):
+                self._reject(prefix + entry.name, f"cannot be a class: {flaw}")
             else:
-                label = unicodedata.normalize("NFC", name)
                 self._files[label] += 0
-                for file in self._walk(f"{prefix}{name}/"):
+                for file in self._walk(f"{prefix}{entry.name}/"):
                     self._files[label] += 1
                     yield ImageFile(file, label, source_split)
 
-    def _walk(self, prefix: str) -> Iterator[str]:
-        for name, path in self._entries(prefix):
-            if path.is_file():
-                yield prefix + name
-            elif not path.is_dir():
-                self._reject(prefix + name, "is neither a file nor a folder, or a link to nothing")
-            elif path.is_symlink():
-                self._reject(prefix + name, _LINK)
-            else:
-                yield from self._walk(f"{prefix}{name}/")
+    def _walk(self, top: str) -> Iterator[str]:
+        waiting = [top]
+        while waiting:
+            prefix = waiting.pop()
+            for entry in self._entries(prefix, prefix.count("/")):
+                if not entry.is_dir():
+                    yield prefix + entry.name
+                elif entry.is_symlink():
+                    self._reject(prefix + entry.name, LINKED_FOLDER)
+                else:
+                    waiting.append(f"{prefix}{entry.name}/")
 
-    def _entries(self, prefix: str) -> Iterator[tuple[str, Path]]:
-        """Names and paths in a folder, but for those that are never images."""
-        folder = self.root / prefix
+    def _entries(self, prefix: str, depth: int) -> Iterator["os.DirEntry[str]"]:
+        """What may be an image or a folder of images; the rest is rejected, but for what is never meant as one."""
         try:
-            names = sorted(path.name for path in folder.iterdir())
+            with os.scandir(self.root / prefix) as listed:
+                entries = sorted(listed, key=lambda entry: entry.name)
         except OSError as error:
             self._reject(prefix.rstrip("/") or ".", f"cannot be read: {error.strerror}")
             return
-        for name in names:
-            if name.startswith(".") or name in IGNORED:
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name in IGNORED:
                 continue
-            if any("\ud800" <= character <= "\udfff" for character in name):  # how Python holds undecodable bytes
-                self._reject(prefix + name, "has a name that is not UTF-8; rename it")
+            if flaw := flaw_of(entry, depth=depth):
+                self._reject(prefix + entry.name, flaw)
             else:
-                yield name, folder / name
+                yield entry
 
     def _reject(self, path: str, reason: str) -> None:
-        self.rejected.append(Rejection(path.encode("utf-8", "backslashreplace").decode(), reason))
-
-
-_LINK = "is a link to a folder, which is not followed; copy the folder here"
+        self.rejected.append(Rejection(printable(path), reason))

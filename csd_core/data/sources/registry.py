@@ -36,14 +36,14 @@ def open_source(settings: PublishedSource | FolderSource, *, root: Path) -> Sour
         case DigitsSource():
             return open_digits(settings.limit_per_class)
         case FashionMnistSource():
-            return open_fashion_mnist(root / Path(settings.path).expanduser(), settings.limit_per_class)
+            return open_fashion_mnist(root / settings.path, settings.limit_per_class)
         case Cifar10Source():
-            return open_cifar(CIFAR10, root / Path(settings.path).expanduser(), settings.limit_per_class)
+            return open_cifar(CIFAR10, root / settings.path, settings.limit_per_class)
         case Cifar100Source():
-            return open_cifar(CIFAR100, root / Path(settings.path).expanduser(), settings.limit_per_class)
+            return open_cifar(CIFAR100, root / settings.path, settings.limit_per_class)
         case Cub200Source():
             return open_cub(
-                root / Path(settings.path).expanduser(),
+                root / settings.path,
                 crop_to_box=settings.crop_to_box,
                 limit_per_class=settings.limit_per_class,
                 published=CUB200,
@@ -56,6 +56,6 @@ def open_source(settings: PublishedSource | FolderSource, *, root: Path) -> Sour
                 limit_per_class=settings.limit_per_class,
             )
         case FolderSource():
-            return open_folder(root / Path(settings.path).expanduser(), settings.layout)
+            return open_folder(root / settings.path, settings.layout)
         case _:
             assert_never(settings)

@@ -1,6 +1,7 @@
 import os
 import sys
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,6 +12,7 @@ from csd_core.data.canonical import load_source, write_source
 from csd_core.data.decode import decode
 from csd_core.data.sources.folder import open_folder
 from csd_core.errors import DataError
+from csd_core.names import UNUSABLE_NAME
 from csd_core.records import ImageForm
 
 FORM = ImageForm(size=4, channels=3, resize="squash")
@@ -107,12 +109,12 @@ def test_links_are_followed_to_files_only(tmp_path):
     source = open_folder(root, "classes")
     assert [file.path for file in source.files] == ["cat/1.png", "cat/linked.png"]
     link = "is a link to a folder, which is not followed; copy the folder here"
-    odd = "is neither a file nor a folder, or a link to nothing"
+    nowhere = "is a link to nothing, or in a circle; remove it"
     assert dict(source.rejected) == {
         "cat/loop": link,
-        "cat/nowhere.png": odd,
-        "cat/pipe.png": odd,
-        "cat/self": odd,
+        "cat/nowhere.png": nowhere,
+        "cat/pipe.png": "is no plain file; remove it",
+        "cat/self": nowhere,
         "linked class": link,
     }
 
@@ -123,7 +125,7 @@ def test_a_name_that_is_not_utf8_is_rejected_in_print(tmp_path):
     put(root / "cat" / "1.png")
     (root / "cat" / os.fsdecode(b"\xe9.png")).write_bytes(b"x")
     source = open_folder(root, "classes")
-    assert source.rejected == (("cat/\\udce9.png", "has a name that is not UTF-8; rename it"),)
+    assert source.rejected == (("cat/\\udce9.png", UNUSABLE_NAME),)
     assert ingest(source, tmp_path / "set").images == 1
 
 
@@ -137,14 +139,14 @@ def test_a_class_folder_that_may_not_be_read_is_rejected(tmp_path):
 def test_a_folder_that_vanishes_meanwhile_is_rejected(tmp_path, monkeypatch):
     put(tmp_path / "photos" / "cat" / "1.png")
     put(tmp_path / "photos" / "dog" / "1.png")
-    listed = type(tmp_path).iterdir
+    listed = os.scandir
 
     def vanish(path):
-        if path.name == "dog":
+        if Path(path).name == "dog":
             raise FileNotFoundError(2, "No such file or directory")
         return listed(path)
 
-    monkeypatch.setattr(type(tmp_path), "iterdir", vanish)
+    monkeypatch.setattr(os, "scandir", vanish)
     source = open_folder(tmp_path / "photos", "classes")
     assert source.rejected == (("dog", "cannot be read: No such file or directory"),)
     assert [file.label for file in source.files] == ["cat"]
