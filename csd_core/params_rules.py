@@ -70,7 +70,9 @@ def _contradictions_of_classes(params: "Params") -> Iterator[str]:
         if task.classes is not None and not task.classes:
             yield f"{at}: []: a task needs a class; name some, or write null for the whole source"
         for label in task.classes or ():
-            if label in learned:
+            if learned.get(label) == name:
+                yield f'{at}: "{label}": is there twice; name it once'
+            elif label in learned:
                 yield f'{at}: "{label}": is already learned by task {learned[label]}; a class belongs to one task'
             learned[label] = name
 

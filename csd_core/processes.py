@@ -31,6 +31,11 @@ def wait_briefly(environment: MutableMapping[str, str] = os.environ) -> None:
         environment["GOMP_SPINCOUNT"] = SPINS
 
 
+def dvc_is_busy(output: str) -> bool:
+    """Whether DVC failed because another of its processes works in the same project."""
+    return "Unable to acquire lock" in output or "is busy, it is being" in output
+
+
 def die_with_parent() -> None:
     """Ask Linux to end this process when its parent dies, however it does: nobody would wait for it any more."""
     if sys.platform != "linux":

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from csd_core.data.folders import check_folders, pass_over
 from csd_core.errors import ArtifactError, CsdError, ParamsError
 from csd_core.operations.git import ask
 from csd_core.params import Params
@@ -56,7 +57,7 @@ class Checkout:
         """
         there = [name for name in RECORDED if (self.root / name).exists()]
         git(self.root, "add", "--all", "--", *there)
-        if not git(self.root, "status", "--porcelain", "--untracked-files=no"):
+        if not git(self.root, "diff", "--cached", "--name-only"):
             return git(self.root, "rev-parse", "HEAD")
         name, email = _committer(self.root)
         options = ["-c", f"user.name={name}", "-c", f"user.email={email}", "-c", "commit.gpgsign=false"]
@@ -212,6 +213,8 @@ def _fetch(home: Workspace, files: Workspace) -> None:
         if not computed and not mine.exists() and theirs.is_dir():
             mine.parent.mkdir(parents=True, exist_ok=True)
             mine.symlink_to(theirs.resolve(), target_is_directory=True)
+    here = {name: each for name, each in _params(files).sources.folders.items() if files.path(each.path).is_dir()}
+    pass_over(files.root, here, check_folders(files.root, here))
 
 
 def _params(files: Workspace) -> Params:

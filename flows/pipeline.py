@@ -22,7 +22,7 @@ import psutil
 from dvc.repo import Repo
 
 from csd_core.errors import CsdError
-from csd_core.processes import environment
+from csd_core.processes import dvc_is_busy, environment
 from flows.tether import tethered
 
 Outcome = Literal["ran", "restored", "unchanged"]
@@ -40,7 +40,6 @@ _DECORATION = re.compile(
 )
 """Lines of DVC's own that tell nothing of a stage."""
 _EXIT_CODE = re.compile(r"exited with (-?\d+)")
-_BUSY = ("Unable to acquire lock", "is busy, it is being")
 
 
 class StageFailedError(CsdError):
@@ -62,12 +61,14 @@ class StageFailedError(CsdError):
     def transient(self) -> bool:
         """Whether the same command may well succeed next time: a signal ended it, or DVC was busy."""
         killed = self.process_code is not None and not 0 <= self.process_code <= LARGEST_EXIT
-        return killed or any(busy in line for line in self.lines for busy in _BUSY)
+        return killed or dvc_is_busy("\n".join(self.lines))
 
     def _reason(self) -> str:
         own = [line for line in self.lines if not line.startswith("ERROR: ")]
         if self.transient and self.process_code is not None:
             return f"its process was killed (exit code {self.process_code}), as when memory runs out"
+        if self.transient:
+            return "another run is in progress here; try again when it has ended"
         told = own or [line.removeprefix("ERROR: ") for line in self.lines]
         return told[-1] if told else f"failed without a word (exit code {self.process_code})"
 
@@ -135,6 +136,8 @@ def dvc(root: Path, *arguments: str) -> str:
     command = tethered([sys.executable, "-m", "dvc", *arguments])
     done = subprocess.run(command, cwd=root, env=environment(), check=False, capture_output=True, text=True)
     if done.returncode:
+        if dvc_is_busy(done.stderr):
+            raise CsdError(f"dvc {arguments[0]}: another run is in progress in {root}; try again when it has ended")
         lines = (done.stderr or done.stdout).strip().splitlines()
         raise CsdError(f"dvc {arguments[0]}: {lines[-1].removeprefix('ERROR: ') if lines else done.returncode}")
     return done.stdout.strip()

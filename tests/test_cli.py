@@ -125,8 +125,73 @@ def test_classes_can_only_be_taken_from_an_ingested_source(project, capsys):
 
 
 def test_a_new_folder_becomes_source_and_task(project):
+    assert run("tasks", "add", "t4", "--source", "more", "--path", "data/raw/more") == 3
+    (project / "data" / "raw" / "more").mkdir(parents=True)
     assert run("tasks", "add", "t4", "--source", "more", "--path", "data/raw/more") == 0
     params = load_params()
     assert params.sources.folders["more"].path == "data/raw/more"
     assert params.tasks["t4"].classes is None
     assert run("tasks", "add", "t5", "--source", "more", "--path", "data/raw/more") == 2
+
+
+def test_a_class_without_a_name_is_refused_and_changes_nothing(project, capsys):
+    shorten(project)
+    before = (project / "params.yaml").read_bytes()
+    for classes, complaint in {
+        "7,,8": 'tasks.t3.classes.1: "": a class needs a name',
+        "7,": 'tasks.t3.classes.1: "": a class needs a name',
+        "": 'tasks.t3.classes.0: "": a class needs a name',
+        "7,8,7": 'tasks.t3.classes: "7": is there twice; name it once',
+        "7\n8": 'tasks.t3.classes.0: "7\\n8": a class\'s name holds no control characters',
+    }.items():
+        assert run("tasks", "add", "t3", "--source", "digits", "--classes", classes) == 2
+        assert capsys.readouterr().err.startswith(f"params.yaml: {complaint}")
+        assert (project / "params.yaml").read_bytes() == before
+
+
+def test_spaces_around_classes_do_not_count_and_accents_are_composed(project):
+    shorten(project)
+    assert run("tasks", "add", "t3", "--source", "digits", "--classes", " 7, cafe\u0301 ,shoe:left") == 0
+    assert load_params().tasks["t3"].classes == ["7", "caf\xe9", "shoe:left"]
+
+
+def test_a_home_folder_is_written_out_by_who_adds_it(project, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    before = (project / "params.yaml").read_bytes()
+    assert run("tasks", "add", "t4", "--source", "more", "--path", "~/photos") == 2
+    place = "params.yaml: sources.folders.more.path: ~/photos"
+    assert capsys.readouterr().err == f"{place}: DVC does not know what ~ stands for; write /home/ada/photos\n"
+    assert (project / "params.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize("command", [("params", "check"), ("run",)])
+def test_a_folder_in_the_wrong_place_is_one_line(project, capsys, command):
+    assert run("profile", "use", "imagefolder") == 0
+    text = (project / "params.yaml").read_text().replace("path: data/raw/photos", "path: data/sources")
+    (project / "params.yaml").write_text(text)
+    assert run(*command) == 3
+    assert capsys.readouterr().err.startswith("params.yaml: sources.folders.photos.path: data/sources: lies in data/so")
+
+
+@pytest.fixture
+def busy_dvc(project, monkeypatch):
+    """A DVC that another one keeps from answering."""
+    program = project / "dvc"
+    advice = "manually remove '/p/.dvc/tmp/rwlock' and try again."
+    program.write_text(f"#!/bin/sh\necho \"ERROR: '/p/a' is busy, it is being blocked by: 7. {advice}\" >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("csd_core.commands.dvc.environment", lambda: {"PATH": f"{project}:/bin:/usr/bin"})
+
+
+def test_tasks_are_listed_while_a_run_is_in_progress(busy_dvc, capsys):
+    assert run("tasks", "list") == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("a run is in progress: which tasks are stale is not known until it has ended\n")
+    assert printed.count("not run") == 3
+
+
+def test_a_second_run_says_that_one_is_in_progress(busy_dvc, capsys):
+    assert run("run") == 1
+    assert capsys.readouterr().err == (
+        "another run is in progress in this project; wait until it has ended, or end it where it was started\n"
+    )

@@ -6,6 +6,7 @@ import sys
 from cyclopts import App
 
 from csd_core.console import say
+from csd_core.data.folders import check_folders, told
 from csd_core.params import Params
 from csd_core.workspace import Workspace
 
@@ -14,8 +15,11 @@ app = App(name="params", help="Check params.yaml.")
 
 @app.command
 def check() -> None:
-    """Validate params.yaml; exit with 2 if it is wrong."""
-    params = Workspace().params()
+    """Validate params.yaml, and look through the folders it names; exit with 2 if it is wrong, with 3 if they are."""
+    files = Workspace()
+    params = files.params()
+    for line in told(check_folders(files.root, params.sources.folders)):
+        say(line)
     say(f"params.yaml: valid; {len(params.tasks)} tasks: {' -> '.join(params.tasks)}")
 
 

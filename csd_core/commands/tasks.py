@@ -1,20 +1,23 @@
 """`csd tasks`: the tasks of params.yaml, and new ones."""
 
-import json
-import subprocess
 from pathlib import Path
 from typing import Literal
+from unicodedata import normalize
 
 from cyclopts import App
 from rich.table import Table
 
+from csd_core.commands.dvc import clear_the_way, stale_stages
 from csd_core.console import console, say
 from csd_core.data.canonical import load_source
 from csd_core.data.classes import order_classes
-from csd_core.errors import CsdError, DataError, ParamsError
+from csd_core.data.folders import check_folders, told
+from csd_core.errors import DataError, ParamsError
+from csd_core.names import path_flaw
+from csd_core.params import Params
 from csd_core.params_edits import add_task
 from csd_core.params_file import load_params
-from csd_core.processes import environment
+from csd_core.params_sources import FolderSource
 from csd_core.records_verdict import Ledger
 from csd_core.workspace import Workspace
 
@@ -26,7 +29,7 @@ def list_tasks() -> None:
     """Show the tasks with their state."""
     files = Workspace()
     params = files.params()
-    stale = _stale_tasks()
+    stale = _stale_tasks(files, params)
     table = Table("task", "source", "classes", "decision", "state", box=None)
     for name, task in params.tasks.items():
         classes = "the whole source" if task.classes is None else ", ".join(task.classes)
@@ -42,11 +45,17 @@ def _state(files: Workspace, task: str, *, stale: bool) -> str:
     return f"{how}, stale: `csd run` runs it again" if stale else how
 
 
-def _stale_tasks() -> set[str]:
-    status = subprocess.run(["dvc", "status", "--json"], env=environment(), check=False, capture_output=True, text=True)
-    if status.returncode:
-        raise CsdError(f"dvc status failed: {status.stderr.strip() or status.stdout.strip()}")
-    return {stage.split("@")[1] for stage in json.loads(status.stdout) if "@" in stage}
+def _stale_tasks(files: Workspace, params: Params) -> frozenset[str]:
+    """Tasks that `csd run` would run again; where that cannot be told, a line says why."""
+    try:
+        clear_the_way(files, params)
+    except DataError as error:
+        say(f"which tasks are stale is not known: {error}")
+        return frozenset()
+    stale = stale_stages()
+    if stale is None:
+        say("a run is in progress: which tasks are stale is not known until it has ended")
+    return frozenset(stage.split("@")[1] for stage in stale or () if "@" in stage)
 
 
 @app.command
@@ -81,11 +90,15 @@ def add(
         Of the seeded order.
     """
     files = Workspace()
-    chosen = [label.strip() for label in classes.split(",")] if classes is not None else None
+    chosen = [normalize("NFC", label.strip()) for label in classes.split(",")] if classes is not None else None
     if take is not None:
         if chosen is not None:
             raise ParamsError("--take and --classes: name the classes or take the next ones, not both")
         chosen = _next_classes(files, source, take=take, order=order, seed=seed)
+    if path is not None and path_flaw(path) is None:  # a flaw of the path itself is that of the file
+        new = FolderSource(path=path, layout="classes")
+        for line in told(check_folders(files.root, {source: new})):
+            say(line)
     add_task(Path("params.yaml"), name, source=source, classes=chosen, path=path)
     what = "the whole source" if chosen is None else ", ".join(chosen)
     say(f"task {name} learns {what} of {source}; `csd run` runs it")

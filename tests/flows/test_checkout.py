@@ -315,3 +315,17 @@ def test_the_lock_of_a_checkout_goes_with_it(home):
         with pytest.raises(Timeout):
             FileLock(lock).acquire(timeout=0)
     assert not lock.exists()
+
+
+def test_a_lent_folder_may_hold_what_dvc_cannot_hash(home):
+    file = home.root / "params.yaml"
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace("folders: {}", "folders: {photos: {path: data/raw/photos, layout: classes}}"))
+    git(home.root, "commit", "--quiet", "--all", "--message", "a folder")
+    cat = home.root / "data" / "raw" / "photos" / "cat"
+    cat.mkdir(parents=True)
+    os.mkfifo(cat / "pipe.png")
+    with checkout(home, head(home), name="one") as place:
+        assert "/data/raw/photos/cat/pipe.png" in (place.root / ".dvcignore").read_text(encoding="utf-8")
+        assert place.commit("nothing new") == place.start
+    assert git(home.root, "status", "--porcelain") == ""

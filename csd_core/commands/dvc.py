@@ -1,0 +1,53 @@
+"""What commands ask of DVC, once its way through the folders of images is clear."""
+
+import json
+import subprocess
+
+from csd_core.console import say
+from csd_core.data.folders import check_folders, pass_over, told
+from csd_core.errors import CsdError
+from csd_core.params import Params
+from csd_core.processes import dvc_is_busy, environment
+from csd_core.workspace import Workspace
+
+BUSY = "another run is in progress in this project; wait until it has ended, or end it where it was started"
+
+
+def clear_the_way(files: Workspace, params: Params) -> None:
+    """Let DVC pass over what it cannot hash in folders of images, and say so.
+
+    Raises:
+        DataError: if there is a folder that DVC cannot watch.
+    """
+    flaws = check_folders(files.root, params.sources.folders)
+    pass_over(files.root, params.sources.folders, flaws)
+    for line in told(flaws):
+        say(line)
+
+
+def stale_stages() -> frozenset[str] | None:
+    """Return the names of the stages that DVC would run; None while another run is in progress: then it cannot tell.
+
+    Raises:
+        CsdError: if DVC fails.
+    """
+    done = subprocess.run(["dvc", "status", "--json"], env=environment(), check=False, capture_output=True, text=True)
+    if done.returncode == 0:
+        return frozenset(json.loads(done.stdout.strip().splitlines()[-1]))  # warnings may stand above
+    complaint = done.stderr.strip() or done.stdout.strip()
+    if dvc_is_busy(complaint):
+        return None
+    raise CsdError(f"dvc status failed: {complaint.removeprefix('ERROR: ')}")
+
+
+def reproduce() -> None:
+    """Run what is stale.
+
+    Raises:
+        CsdError: if a stage fails, or another run is in progress.
+    """
+    if subprocess.run(["dvc", "repro"], env=environment(), check=False).returncode == 0:
+        return
+    if stale_stages() is None:
+        raise CsdError(BUSY)
+    raise CsdError("the pipeline stopped; its message stands above. Mend it and run again: finished work is kept")
