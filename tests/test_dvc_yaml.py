@@ -12,11 +12,13 @@ STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 FRAME = {
     "cli",
     "errors",
+    "names",
     "records",
     "records_check",
     "records_verdict",
     "params",
     "params_file",
+    "yaml_file",
     "params_methods",
     "params_rules",
     "params_section",
