@@ -14,6 +14,7 @@ from rich.text import Text
 from csd_core.commands.in_force import embedder_of, release_in_force, snapshot_of
 from csd_core.console import console, say
 from csd_core.errors import DataError, ErasureIncompleteError, ParamsError
+from csd_core.names import class_flaw, printable
 from csd_core.production.erasure import traces
 from csd_core.production.filters import Filters
 from csd_core.production.images import content_id, encode_png, fetch
@@ -112,6 +113,9 @@ def put(
     """
     if not image:
         raise ParamsError("csd items put: name at least one image")
+    flaw = class_flaw(label)
+    if flaw:
+        raise ParamsError(f'--label "{printable(label)}": {flaw}')
     if name is not None and len(image) > 1:
         raise ParamsError(f"--id {name}: there are {len(image)} images; put them one by one, or leave --id out")
     production = Production.of(Workspace())

@@ -15,6 +15,7 @@ from csd_core.comparison.cells import Cell, CellParams
 from csd_core.comparison.child import Children, reproduce
 from csd_core.comparison.measures import CellMeasures, measure_cell
 from csd_core.comparison.timings import Timings
+from csd_core.data.folders import check_folders
 from csd_core.errors import ArtifactError, CsdError
 
 LOOK = 0.5
@@ -115,6 +116,7 @@ class Run:
         bench, mine, started = Bench.of(cell, self._folder), self._params[cell], time.monotonic()
         tell: Callable[[str], None] = lambda stage: self._told.put(Event(cell=cell, stage=stage))  # noqa: E731
         try:
+            check_folders(bench.root, mine.params.sources.folders)
             bench.set_up(self._code, mine.text(threads=self._threads))
             busy = reproduce(bench, self._children, threads=self._threads, on_stage=tell)
             values = measure_cell(bench.root, mine.params, Timings.of(bench.timings))

@@ -4,8 +4,18 @@ import base64
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
 
+from csd_core.names import class_flaw
 from csd_core.production.filters import Filters
 from csd_core.production.rows import LONGEST_ID
 
@@ -14,6 +24,16 @@ PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFXAAAAEElEQVR42mNkEIAAJgGKGAC
 LONGEST_VECTOR = 65_536
 MOST_IMAGES = 1024
 Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00]+$")]
+
+
+def _label(label: str) -> str:
+    flaw = class_flaw(label)
+    if flaw:
+        raise ValueError(flaw)
+    return label
+
+
+Label = Annotated[Text, AfterValidator(_label)]
 Which = Literal["in_force", "before"]
 
 
@@ -103,7 +123,7 @@ class SearchAsk(_Asked):
 class PutAsk(_Asked):
     """An item to write."""
 
-    label: Text
+    label: Label
     """Its class."""
     image: File
     """An image file in base64."""

@@ -15,6 +15,7 @@ from csd_core.serving.messages import (
     ItemAnswer,
     ItemName,
     ItemsAnswer,
+    Label,
     LabelCount,
     LabelsAnswer,
     PutAnswer,
@@ -138,7 +139,7 @@ async def put(
     request: Request,
     item: Identity,
     service: Running,
-    label: Annotated[Text | None, Query(description="The class of a raw image; JSON carries its own.")] = None,
+    label: Annotated[Label | None, Query(description="The class of a raw image; JSON carries its own.")] = None,
 ) -> Response:
     """Write an item, or replace the one of this id. It is durable when this answers, and found soon after."""
     if is_json(request):

@@ -232,3 +232,9 @@ def test_the_commands_load_neither_torch_nor_dvc():
     script = "import sys, csd_core.commands.items; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert not {"torch", "dvc", "prefect"} & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("label", ["", "a ", "two\nlines"])
+def test_a_class_that_no_task_could_have_writes_nothing(production, label):
+    with pytest.raises(ParamsError, match="--label .*: a class"):
+        run("put", str(production.files.root / "new.png"), "--label", label)
