@@ -53,8 +53,7 @@ class Data(Section):
     """What ingest tolerates."""
 
     max_rejected: Annotated[int, Field(ge=0)]
-    """More unusable files than this stop the run; a copy of an image in another class counts as one, a copy within its
-    class does not."""
+    """More unusable files than this stop the run."""
 
 
 class SplitShares(Section):
@@ -192,7 +191,8 @@ class Policy(Section):
     allowed: list[Literal["keep", "adapt", "partial", "backfill"]]
     """Strategies the gate may choose; it takes the cheapest that passes."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
-    """Of the one-sided bounds."""
+    """Of a verdict: `1 - confidence` is the chance that a candidate which breaks a limit is promoted by luck. The
+    strategies in `allowed` share it, so each is judged more strictly where more are allowed."""
     resamples: Annotated[int, Field(ge=100)]
     """Of the bootstrap over queries."""
     seed: Annotated[int, Field(ge=0)]
@@ -203,9 +203,10 @@ class Policy(Section):
     max_total_regression: Share
     """How far a task's Recall@1 on its own gallery may fall below its best ever (point estimate)."""
     min_gain: Annotated[float, Field(ge=-1, le=1)]
-    """The gain of Recall@1 over all queries must exceed this (point estimate)."""
-    max_negative_flips: Share
-    """Share of queries that hit today and would miss."""
+    """The gain of Recall@1 over all queries must exceed this (lower bound); below 0 a loss is put up with."""
+    max_excess_flips: Share
+    """Share of queries that hit today and would miss, beyond those that a full backfill of the same candidate loses
+    (bound)."""
     max_map_regression: Share
     """How far mAP@R of all queries may fall below the status quo (point estimate). On easy data Recall@1 hardly tells
     a trained network from a random one; mAP@R does."""

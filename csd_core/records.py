@@ -143,6 +143,8 @@ class Quantization(Record):
     """Recall@1 of the candidate's own queries on its rows of all seen `gate` images; None where no query counts."""
     recall_int8: float | None
     """The same of the variant's queries, on the same rows."""
+    queries: int = 0
+    """That count; with few of them the loss is known roughly."""
     shipped: bool
     """The variant lies beside this record, and goes where the candidate goes."""
     why_not: str | None

@@ -27,8 +27,13 @@ class Recalls(Record):
     excluded: int
     """Queries without a second item of their class: no hit is possible, so they do not count."""
     at: dict[int, float]
-    """K -> Recall@K."""
+    """K -> Recall@K; 0 where no query counts."""
     map_at_r: float
+
+    @property
+    def recall_at_1(self) -> float | None:
+        """Recall@1; None where no query counts."""
+        return self.at[1] if self.queries else None
 
 
 class Measurement(Record):
@@ -65,6 +70,9 @@ class Alternative(Record):
     measured: Measurement | None
     against_status_quo: dict[str, Paired]
     """`overall`, `old`, and `task:NAME` for each task with old rows."""
+    hits_against_backfill: Paired | None = None
+    """Of the queries that hit under the status quo: `lost` are those that a full backfill keeps and this way loses,
+    `gained` the reverse; `queries` counts all queries. None for a first model."""
 
     @property
     def name(self) -> str:

@@ -23,6 +23,8 @@ class Condition(Record):
     """The condition as a sentence, with figures."""
     needs_queries: int | None
     """About how many queries would decide it, where it is the interval and not the estimate that fails."""
+    out_of_reach: bool = False
+    """No way to serve the candidate meets it, a full backfill neither, and more queries would not change that."""
 
 
 class Judged(Record):
@@ -74,8 +76,28 @@ class Rejected(_Verdict):
     inconclusive: bool
     """More queries could turn it."""
 
+    @property
+    def out_of_reach(self) -> tuple[str, ...]:
+        """Names of the conditions that even a full backfill fails."""
+        names = (each.name for judged in self.judged for each in judged.conditions if each.out_of_reach)
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def outlook(self) -> str:
+        """What could turn it, in words; empty where that depends on the strategy."""
+        if self.inconclusive:
+            return "more queries could turn it"
+        return "out of reach even by backfill" if self.out_of_reach else ""
+
 
 Verdict = Annotated[Promoted | Rejected, Field(discriminator="outcome")]
+
+
+def outcome_in_words(verdict: Promoted | Rejected) -> str:
+    """What was decided, in a few words."""
+    if isinstance(verdict, Promoted):
+        return f"promoted under {verdict.name}"
+    return f"rejected; {verdict.outlook}" if verdict.outlook else "rejected"
 
 
 class VerdictFile(Record):

@@ -7,7 +7,7 @@ from cyclopts import App
 from csd_core.console import say
 from csd_core.params import Decision
 from csd_core.records_check import CheckReport
-from csd_core.records_verdict import Judged, Promoted
+from csd_core.records_verdict import Judged, outcome_in_words
 from csd_core.release.gate import judge
 from csd_core.release.policy_file import load_policy
 from csd_core.workspace import Workspace
@@ -30,8 +30,7 @@ def replay(check: str, /, *, policy: Path | None = None, decision: Decision = "a
     """
     report = CheckReport.load(_file(check))
     verdict = judge(report, load_policy(policy)[0], decision)
-    promoted = f"promoted under {verdict.name}" if isinstance(verdict, Promoted) else "rejected"
-    say(f"{report.task}: {promoted}")
+    say(f"{report.task}: {outcome_in_words(verdict)}")
     for reason in verdict.reasons:
         say(f"  {reason}")
     for judged in verdict.judged:

@@ -6,7 +6,7 @@ app = App(name="csd", help="Keep a visual-search model learning without breaking
 
 for name in ("run", "summary"):
     app.command(f"csd_core.commands.pipeline:{name}", name=name)
-for name in ("params", "profile", "sources", "tasks"):
+for name in ("params", "profile", "tasks"):
     app.command(f"csd_core.commands.{name}:app", name=name)
 app.command("csd_core.commands.check:check", name="check")
 app.command("csd_core.commands.upgrade:app", name="upgrade")

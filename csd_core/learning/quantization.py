@@ -112,6 +112,7 @@ def quantized(model: Path, target: Path, *, pool: ItemPool, export: Export, thre
         calibrated_on=len(chosen),
         recall_fp32=fp32.at(1) if counts else None,
         recall_int8=int8.at(1) if counts else None,
+        queries=fp32.queries,
         shipped=why_not is None,
         why_not=why_not,
     )
@@ -143,8 +144,8 @@ def _why_not(fp32: Recall, int8: Recall, *, allowed: float) -> str | None:
     if lost / fp32.queries <= allowed:
         return None
     return (
-        f"it loses {100 * lost / fp32.queries:.2f} points of Recall@1, at most export.max_recall_loss = "
-        f"{100 * allowed:g} are allowed"
+        f"it loses {100 * lost / fp32.queries:.2f} points of Recall@1 ({fp32.queries:,} queries), at most "
+        f"export.max_recall_loss = {100 * allowed:g} are allowed"
     )
 
 

@@ -89,6 +89,14 @@ def paired(first: Recall, second: Recall, chosen: Bools) -> Paired:
     return Paired(queries=int(counted.sum()), lost=int((before & ~after).sum()), gained=int((after & ~before).sum()))
 
 
+def kept(today: Recall, *, first: Recall, second: Recall) -> Paired:
+    """Compare, of the queries that hit today, what two other systems keep; every query that counts is in `queries`."""
+    counted = today.possible & first.possible & second.possible
+    hits = today.hits[:, 0] & counted
+    before, after = first.hits[:, 0] & hits, second.hits[:, 0] & hits
+    return Paired(queries=int(counted.sum()), lost=int((before & ~after).sum()), gained=int((after & ~before).sum()))
+
+
 def _groups(evidence: Evidence) -> dict[str, Bools]:
     old, tasks = evidence.old[evidence.asked], evidence.tasks[evidence.asked]
     groups = {"overall": np.ones_like(old)}
@@ -115,9 +123,10 @@ def compare(
     quo_rows = evidence.status_quo_rows()
     if quo_rows is None or evidence.champion is None:
         outcome = _measure(evidence, queries=evidence.candidate, rows=evidence.candidate)
-        return None, (_alternative(NoGallery(), NoGallery().plan(situation), situation, outcome, {}),)
+        return None, (_alternative(NoGallery(), NoGallery().plan(situation), situation, outcome, {}, None),)
     quo = _measure(evidence, queries=evidence.champion, rows=quo_rows)
     groups = _groups(evidence)
+    ideal = _search(evidence, evidence.candidate, evidence.candidate)
     alternatives = []
     for strategy in strategies:
         reason = strategy.why_not(situation)
@@ -127,12 +136,18 @@ def compare(
         plan = strategy.plan(situation)
         outcome = _measure(evidence, queries=evidence.candidate, rows=evidence.rows(plan))
         against = {name: paired(quo.recall, outcome.recall, chosen) for name, chosen in groups.items()}
-        alternatives.append(_alternative(strategy, plan, situation, outcome, against))
+        excess = kept(quo.recall, first=ideal, second=outcome.recall)
+        alternatives.append(_alternative(strategy, plan, situation, outcome, against, excess))
     return quo.measurement, tuple(alternatives)
 
 
 def _alternative(
-    strategy: UpgradeStrategy, plan: UpgradePlan, situation: Situation, outcome: _Outcome, against: dict[str, Paired]
+    strategy: UpgradeStrategy,
+    plan: UpgradePlan,
+    situation: Situation,
+    outcome: _Outcome,
+    against: dict[str, Paired],
+    excess: Paired | None,
 ) -> Alternative:
     return Alternative(
         strategy=strategy.name,
@@ -143,6 +158,7 @@ def _alternative(
         rows_mapped=int(plan.mapped(situation.gallery).sum()),
         measured=outcome.measurement,
         against_status_quo=against,
+        hits_against_backfill=excess,
     )
 
 

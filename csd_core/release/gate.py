@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from csd_core.errors import CompatibilityError
 from csd_core.params import Decision, Policy, Strategy
 from csd_core.records_check import Alternative, CheckReport
-from csd_core.records_verdict import Judged, Promoted, Rejected
+from csd_core.records_verdict import Condition, Judged, Promoted, Rejected
 from csd_core.release.conditions import against_status_quo, of_first_model, of_upgrade
 
 
@@ -22,16 +22,32 @@ def assess(report: CheckReport, policy: Policy) -> tuple[Judged, ...]:
     """
     judged: list[Judged] = []
     partial = _shares_to_judge(report, policy)
+    unreachable = out_of_reach(report, policy)
     done = False
     for alternative in report.alternatives:
         if alternative.strategy != "partial":
-            judged.append(_judged(report, alternative, policy))
+            judged.append(_judged(report, alternative, policy, unreachable))
         elif alternative.share in partial.chosen and not done:
-            judged.append(_judged(report, alternative, policy))
+            judged.append(_judged(report, alternative, policy, unreachable))
             done = judged[-1].passed or judged[-1].why_not is not None
         elif not partial.chosen and alternative is partial.largest:
             judged.append(_refused(alternative, partial.why_not))
     return tuple(judged)
+
+
+def out_of_reach(report: CheckReport, policy: Policy) -> frozenset[str]:
+    """Names of the conditions that every measured way fails, a full backfill too, and that no more queries would turn.
+
+    Ways count that the policy does not allow: the candidate itself cannot do it.
+    """
+    measured = [each for each in report.alternatives if each.measured and each.strategy != "none"]
+    if not any(each.strategy == "backfill" for each in measured):
+        return frozenset()
+    lost = [
+        {each.name for each in of_upgrade(report, way, policy) if not each.passed and not each.needs_queries}
+        for way in measured
+    ]
+    return frozenset(set.intersection(*lost))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +74,7 @@ def _shares_to_judge(report: CheckReport, policy: Policy) -> _Shares:
         return _Shares(largest=largest, why_not="there was no rehearsal on select to choose the share by")
     chosen, last = [], ""
     for rehearsed in report.rehearsal.alternatives:
-        conditions = against_status_quo(rehearsed, policy, status_quo=report.rehearsal.status_quo)
+        conditions = against_status_quo(rehearsed, policy, status_quo=report.rehearsal.status_quo, rehearsed=True)
         failed = next((each for each in conditions if not each.passed), None)
         if failed:
             last = f"{rehearsed.name}: {failed.words}"
@@ -67,11 +83,12 @@ def _shares_to_judge(report: CheckReport, policy: Policy) -> _Shares:
     return _Shares(chosen=tuple(chosen), largest=largest, why_not=f"no share passes on select; {last}")
 
 
-def _judged(report: CheckReport, alternative: Alternative, policy: Policy) -> Judged:
+def _judged(report: CheckReport, alternative: Alternative, policy: Policy, unreachable: frozenset[str]) -> Judged:
     if alternative.why_not:
         return _refused(alternative, alternative.why_not)
     first = alternative.strategy == "none"
-    conditions = tuple(of_first_model(alternative, policy) if first else of_upgrade(report, alternative, policy))
+    met = of_first_model(alternative, policy) if first else of_upgrade(report, alternative, policy)
+    conditions = tuple(_marked(each) if each.name in unreachable else each for each in met)
     allowed = first or alternative.strategy in policy.allowed
     return Judged(
         strategy=alternative.strategy,
@@ -80,6 +97,11 @@ def _judged(report: CheckReport, alternative: Alternative, policy: Policy) -> Ju
         conditions=conditions,
         why_not=None if allowed else "not in gate.allowed",
     )
+
+
+def _marked(condition: Condition) -> Condition:
+    words = f"{condition.words}: out of reach even by backfill"
+    return condition.model_copy(update={"out_of_reach": True, "words": words})
 
 
 def _refused(alternative: Alternative, why_not: str) -> Judged:

@@ -86,7 +86,7 @@ def _headline(case: Case) -> str:
     return (
         f"The gate promotes {task}'s candidate under {chosen.name}, the cheapest way that meets every condition: "
         f"{rows_in_words(chosen, case.old_rows)}; Recall@1 of all gate queries goes from "
-        f"{percent(quo.overall.at[1] if quo else None)} to {percent(recall_of(chosen))} %."
+        f"{percent(quo.overall.recall_at_1 if quo else None)} to {percent(recall_of(chosen))} %."
     )
 
 
@@ -103,9 +103,16 @@ def _against(case: Case) -> str:
     words = first_of(failed_in(closest))
     if closest.strategy == "none":
         return words
-    open_still = isinstance(case.verdict, Rejected) and case.verdict.inconclusive
-    may = "; more queries could turn it" if open_still else ""
-    return f"no way to serve it meets every condition. The closest is {closest.name}: {words}{may}"
+    return f"no way to serve it meets every condition. The closest is {closest.name}: {words}{_outlook(case)}"
+
+
+def _outlook(case: Case) -> str:
+    """What could turn a rejection, at the end of a sentence."""
+    verdict = case.verdict
+    if not isinstance(verdict, Rejected) or not verdict.outlook:
+        return ""
+    which = "" if verdict.inconclusive else f": {listed(verdict.out_of_reach)}"
+    return f"; {verdict.outlook}{which}"
 
 
 def _sections(case: Case) -> Iterator[str]:

@@ -142,9 +142,9 @@ def _line(
     return {
         "strategy": name,
         "passes": passes,
-        "all %": _in_percent(measured.overall.at[1] if measured else None),
-        "old %": _in_percent(measured.old.at[1] if measured and measured.old else None),
-        "new %": _in_percent(measured.new.at[1] if measured and measured.new else None),
+        "all %": _in_percent(measured.overall.recall_at_1 if measured else None),
+        "old %": _in_percent(measured.old.recall_at_1 if measured and measured.old else None),
+        "new %": _in_percent(measured.new.recall_at_1 if measured and measured.new else None),
         "lost %": _in_percent(pairs.lost / pairs.queries if pairs and pairs.queries else None),
         "gained %": _in_percent(pairs.gained / pairs.queries if pairs and pairs.queries else None),
         "embedded": alternative.rows_embedded if alternative and possible else None,

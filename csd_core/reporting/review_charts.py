@@ -103,7 +103,7 @@ def _frame(top: float, *, width: float) -> str:
 def _recall(measured: Measurement | None, task: str | None) -> float | None:
     if measured is None:
         return None
-    return measured.overall.at[1] if task is None else measured.per_task.get(task)
+    return measured.overall.recall_at_1 if task is None else measured.per_task.get(task)
 
 
 def _most_telling(rows: Sequence[Row], tasks: Sequence[str], status_quo: Measurement | None) -> list[str]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from csd_core.params import Strategy
 from csd_core.records import Record
+from csd_core.records_verdict import Rejected
 from csd_core.retrieval import continual
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ class TaskMetrics(Record):
     """One task and the state after it."""
 
     outcome: Literal["promoted", "rejected"]
+    outlook: str | None = None
+    """Of a rejection, what could turn it: more queries, or nothing, not even a full backfill."""
     strategy: Strategy | None
     share: float | None
     """Of the old rows that a partial backfill embedded anew."""
@@ -165,6 +168,7 @@ def _task(story: "Story", stage: int) -> TaskMetrics:
     quo, served = task.check.status_quo, task.chosen.measured if task.chosen else task.check.status_quo
     return TaskMetrics(
         outcome=task.verdict.outcome,
+        outlook=(task.verdict.outlook or None) if isinstance(task.verdict, Rejected) else None,
         strategy=task.entry.strategy,
         share=task.entry.share,
         champion=task.entry.champion_task,
@@ -174,8 +178,8 @@ def _task(story: "Story", stage: int) -> TaskMetrics:
         accuracy=_row(names, figures.own_accuracy[stage]),
         all_seen_recall_at_1=_rounded(seen.at[1] if seen else None),
         all_seen_accuracy=_rounded(seen.accuracy if seen else None),
-        gate_status_quo=_rounded(quo.overall.at[1] if quo else None),
-        gate_served=_rounded(served.overall.at[1] if served else None),
+        gate_status_quo=_rounded(quo.overall.recall_at_1 if quo else None),
+        gate_served=_rounded(served.overall.recall_at_1 if served else None),
         lost=upgrade.lost if upgrade else None,
         gained=upgrade.gained if upgrade else None,
     )

@@ -72,17 +72,19 @@ def _verdicts_in_short(metrics: Metrics) -> Table:
     """The same for narrow terminals."""
     table = _table()
     table.add_column("Task", overflow="fold")
-    table.add_column("Verdict", no_wrap=True)
+    table.add_column("Verdict", overflow="fold")
     table.add_column("R@1", justify="right")
     for name, task in metrics.tasks.items():
         verdict = "[red]✗ rejected[/]" if task.outcome == "rejected" else "[green]✓ promoted[/]"
-        table.add_row(name, verdict, _percent(task.all_seen_recall_at_1))
+        outlook = f"\n{task.outlook}" if task.outlook else ""
+        table.add_row(name, verdict + outlook, _percent(task.all_seen_recall_at_1))
     return table
 
 
 def _verdict(task: TaskMetrics) -> str:
     if task.outcome == "rejected":
-        return f"[red]✗ rejected[/] ({task.champion} stays)" if task.champion else "[red]✗ rejected[/] (no model)"
+        stays = f"{task.champion} stays" if task.champion else "no model"
+        return f"[red]✗ rejected[/] ({stays}{f'; {task.outlook}' if task.outlook else ''})"
     share = "" if task.share is None else f" {100 * task.share:g} %"
     return f"[green]✓ promoted[/] ({'first model' if task.strategy == 'none' else task.strategy}{share})"
 

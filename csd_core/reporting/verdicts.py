@@ -20,7 +20,8 @@ def verdict_in_words(task: TaskStory) -> str:
     if isinstance(task.verdict, Rejected):
         if task.verdict.inconclusive:
             return "inconclusive: more queries could turn it"
-        return "the champion stays" if task.generation is not None else "no champion yet"
+        stays = "the champion stays" if task.generation is not None else "no champion yet"
+        return f"{stays}: {task.verdict.outlook}" if task.verdict.outlook else stays
     if task.chosen is None or task.chosen.strategy == "none":
         return "first model; nothing to upgrade"
     return f"{task.chosen.name}: {rows_in_words(task.chosen, task.old_rows)}"

@@ -19,7 +19,7 @@ from csd_core.data.shards import load_shard
 from csd_core.params import Params
 from csd_core.records import Champion, SeenShards
 from csd_core.records_check import CheckReport
-from csd_core.records_verdict import Ledger, LedgerEntry, Pending, Promoted, Rejected, VerdictFile
+from csd_core.records_verdict import Ledger, LedgerEntry, Pending, Promoted, Rejected, VerdictFile, outcome_in_words
 from csd_core.release.adapters import CandidateAdapters
 from csd_core.release.backfill import backfill
 from csd_core.release.backfill_shards import ShardFolders
@@ -64,8 +64,7 @@ def main(task: str) -> None:
     Ledger(entries=(*ledger.entries, entry)).save(files.ledger(task))
     VerdictFile(verdict=verdict).save(files.verdict(task))
 
-    how = f"promoted under {verdict.name}" if isinstance(verdict, Promoted) else "rejected"
-    say(f"{task}: {how}; the gallery has {len(gallery):,} rows")
+    say(f"{task}: {outcome_in_words(verdict)}; the gallery has {len(gallery):,} rows")
     for reason in verdict.reasons:
         say(f"  {reason}")
 

@@ -4,7 +4,7 @@ from rich.table import Table
 
 from csd_core.console import console, say
 from csd_core.records_check import Alternative, CheckReport, Measurement, Recalls
-from csd_core.records_verdict import Judged, Promoted, Rejected
+from csd_core.records_verdict import Judged, Promoted, Rejected, outcome_in_words
 from csd_core.release.conditions import points
 
 
@@ -17,10 +17,7 @@ def print_findings(report: CheckReport, verdict: Promoted | Rejected) -> None:
             f"cross-test: the new model's queries on the old rows {points(test.cross_test)}, the old model's "
             f"{points(test.self_test)}"
         )
-    if isinstance(verdict, Promoted):
-        say(f"promoted under {verdict.name}")
-    else:
-        say("rejected" + ("; more queries could turn it" if verdict.inconclusive else ""))
+    say(outcome_in_words(verdict))
     for reason in verdict.reasons:
         say(f"  {reason}")
 
@@ -52,7 +49,8 @@ def _recalls(measured: Measurement | None) -> tuple[str, str, str]:
 
 
 def _recall(recalls: Recalls | None) -> str:
-    return points(recalls.at[1]) if recalls else ""
+    recall = recalls.recall_at_1 if recalls else None
+    return "" if recall is None else points(recall)
 
 
 def _outcome(alternative: Alternative, judged: tuple[Judged, ...]) -> str:

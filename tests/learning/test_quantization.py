@@ -256,7 +256,10 @@ def test_a_variant_that_loses_more_than_allowed_does_not_ship_and_leaves_no_file
     record = quantized(model, tmp_path / "int8.onnx", pool=pool, export=EXPORT, threads=1)
     lost = 100 * (record.recall_fp32 - record.recall_int8)
     assert lost > 2
-    assert record.why_not == (f"it loses {lost:.2f} points of Recall@1, at most export.max_recall_loss = 2 are allowed")
+    assert record.why_not == (
+        f"it loses {lost:.2f} points of Recall@1 ({record.queries} queries), at most export.max_recall_loss = 2 are "
+        "allowed"
+    )
     assert (record.shipped, len(record.digest)) == (False, 64)
     assert list(tmp_path.iterdir()) == []
 

@@ -41,7 +41,7 @@ def test_fashion_mnist_goes_through_at_a_reduced_size(tmp_path):
         values["training"]["network"].update(depth=8, width=8)
         for stage in ("first", "later"):
             values["training"][stage].update(epochs=3, batch_size=64)
-        values["gate"].update(max_regression=0.2, max_task_regression=0.2, max_negative_flips=0.2, min_recall=0.5)
+        values["gate"].update(max_regression=0.2, max_task_regression=0.2, max_excess_flips=0.2, min_recall=0.5)
 
     project.edit(reduce)
     printed = project.csd("run").stdout

@@ -28,7 +28,7 @@ def policy(request):
             "max_regression": 0.5,
             "max_task_regression": 0.9,
             "min_gain": -0.5,
-            "max_negative_flips": 0.9,
+            "max_excess_flips": 0.9,
             "max_map_regression": 0.9,
         }
     )

@@ -78,7 +78,7 @@ def rejected(make_line, arrival):
 @pytest.fixture(scope="module")
 def unchanged(make_line, arrival):
     """The second candidate is the first model once more."""
-    return make_line(policy={"min_gain": -0.1}, t1=arrival((0, 1, 2, 3)), t2=arrival((4, 5, 6), drift=0.0))
+    return make_line(policy={"min_gain": -0.15}, t1=arrival((0, 1, 2, 3)), t2=arrival((4, 5, 6), drift=0.0))
 
 
 # --- in words ---------------------------------------------------------------------------------------------------------
@@ -101,6 +101,7 @@ def test_a_rejection_says_which_way_was_closest_and_that_nothing_changes(rejecte
     assert page.title == "t2: rejected"
     assert "no way to serve it meets every condition. The closest is" in page.headline
     assert "The champion stays and embeds 192 new rows; their images wait for the next stage." in page.verdict
+    assert page.headline.endswith("; out of reach even by backfill: min\\_gain.")
     pairs = least_bad.against_status_quo["overall"]
     assert f"Under {least_bad.name}, the least bad way, {pairs.lost} of {pairs.queries} gate queries" in page.verdict
     assert f"would find under {least_bad.name}" in texts(page.flips)

@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -33,6 +34,15 @@ def test_a_partial_backfill_is_told_with_its_share(mixed, tmp_path):
     text = printed(mixed, tmp_path, 120)
     assert "✓ promoted (partial 75 %)" in text
     assert "✓ promoted (adapt)" in text
+
+
+@pytest.mark.parametrize("width", [30, 120])
+@pytest.mark.parametrize("outlook", ["more queries could turn it", "out of reach even by backfill"])
+def test_a_rejection_says_what_could_turn_it(carried, tmp_path, outlook, width):
+    task = carried.metrics.tasks["t2"].model_copy(update={"outlook": outlook})
+    metrics = carried.metrics.model_copy(update={"tasks": carried.metrics.tasks | {"t2": task}})
+    text = printed(replace(carried, metrics=metrics), tmp_path, width)
+    assert outlook in " ".join(text.split())
 
 
 def test_a_cross_test_stands_beside_the_self_test_it_must_beat(promoted, tmp_path):

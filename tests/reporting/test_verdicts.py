@@ -14,6 +14,15 @@ def test_a_rejection_that_more_queries_could_turn_says_so(refused):
     assert verdicts.verdict_in_words(replace(task, verdict=open_verdict)).startswith("inconclusive")
 
 
+def test_a_rejection_that_even_a_backfill_could_not_turn_says_so(refused):
+    task = refused.story.tasks[0]
+    first, *others = task.verdict.judged
+    condition = first.conditions[0].model_copy(update={"out_of_reach": True})
+    judged = (first.model_copy(update={"conditions": (condition,)}), *others)
+    verdict = task.verdict.model_copy(update={"judged": judged, "inconclusive": False})
+    assert verdicts.verdict_in_words(replace(task, verdict=verdict)).endswith(": out of reach even by backfill")
+
+
 def test_a_strategy_that_cannot_be_served_is_named_with_its_reason(promoted):
     task = promoted.story.tasks[1]
     keep, *others = task.verdict.judged

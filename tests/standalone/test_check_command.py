@@ -19,9 +19,9 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def lenient(tmp_path):
-    """A policy for which nothing lost is enough."""
+    """A policy for which nothing lost among some hundred queries is enough."""
     values = YAML(typ="safe").load(DEFAULT.read_text())
-    values["gate"]["min_gain"] = -0.001
+    values["gate"] |= {"min_gain": -0.02, "max_regression": 0.02, "max_task_regression": 0.03}
     path = tmp_path / "lenient.yaml"
     YAML().dump(values, path)
     return path
@@ -44,7 +44,7 @@ def test_a_better_model_of_the_same_directions_is_promoted_without_touching_an_i
     assert "promoted under adapt" in printed
     assert "cross-test: the new model's queries on the old rows" in printed
     rows = {line.split()[0]: line.split()[-1] for line in printed.splitlines() if line.startswith(("adapt ", "keep "))}
-    assert rows == {"keep": "max_negative_flips", "adapt": "yes"}
+    assert rows == {"keep": "max_excess_flips", "adapt": "yes"}
 
 
 def test_the_report_can_be_judged_again_with_the_same_verdict(csd, models, photos):
@@ -67,7 +67,7 @@ def test_the_model_in_force_as_its_own_candidate_loses_nothing_and_gains_nothing
 def test_a_model_that_knows_nothing_is_rejected_with_an_exit_code_of_its_own(csd, models, photos):
     code, printed, _ = csd("check", models["weak"], models["random"], "--images", photos, "--new-classes", "8,9")
     assert code == 7
-    assert "\nrejected\n" in printed
+    assert "\nrejected; out of reach even by backfill\n" in printed
     assert "backfill: old classes -" in printed
 
 

@@ -166,7 +166,7 @@ def test_images_that_the_gallery_lacks_are_added_when_asked_for(csd, models, dig
 
 def test_a_partial_plan_says_which_rows_stay(csd, gallery, models, photos):
     values = read_yaml(DEFAULT)
-    values["gate"] |= {"allowed": ["partial"], "max_negative_flips": 0.2}
+    values["gate"] |= {"allowed": ["partial"], "max_excess_flips": 0.2}
     values["upgrade"]["partial"] = {"shares": [0.5], "orders": ["random"], "rest": "keep"}
     Path("policy.yaml").write_text(str(values))
     succeed(
