@@ -3,19 +3,23 @@
 import asyncio
 import hashlib
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
-from csd_core.data.decode import decode
+from csd_core.data.decode import decode_large, decode_small
 from csd_core.records import ImageForm
 from csd_core.serving.problems import Problem
 from csd_core.serving.served import Image, Served, Vector
 from csd_core.serving.telemetry import Metrics
 
 Body = TypeVar("Body", bound=BaseModel)
+
+PATIENCE = 5.0
+"""Seconds that an image which costs much waits for others that do."""
 
 
 def is_json(request: Request) -> bool:
@@ -53,7 +57,7 @@ async def read_json(request: Request, message: type[Body]) -> Body:
 
 
 class Decoder:
-    """Decodes and embeds uploads.
+    """Decodes and embeds uploads; what needs much memory or time goes one at a time and holds up nothing else.
 
     Args:
         metrics: Told how long decoding takes.
@@ -62,14 +66,34 @@ class Decoder:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._threads = ThreadPoolExecutor(os.cpu_count() or 1, "csd-decode")
+        self._large = ThreadPoolExecutor(1, "csd-decode-large")
+        self._turn = asyncio.Semaphore(1)
 
     async def image(self, file: bytes, form: ImageForm) -> Image:
         """(size, size, channels) uint8.
 
         Raises:
-            DataError: if the file is no whole image of a known format, or too large.
+            DataError: if the file is no whole image of a known format, or costs too much.
+            Problem: 429 if it costs much and others that do are before it.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._timed, file, form)
+        loop = asyncio.get_running_loop()
+        image = await loop.run_in_executor(self._threads, self._timed, decode_small, file, form)
+        if image is not None:
+            return image
+        try:
+            await asyncio.wait_for(self._turn.acquire(), PATIENCE)
+        except TimeoutError:
+            raise Problem(
+                429,
+                "too-busy",
+                "other large images are being decoded; send it again later",
+                headers={"Retry-After": "5"},
+            ) from None
+        running = loop.run_in_executor(self._large, self._timed, decode_large, file, form)
+        running.add_done_callback(lambda _: self._turn.release())  # also if whoever asked has left
+        image = await running
+        assert image is not None  # noqa: S101 - decode_large gives one or raises
+        return image
 
     async def vector(self, file: bytes, served: Served) -> Vector:
         """(D,) of the query model; remembered by the file's bytes.
@@ -89,7 +113,8 @@ class Decoder:
     def close(self) -> None:
         """Let the threads end."""
         self._threads.shutdown(wait=True)
+        self._large.shutdown(wait=True)
 
-    def _timed(self, file: bytes, form: ImageForm) -> Image:
+    def _timed(self, decode: Callable[[bytes, ImageForm], Image | None], file: bytes, form: ImageForm) -> Image | None:
         with self._metrics.step("decode"):
             return decode(file, form)

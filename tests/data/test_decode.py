@@ -82,12 +82,14 @@ UPRIGHT = {
 }
 
 
+@pytest.mark.parametrize("file_format", ["PNG", "TIFF"])
 @pytest.mark.parametrize("orientation", UPRIGHT)
-def test_exif_turns_an_image_upright(encoded, orientation):
+def test_exif_turns_an_image_upright_once(encoded, orientation, file_format):
     stored = np.arange(16, dtype=np.uint8).reshape(4, 4) * 15
     exif = Image.Exif()
     exif[0x0112] = orientation
-    np.testing.assert_array_equal(decode(encoded(stored, exif=exif), GREY4)[..., 0], UPRIGHT[orientation](stored))
+    file = encoded(stored, file_format, exif=exif)
+    np.testing.assert_array_equal(decode(file, GREY4)[..., 0], UPRIGHT[orientation](stored))
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF:UserWarning")
@@ -119,10 +121,12 @@ def test_a_file_that_is_cut_short_is_refused(encoded):
     [
         (b"", "is empty (0 bytes)"),
         (b"not an image", "is not an image of a known format"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not an image of a known format"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "is EPS or PostScript, which is not read; convert it to PNG or JPEG"),
+        (b"8BPS\0\1", "is PSD, which is not read; convert it to PNG or JPEG"),
+        (b"\0\0\0\x18ftypheic", "is HEIC, which is not read; convert it to PNG or JPEG"),
         (b"\x89PNG\r\n\x1a\n", "is not an image of a known format"),
     ],
-    ids=["zero-bytes", "text", "postscript", "png-header-only"],
+    ids=["zero-bytes", "text", "postscript", "photoshop", "heic", "png-header-only"],
 )
 def test_what_is_no_image_is_refused_in_few_words(tmp_path, content, reason):
     path = tmp_path / "image.jpg"
@@ -144,9 +148,9 @@ def test_damage_that_makes_a_codec_stumble_is_a_reason_too(encoded, monkeypatch)
     def stumble(*_args):
         raise KeyError("tag")
 
-    monkeypatch.setattr(Image.Image, "getexif", stumble)
+    monkeypatch.setattr(Image.Image, "resize", stumble)
     with pytest.raises(DataError, match=r"^is damaged: KeyError$"):
-        decode(encoded(of_mode("L", 1)), RGB4)
+        decode(encoded(of_mode("L", 1, (9, 9))), RGB4)
 
 
 def test_any_single_byte_of_damage_is_decoded_or_refused(encoded):

@@ -1,0 +1,177 @@
+"""Processes that decode image files which this process had better not: they are limited, and killed if they must be.
+
+A process is started when it is first needed, kept for the next file, and ends with this one.
+"""
+
+import atexit
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from csd_core.data.pixels import Box, Form, Pixels
+from csd_core.errors import DataError
+
+CLOCK = 120.0
+"""Seconds by the clock after which a process is given up: it waits for a disk, or the machine is stuck."""
+_COMMAND = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[2]); from csd_core.data.decoder_child import main; main()"
+)
+_SMALL = {  # one thread, and large blocks of memory go back to the system when they are free
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 20),
+}
+
+
+class Limits(NamedTuple):
+    """What one file may cost."""
+
+    memory: int
+    """Bytes, beside those of an idle process."""
+    seconds: float
+    """Of processor time, which other work on the machine does not change."""
+
+
+class Room:
+    """Memory that several threads share.
+
+    Args:
+        size: Bytes.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._free = size
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, size: int) -> Iterator[None]:
+        """Wait until so much is free, and hold it."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= size)
+            self._free -= size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += size
+                self._changed.notify_all()
+
+
+class Decoders:
+    """The processes, as many as are asked at a time."""
+
+    def __init__(self) -> None:
+        self._idle: list[_Child] = []
+
+    def decode(self, file: bytes | Path, form: Form, box: Box | None, limits: Limits) -> Pixels:
+        """(size, size, channels) uint8.
+
+        Raises:
+            DataError: with the reason; what exceeds the limits often looks like damage.
+        """
+        shape = (form.size, form.size, form.channels)
+        job = {
+            "path": os.path.abspath(file) if isinstance(file, Path) else None,  # noqa: PTH100 - links stay
+            "form": {"size": form.size, "channels": form.channels, "resize": form.resize},
+            "box": box,
+            "most_pixels": Image.MAX_IMAGE_PIXELS,
+            "memory": limits.memory,
+            "seconds": limits.seconds,
+        }
+        content = file if isinstance(file, bytes) else b""
+        answer = self._ask(json.dumps(job).encode(), content, limits, again=True)
+        if answer[:1] == b"m":
+            raise DataError(f"needs more than {limits.memory >> 20} MB to decode; make it smaller, or save it as JPEG")
+        if answer[:1] != b"p":
+            raise DataError(answer[1:].decode(errors="replace"))
+        if len(answer) != 1 + int(np.prod(shape)):
+            raise DataError("is damaged: its decoder gave no image")
+        return np.frombuffer(bytearray(answer), np.uint8, offset=1).reshape(shape)
+
+    def close(self) -> None:
+        """End the processes that are idle."""
+        while self._idle:
+            self._idle.pop().end()
+
+    def _ask(self, job: bytes, content: bytes, limits: Limits, *, again: bool) -> bytes:
+        try:
+            child = self._idle.pop()
+        except IndexError:
+            child = _Child()
+        try:
+            answer = child.ask(job, content)
+        except BaseException:
+            child.end()
+            raise
+        if isinstance(answer, bytes):
+            self._idle.append(child)
+            return answer
+        if -answer in (0, signal.SIGKILL, signal.SIGTERM) and again:  # of age, or by a person: not the file's fault
+            return self._ask(job, content, limits, again=False)
+        if -answer == signal.SIGPROF:
+            raise DataError(f"takes more than {limits.seconds:g} s to decode; save it again as PNG or JPEG")
+        raise DataError("is damaged: its decoder did not survive it")
+
+
+class _Child:
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _COMMAND, str(theirs.fileno()), json.dumps(sys.path)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env={**os.environ, **_SMALL},
+            )
+        self._connection = Connection(ours.detach())
+
+    def ask(self, job: bytes, content: bytes) -> bytes | int:
+        """The answer, or the exit status of a process that died over it.
+
+        Raises:
+            DataError: if there is none in time.
+        """
+        with suppress(OSError, EOFError):
+            self._connection.send_bytes(job)
+            self._connection.send_bytes(content)
+            if not self._connection.poll(CLOCK):
+                raise DataError(f"is not decoded after {CLOCK:g} s; save it again as PNG or JPEG")
+            return self._connection.recv_bytes()
+        return self.end()
+
+    def end(self) -> int:
+        """Kill it if it runs; return its exit status."""
+        self._connection.close()
+        with suppress(subprocess.TimeoutExpired):
+            return self._process.wait(0.5)  # it ends when it sees that the connection is closed, unless it computes
+        self._process.kill()
+        return self._process.wait()
+
+
+decoders = Decoders()
+"""Of this process."""
+
+
+def _forget() -> None:
+    """A fork has its parent's connections and must not use them."""
+    decoders._idle.clear()  # noqa: SLF001 - of this module
+
+
+atexit.register(decoders.close)
+os.register_at_fork(after_in_child=_forget)
