@@ -107,7 +107,6 @@ class Embedder:
         *,
         device: Literal["auto", "cpu", "cuda"] = "auto",
         threads: int = 0,
-        spinning: bool = True,
     ) -> "Embedder":
         """Open an ONNX file that `export` wrote.
 
@@ -115,8 +114,6 @@ class Embedder:
             path: The file.
             device: auto takes a GPU where onnxruntime has one.
             threads: CPU threads; 0 leaves the choice to onnxruntime.
-            spinning: Threads that wait for work stay awake: quicker for one batch after another, but it takes the
-                processor from whoever shares it.
 
         Raises:
             ArtifactError: if the file is missing or is no csd embedder.
@@ -127,7 +124,6 @@ class Embedder:
             EmbedderMetadata.from_props,
             what="model",
             threads=threads,
-            spinning=spinning,
             providers=_providers(device),
         )
         return cls(session, digest=digest_of(Path(path)), metadata=metadata)

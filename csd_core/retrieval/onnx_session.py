@@ -18,7 +18,6 @@ def open_session(
     what: str,
     threads: int,
     providers: Sequence[Any],
-    spinning: bool = True,
 ) -> tuple[ort.InferenceSession, Metadata]:
     """A session on a file, and what the file says about itself.
 
@@ -28,7 +27,6 @@ def open_session(
         what: What it should be, for messages.
         threads: CPU threads; 0 leaves the choice to onnxruntime.
         providers: Of onnxruntime, the preferred first.
-        spinning: Threads that wait for work stay awake.
 
     Raises:
         ArtifactError: if the file is missing, is something else, or onnxruntime cannot load it.
@@ -39,7 +37,7 @@ def open_session(
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # it takes the cores from other work
     try:
         session = ort.InferenceSession(str(file), options, providers=list(providers))
         return session, read(session.get_modelmeta().custom_metadata_map)

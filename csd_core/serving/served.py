@@ -102,11 +102,11 @@ class Served:
         self._live, self._params, self._metrics = live, params, metrics
         self.model = _chosen(release, params.serve.variant)
         device = params.runtime.device
-        self.writer = Embedder.load(release.embedder, device=device, threads=threads, spinning=False)
+        self.writer = Embedder.load(release.embedder, device=device, threads=threads)
         self.query = (
             self.writer
             if self.model.digest == self.writer.digest
-            else Embedder.load(release.folder / self.model.file, device=device, threads=threads, spinning=False)
+            else Embedder.load(release.folder / self.model.file, device=device, threads=threads)
         )
         self._rows = self._load(live.version(release.table))
         self._warm_up()

@@ -69,6 +69,7 @@ def open_session(file: Path) -> ort.InferenceSession:
         raise ArtifactError(f"{file}: there is no such model; give the ONNX file of an embedder")
     options = ort.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is raised; the log would repeat it
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # it takes the cores from other work
     try:
         return ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no better base class  # noqa: BLE001
