@@ -11,6 +11,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from csd_core.serving import problems, routes_items, routes_releases, routes_search
+from csd_core.serving.addresses import Parameters
 from csd_core.serving.edge import Edge
 from csd_core.serving.keys import KeyRing
 from csd_core.serving.service import Service
@@ -22,6 +23,9 @@ SETTINGS = "CSD_SERVE"
 BODY_SECONDS = 30.0
 """A client may take so long to send a request."""
 _PAGE = {"index.html": "text/html", "page.css": "text/css", "page.js": "text/javascript"}
+
+_PAGE_PARAMETERS = {("/", "GET"): {"item": False}, ("/page.css", "GET"): {}, ("/page.js", "GET"): {}}
+"""Of routes that the OpenAPI document does not have."""
 
 
 class Settings(BaseModel):
@@ -77,6 +81,7 @@ def create(settings: Settings) -> ASGIApp:
         body_seconds=BODY_SECONDS,
         metrics=metrics,
         routes=[route for part in (app.router, *routers) for route in part.routes if isinstance(route, Route)],
+        parameters=Parameters.of(app.openapi(), _PAGE_PARAMETERS),
     )
 
 

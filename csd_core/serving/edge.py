@@ -14,12 +14,18 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from csd_core.serving.addresses import Parameters, refuse_undecodable
+from csd_core.serving.admission import Admission
 from csd_core.serving.keys import KeyRing, Role
 from csd_core.serving.problems import GONE, Problem, problem_of, render
 from csd_core.serving.telemetry import Metrics
 
 OPEN = frozenset({"/", "/page.css", "/page.js", "/healthz", "/readyz", "/openapi.json"})
 """Answered without a key."""
+ALWAYS = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Answered however many requests there are, for these tell that there are too many."""
+HELD_BODIES = 8
+"""The bodies under way take so many times the largest at most."""
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _LOOPBACK_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE"})
@@ -45,10 +51,11 @@ class Edge:
         loopback: Only this machine can connect; then the Host must name it, or a page elsewhere could ask through a
             browser here (DNS rebinding).
         max_body: Bytes of a request.
-        max_waiting: Requests to /v1 with a body that are answered at a time.
+        max_waiting: Requests that are answered at a time, beside those of ALWAYS.
         body_seconds: A client may take so long to send its body.
         metrics: Told of every answer.
         routes: What may be asked; an answer, a refusal too, is counted under the pattern of its path.
+        parameters: Which query parameters the routes take.
     """
 
     def __init__(
@@ -62,12 +69,14 @@ class Edge:
         body_seconds: float,
         metrics: Metrics,
         routes: Iterable[Route],
+        parameters: Parameters,
     ) -> None:
         self._app, self._keys, self._loopback = app, keys, loopback
         self._max_body, self._max_waiting, self._body_seconds = max_body, max_waiting, body_seconds
+        self._admission = Admission(max_waiting, HELD_BODIES * max_body)
+        self._parameters = parameters
         self._metrics = metrics
         self._patterns = {route.path_format: route.path_regex for route in routes}
-        self._waiting = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; everything but HTTP goes through."""
@@ -79,9 +88,11 @@ class Edge:
         given = headers.get("x-request-id", "")
         answer = _Answer(send, given if _ID.fullmatch(given) else uuid4().hex)
         scope.setdefault("state", {})["request_id"] = answer.request_id
-        counted = scope["method"] in _ASKING and scope["path"].startswith("/v1/")
+        counted = scope["path"] not in ALWAYS
         try:
-            self._admit(scope, headers, counted=counted)
+            self._admit(scope, headers)
+            if counted and self._admission.full:
+                await self._refuse_busy()
         except Exception as error:  # noqa: BLE001 - whom it cannot judge it does not let in
             await render(problem_of(error, request_id=answer.request_id), scope)(scope, receive, answer.send)
         else:
@@ -92,10 +103,10 @@ class Edge:
         self, scope: Scope, receive: Receive, answer: "_Answer", headers: Headers, *, counted: bool
     ) -> None:
         """Let the application answer, and answer for it where it fails."""
-        body = _Body(receive, limit=self._max_body, seconds=self._body_seconds)
-        self._waiting += counted
+        body = _Body(receive, limit=self._max_body, seconds=self._body_seconds, admission=self._admission)
+        self._admission.waiting += counted
         if counted:
-            self._metrics.waiting(self._waiting)
+            self._metrics.waiting(self._admission.waiting)
         try:
             _refuse_length(headers, self._max_body)
             await self._app(scope, body.receive, answer.send)
@@ -104,15 +115,27 @@ class Edge:
                 problem = body.problem or problem_of(error, request_id=answer.request_id)
                 await render(problem, scope)(scope, receive, answer.send)
         finally:
-            self._waiting -= counted
+            self._admission.held -= body.held
+            self._admission.waiting -= counted
             if counted:
-                self._metrics.waiting(self._waiting)
+                self._metrics.waiting(self._admission.waiting)
 
-    def _admit(self, scope: Scope, headers: Headers, *, counted: bool) -> None:
-        """Refuse whom it must not answer, and what there is no room for.
+    async def _refuse_busy(self) -> None:
+        """Refuse a request that there is no room for, in its turn.
 
         Raises:
-            Problem: 401, 403, 421 or 429.
+            Problem: 429.
+        """
+        delay = self._admission.refusal_delay()
+        if delay:
+            await asyncio.sleep(delay)
+        raise _too_busy(f"{self._max_waiting} requests are being answered (serve.max_waiting)")
+
+    def _admit(self, scope: Scope, headers: Headers) -> None:
+        """Refuse whom it must not answer, and what does not say clearly what it asks.
+
+        Raises:
+            Problem: 401, 403, 421 or 422.
         """
         if self._loopback and self._keys is None:
             host = headers.get("host", "")
@@ -123,13 +146,8 @@ class Edge:
                 raise Problem(403, "foreign-page", f"a page of {origin[:80]!r} may not ask this service")
         if self._keys is not None and scope["path"] not in OPEN:
             self._authorise(scope, headers, self._keys)
-        if counted and self._waiting >= self._max_waiting:
-            raise Problem(
-                429,
-                "too-busy",
-                f"{self._waiting} requests are being answered (serve.max_waiting); try again",
-                headers={"Retry-After": "1"},
-            )
+        refuse_undecodable(scope["raw_path"], what="path")
+        self._parameters.check(self._route(scope["path"]), scope["method"], scope["query_string"])
 
     def _authorise(self, scope: Scope, headers: Headers, keys: KeyRing) -> None:
         scheme, _, token = headers.get("authorization", "").partition(" ")
@@ -189,21 +207,28 @@ class _Answer:
 
 
 class _Body:
-    """Receives a body up to a size and for a time."""
+    """Receives a body up to a size, for a time, and while there is room for it beside others.
 
-    def __init__(self, receive: Receive, *, limit: int, seconds: float) -> None:
-        self._receive = receive
+    Attributes:
+        problem: Why it was given up.
+        gone: Its client left.
+        held: Bytes received.
+    """
+
+    def __init__(self, receive: Receive, *, limit: int, seconds: float, admission: Admission) -> None:
+        self._receive, self._admission = receive, admission
         self._left, self._limit = limit, limit
         self._until = time.monotonic() + seconds
         self._whole = False
         self.problem: Problem | None = None
         self.gone = False
+        self.held = 0
 
     async def receive(self) -> Message:
         """As ASGI's receive.
 
         Raises:
-            Problem: 408 or 413.
+            Problem: 408, 413 or 429.
         """
         if self._whole:
             return await self._receive()
@@ -218,10 +243,15 @@ class _Body:
         if message["type"] == "http.disconnect":
             self.gone = True
             return message
-        self._left -= len(message.get("body", b""))
+        count = len(message.get("body", b""))
+        self._left -= count
+        self.held += count
         self._whole = not message.get("more_body", False)
         if self._left < 0:
             self.problem = _too_large(self._limit)
+            raise self.problem
+        if not self._admission.hold(count):
+            self.problem = _too_busy("the requests under way hold too much already")
             raise self.problem
         return message
 
@@ -230,6 +260,10 @@ def _refuse_length(headers: Headers, limit: int) -> None:
     length = headers.get("content-length", "")
     if length.isdecimal() and int(length) > limit:
         raise _too_large(limit)
+
+
+def _too_busy(why: str) -> Problem:
+    return Problem(429, "too-busy", f"{why}; try again", headers={"Retry-After": "1"})
 
 
 def _too_large(limit: int) -> Problem:

@@ -69,20 +69,20 @@ class _Asked(Message):
 class EmbedAsk(_Asked):
     """Images to embed."""
 
-    images: Annotated[list[File], Field(min_length=1, max_length=MOST_IMAGES)]
+    images: Annotated[list[File], Field(fail_fast=True, min_length=1, max_length=MOST_IMAGES)]
     """Image files (PNG, JPEG, ...) in base64."""
 
 
 class FiltersAsk(_Asked):
     """Only rows for which all that is given holds."""
 
-    label: Annotated[list[Text], Field(min_length=1, max_length=1000)] | None = None
+    label: Annotated[list[Text], Field(fail_fast=True, min_length=1, max_length=1000)] | None = None
     """Of one of these classes."""
-    task: Annotated[list[Text], Field(min_length=1, max_length=1000)] | None = None
+    task: Annotated[list[Text], Field(fail_fast=True, min_length=1, max_length=1000)] | None = None
     """That came with one of these tasks."""
     origin: Annotated[list[Literal["pipeline", "live"]], Field(min_length=1, max_length=2)] | None = None
     """pipeline: published; live: written by people."""
-    embedded_by: Annotated[list[Text], Field(min_length=1, max_length=100)] | None = None
+    embedded_by: Annotated[list[Text], Field(fail_fast=True, min_length=1, max_length=100)] | None = None
     """Embedded by one of these models (digests)."""
     since: datetime | None = None
     """Written then or later; a time without a zone is UTC."""
@@ -99,9 +99,9 @@ class SearchAsk(_Asked):
 
     image: File | None = None
     """An image file in base64."""
-    vector: Annotated[list[Finite], Field(min_length=1, max_length=LONGEST_VECTOR)] | None = None
+    vector: Annotated[list[Finite], Field(fail_fast=True, min_length=1, max_length=LONGEST_VECTOR)] | None = None
     """Of unit length, as /v1/embed gives it."""
-    model: str | None = None
+    model: Text | None = None
     """Digest of the model that made the vector, as /v1/embed gives it."""
     item: Text | None = None
     """Id of an item of the gallery; it is left out of the answer."""

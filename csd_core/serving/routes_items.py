@@ -10,6 +10,7 @@ from starlette.convertors import PathConvertor, register_url_convertor
 from csd_core.production.filters import Filters
 from csd_core.production.images import encode_png
 from csd_core.production.rows import LONGEST_ID
+from csd_core.serving.bodies import is_json, read_json
 from csd_core.serving.messages import (
     PIXEL,
     ItemAnswer,
@@ -27,7 +28,6 @@ from csd_core.serving.problems import Problem, responses
 from csd_core.serving.routes_search import Running, answer
 from csd_core.serving.served import Served
 from csd_core.serving.service import Service
-from csd_core.serving.uploads import is_json, read_json
 from csd_core.serving.writes import Delete, Put
 
 
@@ -55,7 +55,7 @@ _COLUMNS = [
 Identity = Annotated[str, Path(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00]+$", description="Of the item.")]
 
 
-@router.get("/items", response_model=ItemsAnswer, responses=responses(401, 422, 503))
+@router.get("/items", response_model=ItemsAnswer, responses=responses(401, 422, 429, 503))
 async def some_items(
     service: Running,
     limit: Annotated[int, Query(ge=1, le=200)] = 24,
@@ -74,7 +74,7 @@ async def some_items(
         )
 
 
-@router.get("/labels", response_model=LabelsAnswer, responses=responses(401, 503))
+@router.get("/labels", response_model=LabelsAnswer, responses=responses(401, 422, 429, 503))
 async def labels(service: Running) -> Response:
     """The classes of the gallery and how many items each has."""
     async with service.current.lease() as served:
@@ -89,7 +89,7 @@ async def labels(service: Running) -> Response:
         )
 
 
-@router.get("/items/{item:name}", response_model=ItemAnswer, responses=responses(401, 404, 422, 503))
+@router.get("/items/{item:name}", response_model=ItemAnswer, responses=responses(401, 404, 422, 429, 503))
 async def item(item: Identity, service: Running) -> Response:
     """What is known of an item, as it is stored now."""
     async with service.current.lease() as served:
@@ -108,7 +108,12 @@ async def item(item: Identity, service: Running) -> Response:
     "/images/{item:name}",
     response_class=Response,
     responses=responses(
-        401, 404, 422, 503, also={200: {"content": {"image/png": {}}, "description": "The image as the model sees it."}}
+        401,
+        404,
+        422,
+        429,
+        503,
+        also={200: {"content": {"image/png": {}}, "description": "The image as the model sees it."}},
     ),
 )
 async def image(item: Identity, service: Running) -> Response:

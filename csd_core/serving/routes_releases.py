@@ -1,8 +1,8 @@
 """/v1/releases, /healthz, /readyz and /metrics: what is served and how well."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Path, Response
 
 from csd_core.production.release import VERDICT, Release
 from csd_core.records_verdict import VerdictFile
@@ -20,9 +20,10 @@ from csd_core.serving.routes_search import Running
 from csd_core.serving.service import Service
 
 router = APIRouter()
+Number = Annotated[int, Path(ge=0, lt=1 << 31, description="Of the release.")]
 
 
-@router.get("/v1/releases", tags=["releases"], responses=responses(401, 503))
+@router.get("/v1/releases", tags=["releases"], responses=responses(401, 422, 429, 503))
 async def releases(service: Running) -> ReleasesAnswer:
     """The releases of the project, newest first, and which is served."""
     current = service.current
@@ -41,8 +42,8 @@ async def releases(service: Running) -> ReleasesAnswer:
     )
 
 
-@router.get("/v1/releases/{number}", tags=["releases"], responses=responses(401, 404, 422, 503))
-async def release(number: int, service: Running) -> ReleaseWithVerdict:
+@router.get("/v1/releases/{number}", tags=["releases"], responses=responses(401, 404, 422, 429, 503))
+async def release(number: Number, service: Running) -> ReleaseWithVerdict:
     """A release, and what the gate decided about its model."""
 
     def read() -> ReleaseWithVerdict | None:
@@ -66,13 +67,13 @@ async def release(number: int, service: Running) -> ReleaseWithVerdict:
     return found
 
 
-@router.get("/healthz", tags=["operation"])
+@router.get("/healthz", tags=["operation"], responses=responses(422))
 async def alive() -> AliveAnswer:
     """The process answers."""
     return AliveAnswer(status="alive")
 
 
-@router.get("/readyz", tags=["operation"], responses=responses(503))
+@router.get("/readyz", tags=["operation"], responses=responses(422, 503))
 async def ready(service: Running) -> ReadyAnswer:
     """Whether queries are answered, from which release, and whether the one in force was refused."""
     return _ready(service)
@@ -82,7 +83,7 @@ async def ready(service: Running) -> ReadyAnswer:
     "/metrics",
     tags=["operation"],
     response_class=Response,
-    responses=responses(401, also={200: {"content": {"text/plain": {}}, "description": "For Prometheus."}}),
+    responses=responses(401, 422, also={200: {"content": {"text/plain": {}}, "description": "For Prometheus."}}),
 )
 async def metrics(service: Running) -> Response:
     """Figures of all processes, for Prometheus."""

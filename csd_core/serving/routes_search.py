@@ -8,6 +8,7 @@ import numpy as np
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from csd_core.retrieval.gallery import UNIT_TOLERANCE
+from csd_core.serving.bodies import is_json, read_json
 from csd_core.serving.messages import (
     PIXEL,
     EmbedAnswer,
@@ -24,7 +25,6 @@ from csd_core.serving.messages import (
 from csd_core.serving.problems import Problem, responses
 from csd_core.serving.served import Ask, Found, Served, Vector
 from csd_core.serving.service import Service, service_of
-from csd_core.serving.uploads import is_json, read_json
 
 router = APIRouter(prefix="/v1", tags=["search"])
 Running = Annotated[Service, Depends(service_of)]

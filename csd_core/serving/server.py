@@ -1,17 +1,24 @@
 """Processes of the service under uvicorn: one, or several that share a listening socket."""
 
 import gc
+import logging
 import os
 import signal
+import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.config import STARTUP_FAILURE
 
+from csd_core.errors import CsdError
 from csd_core.serving.app import SETTINGS, Settings, create
+from csd_core.serving.connections import Connection, raise_descriptors
+from csd_core.serving.supervisor import Supervisor
 from csd_core.serving.telemetry import MULTIPROCESS, configure_logs, forget_dead
 
 PARENT = "CSD_SERVE_PARENT"
@@ -19,6 +26,7 @@ PARENT = "CSD_SERVE_PARENT"
 GRACE_SECONDS = 30
 """How long a process may take to finish what it took."""
 _LOOK_SECONDS = 1.0
+log = logging.getLogger("csd.serving")
 
 
 def serve(settings: Settings, *, host: str, port: int) -> None:
@@ -28,6 +36,9 @@ def serve(settings: Settings, *, host: str, port: int) -> None:
         settings: Of the processes.
         host: Address to listen at.
         port: And port.
+
+    Raises:
+        CsdError: if no process could start.
     """
     os.environ[SETTINGS] = settings.model_dump_json()
     configure_logs("INFO")
@@ -35,12 +46,14 @@ def serve(settings: Settings, *, host: str, port: int) -> None:
     with tempfile.TemporaryDirectory(prefix="csd-metrics-") as figures:
         if settings.workers > 1:
             os.environ |= {MULTIPROCESS: figures, PARENT: str(os.getpid())}
-        uvicorn.run(
+        config = uvicorn.Config(
             "csd_core.serving.server:worker",
             factory=True,
             host=host,
             port=port,
             workers=settings.workers,
+            http=Connection,
+            ws="none",
             access_log=False,
             log_config=None,
             server_header=False,
@@ -49,6 +62,17 @@ def serve(settings: Settings, *, host: str, port: int) -> None:
             timeout_keep_alive=65,
             backlog=2048,
         )
+        if settings.workers > 1:
+            supervisor = Supervisor(config, sockets=[config.bind_socket()])
+            supervisor.run()
+            if supervisor.failed:
+                raise CsdError(supervisor.failed)
+        else:
+            server = uvicorn.Server(config)
+            with suppress(KeyboardInterrupt):
+                server.run()
+            if not server.started:
+                sys.exit(STARTUP_FAILURE)
 
 
 def worker() -> ASGIApp:
@@ -58,7 +82,12 @@ def worker() -> ASGIApp:
     if settings.workers > 1:
         forget_dead(Path(os.environ[MULTIPROCESS]))
         _end_with(int(os.environ[PARENT]))  # which may be gone already
-    application = create(settings)
+    raise_descriptors()
+    try:
+        application = create(settings)
+    except CsdError as error:
+        log.error("not started", extra={"reason": str(error)})  # noqa: TRY400 - one line, no traceback
+        sys.exit(STARTUP_FAILURE)
     # What is there now stays to the end. Python's collector would walk through all of it again and again, which stops
     # every request for 80 ms; releases and requests come later, and are collected.
     gc.collect()

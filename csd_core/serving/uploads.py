@@ -5,55 +5,14 @@ import hashlib
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
-
-from pydantic import BaseModel, ValidationError
-from starlette.requests import Request
 
 from csd_core.data.decode import decode_large, decode_small
 from csd_core.records import ImageForm
-from csd_core.serving.problems import Problem
 from csd_core.serving.served import Image, Served, Vector
 from csd_core.serving.telemetry import Metrics
 
-Body = TypeVar("Body", bound=BaseModel)
-
 PATIENCE = 5.0
 """Seconds that an image which costs much waits for others that do."""
-
-
-def is_json(request: Request) -> bool:
-    """Whether the body is JSON; otherwise it is one image file.
-
-    Raises:
-        Problem: 415 if it is neither.
-    """
-    kind = request.headers.get("content-type", "application/octet-stream").partition(";")[0].strip().lower()
-    if kind == "application/json":
-        return True
-    if kind == "application/octet-stream" or (kind.startswith("image/") and kind != "image/"):
-        return False
-    raise Problem(
-        415, "content-type", f"the body is {kind[:80]!r}; send one image (image/*, application/octet-stream) or JSON"
-    )
-
-
-async def read_json(request: Request, message: type[Body]) -> Body:
-    """The body as a message.
-
-    Raises:
-        Problem: 422 naming each mistake.
-    """
-    try:
-        return message.model_validate_json(await request.body())
-    except ValidationError as error:
-        mistakes = [
-            {"where": ".".join(map(str, each["loc"])) or "body", "what": each["msg"]}
-            for each in error.errors(include_url=False, include_context=False, include_input=False)[:20]
-        ]
-        raise Problem(
-            422, "invalid-request", f"{mistakes[0]['where']}: {mistakes[0]['what']}", extra={"errors": mistakes}
-        ) from None
 
 
 class Decoder:

@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from csd_core.errors import ArtifactError, BusyError
 from csd_core.serving import problems
+from csd_core.serving.addresses import Parameters
 from csd_core.serving.edge import Edge
 from csd_core.serving.keys import KeyRing, issue
 from csd_core.serving.telemetry import Metrics
@@ -59,6 +60,7 @@ def guarded(*, keys=None, loopback=True, max_body=1000, max_waiting=4, body_seco
         body_seconds=body_seconds,
         metrics=Metrics(),
         routes=[route for route in app.routes if isinstance(route, Route)],
+        parameters=Parameters({("/v1/search", "POST"): {"k": False, "label": True}}),
     )
 
 
