@@ -18,7 +18,7 @@ from csd_core.names import class_flaw, printable
 from csd_core.production.erasure import traces
 from csd_core.production.filters import Filters
 from csd_core.production.images import content_id, encode_png, fetch
-from csd_core.production.rows import LiveItems, StoredImages
+from csd_core.production.rows import LiveItems, StoredImages, refuse_bad_id
 from csd_core.production.succession import Production
 from csd_core.records import ImageForm
 from csd_core.retrieval.embedder import Embedder
@@ -178,6 +178,8 @@ def delete(item: tuple[str, ...], /, *, why: str = "") -> None:
     why
         For the record.
     """
+    for identity in item:
+        refuse_bad_id(identity)
     production = Production.of(Workspace())
     with production.live.writing():
         table = release_in_force(production).table
@@ -200,6 +202,8 @@ def erase(item: tuple[str, ...], /, *, why: str = "erased") -> None:
     """
     if not item:
         raise ParamsError("csd items erase: name at least one id")
+    for identity in item:
+        refuse_bad_id(identity)
     production = Production.of(Workspace())
     with production.releases.changing():  # a publish under way would take its known queries from what is erased
         report = production.live.erase(item, why=why)

@@ -15,10 +15,12 @@ import pyarrow.compute as pc
 from lancedb.expr import Expr, col, lit
 
 from csd_core.errors import ParamsError
+from csd_core.production.words import refuse_undecodable
 
 Bools = npt.NDArray[np.bool_]
 COLUMNS = ("label", "task", "embedded_by", "origin")
 """What a filter may name."""
+_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +51,8 @@ class Filters:
             values = getattr(self, name)
             if isinstance(values, str) or (values is not None and not all(isinstance(value, str) for value in values)):
                 raise ParamsError(f"filter {name}: {values!r}; give a tuple of words")
+            for value in values or ():
+                refuse_undecodable(value, what=f"filter {name}:")
 
     def mask(self, rows: pa.RecordBatch) -> Bools | None:
         """(N,) rows that match; None if every row does.
@@ -74,8 +78,14 @@ class Filters:
 
     @property
     def _since(self) -> datetime:
-        since = self.since or datetime.min.replace(tzinfo=UTC)
-        return since.astimezone(UTC) if since.tzinfo else since.replace(tzinfo=UTC)
+        """In UTC; a moment before the first year or after the last is the first or the last that there is."""
+        since = self.since or _FIRST
+        if since.tzinfo is None:
+            return since.replace(tzinfo=UTC)
+        try:
+            return since.astimezone(UTC)
+        except OverflowError:
+            return _FIRST if since.year == _FIRST.year else _LAST
 
 
 def _one_of(column: pa.DictionaryArray, values: tuple[str, ...]) -> Bools:

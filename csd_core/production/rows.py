@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from csd_core.errors import ArtifactError, CompatibilityError, ParamsError
+from csd_core.production.words import refuse_undecodable
 from csd_core.retrieval.gallery import UNIT_TOLERANCE, Gallery
 
 Strings = npt.NDArray[np.str_]
@@ -89,6 +90,8 @@ class LiveItems:
                 f"items: {len(self.ids)} ids, {len(self.labels)} labels, vectors {self.vectors.shape}; one row for each"
             )
         refuse_bad_ids(self.ids.tolist())
+        for label in set(self.labels.tolist()):
+            refuse_undecodable(label, what="items: label")
         if not np.all(self.labels != ""):
             raise ParamsError("items: a label is empty; name the class of each item")
         refuse_bad_vectors(self.vectors, self.ids, where="items")
@@ -236,10 +239,20 @@ def refuse_bad_ids(ids: list[str]) -> None:
         twice = next(identity for identity in ids if identity in seen or seen.add(identity))  # type: ignore[func-returns-value]
         raise ParamsError(f"items: id {twice} is given twice; each item has one row")
     for identity in ids:
-        if not 0 < len(identity) <= LONGEST_ID or "\0" in identity:
-            raise ParamsError(
-                f"items: id {identity[:20]!r} has {len(identity)} characters; 1 to {LONGEST_ID} are allowed, and no NUL"
-            )
+        refuse_bad_id(identity)
+
+
+def refuse_bad_id(identity: str) -> None:
+    """Refuse what cannot be an item's id.
+
+    Raises:
+        ParamsError: naming it.
+    """
+    if not 0 < len(identity) <= LONGEST_ID or "\0" in identity:
+        raise ParamsError(
+            f"items: id {identity[:20]!r} has {len(identity)} characters; 1 to {LONGEST_ID} are allowed, and no NUL"
+        )
+    refuse_undecodable(identity, what="items: id")
 
 
 def refuse_bad_vectors(vectors: Vectors, ids: Strings, *, where: str) -> None:

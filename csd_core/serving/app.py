@@ -51,7 +51,8 @@ def create(settings: Settings) -> ASGIApp:
     files = Workspace(settings.root)
     params = files.params()
     metrics = Metrics()
-    service = Service(files, params, workers=settings.workers, metrics=metrics)
+    keys = None if settings.keys is None else KeyRing(settings.keys)
+    service = Service(files, params, workers=settings.workers, metrics=metrics, keys=keys)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -74,7 +75,7 @@ def create(settings: Settings) -> ASGIApp:
     _add_page(app)
     return Edge(
         app,
-        keys=None if settings.keys is None else KeyRing(settings.keys),
+        keys=keys,
         loopback=settings.loopback,
         max_body=int(params.serve.max_body_mb * (1 << 20)),
         max_waiting=params.serve.max_waiting,

@@ -116,6 +116,8 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The headers are whole: ask the application, if they are not too large."""
         self._in_headers = self._only_frames = False
+        if self._refused:
+            return
         self._stop_waiting()
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MOST_HEADER_BYTES:
             self._refuse_headers()

@@ -13,7 +13,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from typing import Literal, NamedTuple, TypeVar
 
-from csd_core.errors import CsdError
+from csd_core.errors import ArtifactError, CsdError
 from csd_core.params import Params
 from csd_core.production.checksums import CHECKSUMS
 from csd_core.production.live import LiveGallery
@@ -43,6 +43,14 @@ class Refused(NamedTuple):
     """Of the monotonic clock."""
 
 
+class Trouble(NamedTuple):
+    """Why what is served may not be what is in force, while it still answers."""
+
+    reason: str
+    is_lost: bool
+    """No release is known to be in force; otherwise only its rows may be old."""
+
+
 class Current:
     """The release that a process serves.
 
@@ -55,6 +63,7 @@ class Current:
 
     Attributes:
         refused: What is in force and not served; None while all is well.
+        trouble: What the last look could not read; None while all is well.
     """
 
     def __init__(
@@ -62,6 +71,7 @@ class Current:
     ) -> None:
         self.releases, self.live, self.params, self.metrics = releases, live, params, metrics
         self.refused: Refused | None = None
+        self.trouble: Trouble | None = None
         self._threads = threads
         self._served: Served | None = None
         self._before: Served | None = None
@@ -80,7 +90,9 @@ class Current:
             Problem: 503 if there is none yet.
         """
         if self._served is None:
-            reason = self.refused.reason if self.refused else "no release is in force yet; `csd publish` makes one"
+            reason = "no release is in force yet; `csd publish` makes one"
+            if known := self.trouble or self.refused:
+                reason = known.reason
             raise Problem(503, "not-ready", reason, headers={"Retry-After": "2"})
         return self._served
 
@@ -115,8 +127,8 @@ class Current:
             self._wake.clear()
             try:
                 await self.look()
-            except (CsdError, OSError) as error:
-                log.warning("the releases cannot be looked at", extra={"reason": str(error)})
+            except (CsdError, OSError):
+                pass  # it is the trouble that /readyz tells
             except Exception:
                 log.exception("looking at the releases failed")
 
@@ -129,17 +141,25 @@ class Current:
 
         Args:
             patient: Rows that take long to load are not loaded every time.
+
+        Raises:
+            CsdError: if the rows cannot be read.
+            OSError: if the releases cannot.
         """
         async with self._looking:
-            pointer = await self._in_background(self.releases.pointer)
-            if pointer is not None and (self._served is None or pointer != self._served.release.name):
-                await self._take_over(pointer)
-            elif self.refused:  # rolled back to what is served
-                self._refuse(None)
-            if self._served is not None:
-                served = self._served
-                if await self._in_background(lambda: served.refresh(patient=patient)):
-                    self.metrics.gallery_rows(served.snapshot.count)
+            lost = True
+            try:
+                pointer = await self._in_background(self._pointer)
+                await self._follow(pointer)
+                lost = False
+                if self._served is not None:
+                    served = self._served
+                    if await self._in_background(lambda: served.refresh(patient=patient)):
+                        self.metrics.gallery_rows(served.snapshot.count)
+            except (CsdError, OSError) as error:
+                self._note(Trouble(str(error), lost))
+                raise
+            self._note(None)
             if self._before is not None and time.monotonic() - self._before.used_at > IDLE_BEFORE:
                 self._before = None
 
@@ -147,6 +167,39 @@ class Current:
         """Let the threads end."""
         for executor in (self._background, self._compute, self._searcher):
             executor.shutdown(wait=True)
+
+    def _pointer(self) -> str | None:
+        """The name of the release in force.
+
+        Raises:
+            ArtifactError: if there is none any more, or its files are gone.
+        """
+        pointer = self.releases.pointer()
+        if self._served is None:
+            return pointer
+        if pointer is None:
+            raise ArtifactError(
+                f"{self.releases.root}: says no more which release is in force; restore the folder, then `csd verify`"
+            )
+        release = self._served.release
+        if pointer == release.name and not release.embedder.is_file():
+            raise ArtifactError(f"{release.embedder}: is gone; restore it, then `csd verify`")
+        return pointer
+
+    async def _follow(self, pointer: str | None) -> None:
+        """Take over what is in force, if it is another release than the one served."""
+        if pointer is not None and (self._served is None or pointer != self._served.release.name):
+            await self._take_over(pointer)
+        elif self.refused:  # rolled back to what is served
+            self._refuse(None)
+
+    def _note(self, trouble: Trouble | None) -> None:
+        """Remember what is wrong, and log it once."""
+        if trouble != self.trouble and trouble is not None:
+            log.error("not looked at", extra={"reason": trouble.reason})
+        elif trouble is None and self.trouble is not None:
+            log.info("looked at again")
+        self.trouble = trouble
 
     async def _take_over(self, pointer: str) -> None:
         """Load and examine the release in force; serve it, or refuse it and keep the old one."""

@@ -131,6 +131,14 @@ class KeyRing:
         """
         return not KeyFile.at(self._path).keys
 
+    @property
+    def trouble(self) -> str:
+        """Why nobody gets in; empty while somebody does."""
+        self._look()
+        if not self._trouble and not self._keys:
+            return f"{self._path}: there is no key, so nobody gets in; make one with `csd keys add`"
+        return self._trouble
+
     def key_of(self, token: str) -> ApiKey | None:
         """The key, or None for an unknown one; takes as long whichever it is."""
         self._look()

@@ -281,12 +281,14 @@ class ReadyAnswer(Message):
     """What this process serves."""
 
     status: Literal["ready", "degraded"]
-    """degraded: the release in force was refused, and the one before it answers."""
+    """degraded: the release in force was refused, and the one before it answers; or its gallery cannot be read."""
     release: int
     model: str
     variant: str
     rows: int
     refused: RefusedAnswer | None
+    trouble: str | None
+    """Why the rows may be old, and writes are refused."""
 
 
 class AliveAnswer(Message):

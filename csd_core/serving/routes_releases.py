@@ -92,14 +92,18 @@ async def metrics(service: Running) -> Response:
 
 
 def _ready(service: Service) -> ReadyAnswer:
-    served, refused = service.current.served, service.current.refused
+    served, refused, trouble = service.current.served, service.current.refused, service.current.trouble
+    reason = trouble.reason if trouble and trouble.is_lost else service.keys.trouble if service.keys else ""
+    if reason:
+        raise Problem(503, "not-ready", reason, headers={"Retry-After": "10"})
     return ReadyAnswer(
-        status="degraded" if refused else "ready",
+        status="degraded" if refused or trouble else "ready",
         release=served.release.number,
         model=served.model.digest,
         variant=served.model.variant,
         rows=served.snapshot.count,
         refused=RefusedAnswer(release=refused.release, reason=refused.reason) if refused else None,
+        trouble=trouble.reason if trouble else None,
     )
 
 

@@ -10,10 +10,12 @@ from typing import TypeVar
 from fastapi import Request
 from PIL import Image
 
+from csd_core.errors import CsdError
 from csd_core.params import Params
 from csd_core.production.live import LiveGallery
 from csd_core.production.releases import Releases
 from csd_core.serving.current import Current
+from csd_core.serving.keys import KeyRing
 from csd_core.serving.telemetry import Metrics
 from csd_core.serving.uploads import Decoder
 from csd_core.serving.writes import Writes
@@ -30,17 +32,21 @@ class Service:
         params: Its parameters.
         workers: Processes that share the machine.
         metrics: Of this process.
+        keys: Who may ask; None answers everybody.
 
     Attributes:
         params: Its parameters.
         metrics: Of this process.
+        keys: Who may ask; None answers everybody.
         current: Which release is served.
         decoder: Decodes and embeds uploads.
         writes: Writes to the gallery.
     """
 
-    def __init__(self, files: Workspace, params: Params, *, workers: int, metrics: Metrics) -> None:
-        self.params, self.metrics = params, metrics
+    def __init__(
+        self, files: Workspace, params: Params, *, workers: int, metrics: Metrics, keys: KeyRing | None = None
+    ) -> None:
+        self.params, self.metrics, self.keys = params, metrics, keys
         threads = params.runtime.threads or max(1, (os.cpu_count() or 1) // workers)
         self.current = Current(
             releases=Releases.of(files),
@@ -61,7 +67,8 @@ class Service:
     async def running(self) -> AsyncIterator[None]:
         """Load what is in force, follow it, and finish what was taken at the end."""
         Image.MAX_IMAGE_PIXELS = int(self.params.serve.max_megapixels * 1_000_000)  # the decoder refuses above it
-        await self.current.look()
+        with suppress(CsdError, OSError):  # /readyz tells, and it is looked at again
+            await self.current.look()
         following = asyncio.create_task(self.current.run())
         try:
             yield

@@ -77,12 +77,14 @@ class Writes:
             Problem: 503 if the release in force is not the one served, for longer than a hot upgrade takes.
             CsdError: if the item was erased, or the gallery cannot be written.
         """
+        self._refuse_in_trouble()
         deadline = asyncio.get_running_loop().time() + FOLLOW_SECONDS
         while True:
             try:
                 written = await self._commits(write)
             except _MovedError:
                 await self._current.look()
+                self._refuse_in_trouble()
                 if self._current.refused or asyncio.get_running_loop().time() > deadline:
                     raise Problem(
                         503,
@@ -95,6 +97,15 @@ class Writes:
             if isinstance(written, ParamsError):
                 raise written
             return written
+
+    def _refuse_in_trouble(self) -> None:
+        """Refuse a write while it is not known where it belongs.
+
+        Raises:
+            Problem: 503.
+        """
+        if self._current.trouble is not None:
+            raise Problem(503, "writes-wait", self._current.trouble.reason, headers={"Retry-After": "10"})
 
     def close(self) -> None:
         """Finish what was taken."""
