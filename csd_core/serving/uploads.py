@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from csd_core.data.decode import decode_large, decode_small
 from csd_core.records import ImageForm
+from csd_core.serving.problems import Problem
 from csd_core.serving.served import Image, Served, Vector
 from csd_core.serving.telemetry import Metrics
 

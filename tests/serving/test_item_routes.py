@@ -9,6 +9,7 @@ from PIL import Image
 from services import address, pixels_of, png, published, put, search, serving
 
 from csd_core.production.images import content_id
+from csd_core.serving.keys import KeyRing, issue
 
 
 @pytest.fixture(scope="module")
@@ -132,3 +133,46 @@ def test_the_image_of_an_item_is_its_pixels(service):
     picture = httpx.get(f"{service}/v1/images/{content_id(pixels)}", timeout=60)
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(picture.content))), pixels[..., 0])
     assert httpx.get(f"{service}/v1/images/nobody", timeout=60).status_code == 404
+
+
+def until_ready(running, status, word):
+    def holds(answer):
+        return answer.status_code == status and word in answer.text
+
+    running.wait_until(holds, f"/readyz {status} with {word!r}")
+
+
+def refused_write(running):
+    started = time.monotonic()
+    answer = httpx.delete(address(running.url, "nobody"), timeout=60)
+    assert time.monotonic() - started < 15  # not the 20 s for which a write waits for a release
+    assert answer.status_code == 503
+    assert "\n" not in answer.json()["detail"]
+    return answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "status", "word"), [("releases", 503, "restore the folder"), ("live", 200, "degraded")]
+)
+def test_where_a_folder_is_gone_readiness_says_so_searches_go_on_and_writes_fail_at_once(writing, folder, status, word):
+    root = writing.project.root
+    (root / folder).rename(root / f"{folder}.away")
+    try:
+        until_ready(writing, status, word)
+        assert folder in refused_write(writing)
+        assert search(writing.url, png(0)).status_code == 200
+        assert not (root / folder).exists()
+        assert httpx.get(f"{writing.url}/metrics", timeout=60).status_code == 200
+    finally:
+        (root / f"{folder}.away").rename(root / folder)
+    until_ready(writing, 200, '"status":"ready"')
+    assert httpx.delete(address(writing.url, "nobody"), timeout=60).status_code == 404
+
+
+def test_keys_that_let_nobody_in_are_told_by_readiness(tmp_path):
+    path = tmp_path / "keys.json"
+    assert "there is no key" in KeyRing(path).trouble
+    issue(path, "shop", "read")
+    assert KeyRing(path).trouble == ""
+    path.write_text("{")
+    assert "nobody gets in" in KeyRing(path).trouble
