@@ -2,6 +2,7 @@
 
 CsdError                      one line for a person; the command line exits with `exit_code`
 ├── BusyError                 another process is at work there; the same may succeed when it has finished
+├── StorageError              a disk is full or read-only, or a file may not be opened
 ├── ParamsError        (2)    params.yaml or a command's arguments are wrong
 ├── DataError          (3)    images, sources or shards are missing or unusable
 ├── ArtifactError      (4)    an artefact is missing, damaged or of another kind than expected
@@ -12,6 +13,10 @@ CsdError                      one line for a person; the command line exits with
 7 is no error: the gate's answer "rejected", as `csd check` gives it to a shell.
 """
 
+import errno
+import os
+import re
+
 
 class CsdError(Exception):
     """An error with a message for a person: what is wrong, where, and the remedy."""
@@ -21,6 +26,58 @@ class CsdError(Exception):
 
 class BusyError(CsdError):
     """Another process holds what is needed."""
+
+
+class StorageError(CsdError):
+    """A disk is full or read-only, a file may not be opened, or too many are open.
+
+    Attributes:
+        errno: The operating system's number.
+    """
+
+    def __init__(self, message: str, number: int | None = None) -> None:
+        super().__init__(message)
+        self.errno = number
+
+    @classmethod
+    def of(cls, error: OSError) -> "StorageError":
+        """The operating system's error as one line, with the remedy."""
+        where = error.filename or error.filename2
+        what = error.strerror or str(error) or type(error).__name__
+        remedy = _REMEDIES.get(error.errno or 0, "see to it, then try again")
+        return cls(f"{f'{os.fsdecode(where)}: ' if where else ''}{what}; {remedy}", error.errno)
+
+    @classmethod
+    def is_meant(cls, error: BaseException) -> bool:
+        """Whether an error is of this kind; a file that is missing is not."""
+        return isinstance(error, OSError) and error.errno in _REMEDIES
+
+    @classmethod
+    def told_in(cls, message: str, *, where: str) -> "StorageError | None":
+        """The operating system's error that a library tells in words (`... (os error 28)`); None without one.
+
+        Args:
+            message: Of the library.
+            where: It came from.
+        """
+        found = re.search(r"\(os error (\d+)\)", message)
+        if found is None or int(found[1]) not in _REMEDIES:
+            return None
+        return cls(f"{where}: {os.strerror(int(found[1]))}; {_REMEDIES[int(found[1])]}", int(found[1]))
+
+
+_SPACE = "what was there is untouched; make room and try again"
+_RIGHTS = "what was there is untouched; let this user write there and try again"
+_REMEDIES = {
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.EROFS: "what was there is untouched; mount it writable and try again",
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.EMFILE: "allow more open files (`ulimit -n`) and try again",
+    errno.ENFILE: "close programs that hold many files open and try again",
+    errno.EIO: "the disk or the network it is reached by fails; restore what is damaged from a backup",
+}
 
 
 class ParamsError(CsdError):

@@ -9,24 +9,30 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.events import emit_event
 from prefect.states import Failed
 
-from csd_core.errors import CsdError
+from csd_core.errors import CsdError, StorageError
 from flows.pipeline import StageFailedError
 
 P = ParamSpec("P")
 
 
 def plainly(flow: Callable[P, State[Any]]) -> Callable[P, State[Any]]:
-    """Let a flow that meets a CsdError end as Failed with its one line; a traceback is a bug."""
+    """Let a flow that meets a CsdError, or a disk that fails, end as Failed with one line; a traceback is a bug."""
 
     @wraps(flow)
     def told(*arguments: P.args, **named: P.kwargs) -> State[Any]:
         try:
             return flow(*arguments, **named)
         except CsdError as error:
-            get_run_logger().error("%s", error)
-            return Failed(message=str(error), data=error)
+            return _failed(error)
+        except OSError as error:
+            return _failed(StorageError.of(error))
 
     return told
+
+
+def _failed(error: CsdError) -> State[Any]:
+    get_run_logger().error("%s", error)
+    return Failed(message=str(error), data=error)
 
 
 def tell(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:

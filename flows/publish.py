@@ -113,7 +113,7 @@ def prove(production: Production) -> None:
     Raises:
         ArtifactError: if anything is not.
     """
-    with production.releases.changing():
+    with production.releases.reading():
         found = verifying.verify(production.releases, production.live, which="in force")
     if found.findings:
         raise ArtifactError("; ".join(found.findings))

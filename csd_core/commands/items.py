@@ -15,9 +15,11 @@ from csd_core.commands.in_force import embedder_of, release_in_force, snapshot_o
 from csd_core.console import console, say
 from csd_core.errors import DataError, ErasureIncompleteError, ParamsError
 from csd_core.names import class_flaw, printable
+from csd_core.production.audit import whoami
 from csd_core.production.erasure import traces
 from csd_core.production.filters import Filters
 from csd_core.production.images import content_id, encode_png, fetch
+from csd_core.production.owner import Project
 from csd_core.production.rows import LiveItems, StoredImages, refuse_bad_id
 from csd_core.production.succession import Production
 from csd_core.records import ImageForm
@@ -206,6 +208,7 @@ def erase(item: tuple[str, ...], /, *, why: str = "erased") -> None:
         refuse_bad_id(identity)
     production = Production.of(Workspace())
     with production.releases.changing():  # a publish under way would take its known queries from what is erased
+        production.live.refuse_other_history(production.releases.audit.read())
         report = production.live.erase(item, why=why)
         production.releases.forget(item, tagged=report.tagged, why=why)
     say(
@@ -265,6 +268,27 @@ def search(
     console.print(shown)
     how = "exact" if snapshot.rows is not None else "through the index"
     say(f"release {release.number}, {snapshot.count} rows, {how}")
+
+
+@app.command(name="take-over")
+def take_over(*, why: str, by: str | None = None) -> None:
+    """Make the live gallery this project's, whosever it was; from then on the other project cannot write to it.
+
+    Its tables stay; `csd publish` adds this project's.
+
+    Parameters
+    ----------
+    why
+        For the audit log.
+    by
+        Who asks for it; by default your user name.
+    """
+    production = Production.of(Workspace())
+    releases, live = production.releases, production.live
+    with releases.changing():
+        releases.audit.append("took over", by=by or whoami(), why=why)
+        former = live.take_over(Project(releases.root), releases.audit.read())
+    say(f"live gallery {live.uri} is this project's; before it was {former or 'nobody'}'s")
 
 
 @app.command

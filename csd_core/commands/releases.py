@@ -100,7 +100,7 @@ def verify(
         raise ParamsError(f"csd verify {number} --all: name a release or ask for all, not both")
     production = Production.of(Workspace())
     which: int | Literal["in force", "all"] = "all" if every else "in force" if number is None else number
-    with production.releases.changing():
+    with production.releases.reading():
         found = verifying.verify(production.releases, production.live, which=which)
     for note in found.notes:
         say(f"note: {note}")

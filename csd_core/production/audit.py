@@ -37,6 +37,7 @@ Event = Literal[
     "retired",  # its table and model are removed
     "forgetting",  # an erasure started
     "forgot",
+    "took over",  # the live gallery of another project
 ]
 SWITCHES: tuple[Event, ...] = ("published", "rolled back")
 ENDS: tuple[Event, ...] = (*SWITCHES, "abandoned")

@@ -150,7 +150,7 @@ class Carrier:
             now = _revisions(self.live.rows(self.source, ids=list(before), columns=["id", "revision"]))
             current = np.array([now.get(each) == before[each] for each in items.ids.tolist()], np.bool_)
             # a delete that was killed half-way has left a tombstone and the row
-            current &= ~self.live.tombstones().buries(items.ids, written_at=items.written_at)
+            current &= ~self.live.tombstones_of(items.ids.tolist()).buries(items.ids, written_at=items.written_at)
             if current.any():
                 self.live.upsert(self.target, _some(items, np.flatnonzero(current)))
             self._discard(failed)  # an earlier state of the row may have been carried

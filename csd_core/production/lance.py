@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from lancedb.table import Table
 
-from csd_core.errors import ArtifactError, CsdError
+from csd_core.errors import ArtifactError, CsdError, StorageError
 from csd_core.production.rows import BATCH_ROWS
 
 _PANICS = ("RustPanic", "PanicException")  # a damaged file can make LanceDB's Rust panic; the classes have no module
@@ -24,6 +24,10 @@ def lance_errors(where: str) -> Iterator[None]:
     except BaseException as error:
         if not isinstance(error, (RuntimeError, OSError, ValueError)) and type(error).__name__ not in _PANICS:
             raise
+        if (stored := StorageError.told_in(str(error), where=f"live gallery, {where}")) is not None:
+            raise stored from None
+        if isinstance(error, OSError) and StorageError.is_meant(error):
+            raise StorageError.of(error) from None
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ArtifactError(f"live gallery, {where}: {reason[:300]}; see `csd verify`") from None
 

@@ -6,22 +6,27 @@ LanceDB alone would let two of them insert the same new id twice. The uri is a f
 file, so all writers are on one machine.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from lancedb.expr import col
 from lancedb.table import Table
 
 from csd_core.errors import CompatibilityError, ParamsError
 from csd_core.params import Params
 from csd_core.production import tombstones
+from csd_core.production.audit import Trail
+from csd_core.production.catalogue import CATALOGUE
+from csd_core.production.checksums import hash_of
+from csd_core.production.clock import NEVER, after
 from csd_core.production.images import ImageSource
 from csd_core.production.lance import lance_errors
 from csd_core.production.locks import WAIT, Lock
+from csd_core.production.owner import Project, refuse_other_history
 from csd_core.production.reader import LiveReader, dimension_of
 from csd_core.production.rows import (
     BATCH_ROWS,
@@ -34,13 +39,10 @@ from csd_core.production.rows import (
     revisions_of,
     schema,
 )
-from csd_core.production.tables import CATALOGUE, Tables, put, remove
+from csd_core.production.tables import Tables, files_of, latest_time, put, remove
 from csd_core.production.tombstones import TOMBSTONES
 from csd_core.retrieval.gallery import Gallery
 from csd_core.workspace import Workspace
-
-KEEP = timedelta(hours=1)
-"""Old versions of the catalogue that a slow reader may still hold open."""
 
 
 class CompactionStats(NamedTuple):
@@ -78,19 +80,21 @@ class LiveGallery(LiveReader):
     """The tables of one live gallery, to read and to write."""
 
     @classmethod
-    def open(cls, uri: str, *, lock: Path, root: Path | None = None) -> "LiveGallery":
+    def open(cls, uri: str, *, lock: Path, root: Path | None = None, project: Project | None = None) -> "LiveGallery":
         """Connect; nothing is read or written yet.
 
         Args:
             uri: A folder, or an object store such as s3://bucket/prefix.
             lock: The lock file of its writers.
             root: Where relative references to images start; by default the current folder.
+            project: Whose writes are taken; None for anybody's.
         """
         tables = Tables(
             uri,
             writing=Lock(lock, what=f"live gallery {uri}"),
             building=Lock(lock.with_name(lock.name + ".build"), what=f"the building of tables in live gallery {uri}"),
             system=(TOMBSTONES,),
+            claim=project,
         )
         return cls(tables, root=root or Path())
 
@@ -98,7 +102,8 @@ class LiveGallery(LiveReader):
     def of(cls, files: Workspace, params: Params) -> "LiveGallery":
         """The live gallery that params.yaml names; its lock lies below `.csd`."""
         uri = params.live.uri if "://" in params.live.uri else str(files.path(params.live.uri))
-        return cls.open(uri, lock=files.root / ".csd" / "live.lock", root=files.root)
+        project = Project(files.root / "releases")
+        return cls.open(uri, lock=files.root / ".csd" / "live.lock", root=files.root, project=project)
 
     @contextmanager
     def writing(self, *, wait: float = WAIT) -> Iterator[None]:
@@ -109,6 +114,36 @@ class LiveGallery(LiveReader):
         """
         with self._tables.writing.held(wait=wait):
             yield
+
+    # --- whose it is --------------------------------------------------------------------------------------------------
+
+    def refuse_other_history(self, trail: Trail) -> None:
+        """Refuse to change releases that a copy of this project has changed since.
+
+        Raises:
+            CompatibilityError: naming whence the gallery was taken.
+        """
+        refuse_other_history(self._tables.admitted(), trail, self.uri)
+
+    def follow(self, trail: Trail) -> None:
+        """Record the last line of the audit log: a copy of the project that does not have it may not publish."""
+        with self.writing():
+            self._tables.follow(trail.last)
+
+    def take_over(self, project: Project, trail: Trail) -> str | None:
+        """Make the gallery a project's, whosever it was.
+
+        Args:
+            project: The new owner.
+            trail: Its audit log.
+
+        Returns:
+            Machine and folder of the former owner; None if it had none.
+        """
+        with self.writing():
+            former = self._tables.catalogue().owner
+            self._tables.follow(trail.last, owner=project.as_owner())
+        return former.place if former else None
 
     # --- whole tables -------------------------------------------------------------------------------------------------
 
@@ -142,12 +177,10 @@ class LiveGallery(LiveReader):
         origins = np.full(len(gallery), origin) if isinstance(origin, str) else origin
         made = revisions_of(gallery)
         carried = made if revisions is None else np.where(revisions == "", made, revisions)
-        now = np.datetime64(datetime.now(UTC).replace(tzinfo=None), "us")
-        times = np.full(len(gallery), now) if written_at is None else written_at.astype("datetime64[us]")
+        times = np.full(len(gallery), after()) if written_at is None else written_at.astype("datetime64[us]")
         with self._tables.building.held():
             graves = self.tombstones()
-            long_ago = np.datetime64(0, "us")
-            keep = ~graves.buries(gallery.ids, written_at=np.where(origins == "live", times, long_ago))
+            keep = ~graves.buries(gallery.ids, written_at=np.where(origins == "live", times, NEVER))
 
             def batches() -> Iterator[pa.RecordBatch]:
                 rows = np.flatnonzero(keep)
@@ -193,18 +226,19 @@ class LiveGallery(LiveReader):
         """
         with self._tables.building.held(), self.writing():
             before = self._tables.open(table)
-            versions, files = len(before.list_versions()), _files(before)
+            versions, files = len(before.list_versions()), files_of(before)
             self._tables.rewrite(table)
             after = self._tables.open(table)
             for system in (CATALOGUE, TOMBSTONES):
-                self._tables.prune(system, older_than=KEEP)
+                if (handle := self._tables.opened(system)) is not None:
+                    self._tables.tidy(handle)
             return CompactionStats(
                 table=table,
                 rows=after.count_rows(),
                 versions_before=versions,
                 versions_after=len(after.list_versions()),
                 files_before=files,
-                files_after=_files(after),
+                files_after=files_of(after),
             )
 
     # --- rows ---------------------------------------------------------------------------------------------------------
@@ -217,19 +251,21 @@ class LiveGallery(LiveReader):
             ParamsError: if an item was erased: it never comes back.
         """
         with self.writing():
-            handle = self._tables.open(table)
+            handle, newest = self._tables.open_to_write(table)
             dimension = dimension_of(handle)
             if items.vectors.shape[1] != dimension:
                 raise CompatibilityError(
                     f"items have {items.vectors.shape[1]} dimensions, table {table} {dimension}; embed them with the "
                     "model of the release in force"
                 )
-            if gone := self.tombstones().erased(items.ids.tolist()):
+            known = tombstones.of(self._tables, items.ids.tolist())
+            if gone := known.erased(items.ids.tolist()):
                 raise ParamsError(
                     f"item {gone[0]} was erased, and an erased item never comes back; nothing was written"
                 )
-            put(handle, schema(dimension), items.batches())
-            tombstones.lift(self._tables, items.ids.tolist())
+            put(handle, schema(dimension), items.batches(now=after(newest, known.latest)))
+            tombstones.lift(self._tables, known)
+            self._tables.shrink(table, handle)
 
     def delete(self, table: str, ids: Sequence[str] | Strings, *, why: str) -> int:
         """Delete items, in one commit, so that no upgrade brings them back.
@@ -239,14 +275,16 @@ class LiveGallery(LiveReader):
         """
         with self.writing():
             wanted = list(dict.fromkeys(map(str, ids)))
-            handle = self._tables.open(table)
-            tombstones.bury(self._tables, wanted, why=why, erased=False)
-            return remove(handle, wanted)
+            handle, newest = self._tables.open_to_write(table)
+            tombstones.bury(self._tables, wanted, at=self._deleted_at(handle, newest, wanted), why=why, erased=False)
+            gone = remove(handle, wanted)
+            self._tables.shrink(table, handle)
+            return gone
 
     def discard(self, table: str, ids: Sequence[str] | Strings) -> int:
         """Remove rows without a tombstone, as an upgrade does that cannot carry them; returns how many there were."""
         with self.writing():
-            return remove(self._tables.open(table), list(dict.fromkeys(map(str, ids))))
+            return remove(self._tables.open_to_write(table)[0], list(dict.fromkeys(map(str, ids))))
 
     def erase(self, ids: Sequence[str] | Strings, *, why: str = "erased") -> ErasureReport:
         """Remove items from every table, every version and tag; they never come back.
@@ -256,7 +294,8 @@ class LiveGallery(LiveReader):
         """
         wanted = frozenset(map(str, ids))
         with self._tables.building.held(), self.writing():
-            tombstones.bury(self._tables, wanted, why=why, erased=True)
+            at = after(self._tables.admitted().newest)
+            tombstones.bury(self._tables, wanted, at=at, why=why, erased=True)
             names = self.tables()
             rows = 0
             tagged: list[TaggedRows] = []
@@ -271,9 +310,13 @@ class LiveGallery(LiveReader):
         return ErasureReport(rows=rows, tables=names, tagged=tuple(tagged))
 
     def tag(self, table: str, tag: str) -> int:
-        """Name the latest version; returns its number. A tag of that name moves."""
+        """Name the latest version; returns its number. A tag of that name moves.
+
+        What is deleted from then on counts as deleted after every row at the tag was written.
+        """
         with self.writing():
-            handle = self._tables.open(table)
+            handle, _ = self._tables.open_to_write(table)
+            self._tables.move_on(latest_time(handle))
             with lance_errors(table):
                 if tag in handle.tags.list():
                     handle.tags.update(tag, handle.version)
@@ -284,9 +327,31 @@ class LiveGallery(LiveReader):
     def untag(self, table: str, tag: str) -> None:
         """Remove a tag; its version goes with the next compaction."""
         with self.writing(), lance_errors(table):
-            self._tables.open(table).tags.delete(tag)
+            self._tables.open_to_write(table)[0].tags.delete(tag)
 
+    def forget_deletions(self, *, needed: Collection[str]) -> int:
+        """Forget which items were deleted where nothing could bring them back; an erasure is never forgotten.
 
-def _files(handle: Table) -> int:
-    stats: Any = handle.stats()  # a dict, whatever its annotation says
-    return int(stats["fragment_stats"]["num_fragments"])
+        Args:
+            needed: Ids that the pipeline still has.
+
+        Returns:
+            How many deletions were forgotten.
+        """
+        with self.writing():
+            self._tables.admitted()
+            if not any(not grave.erased for grave in self.tombstones().graves.values()):
+                return 0
+            there = {hash_of(identity) for identity in needed}
+            for table in self.tables():
+                for version in (None, *self.tags(table)):
+                    rows = self.rows(table, version=version, columns=["id"])
+                    there.update(map(hash_of, rows["id"].to_pylist()))
+            return tombstones.forget(self._tables, needed=there)
+
+    def _deleted_at(self, handle: Table, newest: np.datetime64, ids: Sequence[str]) -> np.datetime64:
+        """A time later than that of every row of some items, here or at a tag."""
+        with lance_errors(handle.name):
+            rows = handle.search().where(col("id").isin(list(ids))).select(["written_at"]).to_arrow()
+        times = rows["written_at"].cast(pa.timestamp("us")).to_numpy()
+        return after(newest, *times)

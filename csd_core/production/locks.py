@@ -6,7 +6,7 @@ The operating system drops a lock with its process, so that a killed one blocks 
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -52,18 +52,39 @@ class Lock:
             ) from None
         try:
             if lock.lock_counter == 1:
-                command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]]).strip() or "python"
-                self._holder.write_text(
-                    f"process {os.getpid()} ({command}, since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC)", "utf-8"
-                )
+                self._sign()
             yield
         finally:
             if lock.lock_counter == 1:
-                self._holder.unlink(missing_ok=True)
+                with suppress(OSError):
+                    self._holder.unlink(missing_ok=True)
             lock.release()
+
+    @contextmanager
+    def held_if_writable(self, *, wait: float = WAIT) -> Iterator[None]:
+        """Hold it, for a reader: where nothing can be written there is no lock to be had, and no writer to keep out.
+
+        Args:
+            wait: Seconds to wait for another process.
+
+        Raises:
+            BusyError: if it is still held then, naming the holder.
+        """
+        with ExitStack() as stack:
+            with suppress(OSError):
+                stack.enter_context(self.held(wait=wait))
+            yield
+
+    def _sign(self) -> None:
+        """Say who holds it, for messages; on a full disk nobody does."""
+        command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]]).strip() or "python"
+        with suppress(OSError):
+            self._holder.write_text(
+                f"process {os.getpid()} ({command}, since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC)", "utf-8"
+            )
 
     def _who(self) -> str:
         try:
-            return self._holder.read_text("utf-8")
+            return self._holder.read_text("utf-8") or "another process"
         except OSError:
             return "another process"

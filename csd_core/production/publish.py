@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from csd_core.data.shards import load_shard
 from csd_core.errors import ArtifactError, CompatibilityError
 from csd_core.production.audit import whoami
 from csd_core.production.carry import Treatment
+from csd_core.production.clock import after
 from csd_core.production.images import PoolImages
 from csd_core.production.locks import WAIT
 from csd_core.production.recovery import recover
@@ -29,7 +29,7 @@ from csd_core.production.release import (
     QueryModel,
     Release,
 )
-from csd_core.production.retention import retire
+from csd_core.production.retention import forget_deletions, retire
 from csd_core.production.succession import Base, Production, Succession
 from csd_core.production.switch import OnStep, put_in_force
 from csd_core.records import Champion, SeenShards
@@ -80,6 +80,7 @@ def publish(
         release = put_in_force(production, heir, by=who, why=why, on_step=on_step)
         say(register(production, release, by=who))
         retire(production, by=who)
+        forget_deletions(production, after=release.record.after)
     return release
 
 
@@ -141,7 +142,7 @@ def _heir(production: Production, task: str, before: Release | None) -> Successi
             gallery=gallery,
             origins=np.full(count, "pipeline"),
             revisions=np.full(count, ""),
-            written_at=np.full(count, np.datetime64(datetime.now(UTC).replace(tzinfo=None), "us")),
+            written_at=np.full(count, after()),
             images=PoolImages(pool, kept=production.params.live.images, files=files),
         ),
         treatment=Treatment(

@@ -59,6 +59,19 @@ class LiveReader:
         """What was deleted and erased."""
         return tombstones.read(self._tables)
 
+    def tombstones_of(self, ids: Iterable[str]) -> Tombstones:
+        """What became of some items, if they were deleted or erased; costs the same however many others were."""
+        return tombstones.of(self._tables, ids)
+
+    def is_of_another(self) -> str | None:
+        """Machine and folder of the project whose the gallery is; None if it is this one's, or nobody's."""
+        claim, owner = self._tables.claim, self._tables.catalogue().owner
+        return owner.place if claim and owner and claim.is_of_another(owner) else None
+
+    def half_made(self) -> tuple[str, ...]:
+        """Tables whose making was interrupted; the next write makes them again."""
+        return self._tables.half_made()
+
     def count(self, table: str, *, version: str | int | None = None) -> int:
         """Rows of a table, at a tag or version or now."""
         return self._tables.read(table, version, lambda handle: int(handle.count_rows()))
@@ -66,6 +79,10 @@ class LiveReader:
     def version(self, table: str) -> str:
         """A token that changes whenever the table does."""
         return f"{self._tables.entry(table).physical}/{self._tables.open(table).version}"
+
+    def state(self, table: str) -> tuple[str, int]:
+        """A token that changes whenever the table or what was deleted does."""
+        return self.version(table), tombstones.version(self._tables)
 
     def reading(self, table: str, version: str | int | None = None) -> Table:
         """LanceDB's own handle, which stays at a version whatever is written; None for the latest.

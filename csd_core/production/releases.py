@@ -64,6 +64,19 @@ class Releases:
         with self._lock.held(wait=wait):
             yield
 
+    @contextmanager
+    def reading(self, *, wait: float = WAIT) -> Iterator[None]:
+        """Keep out those who change releases, where they could be changed at all.
+
+        Args:
+            wait: Seconds to wait for another process.
+
+        Raises:
+            CsdError: if the lock is still held then, naming the holder.
+        """
+        with self._lock.held_if_writable(wait=wait):
+            yield
+
     def pointer(self) -> str | None:
         """What `current` says; None before the first release."""
         path = self.root / CURRENT

@@ -1,9 +1,12 @@
 """Older releases keep their records and lose table and model."""
 
+import pyarrow.parquet as pq
+
 from csd_core.errors import ArtifactError
 from csd_core.production.checksums import CHECKSUMS
 from csd_core.production.release import LASTING, Release
 from csd_core.production.succession import Production
+from csd_core.records import SeenShards
 
 
 def retire(production: Production, *, by: str) -> tuple[str, ...]:
@@ -31,6 +34,25 @@ def retire(production: Production, *, by: str) -> tuple[str, ...]:
             newly.append(release.name)
         _strip(production, release)
     return tuple(newly)
+
+
+def forget_deletions(production: Production, *, after: str) -> None:
+    """Forget deletions of items that neither the pipeline nor a row of a kept release has: nothing brings them back.
+
+    Nothing is forgotten where a shard is not at hand: what is in it could come with a later publish.
+
+    Args:
+        production: Where.
+        after: The task whose gallery was published.
+    """
+    files = production.files
+    shards = {files.shard(name) / "items.parquet" for name in SeenShards.load(files.seen(after)).tasks}
+    if not all(path.is_file() for path in shards):
+        return
+    needed: set[str] = set()
+    for path in sorted(shards | set((files.root / "data" / "shards").glob("*/items.parquet"))):
+        needed.update(pq.read_table(path, columns=["id"])["id"].to_pylist())
+    production.live.forget_deletions(needed=needed)
 
 
 def _strip(production: Production, release: Release) -> None:

@@ -8,7 +8,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 from uuid import uuid4
 
@@ -62,7 +61,7 @@ class LiveItems:
         splits: Their roles, one or (N,).
         origins: pipeline or live, one or (N,).
         revisions: (N,) of rows that are carried over from another table; by default new ones.
-        written_at: (N,) UTC times of rows that are carried over; by default now.
+        written_at: (N,) UTC times of rows that are carried over; by default when they are written.
     """
 
     ids: Strings
@@ -96,10 +95,13 @@ class LiveItems:
             raise ParamsError("items: a label is empty; name the class of each item")
         refuse_bad_vectors(self.vectors, self.ids, where="items")
 
-    def batches(self) -> Iterable[pa.RecordBatch]:
-        """As record batches of bounded size."""
+    def batches(self, *, now: np.datetime64) -> Iterable[pa.RecordBatch]:
+        """As record batches of bounded size.
+
+        Args:
+            now: When they are written, if they are not carried over.
+        """
         revision = uuid4().hex
-        now = np.datetime64(datetime.now(UTC).replace(tzinfo=None), "us")
         count = len(self.ids)
         columns = {
             "id": self.ids,

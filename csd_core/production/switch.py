@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from csd_core.console import say
-from csd_core.errors import ArtifactError
+from csd_core.errors import ArtifactError, CsdError
 from csd_core.production.carry import Carrier
 from csd_core.production.checksums import CHECKSUMS
 from csd_core.production.folder import write_release
@@ -18,7 +18,6 @@ from csd_core.production.recovery import mark_of, recover
 from csd_core.production.release import Release, name_of, table_of, tag_of
 from csd_core.production.rows import Strings, texts_of
 from csd_core.production.succession import Production, Succession
-from csd_core.production.tombstones import Tombstones
 from csd_core.production.verify import examine
 from csd_core.retrieval.embedder import digest_of
 
@@ -63,6 +62,7 @@ def put_in_force(production: Production, heir: Succession, *, by: str, why: str,
     number = releases.next_number()
     model = heir.treatment.embedder.digest
     before = releases.in_force()
+    production.live.refuse_other_history(releases.audit.read())
     releases.audit.append(
         "begun",
         by=by,
@@ -74,6 +74,7 @@ def put_in_force(production: Production, heir: Succession, *, by: str, why: str,
     on_step("begun")
     upgrade = _Upgrade(production=production, heir=heir, number=number, before=before, by=by, why=why, on_step=on_step)
     try:
+        production.live.follow(releases.audit.read())
         upgrade.build()
         release = upgrade.switch()
         if before:
@@ -89,10 +90,18 @@ def put_in_force(production: Production, heir: Succession, *, by: str, why: str,
         )
         on_step("published")
     except BaseException as error:
-        recover(production, by=by, why=str(error) or type(error).__name__)
+        _clear_up(production, error, by=by)
         raise
     _tell(upgrade.left_out)
     return release
+
+
+def _clear_up(production: Production, error: BaseException, *, by: str) -> None:
+    """Remove what a failed run left; where that fails too, such as on a full disk, the next run does it."""
+    try:
+        recover(production, by=by, why=str(error) or type(error).__name__)
+    except (CsdError, OSError):
+        say("what the run left is removed by the next publish or rollback")
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -117,7 +126,7 @@ class _Upgrade:
     why: str
     on_step: OnStep
     _carrier: Carrier | None = None
-    _seen: tuple[str, Tombstones] | None = None
+    _seen: tuple[str, int] | None = None
     """State of the table in force, and of the tombstones, up to which the next table has caught up."""
 
     @property
@@ -209,16 +218,13 @@ class _Upgrade:
         with live.writing():
             changes = live.changed_since(self.before.table, mark_of(self.number))
             live.tag(self.before.table, mark_of(self.number))
-            self._seen = self._state(self.before)
+            self._seen = live.state(self.before.table)
         self._carrier.carry(changes.upserted.tolist())
         self._carrier.discard_deleted()
 
     def _is_quiet(self) -> bool:
         """Whether nothing was written or deleted since the last look; the caller holds the write lock."""
-        return self.before is None or self._seen == self._state(self.before)
-
-    def _state(self, before: Release) -> tuple[str, Tombstones]:
-        return self.production.live.version(before.table), self.production.live.tombstones()
+        return self.before is None or self._seen == self.production.live.state(self.before.table)
 
     def _written_live(self, before: Release) -> Strings:
         """Ids of the rows that people wrote, but for those that the base holds in the same revision."""

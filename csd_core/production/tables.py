@@ -12,39 +12,50 @@ folder was dropped holds nothing but what its tags and its latest version show.
 
 import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import timedelta
-from typing import Any, NamedTuple, TypeVar
+from math import isqrt
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+from urllib.parse import quote
 from uuid import uuid4
 
 import lancedb
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from lancedb.expr import col
-from lancedb.index import IvfFlat
+from lancedb.index import BTree, IvfFlat
 from lancedb.table import Table
 
-from csd_core.errors import ArtifactError, ParamsError
+from csd_core.errors import ArtifactError, CsdError, ParamsError
+from csd_core.production.catalogue import CATALOGUE, SCHEMA, Catalogue, Entry, Owner
 from csd_core.production.lance import lance_errors, leaving_out, only, scan, true_cause
 from csd_core.production.locks import Lock
 from csd_core.production.rows import fingerprints
 
-CATALOGUE = "catalogue"
-_ENTRY = pa.schema(
-    [
-        pa.field("table", pa.string(), nullable=False),
-        pa.field("physical", pa.string(), nullable=False),
-        pa.field("partitions", pa.int32(), nullable=False),
-    ]
-)
 Result = TypeVar("Result")
+KEEP = timedelta(hours=1)
+"""Old versions of a table without tags that a slow reader may still hold open."""
+EVERY = 64
+"""Commits after which a table is looked at: whether small files are to be merged."""
+FEW = 256
+"""Data files that every table may have; each of them costs every later write something."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 
-class Entry(NamedTuple):
-    """What the catalogue says of a table."""
+class Claim(Protocol):
+    """Decides who may write."""
 
-    physical: str
-    partitions: int
-    """Cells of its index; 0 without one."""
+    def owner(self, catalogue: Catalogue, uri: str) -> Owner | None:
+        """Whose the gallery is from this write on.
+
+        Raises:
+            CompatibilityError: if it belongs to another project.
+        """
+
+    def is_of_another(self, owner: Owner) -> bool:
+        """Whether an owner is another project."""
 
 
 class Tables:
@@ -54,19 +65,27 @@ class Tables:
         uri: Where it lies.
         writing: The lock of those who change rows, or which Lance table is behind a name.
         building: The lock of those who write a whole table; taken before `writing`, never after it.
+        claim: Decides who may write; None for anybody.
     """
 
-    def __init__(self, uri: str, *, writing: Lock, building: Lock, system: tuple[str, ...]) -> None:
+    def __init__(
+        self, uri: str, *, writing: Lock, building: Lock, system: tuple[str, ...], claim: Claim | None = None
+    ) -> None:
         self.uri = uri
         self.writing = writing
         self.building = building
+        self.claim = claim
         self._system = {CATALOGUE, *system}
         with lance_errors(uri):
-            self.connection = lancedb.connect(uri)
+            self.connection = lancedb.connect(_address(uri))
 
     def names(self) -> tuple[str, ...]:
         """All tables, ascending."""
-        return tuple(sorted(self._entries()))
+        return tuple(sorted(self.catalogue().entries))
+
+    def catalogue(self) -> Catalogue:
+        """The catalogue as it is now."""
+        return Catalogue.of(self.system_rows(CATALOGUE))
 
     def entry(self, table: str) -> Entry:
         """Where a table's rows lie.
@@ -74,11 +93,7 @@ class Tables:
         Raises:
             ArtifactError: if there is no such table.
         """
-        entries = self._entries()
-        if table not in entries:
-            known = ", ".join(sorted(entries)) or "none"
-            raise ArtifactError(f"live gallery {self.uri}: there is no table {table} (it has: {known}); publish it")
-        return entries[table]
+        return self._known(self.catalogue(), table)
 
     def open(self, table: str, version: str | int | None = None) -> Table:
         """A table for reading or writing; at a version or a tag for reading only.
@@ -87,6 +102,32 @@ class Tables:
             ArtifactError: if there is no such table or version.
         """
         return self.at(self._open(self.entry(table).physical, table), table, version)
+
+    def open_to_write(self, table: str) -> tuple[Table, np.datetime64]:
+        """A table, and the time that no row at any tag was written after; the caller holds the write lock.
+
+        Raises:
+            ArtifactError: if there is no such table.
+            CompatibilityError: if the gallery is another project's.
+        """
+        catalogue = self.admitted()
+        return self._open(self._known(catalogue, table).physical, table), catalogue.newest
+
+    def admitted(self) -> Catalogue:
+        """The catalogue, if this project may write; a gallery that is nobody's becomes the project's.
+
+        Raises:
+            CompatibilityError: if the gallery is another project's.
+        """
+        catalogue = self.catalogue()
+        owner = self.claim.owner(catalogue, self.uri) if self.claim else catalogue.owner
+        if owner == catalogue.owner:
+            return catalogue
+        with self.writing.held():
+            times = [catalogue.newest, *(self._newest_of(entry) for entry in catalogue.entries.values())]
+            catalogue = self.catalogue()._replace(owner=owner, newest=max(times))
+            self._put(catalogue.about())
+        return catalogue
 
     def read(self, table: str, version: str | int | None, call: Callable[[Table], Result]) -> Result:
         """Call with the open table; once more if the table was replaced meanwhile and its former files are gone."""
@@ -123,7 +164,7 @@ class Tables:
         if not _NAME.fullmatch(table) or table in self._system:
             raise ParamsError(f"table {table!r}: not a name; take letters, digits, hyphens and underscores")
         with self.building.held():
-            self.sweep()
+            self.sweep()  # and refuse before anything is written
             physical = f"{table}.{uuid4().hex[:12]}"
             handle = self._write(physical, schema, batches)
             self._index(handle, partitions)
@@ -136,7 +177,7 @@ class Tables:
 
         Writers wait meanwhile; readers who hold the former Lance table open must open it again.
         """
-        with self.building.held(), self.writing.held():
+        with self.building.held(), self.writing.held(), lance_errors(table):
             self.sweep()
             entry = self.entry(table)
             old = self._open(entry.physical, table)
@@ -175,38 +216,100 @@ class Tables:
         """Remove a table with all its versions."""
         with self.building.held():
             with self.writing.held():
-                self.entry(table)
+                self._known(self.admitted(), table)
                 remove(self._open(CATALOGUE, CATALOGUE), {table}, column="table")
             self.sweep()
 
     def sweep(self) -> tuple[str, ...]:
         """Drop the Lance tables that no name leads to: former ones, and what killed processes left."""
         with self.building.held(), lance_errors(self.uri):
-            known = self._system | {entry.physical for entry in self._entries().values()}
+            known = self._system | {entry.physical for entry in self.admitted().entries.values()}
             orphans = tuple(name for name in self._physical() if name not in known)
             for name in orphans:
                 self.connection.drop_table(name)
         return orphans
 
-    def prune(self, table: str, *, older_than: timedelta) -> None:
-        """Merge the small files of a table without tags (the catalogue is one) and drop its older versions."""
-        if table in self._physical():
-            with lance_errors(table):
-                self._open(table, table).optimize(cleanup_older_than=older_than)
+    def shrink(self, table: str, handle: Table) -> None:
+        """Write a table anew once many small writes have made each further one slow; the caller holds the write lock.
+
+        What was written is safe already, so nothing that goes wrong here is told. It is left to a later write where
+        somebody is building a table, and for a table with an index, whose readers hold its files open.
+        """
+        if not self.is_due(handle) or self.entry(table).partitions:
+            return
+        with suppress(CsdError, OSError):
+            if files_of(handle) > max(FEW, 2 * isqrt(handle.count_rows())):
+                with self.building.held(wait=0):
+                    self.rewrite(table)
+
+    def is_due(self, handle: Table) -> bool:
+        """Whether a table is to be looked at after a write; some process finds it so every EVERY commits."""
+        return int(handle.version) % EVERY == 0
+
+    def tidy(self, handle: Table, *, indexed: str | None = None, at_least: int = 0) -> None:
+        """Merge the small files of a table without tags (a system table is one) and drop its older versions.
+
+        Nothing depends on it, so nothing that goes wrong here is told.
+
+        Args:
+            handle: The table.
+            indexed: A column by which rows are looked up.
+            at_least: From so many rows on that column gets an index.
+        """
+        with suppress(CsdError), lance_errors(handle.name):
+            if indexed and handle.count_rows() >= at_least and not handle.list_indices():
+                handle.create_index(indexed, config=BTree())
+            handle.optimize(cleanup_older_than=KEEP)
+
+    def move_on(self, newest: np.datetime64) -> None:
+        """Record that rows were written as late as this; the caller holds the write lock."""
+        catalogue = self.admitted()
+        if newest > catalogue.newest:
+            self._put(catalogue._replace(newest=newest).about())
+
+    def follow(self, line: str, *, owner: Owner | None = None) -> None:
+        """Record the line of the audit log that the gallery follows, and whose that is if it becomes another's.
+
+        The caller holds the write lock.
+        """
+        catalogue = self.admitted() if owner is None else self.catalogue()
+        self._put(catalogue._replace(line=line, owner=owner or catalogue.owner).about())
+
+    def half_made(self) -> tuple[str, ...]:
+        """System tables whose making was interrupted: the next write makes them again."""
+        return tuple(name for name in self._physical() if name in self._system and self.opened(name) is None)
+
+    def opened(self, name: str) -> Table | None:
+        """A table that is no gallery; None if it was never made, or a process was killed while it made it.
+
+        LanceDB makes a table's folder first and its first version last, so a folder without a version is no table.
+
+        Raises:
+            ArtifactError: if it has rows and lost the versions that lead to them.
+        """
+        with lance_errors(name):
+            try:
+                return self.connection.open_table(name)
+            except ValueError:
+                if "://" not in self.uri and any((Path(self.uri) / f"{name}.lance" / "data").glob("*")):
+                    raise ArtifactError(
+                        f"live gallery {self.uri}: table {name} has rows, but no version leads to them "
+                        f"({name}.lance/_versions); restore the gallery from a backup"
+                    ) from None
+                return None
 
     def system(self, name: str, schema: pa.Schema) -> Table:
-        """A table that is no gallery, made if it is missing; the caller holds the write lock."""
-        if name not in self._physical():
+        """A table that is no gallery, made if it is missing or half made; the caller holds the write lock."""
+        handle = self.opened(name)
+        if handle is None:
             with lance_errors(name):
-                self.connection.create_table(name, schema=schema, exist_ok=True)
-        return self._open(name, name)
+                handle = self.connection.create_table(name, schema=schema, exist_ok=True)
+        return handle
 
     def system_rows(self, name: str) -> pa.Table | None:
         """All rows of such a table; None if it was never made."""
-        if name not in self._physical():
-            return None
-        handle = self._open(name, name)
-        return pa.Table.from_batches(scan(handle), handle.schema)
+        handle = self.opened(name)
+        return None if handle is None else pa.Table.from_batches(scan(handle), handle.schema)
 
     def _physical(self) -> list[str]:
         with lance_errors(self.uri):
@@ -218,15 +321,29 @@ class Tables:
                 names += page.tables
         return names
 
-    def _entries(self) -> dict[str, Entry]:
-        rows = self.system_rows(CATALOGUE)
-        if rows is None:
-            return {}
-        return {row["table"]: Entry(row["physical"], row["partitions"]) for row in rows.to_pylist()}
+    def _known(self, catalogue: Catalogue, table: str) -> Entry:
+        if table not in catalogue.entries:
+            known = ", ".join(sorted(catalogue.entries)) or "none"
+            raise ArtifactError(f"live gallery {self.uri}: there is no table {table} (it has: {known}); publish it")
+        return catalogue.entries[table]
 
     def _commit(self, table: str, entry: Entry) -> None:
-        row = pa.table({"table": [table], "physical": [entry.physical], "partitions": [entry.partitions]}, _ENTRY)
-        put(self.system(CATALOGUE, _ENTRY), _ENTRY, row.to_batches(), on="table")
+        self._put(self.admitted().with_entry(table, entry))
+
+    def _newest_of(self, entry: Entry) -> np.datetime64:
+        """When the last row of a table was written, at its latest version or a tag."""
+        handle = self._open(entry.physical, entry.physical)
+        versions = [None, *handle.tags.list()]
+        return max(
+            latest_time(self.at(self._open(entry.physical, entry.physical), entry.physical, version))
+            for version in versions
+        )
+
+    def _put(self, rows: pa.Table) -> None:
+        handle = self.system(CATALOGUE, SCHEMA)
+        put(handle, SCHEMA, rows.to_batches(), on="table")
+        if self.is_due(handle):
+            self.tidy(handle)
 
     def _open(self, physical: str, table: str) -> Table:
         with lance_errors(table):
@@ -248,6 +365,15 @@ class Tables:
                 handle.create_index("vector", config=IvfFlat(distance_type="cosine", num_partitions=partitions))
 
 
+def _address(uri: str) -> str:
+    """How LanceDB is to reach a gallery.
+
+    A folder is opened as an object store is: what LanceDB 0.40 writes to a plain path may lose the last bytes of a file
+    on a full disk and be committed all the same.
+    """
+    return uri if "://" in uri else f"file-object-store://{quote(str(Path(uri).absolute()))}"
+
+
 def put(handle: Table, schema: pa.Schema, batches: Iterable[pa.RecordBatch], *, on: str = "id") -> None:
     """Insert rows, or replace those with the same key, in one commit; the caller holds the write lock.
 
@@ -266,3 +392,15 @@ def remove(handle: Table, keys: Iterable[str], *, column: str = "id") -> int:
     with lance_errors(handle.name):
         gone: Any = handle.delete(col(column).isin(wanted))  # its annotation lacks the count
         return int(gone.num_deleted_rows)
+
+
+def files_of(handle: Table) -> int:
+    """Data files of the latest version of a table."""
+    stats: Any = handle.stats()  # a dict, whatever its annotation says
+    return int(stats["fragment_stats"]["num_fragments"])
+
+
+def latest_time(handle: Table) -> np.datetime64:
+    """When the last of its rows was written."""
+    times = [pc.max(batch["written_at"].cast(pa.int64())).as_py() for batch in scan(handle, ["written_at"])]
+    return np.datetime64(max(times, default=0), "us")

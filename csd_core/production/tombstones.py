@@ -1,14 +1,21 @@
-"""Which items people deleted or had erased, so that no upgrade brings them back; ids are kept as hashes only."""
+"""Which items people deleted or had erased, so that no upgrade brings them back; ids are kept as hashes only.
 
-from collections.abc import Iterable
+The table has an index, so that looking up a few items costs the same among a hundred and among a hundred thousand
+deletions. A deletion is forgotten once nothing could bring its item back; an erasure never is.
+"""
+
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from lancedb.expr import col
+from lancedb.table import Table
 
 from csd_core.production.checksums import hash_of
+from csd_core.production.clock import NEVER
+from csd_core.production.lance import lance_errors
 from csd_core.production.tables import Tables, put, remove
 
 TOMBSTONES = "tombstones"
@@ -20,6 +27,8 @@ SCHEMA = pa.schema(
         pa.field("erased", pa.bool_(), nullable=False),
     ]
 )
+INDEXED = 1024
+"""From so many deletions on the table has an index; fewer are read as fast without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +36,7 @@ class Grave:
     """One item that was deleted.
 
     Attributes:
-        at: When, UTC without a zone.
+        at: When, UTC without a zone; later than every row of the item that it removes.
         why: What the person said.
         erased: It must never come back.
     """
@@ -73,33 +82,100 @@ class Tombstones:
             identity for identity in ids if (grave := self.graves.get(hash_of(identity))) is not None and grave.erased
         )
 
+    @property
+    def latest(self) -> np.datetime64:
+        """The time of the last of them."""
+        return max((grave.at for grave in self.graves.values()), default=NEVER)
+
 
 def read(tables: Tables) -> Tombstones:
     """All of them."""
     rows = tables.system_rows(TOMBSTONES)
-    if rows is None:
+    return Tombstones({}) if rows is None else _of(rows)
+
+
+def of(tables: Tables, ids: Iterable[str]) -> Tombstones:
+    """Those of some items."""
+    handle = tables.opened(TOMBSTONES)
+    items = sorted({hash_of(identity) for identity in ids})
+    if handle is None or not items:
         return Tombstones({})
+    with lance_errors(TOMBSTONES):
+        return _of(handle.search().where(col("item").isin(items)).to_arrow())
+
+
+def version(tables: Tables) -> int:
+    """A number that changes whenever a tombstone does."""
+    handle = tables.opened(TOMBSTONES)
+    return 0 if handle is None else int(handle.version)
+
+
+def bury(tables: Tables, ids: Collection[str], *, at: np.datetime64, why: str, erased: bool) -> None:
+    """Add tombstones; one that says erased stays so. The caller holds the write lock.
+
+    Args:
+        tables: Where.
+        ids: Of the items.
+        at: When; later than all rows of the items.
+        why: What the person said.
+        erased: They must never come back.
+    """
+    known = of(tables, ids).graves
+    items = sorted({hash_of(identity) for identity in ids})
+    final = [erased or (item in known and known[item].erased) for item in items]
+    count = len(items)
+    if count:
+        times = pa.array(np.full(count, at), pa.timestamp("us")).cast(pa.timestamp("us", "UTC"))
+        rows = pa.table({"item": items, "at": times, "why": [why] * count, "erased": final}, schema=SCHEMA)
+        handle = tables.system(TOMBSTONES, SCHEMA)
+        put(handle, SCHEMA, rows.to_batches(), on="item")
+        _tidied(tables, handle)
+
+
+def lift(tables: Tables, known: Tombstones) -> None:
+    """Remove the tombstones of items that were written again. The caller holds the write lock.
+
+    Args:
+        tables: Where.
+        known: Those of the items, as they are now.
+    """
+    if known.graves:
+        handle = tables.system(TOMBSTONES, SCHEMA)
+        remove(handle, known.graves, column="item")
+        _tidied(tables, handle)
+
+
+def forget(tables: Tables, *, needed: Collection[str]) -> int:
+    """Remove the tombstones of deleted items that nothing could bring back. The caller holds the write lock.
+
+    Args:
+        tables: Where.
+        needed: sha256 of the ids that something still has.
+
+    Returns:
+        How many went.
+    """
+    graves = read(tables).graves
+    gone = [item for item, grave in graves.items() if not grave.erased and item not in needed]
+    if not gone:
+        return 0
+    handle = tables.system(TOMBSTONES, SCHEMA)
+    with lance_errors(TOMBSTONES):
+        if len(gone) == len(graves):
+            handle.delete("true")
+        else:
+            remove(handle, gone, column="item")
+    tables.tidy(handle, indexed="item", at_least=INDEXED)
+    return len(gone)
+
+
+def _of(rows: pa.Table) -> Tombstones:
     times = rows["at"].cast(pa.timestamp("us")).to_numpy()
     texts = zip(rows["item"].to_pylist(), rows["why"].to_pylist(), rows["erased"].to_pylist(), strict=True)
     return Tombstones({item: Grave(at, why, erased) for at, (item, why, erased) in zip(times, texts, strict=True)})
 
 
-def bury(tables: Tables, ids: Iterable[str], *, why: str, erased: bool) -> None:
-    """Add tombstones; one that says erased stays so. The caller holds the write lock."""
-    known = read(tables)
-    items = [hash_of(identity) for identity in ids]
-    final = [erased or (item in known.graves and known.graves[item].erased) for item in items]
-    count = len(items)
-    if count:
-        rows = pa.table(
-            {"item": items, "at": [datetime.now(UTC)] * count, "why": [why] * count, "erased": final}, schema=SCHEMA
-        )
-        put(tables.system(TOMBSTONES, SCHEMA), SCHEMA, rows.to_batches(), on="item")
-
-
-def lift(tables: Tables, ids: Iterable[str]) -> None:
-    """Remove the tombstones of items that were written again. The caller holds the write lock."""
-    known = read(tables).graves
-    lifted = {hash_of(identity) for identity in ids} & known.keys() if known else set()
-    if lifted:
-        remove(tables.system(TOMBSTONES, SCHEMA), lifted, column="item")
+def _tidied(tables: Tables, handle: Table) -> None:
+    """Now and then, merge what many small writes left."""
+    if tables.is_due(handle):
+        tables.tidy(handle, indexed="item", at_least=INDEXED)

@@ -14,6 +14,7 @@ from csd_core.errors import ArtifactError, CsdError
 from csd_core.production import known
 from csd_core.production.audit import HEAD, LOG, SWITCHES, Trail
 from csd_core.production.checksums import CHECKSUMS, Checksums, differences
+from csd_core.production.owner import FILE
 from csd_core.production.reader import LiveReader
 from csd_core.production.release import EMBEDDER, LASTING, LINEAGE, Release, name_of, table_of, tag_of
 from csd_core.production.releases import CURRENT, LOCK, Releases
@@ -21,7 +22,9 @@ from csd_core.production.search import Snapshot
 from csd_core.retrieval.embedder import Embedder, digest_of
 from csd_core.retrieval.lineage import Lineage
 
-_OURS = re.compile(rf"{CURRENT}|{re.escape(LOG)}|{re.escape(HEAD)}|{re.escape(LOCK)}(\.holder)?|\..+\.(partial|former)")
+_OURS = re.compile(
+    rf"{CURRENT}|{FILE}|{re.escape(LOG)}|{re.escape(HEAD)}|{re.escape(LOCK)}(\.holder)?|\..+\.(partial|former)"
+)
 
 
 class Verification(NamedTuple):
@@ -42,7 +45,7 @@ class Verification(NamedTuple):
 def verify(
     releases: Releases, live: LiveReader, *, which: int | Literal["in force", "all"] = "in force"
 ) -> Verification:
-    """Look at everything; the caller holds the releases' lock.
+    """Look at everything; the caller is `Releases.reading`.
 
     Args:
         releases: To verify.
@@ -55,7 +58,7 @@ def verify(
     trail, in_force = releases.audit.read(), releases.pointer()
     unfinished = trail.open.release if trail.open and trail.open.release != in_force else None
     findings = [*trail.problems, *_pointer(releases, trail), *_folders(releases, trail, unfinished)]
-    notes = list(_notes(releases, trail, unfinished))
+    notes = [*_notes(releases, trail, unfinished), *_half_made(live)]
     names = [name for name in releases.names() if name != unfinished]
     wanted = [
         name for name in names if which in ("all", int(name.split("-")[0])) or (which, name) == ("in force", in_force)
@@ -65,7 +68,7 @@ def verify(
     tables = {table_of(int(name.split("-")[0]), name.split("-")[1]) for name in names}
     if unfinished:
         tables.add(f"gallery-{unfinished}")
-    findings += _strangers(live, tables)
+    findings += [*_strangers(live, tables), *_of_another(live)]
     for name in wanted:
         findings += [f"release {name}: {line}" for line in _release(releases, live, trail, name)]
     return Verification(tuple(findings), tuple(notes), tuple(wanted), trail.last, len(trail.entries))
@@ -230,6 +233,24 @@ def _strangers(live: LiveReader, known_tables: set[str]) -> Iterator[str]:
             yield f"live gallery: table {table} belongs to no release"
     except CsdError as error:
         yield str(error)
+
+
+def _of_another(live: LiveReader) -> Iterator[str]:
+    """That the gallery is another project's."""
+    try:
+        if place := live.is_of_another():
+            yield f"live gallery {live.uri}: it belongs to the project at {place}; see `csd items take-over`"
+    except CsdError:
+        return  # the line above says so
+
+
+def _half_made(live: LiveReader) -> Iterator[str]:
+    """Tables whose making was interrupted."""
+    try:
+        for table in live.half_made():
+            yield f"live gallery: table {table} is half made, for its writer was ended; the next write makes it"
+    except CsdError:
+        return  # the findings say so
 
 
 def _notes(releases: Releases, trail: Trail, unfinished: str | None) -> Iterator[str]:

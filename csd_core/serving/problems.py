@@ -14,11 +14,12 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Scope
 
-from csd_core.errors import ArtifactError, BusyError, CompatibilityError, CsdError, DataError, ParamsError
+from csd_core.errors import BusyError, CompatibilityError, CsdError, DataError, ParamsError, StorageError
 
 MEDIA_TYPE = "application/problem+json"
 TYPE = "urn:csd:problem:"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _TOLD: dict[type[CsdError], tuple[int, str]] = {
     DataError: (422, "bad-image"),
     ParamsError: (422, "invalid-request"),
@@ -102,9 +103,13 @@ def problem_of(error: Exception, *, request_id: str) -> Problem:
 
 def _failure(error: Exception, *, request_id: str) -> Problem:
     """What a client is told of an error that is none of its own."""
-    if _is_full(error):
+    number = error.errno if isinstance(error, (OSError, StorageError)) else None
+    if number in _FULL:
         log.error("storage full", extra={"request_id": request_id, "reason": str(error)})
         return Problem(507, "storage-full", "there is no room left to write; what was there is untouched")
+    if number in _READ_ONLY:
+        log.error("storage read-only", extra={"request_id": request_id, "reason": str(error)})
+        return Problem(503, "storage-read-only", "the gallery cannot be written here; what was there is untouched")
     if isinstance(error, CsdError):
         log.error("not served", extra={"request_id": request_id, "reason": str(error)})
         what = "the release or its gallery cannot be read now; the log says why"
@@ -156,10 +161,3 @@ def responses(
 def _request_id(scope: Scope) -> str:
     """As the edge chose it."""
     return str(scope.get("state", {}).get("request_id", ""))
-
-
-def _is_full(error: Exception) -> bool:
-    """Whether a disk is full; LanceDB tells it in words."""
-    return (isinstance(error, OSError) and error.errno in _FULL) or (
-        isinstance(error, ArtifactError) and ("No space left" in str(error) or "os error 28" in str(error))
-    )

@@ -123,7 +123,8 @@ class Writes:
                 raise _MovedError
             table = served.release.table
             there = current.live.has(table, list({write.id for write in writes}))
-            erased = set(current.live.tombstones().erased([put.id for put in puts]))
+            ids = [put.id for put in puts]
+            erased = set(current.live.tombstones_of(ids).erased(ids))
             done: list[Written | ParamsError] = []
             for kind, run in groupby(writes, key=type):
                 some = list(run)

@@ -1,0 +1,89 @@
+"""Whose a live gallery is: one project writes to it.
+
+The project's id lies beside its releases, for releases and gallery belong together: a checkout or a service that shares
+the releases is the same project, a clone without them is another one. The gallery's catalogue names the owner, and the
+line of the owner's audit log with which a release was last begun there; so a copy of a project, or an old backup of its
+releases, is told from the one whose releases the gallery holds now.
+"""
+
+import socket
+from pathlib import Path
+from uuid import uuid4
+
+from csd_core.atomic import write_text
+from csd_core.errors import CompatibilityError
+from csd_core.production.audit import AuditLog, Trail
+from csd_core.production.catalogue import Catalogue, Owner
+
+FILE = "project"
+_REMEDY = (
+    "name another live.uri in params.yaml, or make the gallery this project's with `csd items take-over --why REASON`"
+)
+
+
+class Project:
+    """A project as the owner of a live gallery.
+
+    Args:
+        releases: The folder of its releases.
+    """
+
+    def __init__(self, releases: Path) -> None:
+        self._releases = releases
+        self._file = releases / FILE
+
+    def owner(self, catalogue: Catalogue, uri: str) -> Owner:
+        """Whose the gallery is from this write on: this project's, or nothing is written.
+
+        Raises:
+            CompatibilityError: if it belongs to another project.
+        """
+        if catalogue.owner is not None:
+            if not self.is_of_another(catalogue.owner):
+                return catalogue.owner
+            raise CompatibilityError(
+                f"live gallery {uri}: it belongs to the project at {catalogue.owner.place}, so nothing was written; "
+                f"{_REMEDY}"
+            )
+        if catalogue.entries and not catalogue.entries.keys() & self._tables():
+            raise CompatibilityError(
+                f"live gallery {uri}: none of its {len(catalogue.entries)} tables is of a release of this project, so "
+                f"nothing was written; {_REMEDY}"
+            )
+        return self.as_owner()
+
+    def is_of_another(self, owner: Owner) -> bool:
+        """Whether an owner is another project."""
+        return owner.project != self._id()
+
+    def as_owner(self) -> Owner:
+        """This project, with an id that it keeps from now on."""
+        mine = self._id()
+        if mine is None:
+            mine = uuid4().hex
+            write_text(self._file, mine + "\n")
+        return Owner(mine, f"{socket.gethostname()}:{self._releases.absolute().parent}")
+
+    def _id(self) -> str | None:
+        return self._file.read_text("utf-8", errors="replace").strip() if self._file.is_file() else None
+
+    def _tables(self) -> set[str]:
+        """Tables that the project's releases have, or would have had."""
+        folders = self._releases.iterdir() if self._releases.is_dir() else ()
+        begun = {entry.table for entry in AuditLog(self._releases).read().entries if entry.table}
+        return begun | {f"gallery-{path.name}" for path in folders}
+
+
+def refuse_other_history(catalogue: Catalogue, trail: Trail, uri: str) -> None:
+    """Refuse to change releases where the gallery was changed by a run that the audit log does not know.
+
+    Raises:
+        CompatibilityError: if a copy of the project, or the project before it was restored from a backup, did.
+    """
+    known = {trail.last, *(entry.previous for entry in trail.entries)}
+    if catalogue.line and catalogue.line not in known:
+        place = catalogue.owner.place if catalogue.owner else "another place"
+        raise CompatibilityError(
+            f"live gallery {uri}: a copy of this project (taken from {place}), or a state of it that was lost, has put "
+            f"a release there which this audit log does not know, so nothing was changed; {_REMEDY}"
+        )

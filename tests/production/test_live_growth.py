@@ -1,0 +1,67 @@
+"""What a write costs after very many others: counted, not timed."""
+
+import numpy as np
+import pytest
+
+from csd_core.production import tables, tombstones
+from csd_core.production.rows import LiveItems
+
+
+def put(live, *ids):
+    vectors = np.tile(np.eye(1, 8, dtype=np.float32), (len(ids), 1))
+    live.upsert("g", LiveItems(ids=np.array(ids), labels=np.full(len(ids), "a"), vectors=vectors, embedded_by="m"))
+
+
+@pytest.fixture
+def built(live, gallery_of_items):
+    live.build("g", gallery_of_items(5), origin="pipeline", images=None)
+    live.tag("g", "first")
+
+
+def test_a_write_looks_up_its_own_items_among_many_deletions(live, built, monkeypatch):
+    live.delete("g", [f"gone-{number}" for number in range(2000)], why="test")
+    looked_up = []
+    found = tombstones._of
+
+    def counting(rows):
+        looked_up.append(rows.num_rows)
+        return found(rows)
+
+    monkeypatch.setattr(tombstones, "_of", counting)
+    monkeypatch.setattr(tombstones, "read", None)
+    put(live, "gone-7", "new")
+    live.delete("g", ["gone-8", "other"], why="test")
+    assert looked_up == [1, 1]
+
+
+def test_many_deletions_have_an_index(live, built, monkeypatch):
+    monkeypatch.setattr(tables, "EVERY", 4)
+    monkeypatch.setattr(tombstones, "INDEXED", 10)
+    for number in range(9):
+        live.delete("g", [f"gone-{number}-{each}" for each in range(5)], why="test")
+    handle = live._tables.opened("tombstones")
+    assert [index.columns for index in handle.list_indices()] == [["item"]]
+    assert tables.files_of(handle) <= 5
+    put(live, "gone-3-1")
+    assert len(live.tombstones().graves) == 44
+    assert live.tombstones_of(["gone-8-4", "gone-3-1"]).graves.keys() == {tombstones.hash_of("gone-8-4")}
+
+
+def test_single_writes_do_not_pile_up_files(live, built, monkeypatch):
+    monkeypatch.setattr(tables, "EVERY", 4)
+    monkeypatch.setattr(tables, "FEW", 8)
+    before = live.digest("g", version="first", whole=True)
+    for number in range(40):
+        put(live, f"new-{number}")
+    assert tables.files_of(live._tables.open("g")) <= 16
+    assert live.count("g") == 45
+    assert live.digest("g", version="first", whole=True) == before
+
+
+def test_deletions_that_nothing_could_undo_are_forgotten_and_erasures_never(live, built):
+    put(live, "live-only")
+    live.delete("g", ["live-only", "item-1", "never", "in-the-pipeline"], why="test")
+    live.erase(["item-2"])
+    assert live.forget_deletions(needed=["in-the-pipeline"]) == 2
+    graves = live.tombstones().graves.keys()
+    assert graves == {tombstones.hash_of(each) for each in ("item-1", "in-the-pipeline", "item-2")}
