@@ -91,15 +91,18 @@ def main(root, operation, every):
             try:
                 OPERATIONS[operation](live)
             except (CsdError, OSError) as reason:
-                assert "\n" not in str(reason), reason
+                told = str(reason)
+            else:
+                told = ""
             seen = library.faults_seen()
             library.faults_at(0, 0, 0)
+            assert "\n" not in told, told
             if seen < number:
                 break
             failed[way] += 1
             again(opened(place), operation, after, where=f"{operation}, {way} at call {number}")
             shutil.rmtree(place)
-    print(json.dumps(failed))
+    sys.stdout.write(json.dumps(failed) + "\n")
 
 
 def again(live, operation, after, *, where):

@@ -75,7 +75,8 @@ def test_a_table_that_lost_its_versions_is_not_made_again(live, gallery_of_items
 def test_the_first_link_of_a_first_deletion_may_fail(live, gallery_of_items, tmp_path, fault):
     built(live, gallery_of_items)
     program = (
-        "import sys; from pathlib import Path; from csd_core.production.live import LiveGallery; root = Path(sys.argv[1]);"
+        "import sys; from pathlib import Path; from csd_core.production.live import LiveGallery;"
+        "root = Path(sys.argv[1]);"
         "LiveGallery.open(str(root / 'live'), lock=root / 'write.lock').delete('g', ['nosuch'], why='')"
     )
     inject = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"inject=link,linkat:{fault}:when=1"]

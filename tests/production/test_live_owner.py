@@ -1,0 +1,77 @@
+"""One project writes to a live gallery: another one, or a copy of it, is told whose it is and changes nothing."""
+
+import pytest
+from projects import Project, pixels_of
+
+from csd_core.cli import main
+from csd_core.errors import CompatibilityError
+from csd_core.production.publish import publish
+from csd_core.production.rollback import rollback
+
+
+@pytest.fixture
+def make(tmp_path):
+    def project(name):
+        made = Project(tmp_path / name, tasks=("t1", "t2"), images=6, settings={"uri": str(tmp_path / "shared")})
+        return made.promote("t1", "none").promote("t2", "adapt")
+
+    return project
+
+
+def test_another_project_can_neither_publish_nor_write_nor_erase_until_it_takes_over(make, monkeypatch, capsys):
+    mine, other = make("mine"), make("other")
+    publish(mine.production, task="t1")
+    (item,) = mine.put(pixels_of(40, 1, seed=1), "live")
+    table = mine.in_force().table
+    refusal = r"belongs to the project at .*:/.*/mine, so nothing was written; .* `csd items take-over"
+    attempts = [
+        lambda: publish(other.production, task="t1"),
+        lambda: other.production.live.delete(table, [item], why="test"),
+        lambda: other.production.live.erase([item]),
+        other.production.live.sweep,
+        lambda: other.production.live.compact(table),
+        lambda: other.production.live.drop(table),
+        lambda: other.production.live.tag(table, "mine"),
+    ]
+    for attempt in attempts:
+        with pytest.raises(CompatibilityError, match=refusal):
+            attempt()
+    assert item in mine.rows()
+    assert other.production.releases.in_force() is None
+    assert mine.findings() == ()
+
+    monkeypatch.chdir(other.root)
+    with pytest.raises(SystemExit, match="0"):
+        main(["items", "take-over", "--why", "the other one is given up"])
+    assert "before it was" in capsys.readouterr().out
+    publish(other.production, task="t1")
+    assert other.in_force() is not None
+    with pytest.raises(CompatibilityError, match=r"belongs to the project at .*/other"):
+        mine.delete([item])
+    assert any("belongs to the project at" in finding for finding in mine.findings())
+
+
+def test_a_copy_of_a_project_that_published_since_is_told_from_it(make, tmp_path):
+    mine = make("mine")
+    publish(mine.production, task="t1")
+    copy = mine.copied_to(tmp_path / "copy")
+    publish(copy.production, task="t2")
+    with pytest.raises(CompatibilityError, match="a copy of this project .* which this audit log does not know"):
+        publish(mine.production, task="t2")
+    rollback(copy.production, why="test")
+    assert copy.findings() == ()
+
+
+def test_a_gallery_that_was_made_before_galleries_had_owners_becomes_the_projects(make):
+    mine, other = make("mine"), make("other")
+    publish(mine.production, task="t1")
+    tables = mine.production.live._tables
+    catalogue = tables.catalogue()
+    tables._put(
+        catalogue._replace(owner=None, newest=catalogue.newest - catalogue.newest.astype("timedelta64[us]")).about()
+    )
+    with pytest.raises(CompatibilityError, match="none of its 1 tables is of a release of this project"):
+        publish(other.production, task="t1")
+    mine.delete(["nosuch"])
+    assert tables.catalogue().owner == catalogue.owner
+    assert tables.catalogue().newest == catalogue.newest
