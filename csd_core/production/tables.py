@@ -37,7 +37,7 @@ from csd_core.production.rows import fingerprints
 Result = TypeVar("Result")
 KEEP = timedelta(hours=1)
 """Old versions of a table without tags that a slow reader may still hold open."""
-EVERY = 64
+EVERY = 32
 """Commits after which a table is looked at: whether small files are to be merged."""
 FEW = 256
 """Data files that every table may have; each of them costs every later write something."""
