@@ -89,7 +89,7 @@ def change(root: str, commands: Any, says: Any) -> None:
 
 
 class Changer:
-    """A process that is ready to change something; it is forked from one that has loaded the libraries, nothing more."""
+    """A process that is ready to change something, forked from one that has only loaded the libraries."""
 
     def __init__(self, root: Path) -> None:
         self.says, says = FORKS.Pipe(duplex=False)
