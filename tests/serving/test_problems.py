@@ -8,7 +8,7 @@ import pytest
 from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel
 
-from csd_core.errors import ArtifactError, BusyError, CompatibilityError, CsdError, DataError, ParamsError
+from csd_core.errors import ArtifactError, BusyError, CompatibilityError, CsdError, DataError, ParamsError, StorageError
 from csd_core.serving.problems import MEDIA_TYPE, Problem, install, render, responses
 
 INSIDE = "/srv/secret/embedder.onnx: damaged"
@@ -54,7 +54,7 @@ def ask(app, method="GET", path="/fail", **kwargs):
         (CsdError(INSIDE), 503, "not-ready"),
         (OSError(errno.ENOSPC, INSIDE), 507, "storage-full"),
         (OSError(errno.EDQUOT, INSIDE), 507, "storage-full"),
-        (ArtifactError(f"{INSIDE}: No space left on device"), 507, "storage-full"),
+        (StorageError(f"{INSIDE}: No space left on device", errno.ENOSPC), 507, "storage-full"),
         (OSError(errno.EIO, INSIDE), 500, "internal"),
         (ValueError(INSIDE), 500, "internal"),
         (HTTPException(418, "no coffee"), 418, "http"),
