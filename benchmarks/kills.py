@@ -27,6 +27,7 @@ sys.path.insert(0, str(ROOT / "tests" / "production"))  # the tests' projects: l
 from projects import Project, pixels_of  # noqa: E402 - found on the path set above
 
 from csd_core.errors import CsdError  # noqa: E402 - as above
+from csd_core.production.checksums import hash_of  # noqa: E402 - as above
 from csd_core.production.completion import complete  # noqa: E402 - as above
 from csd_core.production.publish import publish  # noqa: E402 - as above
 from csd_core.production.rollback import rollback  # noqa: E402 - as above
@@ -176,7 +177,7 @@ def attack(scratch: Path, *, kills: int, writers: int, until: float) -> None:  #
             place = untouched.copied_to(scratch / f"first-{turn}")
             command = f"first deletion:{place.root}"
         name = command.split(":")[0]
-        lets_through = kind == "switch" and turn % 12 == 1  # so that all changes come to their turn
+        lets_through = kind == "switch" and turn % 12 == 2  # so that all changes come to their turn
         waiting.append(Changer(project.root))
         killed = waiting.pop(0).run(command, delay=None if lets_through else rng.uniform(0, longest[name]))
         if killed and was_inside(project, name, erased, scratch / f"first-{turn}"):
@@ -205,9 +206,9 @@ def was_inside(project: Project, name: str, erased: list[str], first: Path) -> b
     """Whether the process that was killed had begun and not ended."""
     trail, live = project.production.releases.audit.read(), project.production.live
     if name == "erase":
-        return trail.forgetting is not None or (
-            bool(live.tombstones_of([erased[-1]]).graves) and trail.entries[-1].event != "forgot"
-        )
+        item = hash_of(erased[-1])
+        forgotten = any(entry.event == "forgot" and item in entry.items for entry in trail.entries)
+        return bool(live.tombstones_of([erased[-1]]).graves) and not forgotten
     if name == "first deletion":
         return (first / "live").is_dir() and any((first / "live").rglob("tombstones.lance"))
     return trail.open is not None
