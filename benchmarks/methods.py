@@ -23,7 +23,7 @@ from csd_core.learning.seeding import keyed_generator
 from csd_core.learning.start import StageData
 from csd_core.learning.training import train
 from csd_core.learning.weights import TrainedModel
-from csd_core.params import Runtime
+from csd_core.params import Compute
 from csd_core.params_training import Training
 from csd_core.records import ImageForm, ModelRecord, ShardRecord
 
@@ -75,11 +75,11 @@ def seconds_of(method: str, data: StageData, depth: int) -> float:
     champion = TrainedModel(record=record, network=network)
     with tempfile.TemporaryDirectory() as work:
         started = time.perf_counter()
-        train(data, training, champion=champion, device=prepare_device(RUNTIME), work=Path(work))
+        train(data, training, champion=champion, device=prepare_device(COMPUTE), work=Path(work))
         return time.perf_counter() - started
 
 
-RUNTIME = Runtime.model_validate(YAML(typ="safe").load(DIGITS)["runtime"])
+COMPUTE = Compute.model_validate(YAML(typ="safe").load(DIGITS)["compute"])
 
 
 def main() -> None:

@@ -32,7 +32,7 @@ from csd_core.learning.objective import Objective
 from csd_core.learning.seeding import keyed_generator
 from csd_core.learning.teacher import FrozenTeacher, Outputs
 from csd_core.learning.training import new_optimizer
-from csd_core.params import Runtime
+from csd_core.params import Compute
 from csd_core.params_training import LaterStage, Network
 from csd_core.records import ShardRecord
 
@@ -167,7 +167,7 @@ def main() -> None:
     parser.add_argument("--epoch", type=int, default=25_000, help="images of an epoch, to tell its seconds")
     parser.add_argument("--threads", type=int, default=0, help="0 leaves the choice to torch")
     asked = parser.parse_args()
-    prepare_device(Runtime(device="cpu", threads=asked.threads, processes=1, max_in_memory_mb=0))
+    prepare_device(Compute(device="cpu", embedding_device="cpu", threads=asked.threads, processes=1))
     network = Network.model_validate(
         {
             "architecture": "resnet-cifar",

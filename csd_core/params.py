@@ -23,16 +23,29 @@ Order = Literal["random", "class", "class-mean", "residual"]
 ResizeRule = Literal["squash", "pad", "crop"]
 
 
+class Compute(Section):
+    """What stages compute with: explicit, the same on every machine, and seen by DVC.
+
+    With other threads, processes or devices sums are rounded otherwise, so that weights differ.
+    """
+
+    device: Literal["cpu", "cuda"]
+    """Where networks are trained."""
+    embedding_device: Literal["cpu", "cuda"]
+    """Where onnxruntime embeds; cuda needs onnxruntime-gpu."""
+    threads: Annotated[int, Field(ge=1, le=1024)]
+    """CPU threads of torch, BLAS and onnxruntime, in each process."""
+    processes: Annotated[int, Field(ge=1, le=1024)]
+    """That train together, each on its share of every batch."""
+
+
 class Runtime(Section):
-    """Where and how to compute. Never part of what an artefact is, so no stage depends on it."""
+    """Where and how the commands and the service embed, and what stages may hold. No artefact depends on it."""
 
     device: Literal["auto", "cpu", "cuda"]
     """auto takes a GPU where there is one."""
     threads: Annotated[int, Field(ge=0)]
-    """CPU threads of torch and onnxruntime in a process; 0 leaves the choice to them."""
-    processes: Annotated[int, Field(ge=0, le=1024)]
-    """That train together, each on its share of every batch; 0: one for each GPU, 1 on a CPU. Under torchrun its own
-    count holds."""
+    """CPU threads of onnxruntime in a process; 0 leaves the choice to it. Stages have `compute.threads`."""
     max_in_memory_mb: Annotated[int, Field(ge=0)]
     """Training images up to this size (MiB of uint8) are held in memory, by all processes of a machine together;
     larger sets stay memory-mapped."""
@@ -256,6 +269,7 @@ class Report(Section):
 class Params(Section):
     """The whole of params.yaml."""
 
+    compute: Compute
     runtime: Runtime
     images: Images
     sources: Sources

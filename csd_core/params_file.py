@@ -24,7 +24,11 @@ from csd_core.yaml_file import dump, read_document, read_yaml
 REPLACED = frozenset({"sources", "tasks", "decisions", "reviews"})
 """Blocks whose keys are names of one's own: half of another profile's would make no sense."""
 
-RENAMED = {"images.size": "images.pixels", "gate.max_negative_flips": "gate.max_excess_flips"}
+RENAMED = {
+    "images.size": "images.pixels",
+    "gate.max_negative_flips": "gate.max_excess_flips",
+    "runtime.processes": "compute.processes",
+}
 """Keys of former versions, and what they are called now."""
 
 

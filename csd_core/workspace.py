@@ -1,5 +1,6 @@
 """Where every artefact lies; the only module that knows file names.
 
+    artifacts/code.json       digests of the code that each stage runs                 code
     data/sources/<source>/    images.npy items.parquet rejected.parquet source.json     ingest
     data/shards/<task>/       images.npy items.parquet shard.json                       split
     data/seen/<task>.json     the shards up to the task                                 split
@@ -54,6 +55,11 @@ class Workspace:
     def path(self, configured: str) -> Path:
         """A path from params.yaml: relative to it, or absolute."""
         return self.root / configured
+
+    @property
+    def code(self) -> Path:
+        """Digests of the code that each stage runs."""
+        return self.root / "artifacts" / "code.json"
 
     def source(self, name: str) -> Path:
         """Folder of a canonical set."""

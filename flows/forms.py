@@ -12,7 +12,7 @@ from csd_core import params
 from csd_core.params import Choice
 from csd_core.params_section import Section
 
-BLOCKS = ("runtime", "data", "inbox", "training", "upgrade", "gate")
+BLOCKS = ("compute", "runtime", "data", "inbox", "training", "upgrade", "gate")
 """Of params.yaml, that a run may override."""
 
 

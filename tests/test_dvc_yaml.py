@@ -2,93 +2,42 @@
 
 from pathlib import Path
 
-import grimp
 import pytest
 from ruamel.yaml import YAML
+
+from csd_core.code_digest import Code
+from csd_core.params_file import load_params
+from csd_core.stages.code import digests_of
 
 ROOT = Path(__file__).parents[1]
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 
-FRAME = {
-    "cli",
-    "errors",
-    "names",
-    "records",
-    "records_check",
-    "records_verdict",
-    "params",
-    "params_file",
-    "yaml_file",
-    "params_methods",
-    "params_rules",
-    "params_section",
-    "params_sources",
-    "params_training",
-    "workspace",
-    "atomic",
-    "console",
-    "endings",
-    "stages.entry",
-}
-"""Modules that carry no computation: names, forms, messages. A change in them makes no artefact stale."""
-
-
-@pytest.fixture(scope="module")
-def graph():
-    return grimp.build_graph("csd_core", cache_dir=None)
+CODE = "artifacts/code.json"
 
 
 def definition(stage):
     return STAGES[stage].get("do", STAGES[stage])
 
 
-def closure(graph, module):
-    """Modules that `module` imports, directly or not, but for those reached through the frame alone."""
-    found, waiting = set(), [module]
-    while waiting:
-        name = waiting.pop()
-        if name not in found and name.removeprefix("csd_core.") not in FRAME:
-            found.add(name)
-            waiting.extend(graph.find_modules_directly_imported_by(name))
-    return found
+@pytest.mark.parametrize("stage", sorted(set(STAGES) - {"code"}))
+def test_a_stage_depends_on_the_digest_of_its_module_and_on_no_file_of_code(stage):
+    (keys,) = [each[CODE] for each in definition(stage)["params"] if isinstance(each, dict)]
+    module = definition(stage)["cmd"].split()[2].removeprefix("csd_core.stages.")
+    assert keys == [f"{module}.${{key}}" if module in {"ingest", "train"} else module]
+    assert not [dep for dep in definition(stage).get("deps", []) if dep.startswith("csd_core")]
 
 
-def file_of(module):
-    path = ROOT.joinpath(*module.split("."))
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-
-
-def module_of(stage):
-    return definition(stage)["cmd"].split()[2]
-
-
-def code_of(stage):
-    return [ROOT / dep for dep in definition(stage)["deps"] if dep.startswith("csd_core")]
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_depends_on_all_the_code_it_imports(graph, stage):
-    covered = code_of(stage)
-    packages = {"csd_core", "csd_core.stages"}
-    missing = [
-        module
-        for module in closure(graph, module_of(stage)) - packages
-        if not any(file_of(module).is_relative_to(dep) for dep in covered)
-    ]
-    assert missing == []
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_depends_on_no_code_it_does_not_import(graph, stage):
-    imported = {file_of(module) for module in closure(graph, module_of(stage))}
-    unused = [dep for dep in code_of(stage) if not any(file.is_relative_to(dep) for file in imported)]
-    assert unused == []
+def test_the_stage_code_has_a_digest_for_every_other_stage_and_sees_the_parameters_it_chooses_by():
+    stages = {definition(stage)["cmd"].split()[2].removeprefix("csd_core.stages.") for stage in STAGES} - {"code"}
+    assert set(digests_of(Code(ROOT), load_params(ROOT / "params.yaml"))) == stages
+    assert STAGES["code"]["deps"] == ["csd_core"]
+    assert STAGES["code"]["params"] == ["sources", "tasks", "training.network.architecture", "training.later.method"]
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_output_has_one_stage_and_every_input_an_output(stage):
     outputs = {out for each in STAGES for out in outs_of(each)}
-    for dep in definition(stage)["deps"]:
+    for dep in definition(stage).get("deps", []):
         if dep.startswith(("data/", "artifacts/")):
             pattern = dep.replace("${item.previous}", "${key}").replace("${item.source}", "${key}")
             assert pattern.replace("${report.after}", "${key}") in outputs
@@ -104,7 +53,7 @@ def test_init_makes_whatever_a_first_task_reads():
     read = {
         dep.replace("${item.previous}", "init")
         for stage in STAGES
-        for dep in definition(stage)["deps"]
+        for dep in definition(stage).get("deps", [])
         if "${item.previous}" in dep
     }
     assert read <= set(outs_of("init"))

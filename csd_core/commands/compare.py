@@ -1,6 +1,5 @@
 """`csd compare`: methods x profiles x seeds through the project's own pipeline."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -41,7 +40,7 @@ def run(
     spec
         The comparison, such as comparisons/evidence.yaml.
     jobs
-        Cells at a time; they share the machine's cores.
+        Cells at a time, each with the threads of its `compute.threads`.
     only
         Run only the cells PROFILE/CONTENDER/SEED that fit, such as glyphs-*/csd/1; may be given several times.
     folder
@@ -61,7 +60,7 @@ def run(
     with lock:
         known = finished(folder, params)
         table = recorded(folder / FILE) | known
-        work = Run(params, folder=folder, code=code, jobs=jobs, cores=os.cpu_count() or 1)
+        work = Run(params, folder=folder, code=code, jobs=jobs)
         with told(cells, known=known, jobs=jobs) as progress:
             for event in work.events(cells):
                 progress.hear(event)

@@ -67,10 +67,9 @@ class CellParams:
     params: Params
     digest: str
 
-    def text(self, *, threads: int) -> str:
-        """params.yaml for so many CPU threads."""
-        runtime = {**self.values["runtime"], "threads": threads}
-        return dump({**self.values, "runtime": runtime})
+    def text(self) -> str:
+        """Its params.yaml."""
+        return dump(self.values)
 
 
 def cells_of(spec: Spec, only: Sequence[str] = ()) -> tuple[Cell, ...]:

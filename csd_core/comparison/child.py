@@ -30,16 +30,15 @@ class Children:
         self._processes: set[subprocess.Popen[str]] = set()
         self.interrupted = False
 
-    def start(self, folder: Path, *, threads: int) -> subprocess.Popen[str] | None:
+    def start(self, folder: Path) -> subprocess.Popen[str] | None:
         """`dvc repro` in a folder and a process group of its own; None once interrupted."""
-        limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
         with self._lock:
             if self.interrupted:
                 return None
             process = subprocess.Popen(
                 [sys.executable, "-m", "csd_core.comparison.leash", "dvc", "repro"],
                 cwd=folder,
-                env={**environment(), **limits},
+                env=environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -75,13 +74,12 @@ def _signal(process: subprocess.Popen[str], number: int) -> None:
         os.killpg(process.pid, number)
 
 
-def reproduce(bench: Bench, children: Children, *, threads: int, on_stage: Callable[[str], None]) -> bool:
+def reproduce(bench: Bench, children: Children, *, on_stage: Callable[[str], None]) -> bool:
     """Run what is stale in a cell.
 
     Args:
         bench: The cell's folder, set up.
         children: Where the process is kept.
-        threads: That numerical libraries may use.
         on_stage: Told the name of each stage that starts.
 
     Returns:
@@ -92,12 +90,12 @@ def reproduce(bench: Bench, children: Children, *, threads: int, on_stage: Calla
         KeyboardInterrupt: if it was interrupted.
     """
     watch, last, busy = Watch(bench.timings), deque[str](maxlen=LAST_LINES), False
-    process = children.start(bench.root, threads=threads)
+    process = children.start(bench.root)
     if process is None or process.stdout is None:
         raise KeyboardInterrupt
     try:
         with process.stdout, bench.log.open("a", encoding="utf-8") as log:
-            log.write(f"--- {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC: dvc repro, {threads} threads\n")
+            log.write(f"--- {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC: dvc repro\n")
             for line in process.stdout:
                 log.write(line)
                 log.flush()

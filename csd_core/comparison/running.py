@@ -58,9 +58,8 @@ def finished(folder: Path, params: Mapping[Cell, CellParams]) -> dict[Cell, Cell
 class Run:
     """One go at the cells of a comparison."""
 
-    def __init__(self, params: Mapping[Cell, CellParams], *, folder: Path, code: Code, jobs: int, cores: int) -> None:
+    def __init__(self, params: Mapping[Cell, CellParams], *, folder: Path, code: Code, jobs: int) -> None:
         self._params, self._folder, self._code = params, folder, code
-        self._threads = max(1, cores // jobs)
         self._jobs = jobs
         self._children = Children()
         self._told: queue.Queue[Event | BaseException | None] = queue.Queue()
@@ -117,8 +116,8 @@ class Run:
         tell: Callable[[str], None] = lambda stage: self._told.put(Event(cell=cell, stage=stage))  # noqa: E731
         try:
             check_folders(bench.root, mine.params.sources.folders)
-            bench.set_up(self._code, mine.text(threads=self._threads))
-            busy = reproduce(bench, self._children, threads=self._threads, on_stage=tell)
+            bench.set_up(self._code, mine.text())
+            busy = reproduce(bench, self._children, on_stage=tell)
             values = measure_cell(bench.root, mine.params, Timings.of(bench.timings))
         except (CsdError, OSError) as error:
             bench.measures.unlink(missing_ok=True)

@@ -16,20 +16,12 @@ from torch.distributed.rendezvous import rendezvous
 from csd_core.console import say
 from csd_core.errors import CsdError
 from csd_core.learning.ranks import ALONE, Ranks
-from csd_core.params import Runtime
 
 STARTER = "CSD_TRAINING_STARTER"
 """Environment variable: the process that started this one."""
 
 SIGNALLED = 128
 """A shell adds the signal's number to it for an exit code."""
-
-
-def processes(runtime: Runtime) -> int:
-    """How many processes are to train: those asked for, or one for each GPU."""
-    if runtime.processes or runtime.device == "cpu":
-        return runtime.processes or 1
-    return max(1, torch.cuda.device_count())
 
 
 def launched() -> bool:

@@ -70,7 +70,7 @@ def export_embedder(
     with atomic_file(target) as partial:
         partial.write_bytes(graph.SerializeToString(deterministic=True))
         error = largest_cosine_error(
-            network, Embedder.load(partial, device="cpu"), validation, count=export.parity_images
+            network, Embedder.load(partial, device="cpu", threads=1), validation, count=export.parity_images
         )
         if not error <= export.max_cosine_error:  # NaN fails too
             raise ArtifactError(

@@ -133,8 +133,8 @@ def _embed(
             task = str(champion.task)
             embedder = Embedder.load(
                 files.champion_embedder(task) / "embedder.onnx",
-                device=params.runtime.device,
-                threads=params.runtime.threads,
+                device=params.compute.embedding_device,
+                threads=params.compute.threads,
             )
             generations.append(
                 Generation(

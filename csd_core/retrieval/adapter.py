@@ -86,7 +86,7 @@ class Adapter:
         self._session = session
 
     @classmethod
-    def load(cls, path: str | Path, *, threads: int = 0) -> Self:
+    def load(cls, path: str | Path, *, threads: int = 1) -> Self:
         """Open an adapter's ONNX file.
 
         Args:
@@ -102,7 +102,7 @@ class Adapter:
         return cls(session, digest=digest_of(Path(path)), metadata=metadata)
 
     @classmethod
-    def retained(cls, folder: Path, digest: str, *, threads: int = 0) -> Self:
+    def retained(cls, folder: Path, digest: str, *, threads: int = 1) -> Self:
         """Open the file that is called by its digest.
 
         Args:

@@ -18,6 +18,7 @@ from csd_core.release.sampling import evenly
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.lineage import Lineage
+from csd_core.stages.computing import use_threads
 from csd_core.workspace import Workspace
 
 
@@ -26,9 +27,8 @@ def main(task: str) -> None:
     files = Workspace()
     params = files.params()
     previous = params.task(task).previous
-    candidate = Embedder.load(
-        files.candidate_embedder(task), device=params.runtime.device, threads=params.runtime.threads
-    )
+    device, threads = params.compute.embedding_device, use_threads(params.compute)
+    candidate = Embedder.load(files.candidate_embedder(task), device=device, threads=threads)
     gallery = Gallery.load(files.gallery(previous))
     why_not = _why_not(gallery, candidate)
     if why_not:
@@ -55,8 +55,8 @@ def main(task: str) -> None:
         ),
         settings=params.upgrade.adapter,
         seed=params.upgrade.seed,
-        device=params.runtime.device,
-        threads=params.runtime.threads,
+        device=device,
+        threads=threads,
     )
     for fit in record.fits:
         offers = "; ".join(

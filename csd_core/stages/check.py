@@ -17,6 +17,7 @@ from csd_core.release.gather import gather
 from csd_core.release.strategies import Situation
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.gallery import Gallery
+from csd_core.stages.computing import use_threads
 from csd_core.workspace import Workspace
 
 
@@ -25,13 +26,11 @@ def main(task: str) -> None:
     files = Workspace()
     params = files.params()
     previous = params.task(task).previous
-    runtime = params.runtime
-    embedder = Embedder.load(files.candidate_embedder(task), device=runtime.device, threads=runtime.threads)
+    device, threads = params.compute.embedding_device, use_threads(params.compute)
+    embedder = Embedder.load(files.candidate_embedder(task), device=device, threads=threads)
     champion = Champion.load(files.champion_embedder(previous) / "champion.json")
     incumbent = (
-        Embedder.load(
-            files.champion_embedder(previous) / "embedder.onnx", device=runtime.device, threads=runtime.threads
-        )
+        Embedder.load(files.champion_embedder(previous) / "embedder.onnx", device=device, threads=threads)
         if champion.digest
         else None
     )

@@ -12,15 +12,16 @@ from typing import NoReturn
 
 from csd_core.endings import loading, plain_endings
 from csd_core.errors import ParamsError
-from csd_core.processes import die_with_parent, wait_briefly
+from csd_core.processes import die_with_parent
+from csd_core.stages.environment import enter
 
 
 def run_stage(name: str) -> NoReturn:
     """Call the stage's `main` with the command line's arguments, and exit."""
     said = "" if os.environ.get("RANK", "0") != "0" else "interrupted; run again to resume"
     with plain_endings(said):
+        enter()
         die_with_parent()  # DVC killed outright would leave its stages running
-        wait_briefly()
         with loading(said):
             main = importlib.import_module(f"csd_core.stages.{name}").main
         arguments = sys.argv[1:]

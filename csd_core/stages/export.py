@@ -11,11 +11,12 @@ from csd_core.data.pool import ItemPool
 from csd_core.data.shards import load_shard
 from csd_core.errors import ArtifactError
 from csd_core.learning.batches import LabelledImages
-from csd_core.learning.device import prepare_device
+from csd_core.learning.device import prepare_torch
 from csd_core.learning.onnx_export import export_embedder
 from csd_core.learning.quantization import quantized
 from csd_core.learning.weights import load_model
 from csd_core.records import Champion, Quantization, SeenShards
+from csd_core.stages.computing import use_threads
 from csd_core.workspace import Workspace
 
 
@@ -29,7 +30,7 @@ def main(task: str) -> None:
     files = Workspace()
     params = files.params()
     previous = params.task(task).previous
-    prepare_device(params.runtime)
+    prepare_torch(use_threads(params.compute))
     model = load_model(files.candidate_model(task))
     if model is None:
         raise ArtifactError(f"{files.candidate_model(task)}: holds no trained model; run `csd run` to make it")
@@ -56,7 +57,7 @@ def main(task: str) -> None:
             folder / "embedder.int8.onnx",
             pool=pool,
             export=params.export,
-            threads=params.runtime.threads,
+            threads=params.compute.threads,
         )
         record.save(folder / "quantization.json")
     if record.asked == "int8":

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from csd_core.console import progress, say
 from csd_core.data.canonical import write_source
-from csd_core.data.sources.fashion_mnist import find_fashion_mnist
 from csd_core.data.sources.registry import open_source
 from csd_core.errors import DataError, ParamsError
 from csd_core.params_sources import FashionMnistSource
@@ -61,6 +60,8 @@ def download_fashion_mnist(folder: Path) -> None:
     Raises:
         DataError: if they cannot be fetched.
     """
+    from csd_core.data.sources.fashion_mnist import find_fashion_mnist  # noqa: PLC0415 - other kinds do not run it
+
     if find_fashion_mnist(folder):
         return
     from torchvision.datasets import FashionMNIST  # noqa: PLC0415 - loads torch, and only a download needs it

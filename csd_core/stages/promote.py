@@ -5,7 +5,6 @@ if __name__ == "__main__":
 
     run_stage("promote")
 
-import os
 import shutil
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from csd_core.release.strategies import Situation, strategy_named
 from csd_core.retrieval.embedder import Embedder, digest_of
 from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.lineage import Lineage
+from csd_core.stages.computing import use_threads
 from csd_core.workspace import Workspace
 
 ONE_PROCESS = 20_000
@@ -109,7 +109,8 @@ def _gallery(
     if verdict.champion is None and not promoted:
         return before
     model = files.candidate_embedder(task) if promoted else files.champion_embedder(previous) / "embedder.onnx"
-    embedder = Embedder.load(model, device=params.runtime.device, threads=params.runtime.threads)
+    device, threads = params.compute.embedding_device, use_threads(params.compute)
+    embedder = Embedder.load(model, device=device, threads=threads)
     shard_folders = [files.shard(name) for name in SeenShards.load(files.seen(task)).tasks]
     pool = ItemPool(shards=[load_shard(folder) for folder in shard_folders])
     searchable = pool.rows(*params.gallery.splits)
@@ -129,8 +130,8 @@ def _gallery(
 
     def embed(ids: npt.NDArray[np.str_]) -> npt.NDArray[np.float32]:
         source = ShardFolders(folders=tuple(shard_folders))
-        workers = _workers(params.runtime.threads) if len(ids) > ONE_PROCESS else 1
-        done = backfill(ids, model=model, source=source, folder=work, workers=workers, device=params.runtime.device)
+        workers = threads if len(ids) > ONE_PROCESS else 1  # the bytes are the same for any number
+        done = backfill(ids, model=model, source=source, folder=work, workers=workers, device=device)
         return np.array(done.complete())
 
     strategy = strategy_named(
@@ -149,10 +150,6 @@ def _gallery(
     after = strategy.plan(situation).apply(before, embed)
     shutil.rmtree(work, ignore_errors=True)
     return after.joined(added, query_model=embedder.digest, searchable_spaces=after.searchable_spaces)
-
-
-def _workers(threads: int) -> int:
-    return threads or os.cpu_count() or 1
 
 
 def _lineage(files: Workspace, task: str, previous: str, verdict: Promoted | Rejected, gallery: Gallery) -> Lineage:

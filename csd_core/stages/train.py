@@ -22,7 +22,7 @@ from csd_core.learning.batches import LabelledImages
 from csd_core.learning.checkpoint import discard
 from csd_core.learning.curves import save_curves
 from csd_core.learning.device import prepare_device
-from csd_core.learning.launch import joined, launch, launched, processes
+from csd_core.learning.launch import joined, launch, launched
 from csd_core.learning.methods.registry import METHODS
 from csd_core.learning.ranks import Ranks
 from csd_core.learning.start import StageData
@@ -31,6 +31,7 @@ from csd_core.learning.weights import RECORD, WEIGHTS, load_model, save_model
 from csd_core.params import Params
 from csd_core.records import ImageForm, SeenShards
 from csd_core.records_verdict import Pending
+from csd_core.stages.computing import use_threads
 from csd_core.workspace import Workspace
 
 MODULE = "csd_core.stages.train"
@@ -39,7 +40,7 @@ _IMPORTED = time.monotonic()
 
 
 def main(task: str) -> None:
-    """Write the candidate's model and the curves of its training, in as many processes as `runtime` asks for.
+    """Write the candidate's model and the curves of its training, in as many processes as `compute` asks for.
 
     Raises:
         ParamsError: if params.yaml has no such task.
@@ -48,9 +49,8 @@ def main(task: str) -> None:
     if not launched():
         params = Workspace().params()
         params.task(task)  # what is wrong with the parameters is said before processes start
-        count = processes(params.runtime)
-        if count > 1:
-            launch(count, MODULE, task)
+        if params.compute.processes > 1:
+            launch(params.compute.processes, MODULE, task)
             return
     with joined() as ranks:
         _train(task, ranks)
@@ -59,23 +59,24 @@ def main(task: str) -> None:
 def _train(task: str, ranks: Ranks) -> None:
     files = Workspace()
     params = files.params()
-    device = prepare_device(params.runtime, ranks)
+    use_threads(params.compute)
+    device = prepare_device(params.compute, ranks)
     previous = params.task(task).previous
     seen = SeenShards.load(files.seen(task))
     champion_folder = files.champion_model(previous)
     champion = load_model(champion_folder)
-    method = METHODS[params.training.later.method]
+    method = METHODS[params.training.later.method] if champion else None
     data = gather(
         task,
         shards={name: load_shard(files.shard(name)) for name in seen.tasks},
         pending=Pending.load(files.pending(previous)).tasks,
         known=champion.record.classes if champion else (),
         params=params,
-        learns_from=method.learns_from if champion else "new",
+        learns_from=method.learns_from if method else "new",
         processes_here=ranks.local_count,
     )
     weights = params.training.network.weights
-    fresh = champion is None or method.starts_from == "fresh"
+    fresh = method is None or method.starts_from == "fresh"
     start_weights = files.path(weights) if weights not in (None, "torchvision") and fresh else None
     work = files.work(
         f"train-{task}",
@@ -83,8 +84,13 @@ def _train(task: str, ranks: Ranks) -> None:
             data,
             seen=seen,
             training=params.training.model_dump(exclude=set() if champion else {"later"}),
-            device=device,
-            inputs=[champion_folder / RECORD, champion_folder / WEIGHTS, *([start_weights] if start_weights else [])],
+            compute=params.compute.model_dump(),
+            code=code_of(files, task),
+            inputs=[
+                champion_folder / RECORD,
+                champion_folder / WEIGHTS,
+                *([start_weights] if start_weights else []),
+            ],
         ),
     )
     model = train(
@@ -149,7 +155,13 @@ def gather(
 
 
 def fingerprint(
-    data: StageData, *, seen: SeenShards, training: dict[str, Any], device: torch.device, inputs: list[Path]
+    data: StageData,
+    *,
+    seen: SeenShards,
+    training: dict[str, Any],
+    compute: dict[str, Any],
+    code: str | None,
+    inputs: list[Path],
 ) -> str:
     """sha256 over all that the weights depend on, so that a checkpoint of other inputs is never resumed.
 
@@ -157,7 +169,8 @@ def fingerprint(
         data: Of the stage.
         seen: Digests of all images.
         training: Parameters of the stage.
-        device: Where it computes.
+        compute: What it computes with.
+        code: Digest of the stage's code.
         inputs: The champion's files and the start weights.
     """
     facts = {
@@ -169,9 +182,18 @@ def fingerprint(
         "shards": {shard.task: shard.digest for shard in seen.shards},
         "files": [_digest(path) for path in inputs],
         "torch": torch.__version__,
-        "device": device.type,
+        "compute": compute,
+        "code": code,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def code_of(files: Workspace, task: str) -> str | None:
+    """Return the digest of the stage's code; None where the stage `code` has not run, as in a stage run by hand."""
+    if not files.code.is_file():
+        return None
+    known: str | None = json.loads(files.code.read_text(encoding="utf-8"))["train"].get(task)
+    return known
 
 
 def _digest(path: Path) -> str | None:

@@ -52,14 +52,13 @@ def stand_in(tmp_path, monkeypatch):
 
 WORKS = f"""
 echo "Running stage 'train@t2':"
-echo "$OMP_NUM_THREADS threads"
 cp -r {RECORDED}/. .
 """
 
 
 def test_cells_are_run_measured_and_remembered(stand_in, params):
     folder = stand_in(WORKS)
-    run = Run(params, folder=folder, code=CODE, jobs=2, cores=6)
+    run = Run(params, folder=folder, code=CODE, jobs=2)
     events = list(run.events(list(params)))
     ended = [event for event in events if event.stage is None]
     assert {event.cell for event in ended} == set(params)
@@ -67,7 +66,7 @@ def test_cells_are_run_measured_and_remembered(stand_in, params):
     assert {event.stage for event in events if event.stage} == {"train@t2"}
     assert finished(folder, params) == {event.cell: event.measures for event in ended}
     bench = Bench.of(Cell("tiny", "lwf", 2), folder)
-    assert bench.log.read_text().splitlines()[1:] == ["Running stage 'train@t2':", "3 threads"]
+    assert bench.log.read_text().splitlines()[1:] == ["Running stage 'train@t2':"]
     seconds = [each for each in CellMeasures.load(bench.measures).values if each.measure == "train_seconds"]
     assert [each.after for each in seconds] == ["t2"]
 
@@ -76,7 +75,7 @@ def test_the_cells_of_a_profile_and_seed_wait_for_each_other(stand_in, params):
     folder = stand_in(
         "mkdir ../../running-in-${PWD##*/} || exit 1\nsleep 0.2\nrmdir ../../running-in-${PWD##*/}" + WORKS
     )
-    events = Run(params, folder=folder, code=CODE, jobs=4, cores=2).events(list(params))
+    events = Run(params, folder=folder, code=CODE, jobs=4).events(list(params))
     assert [event.failure for event in events if event.stage is None] == [None] * 6
 
 
@@ -89,7 +88,7 @@ esac
     cells = [cell for cell in params if cell.seed == 1]
     Bench.of(cells[1], folder).root.mkdir(parents=True)
     CellMeasures(params=params[cells[1]].digest, values=()).save(Bench.of(cells[1], folder).measures)
-    events = Run(params, folder=folder, code=CODE, jobs=1, cores=1).events(cells)
+    events = Run(params, folder=folder, code=CODE, jobs=1).events(cells)
     ended = {event.cell.contender: event for event in events if event.stage is None}
     assert list(ended) == ["finetune", "lwf", "csd"]
     shown = ended["lwf"].failure.splitlines()
@@ -103,7 +102,7 @@ esac
 def test_what_was_measured_with_other_parameters_does_not_count(stand_in, params):
     folder = stand_in(WORKS)
     some = [cell for cell in params if cell.contender == "csd"]
-    list(Run(params, folder=folder, code=CODE, jobs=1, cores=1).events(some))
+    list(Run(params, folder=folder, code=CODE, jobs=1).events(some))
     changed = SPEC.model_copy(update={"profiles": {"tiny": {"training": {"first": {"epochs": 9}}}}})
     assert set(finished(folder, params)) == set(some)
     damaged = Bench.of(some[0], folder).measures
@@ -123,7 +122,7 @@ def interruptible():
 @pytest.mark.usefixtures("interruptible")
 def test_interrupted_the_run_ends_its_children(stand_in, params):
     folder = stand_in("echo \"Running stage 'train@t1':\"\necho $$ > pid\nexec sleep 900")
-    events = Run(params, folder=folder, code=CODE, jobs=2, cores=2).events(list(params))
+    events = Run(params, folder=folder, code=CODE, jobs=2).events(list(params))
     first = next(events)
     assert first.stage == "train@t1"
     pid = Bench.of(first.cell, folder).root / "pid"
@@ -139,7 +138,7 @@ def test_interrupted_the_run_ends_its_children(stand_in, params):
 def test_a_child_that_does_not_listen_is_killed(stand_in, params, monkeypatch):
     monkeypatch.setattr(child, "GRACE", 0.3)
     folder = stand_in("trap '' INT\necho $$ > pid\necho \"Running stage 'train@t1':\"\nwhile :; do sleep 1; done")
-    events = Run(params, folder=folder, code=CODE, jobs=1, cores=2).events(list(params))
+    events = Run(params, folder=folder, code=CODE, jobs=1).events(list(params))
     pid = int((Bench.of(next(events).cell, folder).root / "pid").read_text())
     assert Path(f"/proc/{pid}").exists()
     events.close()

@@ -304,7 +304,7 @@ def test_a_commit_that_does_not_exist_is_one_line_and_leaves_nothing(home):
 def test_parameters_that_do_not_fit_name_the_commit(home):
     (home.root / "params.yaml").write_text("gate: {}\n")
     made = commit(home.root)
-    refused = pytest.raises(ParamsError, match=f"^params.yaml at commit {made[:12]}: runtime: missing")
+    refused = pytest.raises(ParamsError, match=f"^params.yaml at commit {made[:12]}: compute: missing")
     with refused, checkout(home, made, name="run"):
         pass
 

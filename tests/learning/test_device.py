@@ -3,9 +3,8 @@ import torch
 
 from csd_core.errors import TrainingError
 from csd_core.learning.device import prepare_device
-from csd_core.learning.launch import processes
 from csd_core.learning.ranks import Ranks
-from csd_core.params import Runtime
+from csd_core.params import Compute
 
 
 @pytest.fixture(autouse=True)
@@ -16,49 +15,34 @@ def _restore_torch():
     torch.use_deterministic_algorithms(deterministic)
 
 
-def runtime(device, threads=0, processes=1):
-    return Runtime(device=device, threads=threads, processes=processes, max_in_memory_mb=1)
+def compute(device="cpu", threads=2, processes=1):
+    return Compute(device=device, embedding_device="cpu", threads=threads, processes=processes)
 
 
-def test_auto_takes_the_gpu_where_there_is_one(monkeypatch):
-    for available, kind in ((True, "cuda"), (False, "cpu")):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda available=available: available)
-        assert prepare_device(runtime("auto")).type == kind
-
-
-def test_cpu_is_cpu_even_beside_a_gpu(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert prepare_device(runtime("cpu")).type == "cpu"
+@pytest.mark.parametrize("available", [True, False])
+def test_cpu_is_cpu_even_beside_a_gpu(monkeypatch, available):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
+    assert prepare_device(compute()).type == "cpu"
 
 
 def test_a_missing_gpu_is_a_clear_error(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(TrainingError, match="torch finds no GPU here; set it to auto or cpu"):
-        prepare_device(runtime("cuda"))
+    with pytest.raises(TrainingError, match="torch finds no GPU here; set it to cpu"):
+        prepare_device(compute("cuda"))
 
 
-def test_threads_and_determinism_are_set():
-    prepare_device(runtime("cpu", threads=1))
-    assert torch.get_num_threads() == 1
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_are_those_of_the_parameters_whatever_they_were_and_torch_is_deterministic(threads):
+    torch.set_num_threads(2)
+    prepare_device(compute(threads=threads))
+    assert torch.get_num_threads() == threads
     assert torch.are_deterministic_algorithms_enabled()
-
-
-def test_zero_leaves_the_threads_as_they_are():
-    before = torch.get_num_threads()
-    prepare_device(runtime("cpu"))
-    assert torch.get_num_threads() == before
+    prepare_device(compute(threads=threads, processes=2), pair(1))
+    assert torch.get_num_threads() == threads
 
 
 def pair(local_rank):
     return Ranks(rank=local_rank, count=2, local_rank=local_rank, local_count=2)
-
-
-def test_processes_of_a_machine_share_its_cores_unless_told_how_many_threads_each_has():
-    torch.set_num_threads(4)
-    prepare_device(runtime("cpu"), pair(1))
-    assert torch.get_num_threads() == 2
-    prepare_device(runtime("cpu", threads=3), pair(1))
-    assert torch.get_num_threads() == 3
 
 
 def test_processes_of_a_machine_have_a_gpu_each(monkeypatch):
@@ -66,7 +50,7 @@ def test_processes_of_a_machine_have_a_gpu_each(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-    assert [prepare_device(runtime("auto"), pair(rank)) for rank in (0, 1)] == [
+    assert [prepare_device(compute("cuda", processes=2), pair(rank)) for rank in (0, 1)] == [
         torch.device("cuda", 0),
         torch.device("cuda", 1),
     ]
@@ -77,15 +61,11 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(
-        TrainingError, match=r"2 training processes on a machine with 1 GPU\(s\); set runtime.processes"
+        TrainingError, match=r"2 training processes on a machine with 1 GPU\(s\); set compute.processes"
     ):
-        prepare_device(runtime("cuda"), pair(1))
+        prepare_device(compute("cuda", processes=2), pair(1))
 
 
-@pytest.mark.parametrize(
-    ("device", "asked", "gpus", "expected"),
-    [("auto", 0, 0, 1), ("auto", 0, 4, 4), ("cuda", 0, 2, 2), ("cpu", 0, 4, 1), ("cpu", 3, 4, 3), ("auto", 2, 4, 2)],
-)
-def test_as_many_processes_train_as_asked_for_or_as_there_are_gpus(monkeypatch, device, asked, gpus, expected):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    assert processes(runtime(device, processes=asked)) == expected
+def test_another_number_of_processes_than_the_parameters_say_is_refused():
+    with pytest.raises(TrainingError, match=r"compute.processes: 1: torchrun started 2, with which the weights would"):
+        prepare_device(compute(), pair(0))

@@ -1,5 +1,6 @@
 """The same commit, parameters and machine give the same bytes; and real Fashion-MNIST goes through. Minutes."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -28,6 +29,41 @@ def test_two_clones_at_different_paths_write_the_same_lock(tmp_path, monkeypatch
     assert one.files.metrics.read_bytes() == other.files.metrics.read_bytes()
     changed = one.run("git", "status", "--porcelain").stdout.split()
     assert set(changed) <= {"??", "dvc.lock", "metrics.json"}
+
+
+SHELLS = {
+    "threads": {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_DYNAMIC": "true"},
+    "kernels": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "OPENBLAS_CORETYPE": "Nehalem"},
+    "text": {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"},
+    "place": {
+        "TZ": "Pacific/Kiritimati",
+        "TMPDIR": "other",
+        "COLUMNS": "20",
+        "USER": "somebody",
+        "PYTHONHASHSEED": "7",
+    },
+}
+"""Shells that could change what is computed."""
+
+
+def test_the_shell_changes_no_byte_of_any_output(finished_run, tmp_path, monkeypatch):
+    before, _ = finished_run
+    project = before.copy(tmp_path / "an other name")
+    for place in (".dvc/cache", ".dvc/tmp", "artifacts", "data", "report"):
+        shutil.rmtree(project.root / place)
+    (project.root / "dvc.lock").unlink()
+    (tmp_path / "other").mkdir()
+    for name, value in (pair for shell in SHELLS.values() for pair in shell.items()):
+        monkeypatch.setenv(name, str(tmp_path / value) if name == "TMPDIR" else value)
+    everyone, cores = os.umask(0), os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(cores)})
+        project.run("dvc", "repro", "--no-run-cache")
+    finally:
+        os.umask(everyone)
+        os.sched_setaffinity(0, cores)
+    assert project.lock() == before.lock()
+    assert project.files.metrics.read_bytes() == before.files.metrics.read_bytes()
 
 
 @pytest.mark.skipif(

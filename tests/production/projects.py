@@ -61,6 +61,7 @@ class Project:
             return  # a copy of a project
         self.root.mkdir(parents=True, exist_ok=True)
         values = YAML(typ="safe").load(DIGITS)
+        values["compute"] |= {"threads": 1}
         values["runtime"] |= {"device": "cpu", "threads": 1}
         values["tasks"] = {
             task: {

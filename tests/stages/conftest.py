@@ -54,7 +54,7 @@ def split_digits(tmp_path_factory) -> Path:
     """A folder with two small tasks of real digits, ingested and split; copy it before changing anything."""
     root = tmp_path_factory.mktemp("digits")
     values = YAML(typ="safe").load(DIGITS)
-    values["runtime"] |= {"device": "cpu", "threads": 1}
+    values["compute"] |= {"threads": 1}
     values["sources"]["published"]["digits"]["limit_per_class"] = 40
     values["tasks"] = {
         "t1": {"previous": "init", "recipe": "first", "source": "digits", "classes": ["0", "1", "2"]},

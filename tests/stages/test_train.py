@@ -243,10 +243,10 @@ def test_an_unknown_task_is_refused(split_digits, monkeypatch):
 
 def test_a_missing_gpu_ends_the_stage_with_one_line(split_digits, tmp_path):
     root = copied(split_digits, tmp_path / "cuda")
-    edit(root, lambda values: values["runtime"].update(device="cuda"))
+    edit(root, lambda values: values["compute"].update(device="cuda"))
     process = start(root, "t1")
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 5
     assert errors.splitlines() == [
-        "runtime.device: cuda: torch finds no GPU here; set it to auto or cpu, or install a CUDA build"
+        "compute.device: cuda: torch finds no GPU here; set it to cpu, or install a CUDA build"
     ]

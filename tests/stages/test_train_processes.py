@@ -33,7 +33,7 @@ def project(split_digits, tmp_path):
         root = shutil.copytree(split_digits, tmp_path / str(next(names)))
 
         def change(values):
-            values["runtime"]["processes"] = 2
+            values["compute"]["processes"] = 2
             values["training"]["network"]["width"] = 8
             values["training"]["first"].update(epochs=epochs, **first)
 
@@ -91,7 +91,7 @@ def weights(root):
 def test_two_processes_leave_the_outs_of_one_and_speak_with_one_voice(project, start, monkeypatch):
     root, alone = project(), project()
     process, _ = start(root)
-    change_params(alone, lambda values: values["runtime"].update(processes=1))
+    change_params(alone, lambda values: values["compute"].update(processes=1))
     monkeypatch.chdir(alone)
     train.main("t1")
     printed, errors = process.communicate(timeout=PATIENCE)
@@ -137,7 +137,7 @@ def test_a_stage_killed_outright_leaves_no_process_and_resumes_to_the_same_weigh
     process.communicate()
     assert ended(family)
     alone = shutil.copytree(cut, cut.with_name("alone"))
-    change_params(alone, lambda values: values["runtime"].update(processes=1))
+    change_params(alone, lambda values: values["compute"].update(processes=1))
     for root in (cut, alone):
         process, _ = start(root)
         printed, errors = process.communicate(timeout=PATIENCE)

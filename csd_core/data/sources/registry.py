@@ -1,14 +1,11 @@
-"""From parameters to a source: another kind is another module and another case here."""
+"""From parameters to a source: another kind is another module, a line in `csd_core.choices` and a case here.
+
+A kind's module is imported where it is chosen: an ingest depends on no other's code.
+"""
 
 from pathlib import Path
 from typing import assert_never
 
-from csd_core.data.sources.cifar import CIFAR10, CIFAR100, open_cifar
-from csd_core.data.sources.cub import CUB200, open_cub
-from csd_core.data.sources.digits import open_digits
-from csd_core.data.sources.fashion_mnist import open_fashion_mnist
-from csd_core.data.sources.folder import open_folder
-from csd_core.data.sources.glyphs import Jitter, open_glyphs
 from csd_core.data.sources.protocol import Source
 from csd_core.params_sources import (
     Cifar10Source,
@@ -34,14 +31,24 @@ def open_source(settings: PublishedSource | FolderSource, *, root: Path) -> Sour
     """
     match settings:
         case DigitsSource():
+            from csd_core.data.sources.digits import open_digits  # noqa: PLC0415 - see above
+
             return open_digits(settings.limit_per_class)
         case FashionMnistSource():
+            from csd_core.data.sources.fashion_mnist import open_fashion_mnist  # noqa: PLC0415 - see above
+
             return open_fashion_mnist(root / settings.path, settings.limit_per_class)
         case Cifar10Source():
+            from csd_core.data.sources.cifar import CIFAR10, open_cifar  # noqa: PLC0415 - see above
+
             return open_cifar(CIFAR10, root / settings.path, settings.limit_per_class)
         case Cifar100Source():
+            from csd_core.data.sources.cifar import CIFAR100, open_cifar  # noqa: PLC0415 - see above
+
             return open_cifar(CIFAR100, root / settings.path, settings.limit_per_class)
         case Cub200Source():
+            from csd_core.data.sources.cub import CUB200, open_cub  # noqa: PLC0415 - see above
+
             return open_cub(
                 root / settings.path,
                 crop_to_box=settings.crop_to_box,
@@ -49,6 +56,8 @@ def open_source(settings: PublishedSource | FolderSource, *, root: Path) -> Sour
                 published=CUB200,
             )
         case GlyphsSource():
+            from csd_core.data.sources.glyphs import Jitter, open_glyphs  # noqa: PLC0415 - see above
+
             return open_glyphs(
                 seed=settings.seed,
                 images_per_family=settings.images_per_family,
@@ -56,6 +65,8 @@ def open_source(settings: PublishedSource | FolderSource, *, root: Path) -> Sour
                 limit_per_class=settings.limit_per_class,
             )
         case FolderSource():
+            from csd_core.data.sources.folder import open_folder  # noqa: PLC0415 - see above
+
             return open_folder(root / settings.path, settings.layout)
         case _:
             assert_never(settings)

@@ -1,31 +1,26 @@
-"""Which method `training.later.method` names."""
+"""Which method `training.later.method` names. A method's module is imported when it is asked for."""
 
-from csd_core.learning.methods.bct import Bct
-from csd_core.learning.methods.co2l import Co2l
-from csd_core.learning.methods.csd import Csd
-from csd_core.learning.methods.csd_plus import CsdPlus
-from csd_core.learning.methods.fd import Fd
-from csd_core.learning.methods.finetune import Finetune
-from csd_core.learning.methods.frozen import Frozen
-from csd_core.learning.methods.hoc import Hoc
-from csd_core.learning.methods.joint import Joint
-from csd_core.learning.methods.lucir import Lucir
-from csd_core.learning.methods.lwf import Lwf
-from csd_core.learning.methods.mmd import Mmd
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+
+from csd_core import choices
 from csd_core.learning.methods.protocol import Method
 from csd_core.params_methods import MethodName
 
-METHODS: dict[MethodName, type[Method]] = {
-    "finetune": Finetune,
-    "frozen": Frozen,
-    "joint": Joint,
-    "lwf": Lwf,
-    "fd": Fd,
-    "lucir": Lucir,
-    "mmd": Mmd,
-    "co2l": Co2l,
-    "bct": Bct,
-    "hoc": Hoc,
-    "csd": Csd,
-    "csd_plus": CsdPlus,
-}
+
+class _Methods(Mapping[MethodName, type[Method]]):
+    """Name -> class of a method."""
+
+    def __getitem__(self, name: MethodName) -> type[Method]:
+        module, _, method = choices.METHODS[name].partition(":")
+        found: type[Method] = getattr(import_module(module), method)
+        return found
+
+    def __iter__(self) -> Iterator[MethodName]:
+        return iter(choices.METHODS)
+
+    def __len__(self) -> int:
+        return len(choices.METHODS)
+
+
+METHODS = _Methods()

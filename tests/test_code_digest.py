@@ -1,0 +1,130 @@
+"""Which code a stage depends on: what it may import, what its parameters choose, and no more."""
+
+import shutil
+from pathlib import Path
+
+import grimp
+import pytest
+from ruamel.yaml import YAML
+
+from csd_core.choices import ARCHITECTURES, METHODS, SOURCES
+from csd_core.code_digest import BASIS, FRAME, REGISTRIES, Code
+from csd_core.params import Params
+from csd_core.params_file import profile_text
+from csd_core.stages.code import closure_of, digests_of
+
+ROOT = Path(__file__).parents[1]
+CODE = Code(ROOT)
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return grimp.build_graph("csd_core", cache_dir=None, exclude_type_checking_imports=True)
+
+
+@pytest.fixture
+def values():
+    return YAML(typ="safe").load(profile_text(ROOT / "profiles", "digits"))
+
+
+@pytest.fixture
+def edited(tmp_path):
+    """A function that changes a file of a copy of the package and returns the digests of all stages, flat."""
+    shutil.copytree(ROOT / "csd_core", tmp_path / "csd_core", ignore=shutil.ignore_patterns("__pycache__"))
+
+    def edit(file, former, now, *, params):
+        path = tmp_path / "csd_core" / file
+        text = path.read_text(encoding="utf-8")
+        assert former in text
+        path.write_text(text.replace(former, now), encoding="utf-8")
+        return flat(digests_of(Code(tmp_path), params))
+
+    return edit
+
+
+def flat(digests):
+    return {
+        (stage, name): digest
+        for stage, found in digests.items()
+        for name, digest in (found.items() if isinstance(found, dict) else [(None, found)])
+    }
+
+
+def test_the_imports_of_a_module_are_all_that_another_tool_finds(graph):
+    for module in graph.modules - REGISTRIES:
+        assert graph.find_modules_directly_imported_by(module) <= CODE.imports(module) | {module}, module
+
+
+def test_what_a_registry_imports_inside_functions_is_what_can_be_chosen(graph):
+    chosen = {entry.partition(":")[0] for table in (METHODS, SOURCES, ARCHITECTURES) for entry in table.values()}
+    for module in REGISTRIES:
+        assert graph.find_modules_directly_imported_by(module) - CODE.imports(module) <= chosen, module
+    assert all(CODE.file(module).is_file() for module in chosen | FRAME | set(BASIS))
+
+
+def changed(edited, values, *edit):
+    params = Params.model_validate(values)
+    before = flat(digests_of(CODE, params))
+    after = edited(*edit, params=params)
+    return {key for key in before if after[key] != before[key]}
+
+
+def test_a_comment_and_a_docstring_change_no_digest(edited, values):
+    assert changed(edited, values, "learning/losses.py", '"""Losses', '"""The losses') == set()
+    assert changed(edited, values, "data/sources/digits.py", "import numpy", "# seen\nimport numpy") == set()
+
+
+def test_a_constant_of_a_loss_changes_what_trains_alone(edited, values):
+    found = changed(edited, values, "learning/losses.py", "\n\n\ndef ", "\n\n\nMORE = 1\n\n\ndef ")
+    assert found == {("train", "t1"), ("train", "t2"), ("train", "t3")}
+
+
+@pytest.mark.parametrize(("method", "others"), [("csd", set()), ("bct", {("train", "t2"), ("train", "t3")})])
+def test_a_method_that_is_not_chosen_retrains_nothing(edited, values, method, others):
+    values["training"]["later"]["method"] = method
+    found = changed(edited, values, "learning/methods/bct.py", "class Bct", "MORE = 1\n\n\nclass Bct")
+    assert found == others
+
+
+def test_a_source_of_another_kind_ingests_nothing_again(edited, values):
+    values["sources"]["folders"] = {"photos": {"path": "photos", "layout": "classes"}}
+    values["sources"]["published"]["signs"] = {
+        "kind": "glyphs", "seed": 1, "images_per_family": 1, "rotation": 0, "shift": 0, "scale": 0, "limit_per_class": 1
+    }  # fmt: skip
+    found = changed(edited, values, "data/sources/glyphs.py", "import math\n", "import math\n\nMORE = 1\n")
+    assert found == {("ingest", "signs")}
+
+
+def test_an_architecture_that_is_not_chosen_retrains_nothing(edited, values):
+    edit = ("learning/torchvision_resnet.py", "from pathlib import Path\n", "from pathlib import Path\n\nMORE = 1\n")
+    assert changed(edited, values, *edit) == set()
+
+
+def test_another_choice_of_the_parameters_is_another_digest(values):
+    before = flat(digests_of(CODE, Params.model_validate(values)))
+    values["training"]["later"]["method"] = "fd"
+    after = flat(digests_of(CODE, Params.model_validate(values)))
+    assert {key for key in before if after[key] != before[key]} == {("train", "t2"), ("train", "t3")}
+
+
+def test_a_template_changes_the_report_alone(edited, values):
+    assert changed(edited, values, "release/default_policy.yaml", "gate", "gate ") == set()
+    assert changed(edited, values, "reporting/upgrades.html.jinja", "<", " <") == {("report", None)}
+
+
+def test_the_environment_of_stages_changes_all_of_them(edited, values):
+    params = Params.model_validate(values)
+    everything = set(flat(digests_of(CODE, params)))
+    assert changed(edited, values, "stages/environment.py", '"TZ": "UTC"', '"TZ": "CET"') == everything
+
+
+def test_the_stage_that_takes_digests_imports_nothing_heavy():
+    found = closure_of(CODE, Params.model_validate(YAML(typ="safe").load(ROOT / "params.yaml")), "code")
+    assert found <= {
+        "csd_core",
+        "csd_core.stages",
+        "csd_core.stages.code",
+        "csd_core.code_digest",
+        "csd_core.code_form",
+        *BASIS,
+    }
