@@ -24,15 +24,15 @@ ResizeRule = Literal["squash", "pad", "crop"]
 
 
 class Compute(Section):
-    """What stages compute with: explicit, the same on every machine, and seen by DVC.
+    """What stages compute with, seen by DVC.
 
     With other threads, processes or devices sums are rounded otherwise, so that weights differ.
     """
 
-    device: Literal["cpu", "cuda"]
-    """Where networks are trained."""
-    embedding_device: Literal["cpu", "cuda"]
-    """Where onnxruntime embeds; cuda needs onnxruntime-gpu."""
+    device: Literal["auto", "cpu", "cuda"]
+    """Where networks are trained; auto takes a GPU where there is one, so only a name says the same on every machine."""
+    embedding_device: Literal["auto", "cpu", "cuda"]
+    """Where onnxruntime embeds; cuda needs onnxruntime-gpu, auto takes it where it is."""
     threads: Annotated[int, Field(ge=1, le=1024)]
     """CPU threads of torch, BLAS and onnxruntime, in each process."""
     processes: Annotated[int, Field(ge=1, le=1024)]

@@ -31,10 +31,13 @@ def prepare_device(compute: Compute, ranks: Ranks = ALONE) -> torch.device:
             "others; start as many as the parameter says"
         )
     prepare_torch(compute.threads)
-    if compute.device == "cpu":
+    has_cuda = torch.cuda.is_available() if compute.device != "cpu" else False
+    if compute.device == "cuda" and not has_cuda:
+        raise TrainingError(
+            "compute.device: cuda: torch finds no GPU here; set it to auto or cpu, or install a CUDA build"
+        )
+    if not has_cuda:
         return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise TrainingError("compute.device: cuda: torch finds no GPU here; set it to cpu, or install a CUDA build")
     if ranks.count == 1:
         return torch.device("cuda")
     if ranks.local_count > torch.cuda.device_count():

@@ -25,9 +25,15 @@ def test_cpu_is_cpu_even_beside_a_gpu(monkeypatch, available):
     assert prepare_device(compute()).type == "cpu"
 
 
+@pytest.mark.parametrize(("available", "device"), [(True, "cuda"), (False, "cpu")])
+def test_auto_takes_a_gpu_where_there_is_one(monkeypatch, available, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
+    assert prepare_device(compute("auto")).type == device
+
+
 def test_a_missing_gpu_is_a_clear_error(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(TrainingError, match="torch finds no GPU here; set it to cpu"):
+    with pytest.raises(TrainingError, match="torch finds no GPU here; set it to auto or cpu"):
         prepare_device(compute("cuda"))
 
 

@@ -248,5 +248,5 @@ def test_a_missing_gpu_ends_the_stage_with_one_line(split_digits, tmp_path):
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 5
     assert errors.splitlines() == [
-        "compute.device: cuda: torch finds no GPU here; set it to cpu, or install a CUDA build"
+        "compute.device: cuda: torch finds no GPU here; set it to auto or cpu, or install a CUDA build"
     ]
