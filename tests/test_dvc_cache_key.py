@@ -1,6 +1,7 @@
 """Whatever a stage reads of params.yaml is part of the key under which DVC remembers its outcome."""
 
 import copy
+import json
 import shutil
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from dvc.stage.cache import _get_cache_hash
 from dvc.stage.serialize import to_single_stage_lockfile
 from dvc_data.hashfile.hash_info import HashInfo
 
-from csd_core.params_file import profile_text
+from csd_core.code_digest import Code
+from csd_core.params_file import load_params, profile_text
 from csd_core.params_section import UNSEEN
+from csd_core.stages.code import digests_of
 
 ROOT = Path(__file__).parents[1]
 SHAPES = ("digits", "fashion-mnist-2", "glyphs-2", "cub200-2", "cifar100-paper-2", "imagefolder")
@@ -21,11 +24,14 @@ SHAPES = ("digits", "fashion-mnist-2", "glyphs-2", "cub200-2", "cifar100-paper-2
 
 @pytest.fixture
 def stages_of(tmp_path):
-    """Stages of dvc.yaml under a profile, with what they read of params.yaml."""
+    """Stages of dvc.yaml under a profile, with what they read of params.yaml and of the code's digests."""
 
     def load(profile):
         shutil.copy2(ROOT / "dvc.yaml", tmp_path)
         (tmp_path / "params.yaml").write_text(profile_text(ROOT / "profiles", profile), encoding="utf-8")
+        digests = digests_of(Code(ROOT), load_params(tmp_path / "params.yaml"))
+        (tmp_path / "artifacts").mkdir()
+        (tmp_path / "artifacts/code.json").write_text(json.dumps(digests), encoding="utf-8")
         with Repo.init(str(tmp_path), no_scm=True) as repo:
             for stage in repo.index.stages:
                 for dep in stage.deps:

@@ -95,7 +95,7 @@ def test_every_mistake_has_its_line(tmp_path, values):
             ["3"],
             'tasks.t2.classes: "3": is already learned by task t1; a class belongs to one task',
         ),
-        ("tasks.t2.classes", ["4", "4"], 'tasks.t2.classes: "4": is already learned by task t2; a class belongs'),
+        ("tasks.t2.classes", ["4", "4"], 'tasks.t2.classes: "4": is there twice; name it once'),
         ("tasks.t2.classes", [4], "tasks.t2.classes.0: 4: is not text; put it in double quotes"),
         ("report.after", "t2", "report.after: t2: the last task is t3; write t3"),
         ("decisions.t2", "adopt", "decisions.t2: 'adopt': input should be 'auto', 'none'"),

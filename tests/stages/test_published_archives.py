@@ -5,7 +5,8 @@ from ruamel.yaml import YAML
 
 from csd_core.data.canonical import load_source
 from csd_core.data.shards import load_shard
-from csd_core.data.sources import registry
+from csd_core.data.sources import cifar as cifar_source
+from csd_core.data.sources import cub as cub_source
 from csd_core.data.sources.cifar import CIFAR10, CIFAR100
 from csd_core.errors import DataError
 from csd_core.stages import ingest, init, split
@@ -38,7 +39,7 @@ def test_cifar_becomes_shards_that_keep_its_test_set(real, in_colour, monkeypatc
     files = in_colour(kind, {"kind": kind, "path": real.archive.name, "limit_per_class": None}, tasks)
     members, truth, published = cifar(real, rows=40, classes=4)
     monkeypatch.setattr(
-        registry, real.archive.kind.upper(), known_as(published, pack(files.root / real.archive.name, members))
+        cifar_source, real.archive.kind.upper(), known_as(published, pack(files.root / real.archive.name, members))
     )
     ingest.main(kind)
     init.main()
@@ -63,7 +64,7 @@ def test_birds_become_shards_and_their_files_are_read_again_to_the_same_bytes(in
     settings = {"kind": "cub200", "path": "CUB_200_2011.tgz", "crop_to_box": True, "limit_per_class": None}
     files = in_colour("birds", settings, tasks)
     members, published = cub(classes=2, per_class=12)
-    monkeypatch.setattr(registry, "CUB200", known_as(published, pack(files.root / "CUB_200_2011.tgz", members)))
+    monkeypatch.setattr(cub_source, "CUB200", known_as(published, pack(files.root / "CUB_200_2011.tgz", members)))
     read = []
     for _ in range(2):
         ingest.main("birds")
