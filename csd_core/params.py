@@ -30,7 +30,7 @@ class Compute(Section):
     """
 
     device: Literal["auto", "cpu", "cuda"]
-    """Where networks are trained; auto takes a GPU where there is one, so only a name says the same on every machine."""
+    """Where networks are trained; auto takes a GPU where there is one."""
     embedding_device: Literal["auto", "cpu", "cuda"]
     """Where onnxruntime embeds; cuda needs onnxruntime-gpu, auto takes it where it is."""
     threads: Annotated[int, Field(ge=1, le=1024)]
