@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from csd_core.errors import CsdError
+from csd_core.output import close_output, flush_output, prepare_output, printable
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as a shell has it."""
@@ -22,23 +23,30 @@ CLOSED = 141
 DEBUG = "CSD_DEBUG"
 """Environment variable: show tracebacks of what is no bug, too."""
 
+_FAULTS = (CsdError, OSError, UnicodeError, MemoryError, RecursionError, ModuleNotFoundError)
+
 
 @contextmanager
 def plain_endings(interrupted: str = "interrupted") -> Iterator[None]:
     """Exit with one line and an exit code where the body fails for a reason that is no bug.
 
     Args:
-        interrupted: What Ctrl-C says.
+        interrupted: What Ctrl-C says; empty for silence.
     """
+    prepare_output()
     try:
-        yield
-        _flush()
+        try:
+            yield
+        except SystemExit:
+            flush_output()
+            raise
+        flush_output()
     except KeyboardInterrupt:
         _end(interrupted, INTERRUPTED)
     except BrokenPipeError:
-        _drop_output()
+        close_output()
         sys.exit(CLOSED)
-    except (CsdError, OSError, UnicodeError, MemoryError, RecursionError, ModuleNotFoundError) as error:
+    except _FAULTS as error:
         line = _in_one_line(error)
         if line is None or os.environ.get(DEBUG):
             raise
@@ -53,12 +61,12 @@ def loading(interrupted: str = "interrupted") -> Iterator[None]:
     own.
 
     Args:
-        interrupted: What Ctrl-C says.
+        interrupted: What Ctrl-C says; empty for silence.
     """
 
     def end(_number: int, _frame: FrameType | None) -> None:
         with suppress(OSError, ValueError, RuntimeError):
-            sys.stdout.flush()
+            flush_output()
         with suppress(OSError):
             os.write(2, f"{interrupted}\n".encode() if interrupted else b"")
         os._exit(INTERRUPTED)
@@ -81,7 +89,7 @@ def _in_one_line(error: BaseException) -> str | None:
             return _missing(error.name or "")
         case OSError() if error.strerror:
             names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
-            text = f"{' -> '.join(names) or 'reading or writing'}: {error.strerror}"
+            text = f"{' -> '.join(names) or _nameless()}: {error.strerror}"
         case MemoryError():
             told = f": {error}" if str(error) else ""
             text = f"out of memory{told}; give this machine more, or ask for less at a time"
@@ -92,6 +100,15 @@ def _in_one_line(error: BaseException) -> str | None:
         case _:
             text = str(error)
     return text
+
+
+def _nameless() -> str:
+    """Return what it is that fails where the system names no file: the output fails again."""
+    try:
+        flush_output()
+    except OSError:
+        return "the output cannot be written"
+    return "a file cannot be read or written"
 
 
 def _missing(module: str) -> str | None:
@@ -105,25 +122,10 @@ def _missing(module: str) -> str | None:
 
 
 def _end(line: str, exit_code: int) -> None:
-    try:
-        _flush()
+    with suppress(OSError):
+        flush_output()
+    with suppress(OSError):
         if line:
-            print(line, file=sys.stderr)  # noqa: T201 - the one line for a person
-            sys.stderr.flush()
-    except OSError:
-        _drop_output()
+            print(printable(line), file=sys.stderr, flush=True)  # noqa: T201 - the one line for a person
+    close_output()
     sys.exit(exit_code)
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
-
-
-def _drop_output() -> None:
-    """Let what is still buffered go nowhere, so that Python does not complain at its exit."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError, AttributeError):
-            os.dup2(nowhere, stream.fileno())
