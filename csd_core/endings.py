@@ -9,6 +9,7 @@ Nothing heavy is imported here: a program enters `plain_endings` before it loads
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -23,7 +24,7 @@ CLOSED = 141
 DEBUG = "CSD_DEBUG"
 """Environment variable: show tracebacks of what is no bug, too."""
 
-_FAULTS = (CsdError, OSError, UnicodeError, MemoryError, RecursionError, ModuleNotFoundError)
+_FAULTS = (CsdError, OSError, UnicodeError, MemoryError, RecursionError, ImportError)
 
 
 @contextmanager
@@ -85,11 +86,11 @@ def loading(interrupted: str = "interrupted") -> Iterator[None]:
 def _in_one_line(error: BaseException) -> str | None:
     """Return what is wrong, where, and the remedy; None for a bug."""
     match error:
-        case ModuleNotFoundError():
-            return _missing(error.name or "")
+        case ImportError():
+            return _missing(error)
         case OSError() if error.strerror:
             names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
-            text = f"{' -> '.join(names) or _nameless()}: {error.strerror}"
+            text = f"{' -> '.join(names) or _nameless(error)}: {error.strerror}"
         case MemoryError():
             told = f": {error}" if str(error) else ""
             text = f"out of memory{told}; give this machine more, or ask for less at a time"
@@ -102,18 +103,19 @@ def _in_one_line(error: BaseException) -> str | None:
     return text
 
 
-def _nameless() -> str:
-    """Return what it is that fails where the system names no file: the output fails again."""
-    try:
-        flush_output()
-    except OSError:
+def _nameless(error: OSError) -> str:
+    """Return what it is that fails where the system names no file."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    module = str(frames[-1][0].f_globals.get("__name__", "")) if frames else ""
+    if module.partition(".")[0] == "rich" or module == "csd_core.output":
         return "the output cannot be written"
     return "a file cannot be read or written"
 
 
-def _missing(module: str) -> str | None:
-    package = module.partition(".")[0]
-    if package in {"", "csd_core", "flows"}:
+def _missing(error: ImportError) -> str | None:
+    cause = error.__cause__ if isinstance(error.__cause__, ImportError) else error
+    package = (cause.name or "").partition(".")[0]
+    if not isinstance(cause, ModuleNotFoundError) or package in {"", "csd_core", "flows"}:
         return None
     return (
         f"the package {package} is missing: this part of csd is not installed; install `csd[gate]`, `csd[pipeline]`, "

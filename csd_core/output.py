@@ -5,11 +5,13 @@ import os
 import sys
 import unicodedata
 from contextlib import suppress
+from pathlib import Path
 
 ERRORS = "csd-plain"
 """Name of the error handler that spells characters which an output does not have."""
 
 _SPELT = {
+    "\N{LATIN SMALL LETTER SHARP S}": "ss",
     "\N{EN DASH}": "-",
     "\N{EM DASH}": "-",
     "\N{MINUS SIGN}": "-",
@@ -41,11 +43,13 @@ def prepare_output() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest number that is free
     codecs.register_error(ERRORS, _spell)
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError):  # a stand-in, or none
-            stream.reconfigure(errors=ERRORS)  # type: ignore[union-attr]
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - as long as we run
+        with suppress(AttributeError):  # a stand-in
+            getattr(sys, name).reconfigure(errors=ERRORS)
 
 
 def flush_output() -> None:
@@ -55,8 +59,7 @@ def flush_output() -> None:
         OSError: if it cannot be written.
     """
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
+        stream.flush()
 
 
 def close_output() -> None:
@@ -67,8 +70,6 @@ def close_output() -> None:
         except OSError:
             with suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        except AttributeError:
-            continue  # closed from the start
 
 
 def _spell(error: UnicodeError) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""Programs with a command line, such as `csd` and `python -m flows.server`: they load, run one command, and end plainly.
+"""Programs with a command line, such as `csd` and `python -m flows.server`: they load, run a command, and end plainly.
 
 Nothing heavy is imported at the top, so that Ctrl-C ends a program plainly from its first moment on.
 """
@@ -9,6 +9,13 @@ from typing import NoReturn
 
 from csd_core.endings import loading, plain_endings
 from csd_core.errors import ParamsError
+
+
+def version() -> str:
+    """Return the name and version of what is installed."""
+    from importlib import metadata  # noqa: PLC0415 - see the module's docstring
+
+    return f"csd {metadata.version('csd')}"
 
 
 def run_app(module: str, arguments: list[str] | None = None) -> NoReturn:

@@ -13,8 +13,10 @@ from pathlib import Path
 from cyclopts import App
 
 from csd_core.console import say
+from csd_core.endings import plain_endings
 from csd_core.errors import CsdError, ParamsError
 from csd_core.processes import environment
+from csd_core.programs import version
 from csd_core.workspace import Workspace
 from flows.children import Child
 from flows.listening import AUTH, HEARTBEAT, Listening
@@ -24,7 +26,7 @@ from flows.server import POOL, PREFECT, Interruption
 
 ANYWHERE = "0.0.0.0"  # noqa: S104 - of the container; compose.yaml says who reaches it
 
-app = App(name="worker.py", help="Deploy the flows of this project and run them.", version_flags=[])
+app = App(name="worker.py", help="Deploy the flows of this project and run them.", version=version)
 
 
 def _start(name: str, *command: str) -> Child:
@@ -72,9 +74,9 @@ def run(*, port: int = 4201, workers: int = 4) -> None:
     Parameters
     ----------
     port
-        Of the pages of reports.
+        Port of the pages of reports.
     workers
-        Runs at a time.
+        Number of runs at a time.
     """
     if workers < 1:
         raise ParamsError(f"--workers {workers}: give the number of runs at a time, 1 or more")
@@ -111,12 +113,8 @@ def _tell_ready(occupancy: Occupancy, address: str) -> None:
 
 def main() -> None:
     """Run the command line."""
-    try:
+    with plain_endings():
         app()
-    except CsdError as error:
-        sys.stdout.flush()
-        print(error, file=sys.stderr)  # noqa: T201 - the one line for a person
-        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,11 @@
 The project is the current folder. Nothing that is started here outlives this process, however it ends.
 """
 
+if __name__ == "__main__":
+    from csd_core.programs import run_app
+
+    run_app("flows.server")
+
 import os
 import signal
 import sys
@@ -16,6 +21,7 @@ from cyclopts import App
 from csd_core.console import say
 from csd_core.errors import CsdError, ParamsError
 from csd_core.processes import environment
+from csd_core.programs import version
 from csd_core.workspace import Workspace
 from flows.children import Child
 from flows.listening import AUTH, Listening
@@ -32,7 +38,7 @@ POOL = "csd"
 """The work pool that the deployments of prefect.yaml name."""
 PREFECT = (sys.executable, "-m", "prefect")
 
-app = App(name="python -m flows.server", help="Start the server of flows.", version_flags=[])
+app = App(name="python -m flows.server", help="Start the server of flows.", version=version)
 
 
 class Interruption:
@@ -163,12 +169,12 @@ def ui(*, host: str = "127.0.0.1", port: int = 4200, workers: int = 4) -> None:
     Parameters
     ----------
     host
-        Where to listen; other machines reach only an address of their network.
+        Address to listen at; other machines reach only an address of their network.
     port
-        Of the server; the pages of reports are at the next one.
+        Port of the server; the pages of reports are at the next port.
     workers
-        Runs at a time. Retraining is limited to one by its deployment; the others are for approval, publishing and
-        rollback, which must not wait for it.
+        Number of runs at a time. Only one of them retrains, so that approval, publishing and rollback do not wait
+        for it.
     """
     if workers < 1:
         raise ParamsError(f"WORKERS={workers}: give the number of runs at a time, 1 or more")
@@ -188,17 +194,3 @@ def ui(*, host: str = "127.0.0.1", port: int = 4200, workers: int = 4) -> None:
         _tell("Stopped.")
     finally:
         occupancy.release()
-
-
-def main() -> None:
-    """Run the command line."""
-    try:
-        app()
-    except CsdError as error:
-        sys.stdout.flush()
-        print(error, file=sys.stderr)  # noqa: T201 - the one line for a person
-        sys.exit(error.exit_code)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,45 +1,84 @@
-import sys
+"""Tables and lines: nothing is cut, and a name is printed as it is."""
 
-from csd_core import console
-from csd_core.console import progress, say
+import io
 
+import pytest
 
-def test_off_a_terminal_progress_is_plain_lines(capsys, monkeypatch):
-    monkeypatch.setattr(console, "PLAIN_INTERVAL", 0.0)
-    with progress("reading", total=4, unit="images") as meter:
-        meter.note("so far so good")
-        meter.advance(2)
-        meter.advance(2)
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2
-    assert lines[0].startswith("reading: 2 of 4 · ")
-    assert "images/s · so far so good" in lines[0]
+from csd_core import console as printing
+from csd_core.console import Terminal, say, show
 
-
-def test_a_short_piece_of_work_prints_nothing(capsys):
-    with progress("reading", total=1, unit="images") as meter:
-        meter.advance()
-    assert capsys.readouterr().out == ""
-
-
-def test_resumed_work_does_not_count_for_the_rate(capsys, monkeypatch):
-    monkeypatch.setattr(console, "PLAIN_INTERVAL", 0.0)
-    monkeypatch.setattr(console.time, "monotonic", iter([0.0, 1.0]).__next__)
-    with progress("reading", total=1000, unit="images") as meter:
-        meter.resume_at(900)
-        meter.advance(50)
-    assert "950 of 1,000 · 50 images/s · 1 s left" in capsys.readouterr().out
+HEAD = ("id", "label", "task", "origin", "written (UTC)", "embedded by")
+ROWS = [
+    ("3f" * 32, "shoe", "t1", "pipeline", "2026-01-31 12:00:00", "0123456789ab"),
+    (
+        "9a" * 32,
+        "a class with a very long name of many words " * 3,
+        "task-of-january",
+        "live",
+        "2026-01-31 12:00:01",
+        "",
+    ),
+]
 
 
-def test_on_a_terminal_progress_is_a_bar(monkeypatch, capsys):
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    with progress("reading", total=2, unit="images") as meter:
-        meter.resume_at(1)
-        meter.advance()
-        assert meter.done == 2
-    assert "images/s" not in capsys.readouterr().err
+@pytest.fixture
+def printed(monkeypatch):
+    """What is printed to a terminal of a width, or to a pipe."""
+
+    def to(width, call, *arguments, **options):
+        written = io.StringIO()
+        terminal = {"force_terminal": True, "color_system": None, "width": width} if width else {"width": 80}
+        monkeypatch.setattr(printing, "console", Terminal(file=written, soft_wrap=True, **terminal))
+        call(*arguments, **options)
+        return written.getvalue()
+
+    return to
 
 
-def test_brackets_in_a_line_are_no_markup(capsys):
-    say("classes [a, b]")
-    assert capsys.readouterr().out == "classes [a, b]\n"
+def squeezed(text):
+    return "".join(text.split())
+
+
+@pytest.mark.parametrize("width", [200, 80, 60, 40])
+def test_a_terminal_shows_every_character_of_a_table(printed, width):
+    text = printed(width, show, HEAD, ROWS)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    assert sorted(squeezed(text)) == sorted(squeezed("".join(map("".join, [HEAD, *ROWS]))))
+
+
+def test_words_and_heads_stay_whole_where_a_long_cell_can_give_way(printed):
+    lines = printed(80, show, HEAD, ROWS).splitlines()
+    assert lines[0].split() == ["id", "label", "task", "origin", "written", "(UTC)", "embedded", "by"]
+    assert "2026-01-31 12:00:00  0123456789ab" in lines[1]
+
+
+@pytest.mark.parametrize("width", [80, 66])
+def test_an_id_to_copy_stands_whole_on_a_line_of_its_own_where_the_table_is_too_wide(printed, width):
+    lines = printed(width, show, HEAD, ROWS, key="id").splitlines()
+    assert {"id", "3f" * 32, "9a" * 32} <= set(lines)
+    assert max(map(len, lines)) <= width
+
+
+def test_a_pipe_gets_each_row_whole_on_one_line(printed):
+    lines = printed(None, show, HEAD, ROWS, key="id").splitlines()
+    assert len(lines) == 1 + len(ROWS)
+    for line, row in zip(lines[1:], ROWS, strict=True):
+        assert all(cell.strip() in line for cell in row)
+
+
+@pytest.mark.parametrize("name", ["[bold]x[/]", "[/oops]", ":heart:", "https://x.org/1", "naïve", "日本"])
+def test_a_name_is_printed_as_it_is(printed, name):
+    assert printed(80, show, ("name",), [(name,)]).split() == ["name", name]
+    assert printed(80, say, name) == f"{name}\n"
+
+
+def test_a_name_does_not_steer_the_terminal(printed):
+    name = "a\x1b[2Jb\x07\x9b"
+    assert printed(80, say, name) == "a\\x1b[2Jb\\x07\\x9b\n"
+    assert printed(80, show, ("name",), [(name,)]).split() == ["name", "a\\x1b[2Jb\\x07\\x9b"]
+
+
+def test_figures_end_at_the_right(printed):
+    lines = printed(80, show, ("name", "rows"), [("a", "7"), ("b", "1,000")], right=("rows",)).splitlines()
+    assert [line.rstrip() for line in lines] == ["name   rows", "a         7", "b     1,000"]

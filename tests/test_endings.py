@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from csd_core.endings import plain_endings
+from csd_core.errors import CsdError
+
 ROOT = Path(__file__).parents[1]
 STAGES = sorted(
     path.stem for path in (ROOT / "csd_core" / "stages").glob("*.py") if path.stem not in {"__init__", "entry"}
@@ -14,6 +17,7 @@ STAGES = sorted(
 PROGRAMS = {
     **{f"csd_core.stages.{stage}": "interrupted; run again to resume\n" for stage in STAGES},
     "csd_core.cli": "interrupted\n",
+    "flows.server": "interrupted\n",
 }
 
 
@@ -75,3 +79,35 @@ def test_a_bug_shows_its_traceback(tmp_path):
     assert ended.returncode == 1
     assert "ZeroDivisionError" in ended.stderr
     assert "Traceback" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("fault", "line"),
+    [
+        ("OSError(28, 'No space left on device', 'params.yaml')", "params.yaml: No space left on device"),
+        ("OSError(5, 'Input/output error')", "a file cannot be read or written: Input/output error"),
+        ("PermissionError(13, 'Permission denied', b'a', None, 'b')", "a -> b: Permission denied"),
+        ("MemoryError('Unable to allocate 3 GiB')", "out of memory: Unable to allocate 3 GiB; give this machine more,"),
+        ("RecursionError()", "an input is nested too deeply to be read"),
+        ("CsdError('a\\x1bb')", "a\\x1bb"),
+    ],
+)
+def test_a_fault_of_the_environment_is_one_line(fault, line, capsys):
+    with pytest.raises(SystemExit) as ended, plain_endings():
+        raise eval(fault)  # noqa: S307 - a literal of this test
+    said = capsys.readouterr().err
+    assert ended.value.code == 1
+    assert said.startswith(line)
+    assert said.count("\n") == 1
+
+
+def test_a_traceback_of_a_fault_is_shown_to_who_asks_for_it(monkeypatch):
+    monkeypatch.setenv("CSD_DEBUG", "1")
+    with pytest.raises(CsdError), plain_endings():
+        raise CsdError("told")
+
+
+def test_an_exit_code_of_the_program_stays(capsys):
+    with pytest.raises(SystemExit) as ended, plain_endings():
+        sys.exit(7)
+    assert ended.value.code == 7

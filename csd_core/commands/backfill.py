@@ -15,22 +15,22 @@ def backfill(
     max_rows_per_second: float | None = None,
     wait: float = WAIT,
 ) -> None:
-    """Embed anew, with the model in force, the rows that older models made; then serve them. Run it again to resume.
+    """Re-embed with the active model the rows that older models made, then serve them.
 
-    Searches and writes go on meanwhile. What people write or delete is kept.
+    Searches and writes continue meanwhile, and what people write or delete is kept. Run it again to resume.
 
     Parameters
     ----------
     why
-        For the audit log.
+        The reason to record in the audit log.
     by
-        Who asks for it; by default your user name.
+        The name to record as who asked; by default your user name.
     workers
-        Processes that embed, each with one thread.
+        Number of embedding processes, each with one thread.
     max_rows_per_second
-        Over all of them; full speed by default.
+        Largest embedding rate of all processes together; unlimited by default.
     wait
-        Seconds to wait for another backfill, publish or rollback.
+        Seconds to wait for another backfill, publish or rollback to finish.
     """
     production = Production.of(Workspace())
     release = completion.complete(
@@ -40,4 +40,4 @@ def backfill(
         in_force = production.releases.pointer()
         say(f"Nothing to do: every row of release {in_force} that has an image is its model's own.")
         return
-    say(f"backfilled: release {release.name} is in force: {release.record.rows:,} rows")
+    say(f"backfilled: release {release.name} is active: {release.record.rows:,} rows")

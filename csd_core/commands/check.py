@@ -44,26 +44,26 @@ def check(
     Parameters
     ----------
     old
-        ONNX file of the model in force.
+        ONNX file of the active model.
     new
         ONNX file of the candidate.
     images
-        Folder with a folder of images for each class; best of images that neither model was trained on.
+        Folder with a folder of images for each class. Use images that neither model was trained on.
     gallery
         Gallery whose stored vectors are searched; by default the old model embeds the images of the old classes.
     new_classes
         Classes that the gallery lacks, separated by commas; by default those of which it has no row.
     fit
-        Folder of images to fit adapters on; by default some of the new classes' images (of all, if none is new).
+        Folder of images to fit adapters on; by default some images of the new classes, or of all if none is new.
     policy
-        YAML file with the blocks gate and upgrade, or a whole params.yaml; by default ./params.yaml if it is there,
-        else what `csd upgrade policy` prints.
+        YAML file with the blocks gate and upgrade, or a whole params.yaml. The default is ./params.yaml if there is
+        one, and otherwise what `csd upgrade policy` prints.
     max_queries
-        At most so many queries; all images stay rows.
+        The largest number of queries; more are sampled down, but all images stay in the gallery.
     seed
-        Deals the images into those that fit adapters, choose and judge.
+        Seed of the fit/select/gate split of the images.
     out
-        File to write the report to, as JSON; `csd gate replay` judges it again under another policy.
+        JSON file to write the report to; `csd gate replay` judges it again under another policy.
     """
     if out is not None and out.is_dir():
         raise ArtifactError(f"--out {out}: is a folder; name a file, such as {out / 'check.json'}")

@@ -33,18 +33,18 @@ def run(
     only: Annotated[list[str] | None, Parameter(negative="")] = None,
     folder: Path | None = None,
 ) -> None:
-    """Run what is stale of a comparison; run it again to resume. Cells that it leaves alone stay in the results.
+    """Run the stale cells of a comparison; run it again to resume. Results of other cells stay.
 
     Parameters
     ----------
     spec
-        The comparison, such as comparisons/evidence.yaml.
+        File of the comparison, such as comparisons/evidence.yaml.
     jobs
-        Cells at a time, each with the threads of its `compute.threads`.
+        Number of cells to run at a time, each with the threads of its `compute.threads`.
     only
-        Run only the cells PROFILE/CONTENDER/SEED that fit, such as glyphs-*/csd/1; may be given several times.
+        Pattern of the cells to run, PROFILE/CONTENDER/SEED, such as glyphs-*/csd/1; repeat it for several.
     folder
-        Where cells, cache and results.parquet lie; by default a folder of the file's name in comparisons/runs.
+        Folder of the cells, the cache and results.parquet; by default comparisons/runs/<name of the comparison>.
     """
     project = Path()
     comparison = load_spec(spec)
@@ -85,18 +85,18 @@ def report(
     reference: str | None = None,
     output: Annotated[Path | None, Parameter(alias="-o")] = None,
 ) -> None:
-    """Write report.md, results.csv and index.html of what has run.
+    """Write report.md, results.csv and index.html of the cells that have run.
 
     Parameters
     ----------
     spec
-        The comparison.
+        File of the comparison.
     folder
-        Where its results.parquet lies; by default comparisons/runs/<name of the spec>.
+        Folder of results.parquet; by default comparisons/runs/<name of the comparison>.
     reference
-        The contender that the others are compared with; by default the comparison's.
+        Contender to compare the others with; by default the comparison names it.
     output
-        Folder for the three files; by default the same.
+        Folder to write the three files to; by default the same folder.
     """
     comparison = load_spec(spec)
     if reference is not None and reference not in comparison.contenders:
@@ -117,18 +117,18 @@ def report(
 
 @app.command
 def merge(folder: Path, other: Path, /, *more: Path, output: Annotated[Path, Parameter(alias="-o")]) -> None:
-    """Put the results of several folders together, such as those of machines that shared the cells.
+    """Merge the results of several folders, such as those of machines that shared the cells.
 
     Parameters
     ----------
     folder
-        Has a results.parquet, as have the others; of a cell that several have, the first counts.
+        Folder with a results.parquet. Where several have a cell, the first one counts.
     other
-        Another one.
+        Another folder with a results.parquet.
     more
-        And more of them.
+        More such folders.
     output
-        Folder for the results.parquet of all; it may be one of them, but none that `csd compare run` works in.
+        Folder to write the merged results.parquet to; it may be one of them, but none that `csd compare run` uses.
     """
     if (output / CELLS).is_dir():
         raise ParamsError(f"{output}: `csd compare run` writes its results there; give -o another folder")

@@ -25,22 +25,24 @@ def embed(
     threads: int = 0,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Embed all images in a folder into a Parquet file: path, id, vector. Run it again to go on after a stop.
+    """Embed all images of a folder into a Parquet file: path, id, vector.
+
+    Run it again to resume after a stop.
 
     Parameters
     ----------
     folder
-        Of image files, at any depth.
+        Folder of image files, at any depth.
     output
-        The file to write; OUTPUT.rejected.csv beside it names the files that are no images.
+        Parquet file to write; OUTPUT.rejected.csv beside it lists the files without a vector.
     model
-        An ONNX file that csd exported; by default the model of the release in force.
+        An ONNX file that csd exported; by default the model of the active release.
     batch
-        Images that the model is given at a time.
+        Number of images that the model embeds at a time.
     threads
-        Batches that are worked on at once, each in memory of its own; 0 for one on each processor.
+        Number of batches at a time, each in memory of its own; 0 means one for each processor.
     overwrite
-        Replace the file if it is there.
+        Replace the output file if there is one.
     """
     embedder = _in_force() if model is None else Embedder.load(model, threads=THREADS)
     outcome = embed_folder(folder, output, embedder=embedder, batch=batch, threads=threads, overwrite=overwrite)

@@ -17,16 +17,16 @@ app = App(name="gate", help="Judge a check's report again.")
 
 @app.command
 def replay(check: str, /, *, policy: Path | None = None, decision: Decision = "auto") -> None:
-    """Judge what was measured under another policy; nothing is measured again and nothing changes.
+    """Judge an earlier check under another policy; nothing is measured again and nothing changes.
 
     Parameters
     ----------
     check
-        A task of params.yaml, or a check.json.
+        Name of a task in params.yaml, or a file check.json.
     policy
         A YAML file with a `gate` block, such as another params.yaml; by default params.yaml.
     decision
-        As an operator would decide.
+        The decision to judge with, as an operator would write it into params.yaml.
     """
     report = CheckReport.load(_file(check))
     verdict = judge(report, load_policy(policy)[0], decision)

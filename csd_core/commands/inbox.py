@@ -4,10 +4,8 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
 from cyclopts import App
-from rich.table import Table
-from rich.text import Text
 
-from csd_core.console import console, say
+from csd_core.console import say, show
 from csd_core.errors import CsdError
 from csd_core.operations.cuts import TakenBatch, taken_at
 from csd_core.operations.inbox import Arrival, Inbox
@@ -17,12 +15,12 @@ from csd_core.operations.start import Start, known_classes, starting_point
 from csd_core.operations.unusable import why_unusable
 from csd_core.workspace import Workspace
 
-app = App(name="inbox", help="Show the batches of new images, and say that one is complete.")
+app = App(name="inbox", help="Show the batches of new images, and mark one as complete.")
 
 
 @app.command
 def status() -> None:
-    """Show every batch, how it stands, and whether a task is due."""
+    """Show every batch with its state, and whether a task is due."""
     files = Workspace()
     settings = files.params().inbox
     arrivals = Inbox.of(files, settings).arrivals()
@@ -32,7 +30,7 @@ def status() -> None:
         standing(arrival, taken=taken, reviews=reviews, unusable=why_unusable(files, arrival)) for arrival in arrivals
     ]
     if standings:
-        console.print(_table(standings, known))
+        show(("batch", "images", "classes (+ new)", "state (UTC)"), _rows(standings, known), right=("images",))
     waiting = [each.arrival for each in standings if each.state == "waits"]
     decision = decide(waiting, known_classes=known, policy=settings, now=datetime.now(UTC))
     say(f"{settings.uri}: {'a task is due: ' if isinstance(decision, Due) else ''}{decision.why}")
@@ -42,12 +40,12 @@ def status() -> None:
 
 @app.command
 def ready(batch: str, /) -> None:
-    """Say that a batch is complete: write its marker.
+    """Mark a batch as complete, so that a task can take it.
 
     Parameters
     ----------
     batch
-        Name of its folder in the inbox.
+        Name of the folder of the batch in the inbox.
     """
     files = Workspace()
     arrival = Inbox.of(files, files.params().inbox).mark_ready(batch)
@@ -67,16 +65,14 @@ def _so_far(files: Workspace) -> tuple[Start | None, frozenset[str], dict[str, t
     return None, frozenset(listed), {}
 
 
-def _table(standings: Sequence[Standing], known: Collection[str]) -> Table:
-    table = Table("batch", "images", "classes (+ new)", "state (UTC)", box=None)
-    for column in table.columns[:2]:
-        column.no_wrap = True
+def _rows(standings: Sequence[Standing], known: Collection[str]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
     for each in standings:
         arrival = each.arrival
         new = new_classes([arrival], known)
         classes = named([*(f"+{label}" for label in new), *sorted(arrival.classes.keys() - set(new))])
-        table.add_row(*map(Text, (arrival.name, f"{arrival.images:,}", classes, each.words)))
-    return table
+        rows.append((arrival.name, f"{arrival.images:,}", classes, each.words))
+    return rows
 
 
 def _tell_of_last_time(files: Workspace, start: Start, waiting: Sequence[Arrival]) -> None:

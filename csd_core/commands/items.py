@@ -8,11 +8,9 @@ from typing import Annotated, Literal
 import numpy as np
 import numpy.typing as npt
 from cyclopts import App, Parameter
-from rich.table import Table
-from rich.text import Text
 
 from csd_core.commands.in_force import embedder_of, release_in_force, snapshot_of
-from csd_core.console import console, say
+from csd_core.console import say, show
 from csd_core.errors import DataError, ErasureIncompleteError, ParamsError
 from csd_core.names import class_flaw, printable
 from csd_core.production.audit import whoami
@@ -47,13 +45,13 @@ def list_items(
     Parameters
     ----------
     label
-        Only of this class; repeat it for several.
+        Show only items of this class; repeat it for several.
     origin
-        Only what the pipeline published, or what people wrote live.
+        Show only what the pipeline published, or only what people wrote live.
     since
-        Only what was written then or later, UTC.
+        Show only what was written then or later, in UTC.
     limit
-        How many to show.
+        Number of items to show.
     """
     production = Production.of(Workspace())
     table = release_in_force(production).table
@@ -61,23 +59,22 @@ def list_items(
     columns = ["id", "label", "task", "origin", "written_at", "embedded_by"]
     rows = production.live.rows(table, where=where, columns=columns)
     newest = rows.sort_by([("written_at", "descending"), ("id", "ascending")]).slice(0, limit)
-    shown = Table("id", "label", "task", "origin", "written (UTC)", "embedded by", box=None)
+    shown = []
     for row in newest.to_pylist():
         written = f"{row['written_at']:%Y-%m-%d %H:%M:%S}"
-        words = (row["id"], row["label"], row["task"], row["origin"], written, row["embedded_by"][:_SHORT])
-        shown.add_row(*map(Text, words))
-    console.print(shown)
+        shown.append((row["id"], row["label"], row["task"], row["origin"], written, row["embedded_by"][:_SHORT]))
+    show(("id", "label", "task", "origin", "written (UTC)", "embedded by"), shown, key="id")
     say(f"{newest.num_rows} of {rows.num_rows} items of {table}")
 
 
-@app.command
-def show(item: str) -> None:
-    """Show all that is known of an item.
+@app.command(name="show")
+def show_item(item: str) -> None:
+    """Show everything that is known of an item.
 
     Parameters
     ----------
     item
-        Its id.
+        Id of the item.
     """
     production = Production.of(Workspace())
     table = release_in_force(production).table
@@ -88,10 +85,7 @@ def show(item: str) -> None:
     image, vector = row.pop("image"), row.pop("vector")
     row["image"] = "none" if image is None else f"PNG of {len(image)} bytes"
     row["vector"] = f"{len(vector)} dimensions"
-    shown = Table("", "", show_header=False, box=None)
-    for name, value in row.items():
-        shown.add_row(name, Text(str(value if value is not None else "none")))
-    console.print(shown)
+    show(("", ""), [(name, str(value if value is not None else "none")) for name, value in row.items()])
 
 
 @app.command
@@ -107,11 +101,11 @@ def put(
     Parameters
     ----------
     image
-        Image files or http(s) addresses.
+        Image files, or http(s) addresses of images.
     label
-        Their class.
+        Class of the images.
     name
-        Id of the item, if there is one image; by default the hash of its pixels, as for images that were ingested.
+        Id of the item, where one image is given; by default the hash of its pixels, as for ingested images.
     """
     if not image:
         raise ParamsError("csd items put: name at least one image")
@@ -171,14 +165,14 @@ def _reference(source: str) -> str:
 
 @app.command
 def delete(item: tuple[str, ...], /, *, why: str = "") -> None:
-    """Take items out of the gallery; no upgrade or rollback brings them back.
+    """Delete items from the gallery; no upgrade or rollback brings them back.
 
     Parameters
     ----------
     item
-        Ids.
+        Ids of the items.
     why
-        For the record.
+        The reason to record.
     """
     for identity in item:
         refuse_bad_id(identity)
@@ -191,16 +185,16 @@ def delete(item: tuple[str, ...], /, *, why: str = "") -> None:
 
 @app.command
 def erase(item: tuple[str, ...], /, *, why: str = "erased") -> None:
-    """Erase items from every table, version and release, for ever, and say where the pipeline's data still has them.
+    """Erase items from every table, version and release, and say where the pipeline's data still has them.
 
-    Exits with 7 while something is left.
+    Nothing brings them back. The exit code is 8 while something is left.
 
     Parameters
     ----------
     item
-        Ids.
+        Ids of the items.
     why
-        For the record.
+        The reason to record.
     """
     if not item:
         raise ParamsError("csd items erase: name at least one id")
@@ -212,7 +206,7 @@ def erase(item: tuple[str, ...], /, *, why: str = "erased") -> None:
         report = production.live.erase(item, why=why)
         production.releases.forget(item, tagged=report.tagged, why=why)
     say(
-        f"erased from the live gallery ({len(report.tables)} tables written anew, {report.rows} rows in the latest "
+        f"erased from the live gallery ({len(report.tables)} tables rewritten, {report.rows} rows in the latest "
         "versions) and from the releases' known queries"
     )
     left = traces(production.files, item)
@@ -243,15 +237,15 @@ def search(
     Parameters
     ----------
     image
-        A file or an http(s) address.
+        An image file, or the http(s) address of one.
     k
-        How many.
+        Number of items to show.
     label
-        Only of this class; repeat it for several.
+        Show only items of this class; repeat it for several.
     origin
-        Only what the pipeline published, or what people wrote live.
+        Show only what the pipeline published, or only what people wrote live.
     since
-        Only what was written then or later, UTC.
+        Show only what was written then or later, in UTC.
     """
     production = Production.of(Workspace())
     release = release_in_force(production)
@@ -260,12 +254,13 @@ def search(
     query = embedder(_read((image,), embedder.metadata.form, production.files.root))
     where = Filters(label=label, origin=None if origin is None else (origin,), since=since)
     hits = snapshot.search(query, k=k, where=where)
-    shown = Table("", "id", "label", "score", "task", "origin", "space", box=None)
     columns = (hits.ids, hits.labels, hits.scores, hits.tasks, hits.origins, hits.spaces)
     rows = zip(*(column[0].tolist() for column in columns), strict=True)
-    for rank, (identity, found, score, task, by, space) in zip(itertools.count(1), rows, strict=False):
-        shown.add_row(*map(Text, (str(rank), identity, found, f"{score:.4f}", task, by, space[:_SHORT])))
-    console.print(shown)
+    shown = [
+        (str(rank), identity, found, f"{score:.4f}", task, by, space[:_SHORT])
+        for rank, (identity, found, score, task, by, space) in zip(itertools.count(1), rows, strict=False)
+    ]
+    show(("rank", "id", "label", "score", "task", "origin", "space"), shown, right=("rank", "score"), key="id")
     how = "exact" if snapshot.rows is not None else "through the index"
     say(f"release {release.number}, {snapshot.count} rows, {how}")
 
@@ -293,7 +288,7 @@ def take_over(*, why: str, by: str | None = None) -> None:
 
 @app.command
 def compact() -> None:
-    """Write every table anew, without the versions that no tag needs and the rows that were deleted."""
+    """Rewrite every table without the versions that no tag needs and the rows that were deleted."""
     production = Production.of(Workspace())
     for table in production.live.tables():
         done = production.live.compact(table)
@@ -305,7 +300,7 @@ def compact() -> None:
 
 @app.command
 def index() -> None:
-    """Build the index of the table in force over all its rows, and print its recall against exact search."""
+    """Build the index of the active table over all its rows, and print its recall against exact search."""
     production = Production.of(Workspace())
     release = release_in_force(production)
     live, knobs = production.live, production.params.live

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
-from rich.table import Table
 
-from csd_core.console import console, say
+from csd_core.console import say, show
 from csd_core.serving.keys import FILE, KeyFile, Role, issue, revoke
 
 app = App(name="keys", help="Make, list and revoke keys of the service.")
@@ -16,36 +15,34 @@ KeysFile = Annotated[Path, Parameter(name="--file")]
 
 @app.command
 def add(name: str, *, role: Role, file: KeysFile = Path(FILE)) -> None:
-    """Make a key and print it; it is kept nowhere.
+    """Make a key and print it; it cannot be shown again.
 
     Parameters
     ----------
     name
-        Whose.
+        Name of who uses the key.
     role
-        read: embed and search; write: put and delete items too.
+        What the key allows: read embeds and searches, write also puts and deletes items.
     file
-        Where its hash is kept.
+        File to store the hash of the key in.
     """
     token = issue(file, name, role)
     sys.stdout.write(token + "\n")
     sys.stdout.flush()
-    print(f"keep it: {file} has its hash alone", file=sys.stderr)  # noqa: T201 - so that stdout is the key
+    print(f"store it now: {file} has only its hash", file=sys.stderr)  # noqa: T201 - so that stdout is the key
 
 
 @app.command(name="list")
 def list_keys(*, file: KeysFile = Path(FILE)) -> None:
-    """Show the keys' names and roles.
+    """List the names and roles of the keys.
 
     Parameters
     ----------
     file
-        Where the hashes are kept.
+        File that the hashes of the keys are stored in.
     """
-    table = Table("name", "role", "made (UTC)", box=None)
-    for key in KeyFile.at(file).keys:
-        table.add_row(key.name, key.role, key.created.removesuffix("+00:00"))
-    console.print(table)
+    rows = [(key.name, key.role, key.created.removesuffix("+00:00")) for key in KeyFile.at(file).keys]
+    show(("name", "role", "made (UTC)"), rows)
 
 
 @app.command(name="revoke")
@@ -55,9 +52,9 @@ def revoke_key(name: str, *, file: KeysFile = Path(FILE)) -> None:
     Parameters
     ----------
     name
-        Whose.
+        Name of who uses the key.
     file
-        Where the hashes are kept.
+        File that the hashes of the keys are stored in.
     """
     revoke(file, name)
     say(f"key {name} is revoked")

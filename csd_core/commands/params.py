@@ -1,7 +1,6 @@
 """`csd params`: whether params.yaml is valid, and what may stand in it."""
 
 import json
-import sys
 
 from cyclopts import App
 
@@ -26,4 +25,4 @@ def check() -> None:
 @app.command
 def schema() -> None:
     """Print the JSON Schema of params.yaml, for editors."""
-    sys.stdout.write(json.dumps(Params.model_json_schema(), indent=2) + "\n")
+    say(json.dumps(Params.model_json_schema(), indent=2))

@@ -8,7 +8,7 @@ from csd_core.workspace import Workspace
 
 
 def run() -> None:
-    """Run what is stale of the pipeline (`dvc repro`), then print the summary."""
+    """Run the stale stages of the pipeline (`dvc repro`), then print the summary."""
     files = Workspace()
     clear_the_way(files, files.params())
     stale = stale_stages()
@@ -22,6 +22,6 @@ def run() -> None:
 
 
 def summary() -> None:
-    """Print the table of the last run."""
+    """Print the tables of the last run."""
     files = Workspace()
     print_summary(files.metrics, files.page)

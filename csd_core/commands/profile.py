@@ -15,7 +15,7 @@ app = App(name="profile", help="Choose a params.yaml.")
 
 @app.command(name="list")
 def list_profiles() -> None:
-    """Name the profiles and what each is for."""
+    """List the profiles and what each is for."""
     for name in profile_names(PROFILES):
         about = (PROFILES / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0]
         say(f"{name:18} {about.removeprefix('# ')}")
@@ -28,9 +28,9 @@ def use(name: str, *, force: Annotated[bool, Parameter(negative="")] = False) ->
     Parameters
     ----------
     name
-        One of `csd profile list`.
+        A profile that `csd profile list` names.
     force
-        Overwrite edits that are saved nowhere else.
+        Overwrite edits of params.yaml that are saved nowhere else.
     """
     use_profile(Path("params.yaml"), PROFILES, name, force=force)
     say(f"params.yaml is now profile {name}; `csd run` runs it")

@@ -5,11 +5,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
-from rich.table import Table
-from rich.text import Text
 
 from csd_core.client import Client
-from csd_core.console import console, say
+from csd_core.console import say, show
 from csd_core.errors import DataError
 
 
@@ -28,26 +26,25 @@ def query(
     Parameters
     ----------
     image
-        A file.
+        An image file.
     url
-        Of the service; CSD_URL.
+        Address of the service.
     key
-        Where the service asks for one; CSD_KEY.
+        Key of the service, where it asks for one.
     k
-        How many.
+        Number of items to show.
     label
-        Only of this class; repeat it for several.
+        Show only items of this class; repeat it for several.
     release
-        The one in force, or the one before the last upgrade.
+        Which release searches: the active one, or the one before the last upgrade.
     """
     if not image.is_file():
         raise DataError(f"{image}: there is no such file; name an image")
     with Client(url, key=key) as client:
         found = client.search(image, k=k, label=label, release=release)
-    shown = Table("", "id", "label", "score", "generation", "task", "origin", box=None)
+    rows = []
     for rank, hit in zip(itertools.count(1), found.hits, strict=False):
         generation = "-" if hit.generation is None else str(hit.generation)
-        words = (str(rank), hit.id, hit.label, f"{hit.score:.4f}", generation, hit.task, hit.origin)
-        shown.add_row(*map(Text, words))
-    console.print(shown)
+        rows.append((str(rank), hit.id, hit.label, f"{hit.score:.4f}", generation, hit.task, hit.origin))
+    show(("rank", "id", "label", "score", "generation", "task", "origin"), rows, right=("rank", "score"), key="id")
     say(f"release {found.release}, {found.rows} rows, {'exact' if found.exact else 'through the index'}")

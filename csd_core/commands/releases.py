@@ -3,9 +3,8 @@
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
-from rich.table import Table
 
-from csd_core.console import console, say
+from csd_core.console import say, show
 from csd_core.errors import ArtifactError, ParamsError
 from csd_core.production import publish as publishing
 from csd_core.production import rollback as rolling_back
@@ -17,18 +16,18 @@ from csd_core.workspace import Workspace
 
 
 def publish(*, task: str | None = None, why: str = "", by: str | None = None, wait: float = WAIT) -> None:
-    """Put the champion in force, with its gallery and the rows that people wrote since.
+    """Activate the champion, with its gallery and the rows that people wrote since.
 
     Parameters
     ----------
     task
-        The task after which to take it; by default the last one (report.after).
+        Task whose champion to publish; by default the last one (report.after).
     why
-        For the audit log.
+        The reason to record in the audit log.
     by
-        Who asks for it; by default your user name.
+        The name to record as who asked; by default your user name.
     wait
-        Seconds to wait for another publish or rollback.
+        Seconds to wait for another publish, rollback or backfill to finish.
     """
     production = Production.of(Workspace())
     release = publishing.publish(production, task=task, why=why, by=by, wait=wait)
@@ -40,20 +39,20 @@ def publish(*, task: str | None = None, why: str = "", by: str | None = None, wa
 
 
 def rollback(number: int | None = None, /, *, why: str, by: str | None = None, wait: float = WAIT) -> None:
-    """Put an earlier release in force once more, under a new number.
+    """Activate an earlier release again, under a new number.
 
-    Rows that people wrote since are embedded anew by its model; what was deleted since stays deleted.
+    Rows that people wrote since are re-embedded by its model; what was deleted since stays deleted.
 
     Parameters
     ----------
     number
-        Of the release; by default the one that was in force before.
+        Number of the release; by default the one that was active before.
     why
-        For the audit log.
+        The reason to record in the audit log.
     by
-        Who asks for it; by default your user name.
+        The name to record as who asked; by default your user name.
     wait
-        Seconds to wait for another publish or rollback.
+        Seconds to wait for another publish, rollback or backfill to finish.
     """
     release = rolling_back.rollback(Production.of(Workspace()), number, why=why, by=by, wait=wait)
     _tell(f"rolled back to release {release.record.rolled_back_to}", release)
@@ -63,38 +62,38 @@ def releases() -> None:
     """List the releases."""
     production = Production.of(Workspace())
     in_force = production.releases.pointer()
-    table = Table("release", "in force", "model", "how", "rows", "by", "created (UTC), why", box=None)
-    for column in table.columns[:4]:
-        column.no_wrap = True
+    rows = []
     for release in production.releases.all():
         record = release.record
         retired = production.releases.is_retired(release)
-        table.add_row(
-            str(release.number),
-            "yes" if release.name == in_force else "retired" if retired else "",
-            record.model[:8],
-            _how(record),
-            f"{record.rows:,}",
-            record.by,
-            f"{record.created[:16].replace('T', ' ')} {record.why}".rstrip(),
+        rows.append(
+            (
+                str(release.number),
+                "yes" if release.name == in_force else "retired" if retired else "",
+                record.model[:8],
+                _how(record),
+                f"{record.rows:,}",
+                record.by,
+                f"{record.created[:16].replace('T', ' ')} {record.why}".rstrip(),
+            )
         )
-    if not table.row_count:
+    if not rows:
         say("There is no release yet; `csd publish` makes the first.")
         return
-    console.print(table)
+    show(("release", "active", "model", "how", "rows", "by", "created (UTC), why"), rows, right=("rows",))
 
 
 def verify(
     number: int | None = None, /, *, every: Annotated[bool, Parameter(name="--all", negative="")] = False
 ) -> None:
-    """Verify releases, live gallery, pointer and audit log; exit with 4 if anything is not as it was made.
+    """Verify releases, gallery, pointer and audit log; exit with 4 if anything has changed.
 
     Parameters
     ----------
     number
-        Of the release; by default the one in force.
+        Number of the release; by default the active one.
     every
-        All releases.
+        Verify all releases.
     """
     if every and number is not None:
         raise ParamsError(f"csd verify {number} --all: name a release or ask for all, not both")
@@ -120,6 +119,6 @@ def _how(record: ReleaseRecord) -> str:
 def _tell(done: str, release: Release) -> None:
     record = release.record
     say(
-        f"{done}: release {release.name} is in force: {record.rows:,} rows, model {record.model[:12]} searches "
+        f"{done}: release {release.name} is active: {record.rows:,} rows, model {record.model[:12]} searches "
         f"{len(release.searchable_spaces)} space{'s' * (len(release.searchable_spaces) != 1)}"
     )

@@ -24,20 +24,22 @@ def serve(
     auth: Literal["auto", "on", "off"] = "auto",
     keys: Annotated[Path, Parameter(name="--keys")] = Path(FILE),
 ) -> None:
-    """Answer queries over HTTP; a publish or rollback takes effect without a restart. Ctrl-C stops it.
+    """Answer queries over HTTP until Ctrl-C.
+
+    A publish or rollback takes effect without a restart.
 
     Parameters
     ----------
     host
-        Address to listen at; 0.0.0.0 for all of this machine's.
+        Address to listen at; 0.0.0.0 listens at all addresses of this machine.
     port
         Port to listen at.
     workers
-        Processes; each loads the model and the rows.
+        Number of processes; each loads the model and the rows.
     auth
-        Whether a key is asked for: auto asks beyond this machine.
+        Whether requests need a key; with auto they do unless the service listens at this machine alone.
     keys
-        File of the keys that `csd keys add` makes.
+        File of the keys that `csd keys add` has made.
     """
     if workers < 1:
         raise ParamsError(f"--workers {workers}: at least 1 process answers")

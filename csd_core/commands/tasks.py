@@ -5,10 +5,9 @@ from typing import Literal
 from unicodedata import normalize
 
 from cyclopts import App
-from rich.table import Table
 
 from csd_core.commands.dvc import clear_the_way, stale_stages
-from csd_core.console import console, say
+from csd_core.console import say, show
 from csd_core.data.canonical import load_source
 from csd_core.data.classes import order_classes
 from csd_core.data.folders import check_folders, told
@@ -30,11 +29,11 @@ def list_tasks() -> None:
     files = Workspace()
     params = files.params()
     stale = _stale_tasks(files, params)
-    table = Table("task", "source", "classes", "decision", "state", box=None)
+    rows = []
     for name, task in params.tasks.items():
         classes = "the whole source" if task.classes is None else ", ".join(task.classes)
-        table.add_row(name, task.source, classes, params.decisions[name], _state(files, name, stale=name in stale))
-    console.print(table)
+        rows.append((name, task.source, classes, params.decisions[name], _state(files, name, stale=name in stale)))
+    show(("task", "source", "classes", "decision", "state"), rows)
 
 
 def _state(files: Workspace, task: str, *, stale: bool) -> str:
@@ -80,14 +79,14 @@ def add(
     path
         A new batch: a folder with a folder of images for each class.
     classes
-        Class names separated by commas, in the order of learning. Without it and without --take: the whole source.
+        Class names separated by commas, in the order of learning. Without it and --take, the whole source is taken.
     take
-        Take the next so many classes of the (ingested) source that no task has yet.
+        How many classes to take of those that no task has yet; the source must have been ingested.
     order
-        Which come next, with --take: natural ("2" before "10") or seeded. The names are written down, so classes
-        that arrive later reshuffle nothing.
+        Which classes --take takes first: natural ("2" before "10") or seeded. The names are written down, so
+        classes that arrive later reshuffle nothing.
     seed
-        Of the seeded order.
+        The seed of the seeded order.
     """
     files = Workspace()
     chosen = [normalize("NFC", label.strip()) for label in classes.split(",")] if classes is not None else None

@@ -1,23 +1,54 @@
-"""All commands under one name. They are named, not imported: what a command needs loads when it is called."""
+"""All commands under one name. They are named, not imported: what a command needs loads when it is called.
 
-from cyclopts import App
+What a command's docstring says first stands here once more, so that `csd --help` loads no command.
+"""
 
-app = App(name="csd", help="Keep a visual-search model learning without breaking its gallery.", version_flags=[])
+from cyclopts import App, Parameter
 
-for name in ("run", "summary"):
-    app.command(f"csd_core.commands.pipeline:{name}", name=name)
-for name in ("params", "profile", "tasks"):
-    app.command(f"csd_core.commands.{name}:app", name=name)
-app.command("csd_core.commands.check:check", name="check")
-app.command("csd_core.commands.upgrade:app", name="upgrade")
-app.command("csd_core.commands.gate:app", name="gate")
-app.command("csd_core.commands.compare:app", name="compare")
-for name in ("publish", "rollback", "releases", "verify"):
-    app.command(f"csd_core.commands.releases:{name}", name=name)
-app.command("csd_core.commands.backfill:backfill", name="backfill")
-app.command("csd_core.commands.items:app", name="items")
-for name in ("serve", "query", "embed"):
-    app.command(f"csd_core.commands.{name}:{name}", name=name)
-app.command("csd_core.commands.keys:app", name="keys")
-app.command("csd_core.commands.inbox:app", name="inbox")
-app.command("csd_core.commands.retrainings:retrainings", name="retrainings")
+from csd_core.console import Terminal
+from csd_core.programs import version
+
+app = App(
+    name="csd",
+    help="Keep a visual-search model learning without breaking its gallery.",
+    version=version,
+    help_format="plaintext",
+    console=Terminal(),
+    default_parameter=Parameter(negative=()),
+)
+
+_COMMANDS = {
+    "pipeline:run": "Run the stale stages of the pipeline (`dvc repro`), then print the summary.",
+    "pipeline:summary": "Print the tables of the last run.",
+    "params:app": "Check params.yaml.",
+    "profile:app": "Choose a params.yaml.",
+    "tasks:app": "List tasks and append new ones.",
+    "check:check": "Judge whether a new embedding model may take over search, and how; exit with 7 if it may not.",
+    "upgrade:app": "Plan and apply the upgrade of a gallery of your own.",
+    "gate:app": "Judge a check's report again.",
+    "compare:app": "Compare methods on data profiles and seeds.",
+    "releases:publish": "Activate the champion, with its gallery and the rows that people wrote since.",
+    "releases:rollback": """Activate an earlier release again, under a new number.
+
+Rows that people wrote since are re-embedded by its model; what was deleted since stays deleted.""",
+    "releases:releases": "List the releases.",
+    "releases:verify": "Verify releases, gallery, pointer and audit log; exit with 4 if anything has changed.",
+    "backfill:backfill": """Re-embed with the active model the rows that older models made, then serve them.
+
+Searches and writes continue meanwhile, and what people write or delete is kept. Run it again to resume.""",
+    "items:app": "List, search, write and erase the items that production searches.",
+    "serve:serve": """Answer queries over HTTP until Ctrl-C.
+
+A publish or rollback takes effect without a restart.""",
+    "query:query": "Show the items nearest to an image, as a running service finds them.",
+    "embed:embed": """Embed all images of a folder into a Parquet file: path, id, vector.
+
+Run it again to resume after a stop.""",
+    "keys:app": "Make, list and revoke keys of the service.",
+    "inbox:app": "Show the batches of new images, and mark one as complete.",
+    "retrainings:retrainings": "List the retrainings, oldest first, with their tasks, how they ended and why.",
+}
+
+for place, sentence in _COMMANDS.items():
+    module, _, attribute = place.partition(":")
+    app.command(f"csd_core.commands.{place}", name=module if attribute == "app" else attribute, help=sentence)

@@ -1,7 +1,6 @@
 """`csd upgrade`: plan and apply the upgrade of a gallery that lives outside the pipeline."""
 
 import shutil
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -49,31 +48,31 @@ def plan(
     seed: int = 1,
     preprocessing: Options = None,
 ) -> None:
-    """Judge a new model as `csd check` does, and write down how the gallery is to be upgraded.
+    """Judge a new model as `csd check` does, and write a plan of the upgrade of the gallery.
 
     Parameters
     ----------
     old
-        ONNX file of the model in force.
+        ONNX file of the active model.
     new
         ONNX file of the candidate.
     images
-        Folder with a folder of images for each class, those of the gallery among them.
+        Folder with a folder of images for each class, including the images of the gallery.
     gallery
-        Gallery to upgrade.
+        Folder of the gallery to upgrade.
     out
-        Folder of the plan. If the candidate is rejected it holds the reasons alone, and the exit code is 7.
+        Folder to write the plan to. If the candidate is rejected, it holds the reasons only and the exit code is 7.
     new_classes
         Classes that the gallery lacks, separated by commas; by default those of which it has no row.
     fit
-        Folder of images to fit adapters on; by default some of the new classes' images (of all, if none is new).
+        Folder of images to fit adapters on; by default some images of the new classes, or of all if none is new.
     policy
-        YAML file with the blocks gate and upgrade, or a whole params.yaml; by default ./params.yaml if it is there,
-        else what `csd upgrade policy` prints.
+        YAML file with the blocks gate and upgrade, or a whole params.yaml. The default is ./params.yaml if there is
+        one, and otherwise what `csd upgrade policy` prints.
     max_queries
-        At most so many queries; all images stay rows.
+        The largest number of queries; more are sampled down, but all images stay in the gallery.
     seed
-        Deals the images into those that fit adapters, choose and judge.
+        Seed of the fit/select/gate split of the images.
     """
     refuse_existing(out)
     with TemporaryDirectory(prefix="csd-") as temporary:
@@ -117,21 +116,21 @@ def apply(
     Parameters
     ----------
     plan
-        Folder that `csd upgrade plan` wrote.
+        Folder that `csd upgrade plan` has written.
     images
-        The folder it was planned with.
+        The folder of images that the plan was made with.
     gallery
-        The gallery it was planned for; it is only read.
+        The gallery that the plan was made for; it is only read.
     out
-        Folder of the new gallery.
+        Folder to write the upgraded gallery to.
     add
         Also add the images that the gallery lacks.
     workers
-        Processes that embed, each with one thread.
+        Number of embedding processes, each with one thread.
     max_rows_per_second
-        Over all of them; full speed by default.
+        Largest embedding rate of all processes together; unlimited by default.
     max_failed
-        More rows without a usable image than this are an error; up to it they are left out and listed.
+        Largest number of rows without a usable image. They are left out and listed; more are an error.
     """
     done = apply_plan(
         PlanFolder.load(plan),
@@ -155,18 +154,18 @@ def apply(
 
 @app.command
 def index(model: Path, /, *, images: Path, out: Out, seed: int = 1, preprocessing: Options = None) -> None:
-    """Make a gallery of a folder's images.
+    """Embed a folder of images into a new gallery.
 
     Parameters
     ----------
     model
-        ONNX file of the model that is to search it.
+        ONNX file of the model that will search the gallery.
     images
         Folder with a folder of images for each class.
     out
-        Folder of the gallery.
+        Folder to write the gallery to.
     seed
-        Deals the images into those that later fit adapters, choose and judge.
+        Seed of the fit/select/gate split of the images.
     """
     refuse_existing(out)
     with TemporaryDirectory(prefix="csd-") as temporary:
@@ -188,14 +187,14 @@ def index(model: Path, /, *, images: Path, out: Out, seed: int = 1, preprocessin
 
 @app.command(name="wrap")
 def wrap_model(model: Path, /, *, out: Out, preprocessing: Options = None) -> None:
-    """Write a model that csd did not export in csd's form: preprocessing and unit length inside.
+    """Wrap a model that csd did not export, so that preprocessing and unit length are part of it.
 
     Parameters
     ----------
     model
         ONNX file of an embedder.
     out
-        The file to write; every command takes it in the model's place, without options.
+        ONNX file to write; every command takes it in the model's place, without options.
     """
     refuse_existing(out)
     with TemporaryDirectory(prefix="csd-") as temporary:
@@ -212,5 +211,5 @@ def wrap_model(model: Path, /, *, out: Out, preprocessing: Options = None) -> No
 
 @app.command
 def policy() -> None:
-    """Print the policy that holds where none is named, to start one of your own."""
-    sys.stdout.write(DEFAULT.read_text(encoding="utf-8"))
+    """Print the default policy, as a start for one of your own."""
+    say(DEFAULT.read_text(encoding="utf-8").removesuffix("\n"))

@@ -7,16 +7,11 @@ from rich.table import Table
 from rich.text import Text
 
 from csd_core.console import console as terminal
+from csd_core.console import new_table, print_table, too_wide
 from csd_core.reporting.scores import Metrics, TaskMetrics
 
 DASH = "\N{EN DASH}"
 """Where there is no figure."""
-
-GAP = 2
-"""Characters between two columns."""
-
-UNBOUNDED = 10_000
-"""Width at which no table is cut."""
 
 
 def print_summary(metrics_path: Path, page_path: Path, *, console: Console = terminal) -> None:
@@ -33,27 +28,25 @@ def print_summary(metrics_path: Path, page_path: Path, *, console: Console = ter
     metrics = Metrics.load(metrics_path)
     verdicts = _that_fits(console, _verdicts(metrics), _verdicts_in_short(metrics))
     recall = _that_fits(console, _matrix(metrics), _then_and_now(metrics))
-    # soft_wrap off: a table must know the width that it has
     for title, table in (
         ("Tasks, in percent after each stage", verdicts),
         ("Recall@1 on a task's own gallery, in percent", recall),
         ("Forgetting, in points", _forgetting(metrics)),
     ):
         console.print(Text(title, style="bold"))
-        console.print(table, soft_wrap=False)
+        print_table(table, console)
         console.print()
     console.print(f"Report: {page_path}", markup=False)
 
 
 def _that_fits(console: Console, table: Table, narrow: Table) -> Table:
-    """The table, or the narrow one where a line would not hold it."""
-    unbounded = console.options.update_width(UNBOUNDED)
-    return table if console.measure(table, options=unbounded).maximum <= console.width else narrow
+    """The table, or the narrow one where a line of a terminal would not hold it."""
+    return narrow if too_wide(table, console) else table
 
 
 def _verdicts(metrics: Metrics) -> Table:
-    table = _table()
-    table.add_column("Task", overflow="fold")
+    table = new_table()
+    table.add_column("Task")
     table.add_column("Verdict")
     for name in ("Cross-test", "All-seen R@1", "Accuracy"):
         table.add_column(name, justify="right")
@@ -70,9 +63,9 @@ def _verdicts(metrics: Metrics) -> Table:
 
 def _verdicts_in_short(metrics: Metrics) -> Table:
     """The same for narrow terminals."""
-    table = _table()
-    table.add_column("Task", overflow="fold")
-    table.add_column("Verdict", overflow="fold")
+    table = new_table()
+    table.add_column("Task")
+    table.add_column("Verdict")
     table.add_column("R@1", justify="right")
     for name, task in metrics.tasks.items():
         verdict = "[red]✗ rejected[/]" if task.outcome == "rejected" else "[green]✓ promoted[/]"
@@ -101,10 +94,10 @@ def _cross_test(metrics: Metrics, name: str) -> str:
 
 def _matrix(metrics: Metrics) -> Table:
     """Recall of every task after every stage."""
-    table = _table()
-    table.add_column("Task", overflow="fold")
+    table = new_table()
+    table.add_column("Task")
     for stage in metrics.tasks:
-        table.add_column(f"after {stage}", justify="right", overflow="fold")
+        table.add_column(f"after {stage}", justify="right")
     for name in metrics.tasks:
         table.add_row(name, *(_percent(stage.recall_at_1.get(name), "") for stage in metrics.tasks.values()))
     return table
@@ -112,8 +105,8 @@ def _matrix(metrics: Metrics) -> Table:
 
 def _then_and_now(metrics: Metrics) -> Table:
     """The same for narrow terminals: first, best, last."""
-    table = _table()
-    table.add_column("Task", overflow="fold")
+    table = new_table()
+    table.add_column("Task")
     for name in ("First", "Best", "Now"):
         table.add_column(name, justify="right")
     for name in metrics.tasks:
@@ -124,7 +117,7 @@ def _then_and_now(metrics: Metrics) -> Table:
 
 
 def _forgetting(metrics: Metrics) -> Table:
-    table = _table()
+    table = new_table()
     table.add_column("")
     table.add_column("Recall@1", justify="right")
     table.add_column("Accuracy", justify="right")
@@ -135,10 +128,6 @@ def _forgetting(metrics: Metrics) -> Table:
     for name, *pair in rows:
         table.add_row(name, *(_percent(each.forgetting) for each in pair))
     return table
-
-
-def _table() -> Table:
-    return Table(header_style="dim", box=None, pad_edge=False, padding=(0, GAP, 0, 0))
 
 
 def _percent(share: float | None, missing: str = DASH) -> str:

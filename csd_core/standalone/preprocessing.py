@@ -20,17 +20,17 @@ class Preprocessing:
     """Options for embedders that csd did not export; x = (pixel * scale - mean) / std."""
 
     image_size: int | None = None
-    """Height and width in pixels, where the file leaves them open."""
+    """Height and width of the input in pixels, where the file leaves them open."""
     layout: Layout | None = None
-    """Order of the input's axes, where the file's shape does not tell."""
+    """Order of the input's axes, where the shape in the file does not tell."""
     resize: ResizeRule | None = None
-    """How an image of another shape becomes a square one; squash unless given."""
+    """How an image that is not square becomes square; squash unless given."""
     scale: float | None = None
-    """What pixels of 0 to 255 are multiplied by, for float inputs; 1/255 unless given."""
+    """Factor for pixels of 0 to 255 where the input is float; 1/255 unless given."""
     mean: str | None = None
-    """Of the scaled pixels, one number or one for each channel, separated by commas; 0 unless given."""
+    """Mean of the scaled pixels: one number, or one for each channel, separated by commas; 0 unless given."""
     std: str | None = None
-    """Of the scaled pixels, likewise; 1 unless given."""
+    """Standard deviation of the scaled pixels: one number, or one for each channel; 1 unless given."""
 
     @property
     def given(self) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from rich.table import Table
 
-from csd_core.console import console, say
+from csd_core.console import new_table, print_table, say
 from csd_core.records_check import Alternative, CheckReport, Measurement, Recalls
 from csd_core.records_verdict import Judged, Promoted, Rejected, outcome_in_words
 from csd_core.release.conditions import points
@@ -10,7 +10,7 @@ from csd_core.release.conditions import points
 
 def print_findings(report: CheckReport, verdict: Promoted | Rejected) -> None:
     """Print every way to serve the candidate, and the verdict with its reasons."""
-    console.print(_table(report, verdict.judged))
+    print_table(_table(report, verdict.judged))
     test = report.cross_test
     if test:
         say(
@@ -23,11 +23,11 @@ def print_findings(report: CheckReport, verdict: Promoted | Rejected) -> None:
 
 
 def _table(report: CheckReport, judged: tuple[Judged, ...]) -> Table:
-    table = Table(box=None, padding=(0, 1), pad_edge=False)  # narrow enough for 80 columns
-    table.add_column("Recall@1", no_wrap=True)
+    table = new_table()
+    table.add_column("Recall@1")
     for name in ("all", "old", "new", "flips", "embedded", "mapped"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("passes", no_wrap=True)
+        table.add_column(name, justify="right")
+    table.add_column("passes")
     if report.status_quo:
         table.add_row("status quo", *_recalls(report.status_quo))
     for each in report.alternatives:

@@ -10,7 +10,7 @@ from csd_core.reporting.summary import print_summary
 
 def printed(told, tmp_path, width):
     told.metrics.save(tmp_path / "metrics.json")
-    console = Console(file=io.StringIO(), width=width, soft_wrap=True)
+    console = Console(file=io.StringIO(), width=width, soft_wrap=True, force_terminal=True, color_system=None)
     print_summary(tmp_path / "metrics.json", tmp_path / "report" / "index.html", console=console)
     return console.file.getvalue()
 
