@@ -17,6 +17,13 @@ import errno
 import os
 import re
 
+_IN_RUST = re.compile(r",?\s+\S*\.rs:\d+(:\d+)?")
+
+
+def told_by(error: BaseException) -> str:
+    """Return all that a library's error says, in one line: the cause stands at its end as often as at its start."""
+    return " ".join(_IN_RUST.sub("", str(error)).split()) or type(error).__name__
+
 
 class CsdError(Exception):
     """An error with a message for a person: what is wrong, where, and the remedy."""

@@ -89,6 +89,24 @@ class Rejected(_Verdict):
             return "more queries could turn it"
         return "out of reach even by backfill" if self.out_of_reach else ""
 
+    @property
+    def next_step(self) -> str:
+        """What a person can do about it, as a sentence."""
+        if self.decision == "reject":
+            return f"To leave it to the gate again: `decisions: {{{self.task}: auto}}` in params.yaml."
+        possible = [each.strategy for each in self.judged if each.conditions]
+        accept = f"accept it: `decisions: {{{self.task}: {possible[-1]}}}` in params.yaml" if possible else ""
+        steps = ["Add images, for more queries may decide it" if self.inconclusive else "Train longer", accept]
+        return f"{', or '.join(filter(None, steps))}."
+
+    @property
+    def told(self) -> str:
+        """The rejection in one line: what was required, and the next step."""
+        what = "First model rejected" if self.champion is None else "Rejected"
+        what += f" ({self.outlook})" if self.outlook else ""
+        reasons = "; ".join(reason.removeprefix("first model: ") for reason in self.reasons)
+        return f"{what}: {reasons}. {self.next_step}"
+
 
 Verdict = Annotated[Promoted | Rejected, Field(discriminator="outcome")]
 

@@ -78,7 +78,7 @@ def carry_on(files: Workspace, after: str) -> State[Any]:
     """Fail if a task's candidate was rejected, so that no later task is trained."""
     verdict = VerdictFile.load(files.verdict(after)).verdict
     if isinstance(verdict, Rejected):
-        error = CsdError(f"{after}: rejected: {'; '.join(verdict.reasons)}")
+        error = CsdError(f"{after}: {verdict.told}")
         return Failed(message=str(error), data=error)
     return Completed(message=f"{after}: promoted under {verdict.name}")
 

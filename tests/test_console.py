@@ -48,7 +48,7 @@ def test_a_terminal_shows_every_character_of_a_table(printed, width):
 
 
 def test_words_and_heads_stay_whole_where_a_long_cell_can_give_way(printed):
-    lines = printed(80, show, HEAD, ROWS).splitlines()
+    lines = printed(80, show, HEAD, ROWS[:1]).splitlines()
     assert lines[0].split() == ["id", "label", "task", "origin", "written", "(UTC)", "embedded", "by"]
     assert "2026-01-31 12:00:00  0123456789ab" in lines[1]
 

@@ -36,7 +36,7 @@ def run(project, command, *, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **e
     )
 
 
-@pytest.mark.parametrize(("command", "encoding"), zip(COMMANDS, ENCODINGS, strict=True))
+@pytest.mark.parametrize(("command", "encoding"), list(zip(COMMANDS, ENCODINGS, strict=True)))
 def test_every_encoding_gets_the_output(project, command, encoding):
     done = run(project, command, PYTHONIOENCODING=encoding)
     assert (done.returncode, done.stderr) == (0, b"")
@@ -76,7 +76,7 @@ def test_a_pipe_that_nobody_reads_ends_the_command_in_silence(project, command):
     assert (done.returncode, done.stderr) == (141, b"")
 
 
-@pytest.mark.parametrize(("command", "closed"), zip(COMMANDS, CLOSED, strict=True))
+@pytest.mark.parametrize(("command", "closed"), list(zip(COMMANDS, CLOSED, strict=True)))
 def test_a_command_without_output_does_its_work(project, command, closed):
     line = f"{' '.join(CSD)} {' '.join(command)} {closed}"
     done = subprocess.run(["sh", "-c", line], cwd=project, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)

@@ -3,6 +3,7 @@
 from csd_core.commands.dvc import BUSY, clear_the_way, reproduce, stale_stages
 from csd_core.console import say
 from csd_core.errors import CsdError
+from csd_core.records_verdict import Rejected, VerdictFile
 from csd_core.reporting.summary import print_summary
 from csd_core.workspace import Workspace
 
@@ -18,10 +19,19 @@ def run() -> None:
         reproduce()
     else:
         say("Nothing to do: data, code and parameters are as they were when the artefacts were made.")
-    print_summary(files.metrics, files.page)
+    _summarise(files)
 
 
 def summary() -> None:
     """Print the tables of the last run."""
-    files = Workspace()
+    _summarise(Workspace())
+
+
+def _summarise(files: Workspace) -> None:
+    """Print the tables, and what can be done about each candidate that was rejected."""
     print_summary(files.metrics, files.page)
+    for task in files.params().tasks:
+        if files.verdict(task).is_file():
+            verdict = VerdictFile.load(files.verdict(task)).verdict
+            if isinstance(verdict, Rejected):
+                say(f"{task}: {verdict.told}")

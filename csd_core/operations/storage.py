@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
-from csd_core.errors import DataError, ParamsError
+from csd_core.errors import DataError, ParamsError, told_by
 from csd_core.workspace import Workspace
 
 _TIMES = ("mtime", "LastModified", "last_modified", "updated", "modified", "created")
@@ -196,11 +196,11 @@ def _hint(error: OSError) -> str:
     return f"{error.strerror}; mend that and try again"
 
 
-_REMEDY = "look at inbox.uri in params.yaml, the bucket, your credentials and the network"
+_REMEDY = "check inbox.uri in params.yaml, the bucket, the network, and AWS_ENDPOINT_URL, AWS_REGION and the keys"
 
 
 def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
+    return f"{type(error).__name__}: {told_by(error)}"
 
 
 def _entry(item: "os.DirEntry[str]", path: str) -> Iterator[Entry]:

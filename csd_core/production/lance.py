@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from lancedb.table import Table
 
-from csd_core.errors import ArtifactError, CsdError, StorageError
+from csd_core.errors import ArtifactError, CsdError, StorageError, told_by
 from csd_core.production.rows import BATCH_ROWS
 
 _PANICS = ("RustPanic", "PanicException")  # a damaged file can make LanceDB's Rust panic; the classes have no module
@@ -28,8 +28,16 @@ def lance_errors(where: str) -> Iterator[None]:
             raise stored from None
         if isinstance(error, OSError) and StorageError.is_meant(error):
             raise StorageError.of(error) from None
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ArtifactError(f"live gallery, {where}: {reason[:300]}; see `csd verify`") from None
+        raise ArtifactError(f"live gallery, {where}: {_with_remedy(told_by(error))}") from None
+
+
+def _with_remedy(reason: str) -> str:
+    """Return what LanceDB says, and what to do: an object store is set up in the environment."""
+    if "URL scheme is not allowed" in reason:
+        return f"{reason}; set AWS_ALLOW_HTTP=true for a store without TLS"
+    if any(word in reason for word in ("S3", "AWS", "GCS", "Azure", "object_store", "Object store")):
+        return f"{reason}; check live.uri and the variables AWS_ENDPOINT_URL, AWS_ALLOW_HTTP, AWS_REGION and the keys"
+    return f"{reason}; `csd verify` says more"
 
 
 def scan(handle: Table, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:

@@ -15,7 +15,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from csd_core.errors import CsdError
+from csd_core.errors import CsdError, told_by
 from csd_core.production.release import PARAMS, Release
 from csd_core.production.succession import Production
 from csd_core.retrieval.embedder import digest_of
@@ -73,7 +73,7 @@ def _registered(production: Production, release: Release) -> str:
     except _NotRegisteredError:
         raise
     except Exception as error:  # noqa: BLE001 - GTO's, git's and pygit2's share no base; the release is in force already
-        raise _NotRegisteredError((str(error) or type(error).__name__).splitlines()[0]) from None
+        raise _NotRegisteredError(told_by(error)) from None
     if version not in in_stage:
         raise _NotRegisteredError(f"a later tag holds stage {STAGE}; look at `gto show`, and at this clock")
     return version
@@ -97,13 +97,23 @@ def _refuse_uncommitted(root: Path, release: Release) -> None:
     outs = [out for stage in (lock.get("stages") or {}).values() for out in stage.get("outs", ())]
     for out in outs:
         if path == out["path"] or path.startswith(f"{out['path']}/"):
-            there = (root / path).is_file() and digest_of(root / path) == release.record.model
-            if there and out.get("md5") == _dvc_hash(root / out["path"]):
+            if not (root / path).is_file() or digest_of(root / path) != release.record.model:
+                raise _NotRegisteredError(
+                    f"the release has the model after task {release.record.after}, and dvc.yaml declares {path}; only "
+                    "that model can be registered: set report.after, run `csd run` and publish again"
+                )
+            if out.get("md5") == _dvc_hash(root / out["path"]):
                 return
-            raise _NotRegisteredError(
-                f"dvc.lock at HEAD records another {path} than the release's model; commit dvc.lock and publish again"
-            )
+            raise _NotRegisteredError(f"dvc.lock at HEAD records another {path} than this one; {_remedy(root)}")
     raise _NotRegisteredError(f"no output in dvc.lock at HEAD holds {path}, which dvc.yaml declares as {ARTEFACT}")
+
+
+def _remedy(root: Path) -> str:
+    """Return how HEAD comes to record the files that lie here."""
+    git = ("git", "-C", str(root), "diff", "--quiet", "HEAD", "--", "dvc.lock")
+    if subprocess.run(git, check=False, capture_output=True).returncode:
+        return "commit dvc.lock and publish again"
+    return "dvc.lock is committed, so the file has changed since: run `csd run`, commit dvc.lock and publish again"
 
 
 def _declared(root: Path) -> str:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from lancedb.table import Table
 
-from csd_core.errors import ArtifactError, CompatibilityError, ParamsError
+from csd_core.errors import ArtifactError, CompatibilityError, ParamsError, told_by
 from csd_core.production.filters import Filters
 from csd_core.production.held import Rows, spaces_of
 from csd_core.production.reader import LiveReader, refuse_dimension, refuse_spaces
@@ -185,8 +185,8 @@ class Snapshot:
                 answers.append(ask.select([*WORDS, "vector", "_distance"]).to_arrow())
             except RuntimeError as error:
                 raise ArtifactError(
-                    f"table {self.table}: LanceDB cannot search it ({str(error).splitlines()[0][:200]}); it may "
-                    "have been written anew or dropped since it was opened: open it again"
+                    f"table {self.table}: LanceDB cannot search it ({told_by(error)}); it may "
+                    "have been rewritten or dropped since it was opened: open it again"
                 ) from None
         return _padded(queries, answers)
 

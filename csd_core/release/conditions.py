@@ -128,7 +128,7 @@ def of_first_model(alternative: Alternative, policy: Policy) -> Iterator[Conditi
         ("min_recall", "Recall@1", overall.at[1] if overall else 0.0, policy.min_recall),
         ("min_map_at_r", "mAP@R", overall.map_at_r if overall else 0.0, policy.min_map_at_r),
     ):
-        found = f"{what} {points(figure)} ({queries:,} queries)"
+        found = f"{what} {points(figure)} % ({queries:,} queries)"
         if not queries:
             found = f"{what} cannot be measured, for no query has a second item of its class"
         yield Condition(
@@ -137,7 +137,7 @@ def of_first_model(alternative: Alternative, policy: Policy) -> Iterator[Conditi
             bound=None,
             limit=limit,
             passed=figure >= limit,
-            words=f"{found}; a first model must reach {points(limit)}",
+            words=f"{found}, required {points(limit)} %",
             needs_queries=None,
         )
 

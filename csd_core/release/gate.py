@@ -115,12 +115,13 @@ def _refused(alternative: Alternative, why_not: str) -> Judged:
 
 
 def _reasons(judged: Judged) -> Iterator[str]:
+    name = "first model" if judged.strategy == "none" else judged.name
     if judged.why_not:
-        yield f"{judged.name}: {judged.why_not}"
+        yield f"{name}: {judged.why_not}"
         return
     failed = [condition for condition in judged.conditions if not condition.passed]
     for condition in failed or judged.conditions:
-        yield f"{judged.name}: {condition.words}"
+        yield f"{name}: {condition.words}"
 
 
 def judge(report: CheckReport, policy: Policy, decision: Decision = "auto") -> Promoted | Rejected:

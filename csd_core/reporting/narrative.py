@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from csd_core.params import Strategy
+from csd_core.records_verdict import Rejected
 from csd_core.reporting.scores import Metrics
 from csd_core.reporting.story import Story
 
@@ -169,7 +170,8 @@ def _gate(story: Story) -> str:
     if all(not task.promoted for task in story.tasks):
         last = story.tasks[-1]
         which = {1: "The only candidate was", 2: "Both candidates were"}.get(len(story.tasks), "Every candidate was")
-        return f"{which} rejected; at {last.name}: {last.verdict.reasons[0]}."
+        told = last.verdict.told if isinstance(last.verdict, Rejected) else ""
+        return f"{which} rejected. {last.name}: {told}"
     how = [
         part
         for part in (

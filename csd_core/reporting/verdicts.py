@@ -68,7 +68,7 @@ def because(task: TaskStory) -> tuple[str, ...]:
         elif failed:
             more = f" (and {count(len(failed) - 1, 'more condition')})" if len(failed) > 1 else ""
             decided.append(f"{name} fails: {failed[0].words}{more}")
-    return tuple(decided)
+    return (*decided, verdict.next_step) if isinstance(verdict, Rejected) and review is None else tuple(decided)
 
 
 def judged_in_words(judged: Judged) -> str:

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import onnxruntime as ort
 
-from csd_core.errors import ArtifactError
+from csd_core.errors import ArtifactError, told_by
 
 Metadata = TypeVar("Metadata")
 
@@ -44,5 +44,4 @@ def open_session(
     except KeyError as error:
         raise ArtifactError(f"{file}: no {what} of csd: metadata {error} is missing; make it with csd") from None
     except Exception as error:  # onnxruntime's errors share no better base class  # noqa: BLE001
-        reason = str(error).strip().splitlines()[0]
-        raise ArtifactError(f"{file}: onnxruntime cannot load it ({reason}); make it again") from None
+        raise ArtifactError(f"{file}: onnxruntime cannot load it ({told_by(error)}); make it again") from None

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from csd_core.atomic import atomic_file
 from csd_core.console import say
-from csd_core.errors import ArtifactError
+from csd_core.errors import ArtifactError, told_by
 from csd_core.production.locks import Lock
 from csd_core.records import Digest, Record
 from csd_core.serving.bulk_files import Entry
@@ -123,8 +123,7 @@ class Parts:
             return pq.read_table(home)
         except (OSError, pa.ArrowException) as error:
             home.unlink(missing_ok=True)
-            reason = str(error).splitlines()[0]
-            raise ArtifactError(f"{home}: damaged ({reason}); run again, and it is made anew") from None
+            raise ArtifactError(f"{home}: damaged ({told_by(error)}); run again, and it is made again") from None
 
     def joined(self, file: Path) -> None:
         """Note the file that they were joined to, before it gets its name."""

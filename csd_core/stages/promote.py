@@ -64,9 +64,13 @@ def main(task: str) -> None:
     Ledger(entries=(*ledger.entries, entry)).save(files.ledger(task))
     VerdictFile(verdict=verdict).save(files.verdict(task))
 
-    say(f"{task}: {outcome_in_words(verdict)}; the gallery has {len(gallery):,} rows")
-    for reason in verdict.reasons:
-        say(f"  {reason}")
+    if isinstance(verdict, Rejected):
+        say(f"{task}: {verdict.told}")
+    else:
+        say(f"{task}: {outcome_in_words(verdict)}")
+        for reason in verdict.reasons:
+            say(f"  {reason}")
+    say(f"{task}: the gallery has {len(gallery):,} rows")
 
 
 def _champion(files: Workspace, task: str, previous: str, verdict: Promoted | Rejected) -> Champion:

@@ -20,6 +20,9 @@ def print_findings(report: CheckReport, verdict: Promoted | Rejected) -> None:
     say(outcome_in_words(verdict))
     for reason in verdict.reasons:
         say(f"  {reason}")
+    if isinstance(verdict, Rejected):
+        more = "add images, for more queries may decide it" if verdict.inconclusive else "train longer"
+        say(f"Next: {more}, or judge it under another policy with --policy.")
 
 
 def _table(report: CheckReport, judged: tuple[Judged, ...]) -> Table:

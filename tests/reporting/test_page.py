@@ -234,7 +234,7 @@ def test_where_test_images_are_not_stored_the_page_says_so(unstored):
 
 def test_conditions_of_failed_strategies_are_on_the_page(refused):
     assert "✗ no" in refused.page
-    assert "a first model must reach 100.0" in refused.page
+    assert "required 100.0 %" in refused.page
     assert "No model has been promoted, so there is nothing to compare." in refused.page
 
 
