@@ -114,7 +114,10 @@ def test_a_model_that_is_not_the_committed_one_is_not_registered(project, capsys
     publish(project.production, task="t1")
     capsys.readouterr()
     publish(project.production, task="t2")
-    assert "not registered with GTO: dvc.lock at HEAD records another artifacts/t1" in capsys.readouterr().out
+    assert (
+        "not registered with GTO: the release has the model after task t2, and dvc.yaml declares artifacts/t1"
+        in capsys.readouterr().out
+    )
     assert run(project.root, "git", "tag").split() == ["embedder#production#1", "embedder@v0.0.1"]
 
 
