@@ -114,7 +114,7 @@ Verdict = Annotated[Promoted | Rejected, Field(discriminator="outcome")]
 def outcome_in_words(verdict: Promoted | Rejected) -> str:
     """What was decided, in a few words."""
     if isinstance(verdict, Promoted):
-        return f"promoted under {verdict.name}"
+        return "promoted as first model" if verdict.strategy == "none" else f"promoted under {verdict.name}"
     return f"rejected; {verdict.outlook}" if verdict.outlook else "rejected"
 
 

@@ -343,7 +343,7 @@ def test_a_first_model_without_a_query_that_counts_is_not_called_bad_but_unmeasu
     verdict = judge(nothing.model_copy(update={"alternatives": ways}), POLICY)
     assert isinstance(verdict, Rejected)
     assert verdict.reasons[0] == (
-        "none: Recall@1 cannot be measured, for no query has a second item of its class; a first model must reach 50.0"
+        "first model: Recall@1 cannot be measured, for no query has a second item of its class, required 50.0 %"
     )
     assert (recalls.recall_at_1, measurement(0.7).overall.recall_at_1) == (None, 0.7)
 
