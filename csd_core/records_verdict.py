@@ -104,8 +104,12 @@ class Rejected(_Verdict):
         """The rejection in one line: what was required, and the next step."""
         what = "First model rejected" if self.champion is None else "Rejected"
         what += f" ({self.outlook})" if self.outlook else ""
-        reasons = "; ".join(reason.removeprefix("first model: ") for reason in self.reasons)
-        return f"{what}: {reasons}. {self.next_step}"
+        return f"{what}: {self.because} {self.next_step}"
+
+    @property
+    def because(self) -> str:
+        """The reasons in one line."""
+        return "; ".join(reason.removeprefix("first model: ") for reason in self.reasons) + "."
 
 
 Verdict = Annotated[Promoted | Rejected, Field(discriminator="outcome")]

@@ -112,7 +112,7 @@ def conclude(
     rejected = [verdict for verdict in verdicts.values() if isinstance(verdict, Rejected)]
     if _stays(files, retraining, rejected, review):
         end(home, retraining, "rejected", why=summary)
-        message = f"{summary}: {' '.join(f'{each.task}: {each.told}' for each in rejected)}"
+        message = " ".join([f"{summary}:", *(f"{each.because} {each.next_step}" for each in rejected)])
         failed = retraining.on_reject == "stop" and review is None
         return (Failed if failed else Completed)(name="Rejected", message=message)
     if not retraining.publishes:

@@ -99,7 +99,7 @@ def test_a_rejection_that_carries_on_makes_the_images_searchable(home, published
 def test_a_rejection_that_stops_fails_and_publishes_nothing(home, published):
     state = conclude(home, home, retraining(home, on_reject="stop"), {"t4": rejected("t4")})
     assert (state.type.value, state.name) == ("FAILED", "Rejected")
-    assert state.message == "t4 rejected: flips: 9 %"
+    assert state.message == "t4 rejected: flips: 9 %. Train longer."
     assert (published, outcome(home)) == ([], "rejected")
 
 

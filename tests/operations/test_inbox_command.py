@@ -1,5 +1,4 @@
 import pytest
-from rich.console import Console
 from senders import commit, inbox_at, new_project, put_in_force, retraining, send, taken
 
 from csd_core import cli
@@ -17,7 +16,6 @@ def files(tmp_path, monkeypatch):
     (project.root / "params.yaml").write_text(text.replace("min_images: 200", "min_images: 10"))
     commit(project.root)
     monkeypatch.chdir(project.root)
-    monkeypatch.setattr("csd_core.commands.inbox.console", Console(width=200))  # whatever the terminal's width
     return project
 
 

@@ -32,7 +32,7 @@ def test_it_says_what_is_in_force_now_and_which_rows_it_had_to_leave(project, ca
     assert run("--why", "the rest", "--by", "olga", "--workers", "2", "--max-rows-per-second", "100000") == 0
     told = capsys.readouterr().out
     release = project.in_force()
-    assert f"backfilled: release {release.name} is in force: 97 rows" in told
+    assert f"backfilled: release {release.name} is active: 97 rows" in told
     assert f"{project.bare[0]}: has neither an image nor a reference to one" in told
     assert (release.record.by, release.record.why) == ("olga", "the rest")
     releases()

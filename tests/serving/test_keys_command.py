@@ -23,7 +23,7 @@ def test_a_key_is_all_that_stdout_gets(folder, capsys):
     token = printed.out.removesuffix("\n")
     assert "\n" not in token
     assert KeyRing(folder / "keys.json").key_of(token).role == "write"
-    assert printed.err == "keep it: keys.json has its hash alone\n"
+    assert printed.err == "store it now: keys.json has only its hash\n"
 
 
 def test_the_list_names_keys_and_roles_and_shows_no_key(capsys):
