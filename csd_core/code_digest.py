@@ -23,6 +23,7 @@ FRAME = frozenset(
         "console",
         "endings",
         "errors",
+        "output",
         "params",
         "params_file",
         "params_methods",
