@@ -12,7 +12,9 @@ from csd_core.errors import CsdError
 
 ROOT = Path(__file__).parents[1]
 STAGES = sorted(
-    path.stem for path in (ROOT / "csd_core" / "stages").glob("*.py") if path.stem not in {"__init__", "entry"}
+    path.stem
+    for path in (ROOT / "csd_core" / "stages").glob("*.py")
+    if f'run_stage("{path.stem}")' in path.read_text(encoding="utf-8")
 )
 PROGRAMS = {
     **{f"csd_core.stages.{stage}": "interrupted; run again to resume\n" for stage in STAGES},

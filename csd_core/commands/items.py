@@ -274,7 +274,7 @@ def take_over(*, why: str, by: str | None = None) -> None:
     Parameters
     ----------
     why
-        For the audit log.
+        The reason to record in the audit log.
     by
         Who asks for it; by default your user name.
     """
