@@ -66,7 +66,8 @@ class Data(Section):
     """What ingest tolerates."""
 
     max_rejected: Annotated[int, Field(ge=0)]
-    """More unusable files than this stop the run."""
+    """More unusable files than this stop the run; a copy of an image in another class counts as one, a copy within its
+    class does not."""
 
 
 class SplitShares(Section):

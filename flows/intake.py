@@ -89,15 +89,17 @@ def cut_task(home: Workspace, files: Workspace, intake: Intake, settings: Retrai
     task = next_task(params)
     folder, trial = files.batch(task), files.batch(f".{task}")
     usable = []
+    labels: dict[str, str] = {}
     for arrival in intake.arrivals:
         intake.inbox.fetch(arrival, trial / arrival.name)
-        found = examine(trial / arrival.name, form)
+        found = examine(trial / arrival.name, form, labels)
         problem = _problem(found, params.data.max_rejected)
         if problem:
             _tell_unusable(home, arrival, problem)
         else:
             _drop_rejected(trial / arrival.name, found)
             usable.append(arrival)
+            labels.update(found.labels)
     due, why = _due(tuple(usable), intake.known_classes, intake.policy, settings)
     if not due:
         if intake.arrivals:

@@ -3,12 +3,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from csd_core import cli
 from csd_core.data.canonical import write_source
 from csd_core.data.sources.registry import open_source
 from csd_core.params_file import load_params
 from csd_core.records import ImageForm
+from csd_core.stages.ingest import main as ingest
 
 ROOT = Path(__file__).parents[1]
 
@@ -195,3 +197,34 @@ def test_a_second_run_says_that_one_is_in_progress(busy_dvc, capsys):
     assert capsys.readouterr().err == (
         "another run is in progress in this project; wait until it has ended, or end it where it was started\n"
     )
+
+
+def test_what_a_source_could_not_use_is_listed(project, capsys):
+    assert run("profile", "use", "imagefolder") == 0
+    for path, content in {"cat/1.png": 1, "cat/2.png": 1, "dog/1.png": 1, "dog/2.png": 2, "dog/3.png": None}.items():
+        file = project / "data" / "raw" / "photos" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 4), content).save(file) if content else file.touch()
+    assert run("sources", "list") == 0
+    assert "not ingested" in capsys.readouterr().out
+    assert run("sources", "rejected", "photos") == 3
+    assert "photos: not ingested yet" in capsys.readouterr().err
+    ingest("photos")
+    printed = capsys.readouterr().out
+    twice = 'duplicate of cat/1.png, which is of class "cat": the same image cannot be in two classes'
+    assert f"photos: dog/1.png is left out, {twice}; remove the one that is labelled wrongly\n" in printed
+    assert "left out: 2 duplicates (1 in another class), 1 unusable files (`csd sources rejected photos`" in printed
+    summary = (
+        "photos: 1 unusable files and 1 copies in another class, of which data.max_rejected allows 100; "
+        "1 copies within a class"
+    )
+    assert run("sources", "rejected", "photos") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "cat/2.png: duplicate of cat/1.png",
+        f"dog/1.png: {twice}",
+        "dog/3.png: is empty (0 bytes)",
+        summary,
+    ]
+    assert run("sources", "rejected", "phots") == 2
+    assert run("sources", "list") == 0
+    assert capsys.readouterr().out.splitlines()[1].split() == ["photos", "2", "2", "2", "1"]

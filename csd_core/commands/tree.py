@@ -22,6 +22,7 @@ _COMMANDS = {
     "pipeline:summary": "Print the tables of the last run.",
     "params:app": "Check params.yaml.",
     "profile:app": "Choose a params.yaml.",
+    "sources:app": "List the sources of images, and the files that they could not use.",
     "tasks:app": "List tasks and append new ones.",
     "check:check": "Judge whether a new embedding model may take over search, and how; exit with 7 if it may not.",
     "upgrade:app": "Plan and apply the upgrade of a gallery of your own.",

@@ -14,6 +14,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,25 @@ from csd_core.records import ImageForm, SourceRecord
 
 IMAGES, ITEMS, REJECTED, RECORD = "images.npy", "items.parquet", "rejected.parquet", "source.json"
 REASONS_SHOWN = 5
+
+
+_DUPLICATE = "duplicate of "
+_TWICE = ": the same image cannot be in two classes"
+"""How reasons begin and end by which copies are told apart."""
+
+
+class LeftOut(NamedTuple):
+    """A file that is not in a canonical set.
+
+    Attributes:
+        path: Relative to the source.
+        reason: Why.
+        kind: unusable; copy: of an image of the same class, which is harmless; conflict: of one in another class.
+    """
+
+    path: str
+    reason: str
+    kind: Literal["unusable", "copy", "conflict"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -75,6 +95,28 @@ def load_source(folder: Path) -> CanonicalSet:
     )
 
 
+def read_rejected(file: Path) -> tuple[LeftOut, ...]:
+    """Return what a canonical set leaves out, by path.
+
+    Args:
+        file: Its rejected.parquet, or the list of a run that had too many.
+
+    Raises:
+        ArtifactError: if it is missing or damaged.
+    """
+    columns = read_table(file, ("path", "reason"))
+    return tuple(
+        LeftOut(path, reason, _kind(reason))
+        for path, reason in zip(columns["path"].tolist(), columns["reason"].tolist(), strict=True)
+    )
+
+
+def _kind(reason: str) -> Literal["unusable", "copy", "conflict"]:
+    if not reason.startswith(_DUPLICATE):
+        return "unusable"
+    return "conflict" if reason.endswith(_TWICE) else "copy"
+
+
 def write_source(
     target: Path,
     source: Source,
@@ -92,7 +134,8 @@ def write_source(
         source: Whose images.
         name: Its key in params.yaml.
         form: What every image becomes.
-        max_rejected: More unusable files than this are an error; duplicates do not count.
+        max_rejected: More unusable files than this are an error. A copy of an image in another class counts, for one
+            of the two labels is wrong; a copy within a class does not.
         complaints: Where to list the rejected files in that case.
         advance: Told how many files were done since it was last told.
 
@@ -110,13 +153,13 @@ def write_source(
             folder / ITEMS,
             {"id": items.ids, "label": items.labels, "source_split": items.source_splits, "path": items.paths},
         )
-        _write_rejected(folder / REJECTED, items.rejected + items.duplicates)
+        _write_rejected(folder / REJECTED, items.rejected + items.duplicates + items.conflicts)
         record = SourceRecord(
             name=name,
             kind=source.kind,
             images=len(items.ids),
             rejected=len(items.rejected),
-            duplicates=len(items.duplicates),
+            duplicates=len(items.duplicates) + len(items.conflicts),
             classes=order_classes(items.labels, "natural", seed=0),
         )
         record.save(folder / RECORD)
@@ -134,6 +177,7 @@ class _Items:
     paths: list[str] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
     duplicates: list[Rejection] = field(default_factory=list)
+    conflicts: list[Rejection] = field(default_factory=list)
     _rows: dict[str, int] = field(default_factory=dict)
     _last: str = ""
 
@@ -150,7 +194,8 @@ class _Items:
             identity = hashlib.sha256(image.data).hexdigest()
             row = self._rows.setdefault(identity, len(self.ids))
             if row < len(self.ids):
-                self.duplicates.append(Rejection(path, self._why(row, label)))
+                copies = self.duplicates if label == self.labels[row] else self.conflicts
+                copies.append(Rejection(path, self._why(row, label)))
                 continue
             self.ids.append(identity)
             self.labels.append(label)
@@ -160,29 +205,27 @@ class _Items:
         return np.array(new, np.intp)
 
     def _why(self, row: int, label: str) -> str:
-        duplicate = f"duplicate of {self.paths[row]}"
-        if label == self.labels[row]:
-            return duplicate
-        return f'{duplicate}, which is of class "{self.labels[row]}": the same image cannot be in two classes'
+        first, other = self.paths[row], self.labels[row]
+        return _DUPLICATE + (first if label == other else f'{first}, which is of class "{other}"{_TWICE}')
 
 
 def _check(items: _Items, *, name: str, max_rejected: int, complaints: Path) -> None:
     """Refuse a set with too many bad files, or without a good one; their list outlives the refusal."""
-    if items.ids and len(items.rejected) <= max_rejected:
+    bad = sorted(items.rejected + items.conflicts)
+    if items.ids and len(bad) <= max_rejected:
         return
     with atomic_file(complaints) as partial:
-        _write_rejected(partial, items.rejected)
-    shown = [f"{path} {reason}" for path, reason in sorted(items.rejected)[:REASONS_SHOWN]]
-    more = len(items.rejected) - len(shown)
+        _write_rejected(partial, bad)
+    shown = [f"{path} {reason}" for path, reason in bad[:REASONS_SHOWN]]
+    more = len(bad) - len(shown)
     details = "; ".join(shown) + (f"; and {more} more" if more else "")
     if items.ids:
+        twice = f" ({len(items.conflicts)} are copies of an image in another class)" if items.conflicts else ""
         raise DataError(
-            f"source {name}: {len(items.rejected)} files are unusable, data.max_rejected allows {max_rejected}; mend "
-            f"or remove them (all are listed in {complaints}) or allow more: {details}"
+            f"source {name}: {len(bad)} files are unusable{twice}, data.max_rejected allows {max_rejected}; mend or "
+            f"remove them (`csd sources rejected {name}` lists all) or allow more: {details}"
         )
-    raise DataError(
-        f"source {name}: no usable image" + (f" (see {complaints}): {details}" if shown else "; add images to it")
-    )
+    raise DataError(f"source {name}: no usable image" + (f": {details}" if shown else "; add images to it"))
 
 
 def _write_rejected(path: Path, rejected: list[Rejection]) -> None:

@@ -7,6 +7,7 @@ A listing opens no file. Whoever may write to the inbox is a stranger: a batch w
 it, or with anything else that makes no images is named with its problems, and nothing of it is copied.
 """
 
+import hashlib
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -149,29 +150,39 @@ class Examination:
 
     Attributes:
         usable: Class -> images that could be decoded.
-        rejected: All other files.
+        rejected: All other files, copies of an image in another class among them.
+        labels: sha256 of an image's pixels -> its class.
     """
 
     usable: Mapping[str, int]
     rejected: tuple[Rejection, ...]
+    labels: Mapping[str, str]
 
 
-def examine(folder: Path, form: ImageForm) -> Examination:
+def examine(folder: Path, form: ImageForm, known: Mapping[str, str]) -> Examination:
     """Decode every file of a fetched cut, as ingest will.
 
     Args:
         folder: Of class folders.
         form: That images must take.
+        known: sha256 of the pixels of other images of the same cut -> their class.
 
     Raises:
         DataError: if the folder is missing.
     """
     usable: Counter[str] = Counter()
     rejected: list[Rejection] = []
+    labels: dict[str, str] = {}
     for batch in open_folder(folder, "classes").batches(form):
-        usable.update(batch.labels)
         rejected += batch.rejected
-    return Examination(usable=dict(usable), rejected=tuple(rejected))
+        for image, label, path in zip(batch.images, batch.labels, batch.paths, strict=True):
+            identity = hashlib.sha256(image.data).hexdigest()
+            other = known.get(identity) or labels.setdefault(identity, label)
+            if other == label:
+                usable[label] += 1
+            else:
+                rejected.append(Rejection(path, f'is also in class "{other}": the same image cannot be in two classes'))
+    return Examination(usable=dict(usable), rejected=tuple(rejected), labels=labels)
 
 
 def _arrival(name: str, pieces: list[Piece]) -> Arrival:

@@ -9,12 +9,14 @@ import warnings
 from pathlib import Path
 
 from csd_core.console import progress, say
-from csd_core.data.canonical import write_source
+from csd_core.data.canonical import REJECTED, read_rejected, write_source
 from csd_core.data.sources.registry import open_source
 from csd_core.errors import DataError, ParamsError
 from csd_core.params_sources import FashionMnistSource
 from csd_core.records import ImageForm
 from csd_core.workspace import Workspace
+
+CONFLICTS_SHOWN = 5
 
 
 def main(source: str) -> None:
@@ -48,9 +50,14 @@ def main(source: str) -> None:
             complaints=files.rejected(source),
             advance=meter.advance,
         )
+    left_out = read_rejected(files.source(source) / REJECTED)
+    conflicts = [each for each in left_out if each.kind == "conflict"]
+    for each in conflicts[:CONFLICTS_SHOWN]:
+        say(f"{source}: {each.path} is left out, {each.reason}; remove the one that is labelled wrongly")
+    told = f"{record.duplicates} duplicates" + (f" ({len(conflicts)} in another class)" if conflicts else "")
     say(
-        f"{source}: {record.images:,} images of {len(record.classes)} classes; left out: {record.duplicates} "
-        f"duplicates, {record.rejected} unusable files" + (" (rejected.parquet says why)" if record.rejected else "")
+        f"{source}: {record.images:,} images of {len(record.classes)} classes; left out: {told}, {record.rejected} "
+        "unusable files" + (f" (`csd sources rejected {source}` says why)" if left_out else "")
     )
 
 

@@ -409,9 +409,37 @@ def test_every_file_of_a_cut_is_decoded(tmp_path):
     (batch / "dog" / "9.png").touch()
     inbox = inbox_at(tmp_path)
     inbox.fetch(inbox.arrivals()[0], tmp_path / "cut")
-    found = examine(tmp_path / "cut", FORM)
+    found = examine(tmp_path / "cut", FORM, {})
     assert found.usable == {"cat": 2, "dog": 3}
     assert dict(found.rejected) == {
         "cat/b1/1.png": "is not an image of a known format",
         "dog/b1/9.png": "is empty (0 bytes)",
     }
+
+
+def test_an_image_in_two_classes_is_left_out_where_it_comes_second_also_across_batches(tmp_path):
+    batch = send(tmp_path / "inbox", "b1", count=3)
+    (batch / "dog" / "9.png").write_bytes((batch / "cat" / "1.png").read_bytes())
+    (batch / "cat" / "9.png").write_bytes((batch / "cat" / "1.png").read_bytes())
+    inbox = inbox_at(tmp_path)
+    inbox.fetch(inbox.arrivals()[0], tmp_path / "cut")
+    found = examine(tmp_path / "cut", FORM, {})
+    assert found.usable == {"cat": 4, "dog": 3}
+    assert dict(found.rejected) == {"dog/b1/9.png": 'is also in class "cat": the same image cannot be in two classes'}
+    again = examine(tmp_path / "cut", FORM, dict.fromkeys(found.labels, "bird"))
+    assert (again.usable, len(again.rejected)) == ({}, 8)
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("cat /1.png", "cannot be a class: a class's name neither begins nor ends with a space"),
+        ("cat/" + "d/" * 64 + "1.png", "lies more than 64 folders deep; move it up"),
+    ],
+)
+def test_the_inbox_has_the_rule_of_folders(tmp_path, path, problem):
+    batch = send(tmp_path / "inbox", "b1")
+    (batch / path).parent.mkdir(parents=True)
+    (batch / path).touch()
+    (arrival,) = inbox_at(tmp_path).arrivals()
+    assert problem in arrival.problems[0]

@@ -31,7 +31,7 @@ def test_a_batch_in_an_object_store_is_listed_and_fetched(tmp_path, memory):
     assert (arrival.name, arrival.images, arrival.problems) == ("b1", 4, ())
     assert abs(datetime.now(UTC) - arrival.ready_since) < timedelta(minutes=1)
     inbox.fetch(arrival, tmp_path / "cut")
-    assert examine(tmp_path / "cut", FORM).usable == {"cat": 2, "dog": 2}
+    assert examine(tmp_path / "cut", FORM, {}).usable == {"cat": 2, "dog": 2}
 
 
 def test_a_missing_prefix_is_an_empty_inbox(tmp_path, memory):

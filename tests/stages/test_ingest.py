@@ -42,9 +42,10 @@ def test_a_folder_is_taken_in_from_beside_params_and_its_oddities_are_said(confi
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5000)
     main("photos")
     assert load_source(files.source("photos")).record.images == 2
+    why = "(`csd sources rejected photos` says why)"
     assert capsys.readouterr().out.splitlines() == [
         'photos: class "empty" has no files; it is left out',
-        "photos: 2 images of 2 classes; left out: 1 duplicates, 1 unusable files (rejected.parquet says why)",
+        f"photos: 2 images of 2 classes; left out: 1 duplicates, 1 unusable files {why}",
     ]
 
 
