@@ -16,7 +16,7 @@ def list_sources() -> None:
     """Show the sources with their images, and how many files were left out."""
     files = Workspace()
     params = files.params()
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name in (*params.sources.published, *params.sources.folders):
         if not files.source(name).is_dir():
             rows.append((name, "not ingested", "", "", ""))

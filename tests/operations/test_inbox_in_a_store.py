@@ -116,8 +116,8 @@ def foreign(monkeypatch):
 
 def test_storage_that_cannot_be_reached_is_one_line_with_a_remedy(tmp_path, foreign):
     expected = (
-        "foreign://bucket: cannot be listed: RuntimeError: Unable to locate credentials; look at inbox.uri in "
-        "params.yaml, the bucket, your credentials and the network"
+        "foreign://bucket: cannot be listed: RuntimeError: Unable to locate credentials see the manual; check inbox.uri "
+        "in params.yaml, the bucket, the network, and AWS_ENDPOINT_URL, AWS_REGION and the keys"
     )
     with pytest.raises(DataError, match=f"^{re.escape(expected)}$"):
         inbox_at(tmp_path, "foreign://bucket").arrivals()
@@ -127,7 +127,7 @@ def test_storage_that_fails_later_is_one_line_too(tmp_path, foreign, monkeypatch
     new = {"bucket/b1/cat/1.png": {"size": 1, "type": "file", "LastModified": datetime(2026, 11, 20, tzinfo=UTC)}}
     monkeypatch.setattr(foreign, "listing", new)
     inbox = inbox_at(tmp_path, "foreign://bucket")
-    with pytest.raises(DataError, match="b1/_READY: cannot be written: TimeoutError: the network is down; look at"):
+    with pytest.raises(DataError, match="b1/_READY: cannot be written: TimeoutError: the network is down; check"):
         inbox.mark_ready("b1")
     marker = {f"bucket/b1/{READY}": {"size": 0, "type": "file", "LastModified": datetime(2026, 11, 20)}}  # noqa: DTZ001
     monkeypatch.setattr(foreign, "listing", new | marker)
@@ -176,5 +176,5 @@ def test_a_store_that_cannot_be_opened_is_one_line(tmp_path, foreign, monkeypatc
         raise RuntimeError("no such profile")
 
     monkeypatch.setattr(foreign, "__init__", refuse)
-    with pytest.raises(DataError, match="foreign://x: cannot be opened: RuntimeError: no such profile; look at"):
+    with pytest.raises(DataError, match="foreign://x: cannot be opened: RuntimeError: no such profile; check"):
         Inbox.of(Workspace(tmp_path), policy(uri="foreign://x"))

@@ -8,6 +8,7 @@ import pytest
 from published_sets import cifar, cifar_published, cifar_record, known_as, pack, unpack
 
 from csd_core.data.canonical import load_source, write_source
+from csd_core.data.sources import cifar as cifar_source
 from csd_core.data.sources import registry
 from csd_core.data.sources.cifar import CIFAR10, CIFAR100, open_cifar
 from csd_core.errors import DataError
@@ -196,7 +197,7 @@ def test_parameters_open_the_set_they_name(tmp_path, monkeypatch):
     ):
         members, _, published = cifar(real)
         unpack(tmp_path / settings.path, members)
-        monkeypatch.setattr(registry, name, published)
+        monkeypatch.setattr(cifar_source, name, published)
         source = registry.open_source(settings, root=tmp_path)
         opened[source.kind] = len(source)
     assert opened == {"cifar10": 24, "cifar100": 8}

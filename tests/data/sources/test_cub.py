@@ -8,6 +8,7 @@ from published_sets import cub, known_as, pack, unpack
 
 from csd_core.data.canonical import load_source, write_source
 from csd_core.data.decode import Box, decode
+from csd_core.data.sources import cub as cub_source
 from csd_core.data.sources import registry
 from csd_core.data.sources.cub import CUB200, open_cub
 from csd_core.errors import DataError
@@ -158,7 +159,7 @@ def test_another_archive_than_the_published_one_is_refused(tmp_path):
 def test_parameters_open_the_set(tmp_path, monkeypatch):
     members, published = cub()
     unpack(tmp_path / "birds", members)
-    monkeypatch.setattr(registry, "CUB200", published)
+    monkeypatch.setattr(cub_source, "CUB200", published)
     settings = Cub200Source(kind="cub200", path="birds", crop_to_box=True, limit_per_class=2)
     source = registry.open_source(settings, root=tmp_path)
     assert (source.kind, len(source), source.crop_to_box) == ("cub200", 8, True)

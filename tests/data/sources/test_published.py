@@ -9,6 +9,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from csd_core.data.canonical import load_source, write_source
+from csd_core.data.sources import fashion_mnist as fashion_source
 from csd_core.data.sources import registry
 from csd_core.data.sources.arrays import Part
 from csd_core.data.sources.digits import open_digits
@@ -182,7 +183,7 @@ def test_the_installed_fashion_mnist_is_the_published_one():
 
 def test_parameters_open_the_source_they_name(archives, tmp_path, monkeypatch):
     _, checksums, _ = archives
-    monkeypatch.setattr(registry, "open_fashion_mnist", partial(open_fashion_mnist, checksums=checksums))
+    monkeypatch.setattr(fashion_source, "open_fashion_mnist", partial(open_fashion_mnist, checksums=checksums))
     (tmp_path / "photos").mkdir()
     opened = [
         registry.open_source(settings, root=tmp_path)
