@@ -40,6 +40,7 @@ CLEARED = (
 """Beginnings of the names of variables that choose threads, kernels, precision or text: removed."""
 KEPT = (
     *WAITING,
+    "OMP_DISPLAY_",
     "PYTORCH_ALLOC_CONF",
     "PYTORCH_CUDA_ALLOC_CONF",
     "TORCH_CPP_",
@@ -47,7 +48,7 @@ KEPT = (
     "TORCH_HOME",
     "TORCH_NCCL_",
 )
-"""Beginnings of those among them that stay: how to wait, where memory and files are, how processes find each other."""
+"""Beginnings of those among them that stay: how to wait, what to show, where files are, how processes meet."""
 SET = {
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # with others, or none, cuBLAS may vary from run to run
     "LANG": "C",

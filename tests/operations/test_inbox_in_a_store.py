@@ -116,8 +116,8 @@ def foreign(monkeypatch):
 
 def test_storage_that_cannot_be_reached_is_one_line_with_a_remedy(tmp_path, foreign):
     expected = (
-        "foreign://bucket: cannot be listed: RuntimeError: Unable to locate credentials see the manual; check inbox.uri "
-        "in params.yaml, the bucket, the network, and AWS_ENDPOINT_URL, AWS_REGION and the keys"
+        "foreign://bucket: cannot be listed: RuntimeError: Unable to locate credentials see the manual; check "
+        "inbox.uri in params.yaml, the bucket, the network, and AWS_ENDPOINT_URL, AWS_REGION and the keys"
     )
     with pytest.raises(DataError, match=f"^{re.escape(expected)}$"):
         inbox_at(tmp_path, "foreign://bucket").arrivals()

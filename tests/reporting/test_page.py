@@ -251,7 +251,8 @@ def test_provenance_names_data_models_and_parameters(promoted):
         for digest in (task.shard.digest, task.entry.candidate, task.entry.champion, task.entry.gallery):
             assert digest in promoted.page
     assert "max_regression: 0.15" in promoted.page
-    assert "threads:" not in promoted.page
+    assert "threads: 2" in promoted.page
+    assert "max_in_memory_mb:" not in promoted.page
 
 
 def test_waiting_data_is_named_where_it_was_learned(carried):

@@ -74,17 +74,20 @@ def test_what_cannot_be_served_is_not_on_the_frontier(mixed):
 
 
 def test_of_partial_backfills_the_gate_judges_the_smallest_that_passes_on_select(mixed):
-    standing = {option.alternative.name: option.standing for option in options(mixed.story.tasks[2])}
-    assert standing["partial 10 %"] == "passed"
-    assert {standing[f"partial {share} %"] for share in (25, 50, 75)} == {"unjudged"}
+    found = {option.alternative.name: option for option in options(mixed.story.tasks[3])}
+    assert found["partial 10 %"].words == "fails on select, where the share is chosen"
+    assert {found[f"partial {share} %"].words for share in (25, 50)} == {"fails one condition of 10"}
+    assert found["partial 75 %"].standing == "passed"
     failing = {option.alternative.name: option.standing for option in options(mixed.story.tasks[1])}
     assert {failing[f"partial {share} %"] for share in (10, 25, 50, 75)} == {"failed"}
 
 
 def test_shares_below_the_judged_one_failed_on_select(mixed):
-    task = mixed.story.tasks[2]
+    task = mixed.story.tasks[3]
     judged = tuple(
-        each.model_copy(update={"share": 0.5}) if each.strategy == "partial" else each for each in task.verdict.judged
+        each.model_copy(update={"share": 0.5}) if each.strategy == "partial" else each
+        for each in task.verdict.judged
+        if each.passed
     )
     task = replace(task, verdict=task.verdict.model_copy(update={"judged": judged}))
     standing = [option.standing for option in options(task) if option.alternative.strategy == "partial"]

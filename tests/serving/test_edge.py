@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request
 from patience import PATIENCE
 from starlette.routing import Route
 
-from csd_core.errors import ArtifactError, BusyError
+from csd_core.errors import ArtifactError, BusyError, StorageError
 from csd_core.serving import problems
 from csd_core.serving.addresses import Parameters
 from csd_core.serving.edge import Edge
@@ -41,7 +41,7 @@ def guarded(*, keys=None, loopback=True, max_body=1000, max_waiting=4, body_seco
             "file": ArtifactError("/srv/secret/embedder.onnx: damaged"),
             "busy": BusyError("in use by process 1"),
             "full": OSError(28, "No space left on device"),
-            "lance": ArtifactError("live gallery, g: LanceError(IO): No space left on device (os error 28)"),
+            "lance": StorageError("live gallery, g: LanceError(IO): No space left on device (os error 28)", 28),
         }[how]
 
     @app.get("/")

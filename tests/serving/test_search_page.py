@@ -127,12 +127,16 @@ def test_only_chosen_classes_are_shown(visit):
 
 def test_a_class_that_is_typed_before_the_classes_come_is_looked_for(visit):
     page = visit()
-    page.route("**/v1/labels", lambda route: (page.wait_for_timeout(800), route.continue_()))
+    held = []
+    page.route("**/v1/labels", lambda route: held.append(route))  # noqa: PLW0108 - Playwright marks what it is given
     page.reload()
     pick(page, png(2))
     page.locator("#filter summary").click()
     page.get_by_label("Find a class").fill("t1-b")
     assert page.locator("#labels label").count() == 0  # they have not come
+    while not held:
+        page.wait_for_timeout(50)
+    held[0].continue_()
     expect(page.locator("#labels label")).to_have_count(4)
     expect(page.locator("#labels label:visible")).to_have_count(1)
 
@@ -153,7 +157,7 @@ def test_the_switch_shows_what_the_upgrade_changed(visit):
 def test_an_upload_that_is_no_image_shows_the_problem(visit):
     page = visit(allow=("422",))
     pick(page, b"<svg/>", name="drawing.svg")
-    expect(page.locator("#problem")).to_contain_text("not an image of a known format")
+    expect(page.locator("#problem")).to_contain_text("is SVG, which is not read; convert it to PNG or JPEG")
     pick(page, png(0))
     expect(page.locator("#problem")).to_be_hidden()
     expect(page.locator("#hits li")).to_have_count(10)
