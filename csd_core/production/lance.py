@@ -1,5 +1,6 @@
 """The edge to LanceDB: its errors as ours, rows in and out a batch at a time."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,8 @@ from csd_core.errors import ArtifactError, CsdError, StorageError, told_by
 from csd_core.production.rows import BATCH_ROWS
 
 _PANICS = ("RustPanic", "PanicException")  # a damaged file can make LanceDB's Rust panic; the classes have no module
+_ANSWER = re.compile(r"<Code>(.*?)</Code>\s*<Message>(.*?)</Message>")
+_CONNECTION = re.compile(r'ConnectError\("[^"]*", ([^,]+),.*?message: "([^"]*)"')
 
 
 @contextmanager
@@ -33,11 +36,16 @@ def lance_errors(where: str) -> Iterator[None]:
 
 def _with_remedy(reason: str) -> str:
     """Return what LanceDB says, and what to do: an object store is set up in the environment."""
-    if "URL scheme is not allowed" in reason:
-        return f"{reason}; set AWS_ALLOW_HTTP=true for a store without TLS"
-    if any(word in reason for word in ("S3", "AWS", "GCS", "Azure", "object_store", "Object store")):
-        return f"{reason}; check live.uri and the variables AWS_ENDPOINT_URL, AWS_ALLOW_HTTP, AWS_REGION and the keys"
-    return f"{reason}; `csd verify` says more"
+    if "BadScheme" in reason or "URL scheme is not allowed" in reason:
+        return "the store's address begins with http:, without TLS; set AWS_ALLOW_HTTP=true, or take an https: address"
+    if not any(word in reason for word in ("S3", "AWS", "GCS", "Azure", "object_store", "Object store")):
+        return f"{reason}; `csd verify` says more"
+    answer, connection = _ANSWER.search(reason), _CONNECTION.search(reason)
+    if answer:
+        reason = f"the store answers {answer[1]}: {answer[2]}"
+    elif connection:
+        reason = f"the store cannot be reached: {connection[2]} ({connection[1]})"
+    return f"{reason}; check live.uri and the variables AWS_ENDPOINT_URL, AWS_ALLOW_HTTP, AWS_REGION and the keys"
 
 
 def scan(handle: Table, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:

@@ -160,7 +160,17 @@ def test_a_new_task_runs_its_own_stages_alone(finished_run, tmp_path):
     printed = project.csd("run").stdout
     ran = [line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage")]
     assert sorted(ran) == sorted(
-        ["ingest-folder@letters", "split@t4", "train@t4", "export@t4", "adapt@t4", "check@t4", "promote@t4", "report"]
+        [
+            "code",
+            "ingest-folder@letters",
+            "split@t4",
+            "train@t4",
+            "export@t4",
+            "adapt@t4",
+            "check@t4",
+            "promote@t4",
+            "report",
+        ]
     )
     assert {task: digest_of(project.files.shard(task) / "items.parquet") for task in TASKS} == shards
     assert Champion.load(project.files.champion_embedder("t4") / "champion.json").digest is not None
