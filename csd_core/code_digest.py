@@ -46,6 +46,9 @@ BASIS = (f"{PACKAGE}.stages.environment",)
 REGISTRIES = frozenset(f"{PACKAGE}.{name}" for name in ("data.sources.registry", "learning.network", "stages.ingest"))
 """Modules that import inside functions what a parameter chooses: followed only where it is chosen."""
 
+CHILDREN = {f"{PACKAGE}.data.decoder_processes": (f"{PACKAGE}.data.decoder_child",)}
+"""Modules that a module starts as processes of their own, so that no import names them."""
+
 
 class Code:
     """The modules of csd below a folder.
@@ -68,12 +71,12 @@ class Code:
             chosen: Modules that its parameters choose.
         """
         found: set[str] = set()
-        waiting = [module, *chosen, *BASIS]
+        waiting = [each for name in (module, *chosen, *BASIS) for each in self._known(name)]
         while waiting:
             name = waiting.pop()
             if name not in found and name not in FRAME:
                 found.add(name)
-                waiting.extend(self.imports(name))
+                waiting.extend((*self.imports(name), *CHILDREN.get(name, ())))
         return frozenset(found)
 
     def digest(self, modules: Iterable[str], *facts: str) -> str:

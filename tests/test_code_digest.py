@@ -1,5 +1,6 @@
 """Which code a stage depends on: what it may import, what its parameters choose, and no more."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -8,10 +9,10 @@ import pytest
 from ruamel.yaml import YAML
 
 from csd_core.choices import ARCHITECTURES, METHODS, SOURCES
-from csd_core.code_digest import BASIS, FRAME, REGISTRIES, Code
+from csd_core.code_digest import BASIS, CHILDREN, FRAME, REGISTRIES, Code
 from csd_core.params import Params
 from csd_core.params_file import profile_text
-from csd_core.stages.code import closure_of, digests_of
+from csd_core.stages.code import PLAIN, closure_of, digests_of
 
 ROOT = Path(__file__).parents[1]
 CODE = Code(ROOT)
@@ -93,6 +94,23 @@ def test_a_source_of_another_kind_ingests_nothing_again(edited, values):
     }  # fmt: skip
     found = changed(edited, values, "data/sources/glyphs.py", "import math\n", "import math\n\nMORE = 1\n")
     assert found == {("ingest", "signs")}
+
+
+def test_the_process_that_decodes_images_counts_where_they_are_ingested(edited, values):
+    values["sources"]["folders"] = {"photos": {"path": "photos", "layout": "classes"}}
+    found = changed(edited, values, "data/decoder_child.py", "_GROWTH = 16", "_GROWTH = 17")
+    assert ("ingest", "photos") in found
+
+
+def test_no_other_module_of_a_stage_starts_code_that_no_import_names(values):
+    params = Params.model_validate(values)
+    modules = {module for stage in PLAIN for module in closure_of(CODE, params, stage)}
+    modules |= {module for name in params.tasks for module in closure_of(CODE, params, "train", name)}
+    modules |= {module for name in params.sources.published for module in closure_of(CODE, params, "ingest", name)}
+    hidden = re.compile(r'"import |"from |"-m"|import_module\(|__import__\(|__doc__|getsource')
+    found = {module for module in modules if hidden.search(CODE.file(module).read_text(encoding="utf-8"))}
+    known = {"csd_core.learning.methods.registry", "csd_core.learning.launch"}  # from `choices`; the stage's own module
+    assert found == {*CHILDREN, *known}
 
 
 def test_an_architecture_that_is_not_chosen_retrains_nothing(edited, values):

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from csd_core.data.pixels import Box, Form, Pixels
-from csd_core.errors import DataError
+from csd_core.errors import DataError, StorageError
 
 CLOCK = 120.0
 """Seconds by the clock after which a process is given up: it waits for a disk, or the machine is stuck."""
@@ -108,10 +108,7 @@ class Decoders:
             self._idle.pop().end()
 
     def _ask(self, job: bytes, content: bytes, limits: Limits, *, again: bool) -> bytes:
-        try:
-            child = self._idle.pop()
-        except IndexError:
-            child = _Child()
+        child = self._living() or _Child()
         try:
             answer = child.ask(job, content)
         except BaseException:
@@ -120,26 +117,53 @@ class Decoders:
         if isinstance(answer, bytes):
             self._idle.append(child)
             return answer
-        if -answer in (0, signal.SIGKILL, signal.SIGTERM) and again:  # of age, or by a person: not the file's fault
+        if -answer in (0, signal.SIGKILL, signal.SIGTERM) and again:  # it had grown, or a person killed it
             return self._ask(job, content, limits, again=False)
         if -answer == signal.SIGPROF:
             raise DataError(f"takes more than {limits.seconds:g} s to decode; save it again as PNG or JPEG")
         raise DataError("is damaged: its decoder did not survive it")
 
+    def _living(self) -> "_Child | None":
+        """An idle process that still runs."""
+        while True:
+            try:
+                child = self._idle.pop()
+            except IndexError:
+                return None
+            if child.lives():
+                return child
+            child.end()
+
 
 class _Child:
+    """One process.
+
+    Raises:
+        StorageError: if the system starts none.
+    """
+
     def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", _COMMAND, str(theirs.fileno()), json.dumps(sys.path)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                env={**os.environ, **_SMALL},
-            )
-        self._connection = Connection(ours.detach())
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            raise _cannot_start(error) from None
+        with theirs, ours:
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-c", _COMMAND, str(theirs.fileno()), json.dumps(sys.path)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()],
+                    env={**os.environ, **_SMALL},
+                )
+            except OSError as error:
+                raise _cannot_start(error) from None
+            self._connection = Connection(ours.detach())
+
+    def lives(self) -> bool:
+        """Whether it can be asked."""
+        return self._process.poll() is None
 
     def ask(self, job: bytes, content: bytes) -> bytes | int:
         """The answer, or the exit status of a process that died over it.
@@ -147,13 +171,24 @@ class _Child:
         Raises:
             DataError: if there is none in time.
         """
-        with suppress(OSError, EOFError):
-            self._connection.send_bytes(job)
-            self._connection.send_bytes(content)
-            if not self._connection.poll(CLOCK):
-                raise DataError(f"is not decoded after {CLOCK:g} s; save it again as PNG or JPEG")
-            return self._connection.recv_bytes()
+        late = threading.Event()
+        watch = threading.Timer(CLOCK, self._give_up, [late])
+        watch.daemon = True
+        watch.start()
+        try:
+            with suppress(OSError, EOFError):
+                self._connection.send_bytes(job)
+                self._connection.send_bytes(content)
+                return self._connection.recv_bytes()
+        finally:
+            watch.cancel()
+        if late.is_set():
+            raise DataError(f"is not decoded after {CLOCK:g} s; save it again as PNG or JPEG")
         return self.end()
+
+    def _give_up(self, late: threading.Event) -> None:
+        late.set()
+        self._process.kill()
 
     def end(self) -> int:
         """Kill it if it runs; return its exit status."""
@@ -162,6 +197,10 @@ class _Child:
             return self._process.wait(0.5)  # it ends when it sees that the connection is closed, unless it computes
         self._process.kill()
         return self._process.wait()
+
+
+def _cannot_start(error: OSError) -> StorageError:
+    return StorageError(f"no process for decoding images can be started: {error.strerror}; try again", error.errno)
 
 
 decoders = Decoders()

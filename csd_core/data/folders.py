@@ -56,9 +56,16 @@ def check_folders(root: Path, folders: Mapping[str, FolderSource]) -> dict[str, 
 
 
 def pass_over(root: Path, folders: Mapping[str, FolderSource], flaws: Mapping[str, tuple[Flaw, ...]]) -> None:
-    """Make `.dvcignore` list these entries and no others of former runs; what people wrote there stays."""
+    """Make `.dvcignore` list these entries and no others of former runs; what people wrote there stays.
+
+    Raises:
+        DataError: if it is not UTF-8 text.
+    """
     file = root / ".dvcignore"
-    before = file.read_text(encoding="utf-8") if file.is_file() else ""
+    try:
+        before = file.read_text(encoding="utf-8") if file.is_file() else ""
+    except UnicodeDecodeError:
+        raise DataError(f"{file}: is not UTF-8 text; save it as UTF-8") from None
     patterns = sorted(
         {_pattern(f"{_below(root, folders[name].path)}/{flaw.path}") for name, found in flaws.items() for flaw in found}
     )

@@ -41,6 +41,8 @@ EVERY = 32
 """Commits after which a table is looked at: whether small files are to be merged."""
 FEW = 256
 """Data files that every table may have; each of them costs every later write something."""
+INDEX_CACHE, METADATA_CACHE = 1 << 30, 32 << 20
+"""Bytes of LanceDB's caches; without a limit it remembers the list of files of every commit."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 
@@ -77,7 +79,8 @@ class Tables:
         self.claim = claim
         self._system = {CATALOGUE, *system}
         with lance_errors(uri):
-            self.connection = lancedb.connect(_address(uri))
+            session = lancedb.Session(index_cache_size_bytes=INDEX_CACHE, metadata_cache_size_bytes=METADATA_CACHE)
+            self.connection = lancedb.connect(_address(uri), session=session)
 
     def names(self) -> tuple[str, ...]:
         """All tables, ascending."""
@@ -120,13 +123,18 @@ class Tables:
             CompatibilityError: if the gallery is another project's.
         """
         catalogue = self.catalogue()
-        owner = self.claim.owner(catalogue, self.uri) if self.claim else catalogue.owner
-        if owner == catalogue.owner:
+        if self.claim is None:
             return catalogue
-        with self.writing.held():
-            times = [catalogue.newest, *(self._newest_of(entry) for entry in catalogue.entries.values())]
-            catalogue = self.catalogue()._replace(owner=owner, newest=max(times))
-            self._put(catalogue.about())
+        if catalogue.owner is not None:
+            self.claim.owner(catalogue, self.uri)
+            return catalogue
+        with self.writing.held():  # two that find it without an owner must not both become one
+            catalogue = self.catalogue()
+            owner = self.claim.owner(catalogue, self.uri)
+            if owner != catalogue.owner:
+                times = [catalogue.newest, *(self._newest_of(entry) for entry in catalogue.entries.values())]
+                catalogue = catalogue._replace(owner=owner, newest=max(times))
+                self._put(catalogue.about())
         return catalogue
 
     def read(self, table: str, version: str | int | None, call: Callable[[Table], Result]) -> Result:

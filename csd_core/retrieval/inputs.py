@@ -15,6 +15,9 @@ from csd_core.errors import CompatibilityError
 MATRIX = 2
 """Axes of N vectors."""
 
+EXACT = 1 << 53
+"""Whole numbers beyond this are rounded where they meet fractions."""
+
 TEXT, NUMBER = "text", "numbers"
 """Kinds of labels."""
 
@@ -72,6 +75,8 @@ def labels_of(values: npt.ArrayLike, what: str) -> npt.NDArray[Any]:
         if len(kinds) > 1 or None in kinds:
             raise CompatibilityError(f"{what} labels: {_told(given)} is no list of texts or of numbers; give one kind")
         labels = np.array(given)
+        if labels.dtype == object or (labels.dtype.kind == "U" and any(str(each).endswith("\0") for each in given)):
+            raise CompatibilityError(f"{what} labels: {_told(given)} are too large, or end in NUL; give others")
     if labels.ndim != 1 or (len(labels) and _kind(labels[0].item()) is None):
         raise CompatibilityError(f"{what} labels: {_told(labels)} is no list of texts or of numbers; give one for each")
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
@@ -93,12 +98,20 @@ def refuse_other_kinds(queries: npt.NDArray[Any], rows: npt.NDArray[Any]) -> Non
     """Refuse texts that would be compared with numbers.
 
     Raises:
-        CompatibilityError: if one are texts and the other numbers.
+        CompatibilityError: if one are texts and the other numbers, or numbers of two types are too large.
     """
     if len(queries) and len(rows):
         first, second = _kind(queries[0].item()), _kind(rows[0].item())
         if first != second:
             raise CompatibilityError(f"query labels are {first}, gallery labels {second}: give one kind")
+        types = {queries.dtype.kind, rows.dtype.kind}
+        if np.result_type(queries, rows).kind == "f" and types & set("iu"):
+            largest = max(float(np.abs(labels.astype(np.float64)).max()) for labels in (queries, rows))
+            if largest > EXACT:
+                raise CompatibilityError(
+                    f"query labels are {queries.dtype}, gallery labels {rows.dtype}: as large as {largest:.0f} the two "
+                    "cannot be compared exactly; give both as int64, or as text"
+                )
 
 
 def own_rows(positions: npt.ArrayLike | None, *, queries: int, rows: int) -> npt.NDArray[np.intp]:

@@ -10,6 +10,7 @@ import logging
 import math
 import resource
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from http import HTTPStatus
 from pathlib import Path
@@ -23,6 +24,8 @@ HEADER_SECONDS = 10.0
 """From the first byte that is waited for to the last header."""
 LINGER_SECONDS = 2.0
 """How long the rest of a request is taken in once it was answered, so that the client reads the answer."""
+WRITE_SECONDS = 30.0
+"""How long an answer waits for a client that reads nothing of it."""
 MOST_HEADER_BYTES = 64 << 10
 """Of the address and all headers of a request; trailers too."""
 MOST_HEADERS = 100
@@ -38,7 +41,8 @@ log = logging.getLogger("csd.serving")
 def raise_descriptors() -> None:
     """Let this process open as many files as the system allows it."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with suppress(ValueError, OSError):  # some systems have no such number
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 @cache
@@ -64,6 +68,7 @@ class Connection(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self._timer: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
         self._in_headers = True
         """The next byte belongs to headers; otherwise to a body."""
         self._only_frames = False
@@ -85,7 +90,19 @@ class Connection(HttpToolsProtocol):
         """Forget it."""
         self._idle.pop(self, None)
         self._stop_waiting()
+        self._stop_unread()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Its client reads more slowly than answers come: end it if it reads nothing for long."""
+        super().pause_writing()
+        self._stop_unread()
+        self._unread = self.loop.call_later(WRITE_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Its client has read some of what waited."""
+        super().resume_writing()
+        self._stop_unread()
 
     def data_received(self, data: bytes) -> None:
         """Take some bytes of a request."""
@@ -182,6 +199,11 @@ class Connection(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _stop_unread(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _give_up(self) -> None:
         """Close it if its next request did not come in time."""

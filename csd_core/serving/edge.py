@@ -246,11 +246,12 @@ class _Body:
         count = len(message.get("body", b""))
         self._left -= count
         self.held += count
+        has_room = self._admission.hold(count)
         self._whole = not message.get("more_body", False)
         if self._left < 0:
             self.problem = _too_large(self._limit)
             raise self.problem
-        if not self._admission.hold(count):
+        if not has_room:
             self.problem = _too_busy("the requests under way hold too much already")
             raise self.problem
         return message

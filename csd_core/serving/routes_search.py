@@ -55,7 +55,7 @@ async def embed(request: Request, service: Running) -> Response:
             422, "invalid-request", f"images: {len(files)} of them; at most {most} (serve.max_batch) a request"
         )
     async with service.current.lease() as served:
-        vectors = await asyncio.gather(*(service.decoder.vector(file, served) for file in files))
+        vectors = await _vectors(service, files, served)
         return answer(
             EmbedAnswer(
                 release=served.release.number,
@@ -87,6 +87,16 @@ def search_ask(
         model=None,
         item=None,
     )
+
+
+async def _vectors(service: Service, files: list[bytes], served: Served) -> list[Vector]:
+    """(D,) of each image; the first that is refused ends the work on all others."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(service.decoder.vector(file, served)) for file in files]
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [task.result() for task in tasks]
 
 
 @router.post(

@@ -4,7 +4,9 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 
 from csd_core.data.decode import decode_large, decode_small
 from csd_core.records import ImageForm
@@ -49,9 +51,9 @@ class Decoder:
                 "other large images are being decoded; send it again later",
                 headers={"Retry-After": "5"},
             ) from None
-        running = loop.run_in_executor(self._large, self._timed, decode_large, file, form)
-        running.add_done_callback(lambda _: self._turn.release())  # also if whoever asked has left
-        image = await running
+        job = self._large.submit(self._timed, decode_large, file, form)
+        job.add_done_callback(partial(self._end_turn, loop))  # when the thread is done, also if whoever asked has left
+        image = await asyncio.wrap_future(job)
         assert image is not None  # noqa: S101 - decode_large gives one or raises
         return image
 
@@ -74,6 +76,10 @@ class Decoder:
         """Let the threads end."""
         self._threads.shutdown(wait=True)
         self._large.shutdown(wait=True)
+
+    def _end_turn(self, loop: asyncio.AbstractEventLoop, _: Future[Image | None]) -> None:
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(self._turn.release)
 
     def _timed(self, decode: Callable[[bytes, ImageForm], Image | None], file: bytes, form: ImageForm) -> Image | None:
         with self._metrics.step("decode"):

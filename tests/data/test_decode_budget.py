@@ -1,5 +1,6 @@
 """Whatever a file claims, decoding it costs little memory and little time, and the process that asked survives it."""
 
+import errno
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from unittest.mock import Mock
 
 import bombs
 import numpy as np
@@ -14,9 +16,10 @@ import pytest
 from PIL import Image
 
 from csd_core.data import decode as decoding
+from csd_core.data import decoder_processes
 from csd_core.data.decode import decode, resize
-from csd_core.data.decoder_processes import Limits, Room, decoders
-from csd_core.errors import DataError
+from csd_core.data.decoder_processes import Limits, Room, _Child, decoders
+from csd_core.errors import DataError, StorageError
 from csd_core.records import ImageForm
 
 FORM = ImageForm(size=8, channels=3, resize="squash")
@@ -149,11 +152,30 @@ def running():
 def test_a_decoder_that_is_killed_is_replaced():
     file = bombs.saved(Image.fromarray(pixels_of(9)), "BMP")
     found = decode(file, FORM)
-    killed = running()
-    for process in killed:
+    decoders._idle.extend(_Child() for _ in range(4))
+    for process in running():
         process.kill()
-    for _ in killed:
-        np.testing.assert_array_equal(decode(file, FORM), found)
+        process.wait()
+    np.testing.assert_array_equal(decode(file, FORM), found)
+    assert len(running()) == 1
+
+
+def test_a_decoder_that_cannot_be_started_is_not_blamed_on_the_file(monkeypatch):
+    decoders.close()
+    full = OSError(errno.EAGAIN, "Resource temporarily unavailable")
+    monkeypatch.setattr(subprocess, "Popen", Mock(side_effect=full))
+    with pytest.raises(StorageError, match="no process for decoding images can be started: Resource temporarily"):
+        decode(bombs.saved(Image.fromarray(pixels_of(9)), "BMP"), FORM)
+
+
+def test_a_decoder_that_does_not_answer_is_given_up(monkeypatch):
+    decode(bombs.saved(Image.fromarray(pixels_of(9)), "BMP"), FORM)
+    monkeypatch.setattr(decoder_processes, "CLOCK", 0.5)
+    for process in running():
+        os.kill(process.pid, signal.SIGSTOP)
+    with pytest.raises(DataError, match="is not decoded after 0.5 s"):
+        decoders.decode(bombs.saved(Image.fromarray(pixels_of(9)), "BMP"), FORM, None, decoding.SMALL)
+    decoders.close()
 
 
 def test_a_file_that_kills_its_decoder_is_damaged(monkeypatch):
@@ -161,6 +183,7 @@ def test_a_file_that_kills_its_decoder_is_damaged(monkeypatch):
     (process, *_) = running()[::-1]
     os.kill(process.pid, signal.SIGSEGV)
     process.wait()
+    monkeypatch.setattr(_Child, "lives", lambda _: True)  # as if it died a moment later
     with pytest.raises(DataError, match="is damaged: its decoder did not survive it"):
         decoders.decode(bombs.saved(Image.fromarray(pixels_of(9)), "BMP"), FORM, None, decoding.SMALL)
 

@@ -160,6 +160,8 @@ BAD_LABELS = {
     "two axes": (np.array([["a"], ["b"]]), "is no list of texts or of numbers"),
     "one text": ("ab", "is no list of texts or of numbers"),
     "NaN": ([1.0, np.nan], "labels: one is not finite"),
+    "huge": ([1 << 70, 1], "are too large, or end in NUL"),
+    "ends in NUL": (["a", "a\0"], "are too large, or end in NUL"),
     "too few": (["a"], "labels for 2 queries, .* for 2 gallery rows: give one label for each"),
     "numbers beside texts": ([1, 2], "labels are .*numbers.*: give one kind"),
     "many mixed": (["a long name of a class"] * 5 + [1], r"\.\.\. is no list"),
@@ -172,6 +174,15 @@ def test_labels_that_cannot_be_compared_are_refused_in_one_line(name, side):
     labels, message = BAD_LABELS[name]
     given = {"query_labels": ["a", "b"], "gallery_labels": ["a", "b"], side: labels}
     refuse(message, queries=np.eye(2), gallery=np.eye(2), **given)
+
+
+@pytest.mark.parametrize("other", [np.uint64, np.float64])
+def test_whole_numbers_that_two_types_would_round_are_refused_and_those_of_one_are_compared(other):
+    near = [1 << 60, (1 << 60) + 1]
+    labels = {"query_labels": near, "gallery_labels": near[::-1]}
+    assert recall_at(np.eye(2), np.eye(2), **labels, k=(1,)).at(1) == 0
+    labels["gallery_labels"] = np.array(near, other)
+    refuse("cannot be compared exactly", queries=np.eye(2), gallery=np.eye(2), **labels)
 
 
 @pytest.mark.parametrize("own", [[0, 2], [-2, 0], [0], [0.0, 1.0], [[0], [1]], ["a", "b"]])

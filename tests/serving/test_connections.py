@@ -10,6 +10,7 @@ from uvicorn.server import ServerState
 from csd_core.serving import connections
 from csd_core.serving.connections import MOST_HEADER_BYTES, MOST_HEADERS, Connection, most_connections
 
+LARGE = 16 << 20
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
@@ -23,6 +24,11 @@ async def app(scope, receive, send):
             break
     if scope["path"] == "/slow":
         await asyncio.sleep(0.5)
+    if scope["path"] == "/large":
+        length = [(b"content-length", b"%d" % LARGE)]
+        await send({"type": "http.response.start", "status": 200, "headers": length})
+        await send({"type": "http.response.body", "body": bytes(LARGE)})
+        return
     content = json.dumps({"bytes": size, "headers": len(scope["headers"])}).encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(content))]})
     await send({"type": "http.response.body", "body": content})
@@ -32,6 +38,7 @@ async def app(scope, receive, send):
 def quick(monkeypatch):
     monkeypatch.setattr(connections, "HEADER_SECONDS", 0.3)
     monkeypatch.setattr(connections, "LINGER_SECONDS", 0.2)
+    monkeypatch.setattr(connections, "WRITE_SECONDS", 0.3)
     monkeypatch.setattr(connections, "most_connections", lambda: 4)
     Connection._idle.clear()
 
@@ -219,3 +226,29 @@ def test_descriptors_are_left_for_files(monkeypatch):
         assert 8 <= most_connections() <= connections.MOST_CONNECTIONS
         assert limit == -1 or most_connections() <= limit - min(64, limit // 4)
     most_connections.cache_clear()
+
+
+def test_a_client_that_reads_nothing_of_its_answers_is_ended():
+    async def talk(connect):
+        reader, writer = await connect()
+        writer.transport.pause_reading()
+        writer.write(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n" * 2)
+        await asyncio.sleep(1.5)
+        writer.transport.resume_reading()
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await reader.readexactly(2 * LARGE)
+
+    run(talk)
+
+
+def test_a_client_that_reads_slowly_gets_its_whole_answer():
+    async def talk(connect):
+        reader, writer = await connect()
+        writer.write(b"GET /large HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        got = 0
+        while got < LARGE:
+            await asyncio.sleep(0.02)
+            got += len(await reader.readexactly(min(1 << 20, LARGE - got)))
+
+    run(talk)

@@ -147,6 +147,7 @@ def test_a_body_that_is_too_large_is_refused_by_its_length_and_by_its_bytes():
 
     chunked = ask(edge, "POST", "/v1/search", content=chunks())
     assert (chunked.status_code, chunked.json()["type"]) == (413, "urn:csd:problem:body-too-large")
+    assert edge._admission.held == 0
 
 
 def test_a_body_that_does_not_arrive_is_given_up():

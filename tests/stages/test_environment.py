@@ -11,6 +11,8 @@ from csd_core.stages.environment import SET, for_stages
 
 HOSTILE = {
     "ATEN_CPU_CAPABILITY": "default",
+    "CUBLASLT_WORKSPACE_SIZE": "1",
+    "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA",
     "LC_ALL": "tr_TR.UTF-8",
     "LC_NUMERIC": "de_DE.UTF-8",
     "MKL_CBWR": "COMPATIBLE",
@@ -25,6 +27,7 @@ HOSTILE = {
     "PYTHONIOENCODING": "ascii",
     "PYTHONOPTIMIZE": "2",
     "PYTHONUTF8": "0",
+    "PYTHONWARNINGS": "error",
     "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1",
     "TZ": "Pacific/Kiritimati",
 }
