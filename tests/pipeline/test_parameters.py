@@ -17,7 +17,7 @@ CHANGES = (
     ("split@t1", "split.seed", 5),
     ("split@t2", "tasks.t2.classes", ["5", "4", "6"]),
     ("promote@t1", "gate.resamples", 9000),
-    ("promote@t1", "decisions.t1", "backfill"),
+    ("promote@t1", "decisions.t1", "reject"),
 )
 
 
