@@ -1,12 +1,14 @@
-"""The edge to LanceDB: its errors as ours, rows in and out a batch at a time."""
+"""The edge to LanceDB: its errors as ours, rows in and out of an open table a batch at a time."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from lancedb.expr import col
 from lancedb.table import Table
 
 from csd_core.errors import ArtifactError, CsdError, StorageError, told_by
@@ -101,3 +103,35 @@ def _filtered(
     values = pa.array(list(ids), pa.string())
     for batch in batches:
         yield batch.filter(keep(pc.is_in(batch["id"], value_set=values)))
+
+
+def put(handle: Table, schema: pa.Schema, batches: Iterable[pa.RecordBatch], *, on: str = "id") -> None:
+    """Insert rows, or replace those with the same key, in one commit; the caller holds the write lock.
+
+    LanceDB alone would let two processes that insert the same new key at once write it twice.
+    """
+    with true_cause(batches) as reader, lance_errors(handle.name):
+        rows = pa.RecordBatchReader.from_batches(schema, reader)
+        handle.merge_insert(on).when_matched_update_all().when_not_matched_insert_all().execute(rows)
+
+
+def remove(handle: Table, keys: Iterable[str], *, column: str = "id") -> int:
+    """Delete rows by key, in one commit; returns how many there were."""
+    wanted = list(keys)
+    if not wanted:
+        return 0
+    with lance_errors(handle.name):
+        gone: Any = handle.delete(col(column).isin(wanted))  # its annotation lacks the count
+        return int(gone.num_deleted_rows)
+
+
+def files_of(handle: Table) -> int:
+    """Data files of the latest version of a table."""
+    stats: Any = handle.stats()  # a dict, whatever its annotation says
+    return int(stats["fragment_stats"]["num_fragments"])
+
+
+def latest_time(handle: Table) -> np.datetime64:
+    """When the last of its rows was written."""
+    times = [pc.max(batch["written_at"].cast(pa.int64())).as_py() for batch in scan(handle, ["written_at"])]
+    return np.datetime64(max(times, default=0), "us")

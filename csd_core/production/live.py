@@ -6,31 +6,24 @@ LanceDB alone would let two of them insert the same new id twice. The uri is a f
 file, so all writers are on one machine.
 """
 
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from lancedb.expr import col
-from lancedb.table import Table
 
-from csd_core.errors import CompatibilityError, ParamsError
 from csd_core.params import Params
 from csd_core.production import tombstones
 from csd_core.production.audit import Trail
 from csd_core.production.catalogue import CATALOGUE
-from csd_core.production.checksums import hash_of
 from csd_core.production.clock import NEVER, after
 from csd_core.production.images import ImageSource
-from csd_core.production.lance import lance_errors
-from csd_core.production.locks import WAIT, Lock
+from csd_core.production.lance import files_of
+from csd_core.production.locks import Lock
 from csd_core.production.owner import Project, refuse_other_history
-from csd_core.production.reader import LiveReader, dimension_of
 from csd_core.production.rows import (
     BATCH_ROWS,
-    LiveItems,
     Origin,
     StoredImages,
     Strings,
@@ -39,8 +32,10 @@ from csd_core.production.rows import (
     revisions_of,
     schema,
 )
-from csd_core.production.tables import Tables, files_of, latest_time, put, remove
+from csd_core.production.tables import Tables
 from csd_core.production.tombstones import TOMBSTONES
+from csd_core.production.upkeep import tidy
+from csd_core.production.writer import LiveWriter
 from csd_core.retrieval.gallery import Gallery
 from csd_core.workspace import Workspace
 
@@ -76,8 +71,8 @@ class ErasureReport(NamedTuple):
     tagged: tuple[TaggedRows, ...]
 
 
-class LiveGallery(LiveReader):
-    """The tables of one live gallery, to read and to write."""
+class LiveGallery(LiveWriter):
+    """The tables of one live gallery, to read, to write and to replace."""
 
     @classmethod
     def open(cls, uri: str, *, lock: Path, root: Path | None = None, project: Project | None = None) -> "LiveGallery":
@@ -104,16 +99,6 @@ class LiveGallery(LiveReader):
         uri = params.live.uri if "://" in params.live.uri else str(files.path(params.live.uri))
         project = Project(files.root / "releases")
         return cls.open(uri, lock=files.root / ".csd" / "live.lock", root=files.root, project=project)
-
-    @contextmanager
-    def writing(self, *, wait: float = WAIT) -> Iterator[None]:
-        """Hold the write lock; whoever holds it may write, and take it again.
-
-        Raises:
-            CsdError: if another process still holds it after `wait` seconds, naming it.
-        """
-        with self._tables.writing.held(wait=wait):
-            yield
 
     # --- whose it is --------------------------------------------------------------------------------------------------
 
@@ -231,7 +216,7 @@ class LiveGallery(LiveReader):
             after = self._tables.open(table)
             for system in (CATALOGUE, TOMBSTONES):
                 if (handle := self._tables.opened(system)) is not None:
-                    self._tables.tidy(handle)
+                    tidy(handle)
             return CompactionStats(
                 table=table,
                 rows=after.count_rows(),
@@ -240,51 +225,6 @@ class LiveGallery(LiveReader):
                 files_before=files,
                 files_after=files_of(after),
             )
-
-    # --- rows ---------------------------------------------------------------------------------------------------------
-
-    def upsert(self, table: str, items: LiveItems) -> None:
-        """Write items by id, in one commit, and lift their tombstones.
-
-        Raises:
-            CompatibilityError: if the vectors have another dimension than the table.
-            ParamsError: if an item was erased: it never comes back.
-        """
-        with self.writing():
-            handle, newest = self._tables.open_to_write(table)
-            dimension = dimension_of(handle)
-            if items.vectors.shape[1] != dimension:
-                raise CompatibilityError(
-                    f"items have {items.vectors.shape[1]} dimensions, table {table} {dimension}; embed them with the "
-                    "model of the release in force"
-                )
-            known = tombstones.of(self._tables, items.ids.tolist())
-            if gone := known.erased(items.ids.tolist()):
-                raise ParamsError(
-                    f"item {gone[0]} was erased, and an erased item never comes back; nothing was written"
-                )
-            put(handle, schema(dimension), items.batches(now=after(newest, known.latest)))
-            tombstones.lift(self._tables, known)
-            self._tables.shrink(table, handle)
-
-    def delete(self, table: str, ids: Sequence[str] | Strings, *, why: str) -> int:
-        """Delete items, in one commit, so that no upgrade brings them back.
-
-        Returns:
-            How many were there.
-        """
-        with self.writing():
-            wanted = list(dict.fromkeys(map(str, ids)))
-            handle, newest = self._tables.open_to_write(table)
-            tombstones.bury(self._tables, wanted, at=self._deleted_at(handle, newest, wanted), why=why, erased=False)
-            gone = remove(handle, wanted)
-            self._tables.shrink(table, handle)
-            return gone
-
-    def discard(self, table: str, ids: Sequence[str] | Strings) -> int:
-        """Remove rows without a tombstone, as an upgrade does that cannot carry them; returns how many there were."""
-        with self.writing():
-            return remove(self._tables.open_to_write(table)[0], list(dict.fromkeys(map(str, ids))))
 
     def erase(self, ids: Sequence[str] | Strings, *, why: str = "erased") -> ErasureReport:
         """Remove items from every table, every version and tag; they never come back.
@@ -308,50 +248,3 @@ class LiveGallery(LiveReader):
                 ]
             self._tables.sweep()
         return ErasureReport(rows=rows, tables=names, tagged=tuple(tagged))
-
-    def tag(self, table: str, tag: str) -> int:
-        """Name the latest version; returns its number. A tag of that name moves.
-
-        What is deleted from then on counts as deleted after every row at the tag was written.
-        """
-        with self.writing():
-            handle, _ = self._tables.open_to_write(table)
-            self._tables.move_on(latest_time(handle))
-            with lance_errors(table):
-                if tag in handle.tags.list():
-                    handle.tags.update(tag, handle.version)
-                else:
-                    handle.tags.create(tag, handle.version)
-            return int(handle.version)
-
-    def untag(self, table: str, tag: str) -> None:
-        """Remove a tag; its version goes with the next compaction."""
-        with self.writing(), lance_errors(table):
-            self._tables.open_to_write(table)[0].tags.delete(tag)
-
-    def forget_deletions(self, *, needed: Collection[str]) -> int:
-        """Forget which items were deleted where nothing could bring them back; an erasure is never forgotten.
-
-        Args:
-            needed: Ids that the pipeline still has.
-
-        Returns:
-            How many deletions were forgotten.
-        """
-        with self.writing():
-            self._tables.admitted()
-            if not any(not grave.erased for grave in self.tombstones().graves.values()):
-                return 0
-            there = {hash_of(identity) for identity in needed}
-            for table in self.tables():
-                for version in (None, *self.tags(table)):
-                    rows = self.rows(table, version=version, columns=["id"])
-                    there.update(map(hash_of, rows["id"].to_pylist()))
-            return tombstones.forget(self._tables, needed=there)
-
-    def _deleted_at(self, handle: Table, newest: np.datetime64, ids: Sequence[str]) -> np.datetime64:
-        """A time later than that of every row of some items, here or at a tag."""
-        with lance_errors(handle.name):
-            rows = handle.search().where(col("id").isin(list(ids))).select(["written_at"]).to_arrow()
-        times = rows["written_at"].cast(pa.timestamp("us")).to_numpy()
-        return after(newest, *times)

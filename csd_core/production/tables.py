@@ -13,36 +13,25 @@ folder was dropped holds nothing but what its tags and its latest version show.
 import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from datetime import timedelta
 from math import isqrt
-from pathlib import Path
-from typing import Any, Protocol, TypeVar
-from urllib.parse import quote
+from typing import Protocol, TypeVar
 from uuid import uuid4
 
-import lancedb
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from lancedb.expr import col
-from lancedb.index import BTree, IvfFlat
 from lancedb.table import Table
 
 from csd_core.errors import ArtifactError, CsdError, ParamsError
 from csd_core.production.catalogue import CATALOGUE, SCHEMA, Catalogue, Entry, Owner
-from csd_core.production.lance import lance_errors, leaving_out, only, scan, true_cause
+from csd_core.production.database import Database
+from csd_core.production.lance import files_of, lance_errors, latest_time, leaving_out, only, put, remove, scan
 from csd_core.production.locks import Lock
 from csd_core.production.rows import fingerprints
+from csd_core.production.upkeep import is_due, tidy
 
 Result = TypeVar("Result")
-KEEP = timedelta(hours=1)
-"""Old versions of a table without tags that a slow reader may still hold open."""
-EVERY = 32
-"""Commits after which a table is looked at: whether small files are to be merged."""
 FEW = 256
 """Data files that every table may have; each of them costs every later write something."""
-INDEX_CACHE, METADATA_CACHE = 1 << 30, 32 << 20
-"""Bytes of LanceDB's caches; without a limit it remembers the list of files of every commit."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 
@@ -60,11 +49,10 @@ class Claim(Protocol):
         """Whether an owner is another project."""
 
 
-class Tables:
+class Tables(Database):
     """The tables of one LanceDB database.
 
     Attributes:
-        uri: Where it lies.
         writing: The lock of those who change rows, or which Lance table is behind a name.
         building: The lock of those who write a whole table; taken before `writing`, never after it.
         claim: Decides who may write; None for anybody.
@@ -73,14 +61,10 @@ class Tables:
     def __init__(
         self, uri: str, *, writing: Lock, building: Lock, system: tuple[str, ...], claim: Claim | None = None
     ) -> None:
-        self.uri = uri
+        super().__init__(uri, system=(CATALOGUE, *system))
         self.writing = writing
         self.building = building
         self.claim = claim
-        self._system = {CATALOGUE, *system}
-        with lance_errors(uri):
-            session = lancedb.Session(index_cache_size_bytes=INDEX_CACHE, metadata_cache_size_bytes=METADATA_CACHE)
-            self.connection = lancedb.connect(_address(uri), session=session)
 
     def names(self) -> tuple[str, ...]:
         """All tables, ascending."""
@@ -147,18 +131,6 @@ class Tables:
             except ArtifactError:
                 if self.entry(table).physical == entry.physical:
                     raise
-
-    def at(self, handle: Table, table: str, version: str | int | None) -> Table:
-        """An open table at a version or a tag."""
-        if version is not None:
-            try:
-                handle.checkout(version)
-            except ValueError:
-                tags = ", ".join(sorted(handle.tags.list())) or "none"
-                raise ArtifactError(
-                    f"live gallery {self.uri}: table {table} has no version {version} (tags: {tags}); publish it again"
-                ) from None
-        return handle
 
     def create(self, table: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch], *, partitions: int) -> None:
         """Write a whole table, and replace one of the same name.
@@ -243,31 +215,12 @@ class Tables:
         What was written is safe already, so nothing that goes wrong here is told. It is left to a later write where
         somebody is building a table, and for a table with an index, whose readers hold its files open.
         """
-        if not self.is_due(handle) or self.entry(table).partitions:
+        if not is_due(handle) or self.entry(table).partitions:
             return
         with suppress(CsdError, OSError):
             if files_of(handle) > max(FEW, 2 * isqrt(handle.count_rows())):
                 with self.building.held(wait=0):
                     self.rewrite(table)
-
-    def is_due(self, handle: Table) -> bool:
-        """Whether a table is to be looked at after a write; some process finds it so every EVERY commits."""
-        return int(handle.version) % EVERY == 0
-
-    def tidy(self, handle: Table, *, indexed: str | None = None, at_least: int = 0) -> None:
-        """Merge the small files of a table without tags (a system table is one) and drop its older versions.
-
-        Nothing depends on it, so nothing that goes wrong here is told.
-
-        Args:
-            handle: The table.
-            indexed: A column by which rows are looked up.
-            at_least: From so many rows on that column gets an index.
-        """
-        with suppress(CsdError), lance_errors(handle.name):
-            if indexed and handle.count_rows() >= at_least and not handle.list_indices():
-                handle.create_index(indexed, config=BTree())
-            handle.optimize(cleanup_older_than=KEEP)
 
     def move_on(self, newest: np.datetime64) -> None:
         """Record that rows were written as late as this; the caller holds the write lock."""
@@ -282,52 +235,6 @@ class Tables:
         """
         catalogue = self.admitted() if owner is None else self.catalogue()
         self._put(catalogue._replace(line=line, owner=owner or catalogue.owner).about())
-
-    def half_made(self) -> tuple[str, ...]:
-        """System tables whose making was interrupted: the next write makes them again."""
-        return tuple(name for name in self._physical() if name in self._system and self.opened(name) is None)
-
-    def opened(self, name: str) -> Table | None:
-        """A table that is no gallery; None if it was never made, or a process was killed while it made it.
-
-        LanceDB makes a table's folder first and its first version last, so a folder without a version is no table.
-
-        Raises:
-            ArtifactError: if it has rows and lost the versions that lead to them.
-        """
-        with lance_errors(name):
-            try:
-                return self.connection.open_table(name)
-            except ValueError:
-                if "://" not in self.uri and any((Path(self.uri) / f"{name}.lance" / "data").glob("*")):
-                    raise ArtifactError(
-                        f"live gallery {self.uri}: table {name} has rows, but no version leads to them "
-                        f"({name}.lance/_versions); restore the gallery from a backup"
-                    ) from None
-                return None
-
-    def system(self, name: str, schema: pa.Schema) -> Table:
-        """A table that is no gallery, made if it is missing or half made; the caller holds the write lock."""
-        handle = self.opened(name)
-        if handle is None:
-            with lance_errors(name):
-                handle = self.connection.create_table(name, schema=schema, exist_ok=True)
-        return handle
-
-    def system_rows(self, name: str) -> pa.Table | None:
-        """All rows of such a table; None if it was never made."""
-        handle = self.opened(name)
-        return None if handle is None else pa.Table.from_batches(scan(handle), handle.schema)
-
-    def _physical(self) -> list[str]:
-        with lance_errors(self.uri):
-            names: list[str] = []
-            page = self.connection.list_tables()
-            names += page.tables
-            while page.page_token:
-                page = self.connection.list_tables(page_token=page.page_token)
-                names += page.tables
-        return names
 
     def _known(self, catalogue: Catalogue, table: str) -> Entry:
         if table not in catalogue.entries:
@@ -350,65 +257,5 @@ class Tables:
     def _put(self, rows: pa.Table) -> None:
         handle = self.system(CATALOGUE, SCHEMA)
         put(handle, SCHEMA, rows.to_batches(), on="table")
-        if self.is_due(handle):
-            self.tidy(handle)
-
-    def _open(self, physical: str, table: str) -> Table:
-        with lance_errors(table):
-            try:
-                return self.connection.open_table(physical)
-            except ValueError:
-                raise ArtifactError(
-                    f"live gallery {self.uri}: the rows of table {table} are gone ({physical}.lance); restore them or "
-                    "roll back"
-                ) from None
-
-    def _write(self, physical: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Table:
-        with true_cause(batches) as reader, lance_errors(physical):
-            return self.connection.create_table(physical, data=pa.RecordBatchReader.from_batches(schema, reader))
-
-    def _index(self, handle: Table, partitions: int) -> None:
-        if partitions and handle.count_rows():
-            with lance_errors(handle.name):
-                handle.create_index("vector", config=IvfFlat(distance_type="cosine", num_partitions=partitions))
-
-
-def _address(uri: str) -> str:
-    """How LanceDB is to reach a gallery.
-
-    A folder is opened as an object store is: what LanceDB 0.40 writes to a plain path may lose the last bytes of a file
-    on a full disk and be committed all the same.
-    """
-    return uri if "://" in uri else f"file-object-store://{quote(str(Path(uri).absolute()))}"
-
-
-def put(handle: Table, schema: pa.Schema, batches: Iterable[pa.RecordBatch], *, on: str = "id") -> None:
-    """Insert rows, or replace those with the same key, in one commit; the caller holds the write lock.
-
-    LanceDB alone would let two processes that insert the same new key at once write it twice.
-    """
-    with true_cause(batches) as reader, lance_errors(handle.name):
-        rows = pa.RecordBatchReader.from_batches(schema, reader)
-        handle.merge_insert(on).when_matched_update_all().when_not_matched_insert_all().execute(rows)
-
-
-def remove(handle: Table, keys: Iterable[str], *, column: str = "id") -> int:
-    """Delete rows by key, in one commit; returns how many there were."""
-    wanted = list(keys)
-    if not wanted:
-        return 0
-    with lance_errors(handle.name):
-        gone: Any = handle.delete(col(column).isin(wanted))  # its annotation lacks the count
-        return int(gone.num_deleted_rows)
-
-
-def files_of(handle: Table) -> int:
-    """Data files of the latest version of a table."""
-    stats: Any = handle.stats()  # a dict, whatever its annotation says
-    return int(stats["fragment_stats"]["num_fragments"])
-
-
-def latest_time(handle: Table) -> np.datetime64:
-    """When the last of its rows was written."""
-    times = [pc.max(batch["written_at"].cast(pa.int64())).as_py() for batch in scan(handle, ["written_at"])]
-    return np.datetime64(max(times, default=0), "us")
+        if is_due(handle):
+            tidy(handle)

@@ -15,8 +15,9 @@ from lancedb.table import Table
 
 from csd_core.production.checksums import hash_of
 from csd_core.production.clock import NEVER
-from csd_core.production.lance import lance_errors
-from csd_core.production.tables import Tables, put, remove
+from csd_core.production.lance import lance_errors, put, remove
+from csd_core.production.tables import Tables
+from csd_core.production.upkeep import is_due, tidy
 
 TOMBSTONES = "tombstones"
 SCHEMA = pa.schema(
@@ -129,7 +130,7 @@ def bury(tables: Tables, ids: Collection[str], *, at: np.datetime64, why: str, e
         rows = pa.table({"item": items, "at": times, "why": [why] * count, "erased": final}, schema=SCHEMA)
         handle = tables.system(TOMBSTONES, SCHEMA)
         put(handle, SCHEMA, rows.to_batches(), on="item")
-        _tidied(tables, handle)
+        _tidied(handle)
 
 
 def lift(tables: Tables, known: Tombstones) -> None:
@@ -142,7 +143,7 @@ def lift(tables: Tables, known: Tombstones) -> None:
     if known.graves:
         handle = tables.system(TOMBSTONES, SCHEMA)
         remove(handle, known.graves, column="item")
-        _tidied(tables, handle)
+        _tidied(handle)
 
 
 def forget(tables: Tables, *, needed: Collection[str]) -> int:
@@ -165,7 +166,7 @@ def forget(tables: Tables, *, needed: Collection[str]) -> int:
             handle.delete("true")
         else:
             remove(handle, gone, column="item")
-    tables.tidy(handle, indexed="item", at_least=INDEXED)
+    tidy(handle, indexed="item", at_least=INDEXED)
     return len(gone)
 
 
@@ -175,7 +176,7 @@ def _of(rows: pa.Table) -> Tombstones:
     return Tombstones({item: Grave(at, why, erased) for at, (item, why, erased) in zip(times, texts, strict=True)})
 
 
-def _tidied(tables: Tables, handle: Table) -> None:
+def _tidied(handle: Table) -> None:
     """Now and then, merge what many small writes left."""
-    if tables.is_due(handle):
-        tables.tidy(handle, indexed="item", at_least=INDEXED)
+    if is_due(handle):
+        tidy(handle, indexed="item", at_least=INDEXED)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from csd_core.production import tables, tombstones
+from csd_core.production import tables, tombstones, upkeep
+from csd_core.production.lance import files_of
 from csd_core.production.rows import LiveItems
 
 
@@ -35,25 +36,25 @@ def test_a_write_looks_up_its_own_items_among_many_deletions(live, built, monkey
 
 
 def test_many_deletions_have_an_index(live, built, monkeypatch):
-    monkeypatch.setattr(tables, "EVERY", 4)
+    monkeypatch.setattr(upkeep, "EVERY", 4)
     monkeypatch.setattr(tombstones, "INDEXED", 10)
     for number in range(9):
         live.delete("g", [f"gone-{number}-{each}" for each in range(5)], why="test")
     handle = live._tables.opened("tombstones")
     assert [index.columns for index in handle.list_indices()] == [["item"]]
-    assert tables.files_of(handle) <= 5
+    assert files_of(handle) <= 5
     put(live, "gone-3-1")
     assert len(live.tombstones().graves) == 44
     assert live.tombstones_of(["gone-8-4", "gone-3-1"]).graves.keys() == {tombstones.hash_of("gone-8-4")}
 
 
 def test_single_writes_do_not_pile_up_files(live, built, monkeypatch):
-    monkeypatch.setattr(tables, "EVERY", 4)
+    monkeypatch.setattr(upkeep, "EVERY", 4)
     monkeypatch.setattr(tables, "FEW", 8)
     before = live.digest("g", version="first", whole=True)
     for number in range(40):
         put(live, f"new-{number}")
-    assert tables.files_of(live._tables.open("g")) <= 16
+    assert files_of(live._tables.open("g")) <= 16
     assert live.count("g") == 45
     assert live.digest("g", version="first", whole=True) == before
 
