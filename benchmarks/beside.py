@@ -6,6 +6,7 @@ libraries' own default, alone, in the same run.
 
     python benchmarks/beside.py                                   # profile tiny's network
     python benchmarks/beside.py --network large --spins 1000 10000
+    python benchmarks/beside.py --project PROJECT             # a training beside the service of what is published there
 """
 
 import argparse
@@ -97,6 +98,28 @@ def train(size: Size) -> None:
         print(done / (time.perf_counter() - started), done / (time.process_time() - busy), flush=True)
 
 
+def beside_service(project: Path, trainings: dict[str, Training], *, seconds: float, rounds: int) -> None:
+    """Print how long searches take, alone and beside one training that waits in each way, and how fast that trains."""
+    from service import load, published, quantiles, query_images, serving  # noqa: PLC0415 - as above
+
+    files = query_images(published(project))
+    times: dict[str, list[float]] = {way: [] for way in ("no training", *trainings)}
+    rates: dict[str, list[float]] = {way: [] for way in trainings}
+    with serving(project, 1) as (url, _, _):
+        for _ in range(rounds):
+            for way, found in times.items():
+                if way in trainings:
+                    trainings[way].ask(str(seconds))
+                answered, bad = load(url, "/v1/search?k=10", files, clients=4, seconds=seconds)
+                assert not bad, bad
+                found.extend(answered)
+                if way in trainings:
+                    rates[way].append(trainings[way].answer()[0])
+    for way, found in times.items():
+        trained = f"; training {statistics.median(rates[way]):,.0f} images/s" if way in rates else ""
+        print(f"{way:>14}: search by 4 clients {len(found) / seconds / rounds:,.0f}/s, {quantiles(found)}{trained}")
+
+
 def main() -> None:
     """Print the rates of each way, alone and beside others, as shares of the default alone, and their spread."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -105,6 +128,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="turns of every way")
     parser.add_argument("--at-once", type=int, nargs="+", default=[1, 2, 4], help="trainings beside each other")
     parser.add_argument("--spins", nargs="+", default=[SPINS], help="values of GOMP_SPINCOUNT")
+    parser.add_argument("--project", type=Path, help="where something was published: measure its service instead")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.child:
@@ -112,9 +136,12 @@ def main() -> None:
         return
     ways: dict[str, dict[str, str]] = {"default": {}, "passive": {"OMP_WAIT_POLICY": "passive"}}
     ways |= {f"{spins} spins": {"GOMP_SPINCOUNT": spins} for spins in asked.spins}
-    trainings = {
-        way: [Training(asked.network, setting) for _ in range(max(asked.at_once))] for way, setting in ways.items()
-    }
+    number = 1 if asked.project else max(asked.at_once)
+    trainings = {way: [Training(asked.network, setting) for _ in range(number)] for way, setting in ways.items()}
+    if asked.project:
+        alone = {way: first for way, (first,) in trainings.items()}
+        beside_service(asked.project, alone, seconds=asked.seconds, rounds=asked.rounds)
+        return
     rates: dict[tuple[str, int], list[float]] = {(way, number): [] for way in ways for number in asked.at_once}
     worth = {key: list[float]() for key in rates}
     for _ in range(asked.rounds):
@@ -129,9 +156,9 @@ def main() -> None:
         each.end()
     print(f"{os.cpu_count()} cores, network {asked.network}, {asked.rounds} turns; each training's images/s: median")
     print("(lowest to highest), as a share of the default alone in the same turn; images per second of a processor")
-    alone = rates["default", min(asked.at_once)]
+    default_alone = rates["default", min(asked.at_once)]
     for (way, number), found in rates.items():
-        shares = [rate / reference for rate, reference in zip(found, alone, strict=True)]
+        shares = [rate / reference for rate, reference in zip(found, default_alone, strict=True)]
         print(
             f"{way:>14}, {number} at once: {statistics.median(found):7,.0f} ({min(found):,.0f} to {max(found):,.0f}); "
             f"{statistics.median(shares):.2f} ({min(shares):.2f} to {max(shares):.2f}); "

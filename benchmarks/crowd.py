@@ -14,15 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from service import serving
-
-from csd_core.production.images import encode_png
-from csd_core.production.succession import Production
-from csd_core.retrieval.embedder import Embedder
-from csd_core.workspace import Workspace
-
-DISTINCT = 4096
-"""Query images, more than the service remembers."""
+from service import published, query_images, serving
 
 
 class Crowd:
@@ -93,10 +85,7 @@ def main() -> None:
     parser.add_argument("--get", action="store_true", help="ask for items instead of searching by images")
     options = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-    release = Production.of(Workspace(options.project)).releases.in_force()
-    assert release is not None, "publish something first"
-    form = Embedder.load(release.embedder, device="cpu").metadata
-    pixels = np.random.default_rng(0).integers(0, 256, (DISTINCT, form.size, form.size, form.channels), np.uint8)
+    files = query_images(published(options.project))
     for clients in options.crowds:
         with serving(options.project, options.workers) as (url, _, _):
             port = int(url.rpartition(":")[2])
@@ -104,7 +93,7 @@ def main() -> None:
             requests = [f"GET /v1/items?limit=24 HTTP/1.1\r\n{host}\r\n".encode()]
             if not options.get:
                 head = f"POST /v1/search?k=10 HTTP/1.1\r\n{host}Content-Type: image/png\r\nContent-Length: "
-                requests = [f"{head}{len(file)}\r\n\r\n".encode() + file for file in map(encode_png, pixels)]
+                requests = [f"{head}{len(file)}\r\n\r\n".encode() + file for file in files]
             crowd = Crowd(port, requests, until=time.perf_counter() + options.seconds)
             asyncio.run(crowd.run(clients))
         rates = ", ".join(f"{status}: {count / options.seconds:,.1f}/s" for status, count in crowd.statuses.items())

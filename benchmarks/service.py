@@ -23,6 +23,7 @@ import psutil
 
 from csd_core.data.decode import decode
 from csd_core.production.images import encode_png
+from csd_core.production.release import Release
 from csd_core.production.rollback import rollback
 from csd_core.production.succession import Production
 from csd_core.retrieval.embedder import Embedder
@@ -125,6 +126,20 @@ def quantiles(times: list[float]) -> str:
     return f"p50 {p50:.1f} ms, p99 {p99:.1f} ms"
 
 
+def query_images(release: Release) -> list[bytes]:
+    """Return random images of the size that a release's model takes, as PNG files."""
+    form = Embedder.load(release.embedder, device="cpu").metadata
+    pixels = np.random.default_rng(0).integers(0, 256, (DISTINCT, form.size, form.size, form.channels), np.uint8)
+    return [encode_png(image) for image in pixels]
+
+
+def published(project: Path) -> Release:
+    """Return the release that a project serves."""
+    release = Production.of(Workspace(project)).releases.in_force()
+    assert release is not None, "publish something first"
+    return release
+
+
 def main() -> None:
     """Print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -133,14 +148,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
-    production = Production.of(Workspace(options.project))
-    release = production.releases.in_force()
-    assert release is not None, "publish something first"
-    form = Embedder.load(release.embedder, device="cpu").metadata
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (DISTINCT, form.size, form.size, form.channels), np.uint8)
-    files = [encode_png(image) for image in pixels]
-    print(f"{os.cpu_count()} processors, {options.clients} clients, {options.workers} workers; images {form.size} px")
+    release = published(options.project)
+    files = query_images(release)
+    print(f"{os.cpu_count()} processors, {options.clients} clients, {options.workers} workers")
     with serving(options.project, options.workers) as (url, pid, seconds):
         print(f"cold start to ready: {seconds:.1f} s")
         asked = httpx.post(f"{url}/v1/embed", content=files[0], headers={"Content-Type": "image/png"}).json()
@@ -159,7 +169,7 @@ def main() -> None:
             print(f"    one client: {quantiles(alone)}")
         processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
         print(f"memory: {', '.join(f'{each.memory_info().rss >> 20} MiB' for each in processes)}")
-        upgrade_under_load(production, url, files, options)
+        upgrade_under_load(Production.of(Workspace(options.project)), url, files, options)
 
 
 def upgrade_under_load(production: Production, url: str, files: list[bytes], options: argparse.Namespace) -> None:
