@@ -4,18 +4,17 @@ Its queries search the rows of the float model, so what it costs is measured in 
 """
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnxruntime.quantization import (
-    CalibrationDataReader,
-    CalibrationMethod,
-    QuantFormat,
-    QuantType,
-    quantize_static,
-)
+import onnxruntime as ort
+from onnxruntime.quantization import CalibrationDataReader, QuantType
+from onnxruntime.quantization.calibrate import MinMaxCalibrater, TensorsData
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
 
 from csd_core.atomic import atomic_file
 from csd_core.data.pool import ItemPool
@@ -34,19 +33,21 @@ IN_WHOLE_NUMBERS = ("Conv", "Relu", "Add", "MaxPool")
 through float, and half of the gain be lost."""
 
 
-def quantize(model: Path, target: Path, *, calibration: npt.NDArray[np.uint8]) -> None:
-    """Write the int8 variant of an embedder; it says of itself what the embedder says.
+def quantize(model: Path, target: Path, *, calibration: npt.NDArray[np.uint8], threads: int) -> None:
+    """Write the int8 variant of an embedder, with the embedder's own metadata.
 
     Activations have 8 bits, one range a tensor: the least and the greatest value on the calibration images. Weights
     have 7, one range a channel: processors without VNNI add pairs of 8 bit products in 16 bits, where full weights
     saturate, and a recall that was measured on one processor would not hold on another. Normalisation stays in float.
 
-    Equal models and images give equal bytes on one kind of processor; another may round a range otherwise.
+    Equal models, images and threads give equal bytes on one kind of processor, however many cores it has. Another kind
+    may round a range differently.
 
     Args:
         model: The embedder.
         target: Written whole or not at all.
         calibration: (N, H, W, C) uint8 of the model's size and channels.
+        threads: CPU threads of the calibration; 0 leaves the choice to onnxruntime.
 
     Raises:
         ArtifactError: if there are no images.
@@ -55,21 +56,22 @@ def quantize(model: Path, target: Path, *, calibration: npt.NDArray[np.uint8]) -
         raise ArtifactError("an int8 variant is calibrated on select images, found none; raise split.select")
     source = onnx.load(model)
     with atomic_file(target) as partial, quiet():
-        quantize_static(
-            source,
-            partial,
-            _Images(calibration),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=list(IN_WHOLE_NUMBERS),
-            nodes_to_exclude=_normalisation(source.graph),
+        quantizer = QDQQuantizer(
+            load_model_with_shape_infer(model),
             per_channel=True,
             reduce_range=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax,
+            weight_qType=QuantType.QInt8,
+            activation_qType=QuantType.QUInt8,
+            tensors_range=_ranges(model, calibration, threads),
+            nodes_to_quantize=[],
+            nodes_to_exclude=_normalisation(source.graph),
+            op_types_to_quantize=list(IN_WHOLE_NUMBERS),
+            extra_options={},
         )
-        graph = onnx.load(partial)
-        strip(graph, props={each.key: each.value for each in onnx.load(model).metadata_props})
+        quantizer.quantize_model()
+        quantizer.model.topological_sort()
+        graph = quantizer.model.model
+        strip(graph, props={each.key: each.value for each in source.metadata_props})
         onnx.checker.check_model(graph, full_check=True)
         partial.write_bytes(graph.SerializeToString(deterministic=True))
 
@@ -82,7 +84,7 @@ def quantized(model: Path, target: Path, *, pool: ItemPool, export: Export, thre
         target: Where the variant goes; there is a file afterwards only if it ships.
         pool: All seen items: it is calibrated on `select` and judged on `gate`.
         export: Whether, and at what loss.
-        threads: CPU threads for the judgement; 0 leaves the choice to onnxruntime.
+        threads: CPU threads of calibration and judgement; 0 leaves the choice to onnxruntime.
 
     Raises:
         ArtifactError: if there are no `select` images.
@@ -99,7 +101,7 @@ def quantized(model: Path, target: Path, *, pool: ItemPool, export: Export, thre
         )
     select = pool.rows("select")
     chosen = select[_spread(len(select), export.calibration_images)]
-    quantize(model, target, calibration=pool.images(chosen))
+    quantize(model, target, calibration=pool.images(chosen), threads=threads)
     variant = Embedder.load(target, device="cpu", threads=threads)
     fp32, int8 = judge(pool, model=Embedder.load(model, device="cpu", threads=threads), variant=variant)
     why_not = _why_not(fp32, int8, allowed=export.max_recall_loss)
@@ -158,6 +160,32 @@ def _normalisation(graph: onnx.GraphProto) -> list[str]:
     """Names of the nodes before the first convolution: pixel values lose the least there."""
     kinds = [node.op_type for node in graph.node]
     return [node.name for node in graph.node[: kinds.index("Conv")]] if "Conv" in kinds else []
+
+
+def _ranges(model: Path, calibration: npt.NDArray[np.uint8], threads: int) -> TensorsData:
+    """Return the least and the greatest value of each tensor on the calibration images."""
+    with TemporaryDirectory(prefix="csd-") as folder:
+        calibrator = _Calibrator(
+            model, op_types_to_calibrate=list(IN_WHOLE_NUMBERS), augmented_model_path=f"{folder}/augmented.onnx"
+        )
+        calibrator.augment_graph()
+        calibrator.use_threads(threads)
+        calibrator.collect_data(_Images(calibration))
+        return calibrator.compute_data()
+
+
+class _Calibrator(MinMaxCalibrater):  # type: ignore[misc] # onnxruntime has no types
+    """onnxruntime's calibrator with a set number of threads; its own session takes as many as there are cores."""
+
+    def use_threads(self, threads: int) -> None:
+        """Open the session that `collect_data` runs."""
+        options = ort.SessionOptions()
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.intra_op_num_threads = threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self.infer_session = ort.InferenceSession(
+            self.augmented_model_path, options, providers=["CPUExecutionProvider"]
+        )
 
 
 class _Images(CalibrationDataReader):  # type: ignore[misc] # onnxruntime has no types

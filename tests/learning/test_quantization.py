@@ -96,7 +96,7 @@ def calibration(pool):
 @pytest.fixture(scope="module")
 def variant(model, calibration, tmp_path_factory):
     target = tmp_path_factory.mktemp("variant") / "embedder.int8.onnx"
-    quantize(model, target, calibration=calibration)
+    quantize(model, target, calibration=calibration, threads=1)
     return target
 
 
@@ -155,7 +155,7 @@ from pathlib import Path
 import numpy as np
 from csd_core.learning.quantization import quantize
 
-quantize(Path(sys.argv[1]), Path("out.onnx"), calibration=np.load(sys.argv[2]))
+quantize(Path(sys.argv[1]), Path("out.onnx"), calibration=np.load(sys.argv[2]), threads=int(sys.argv[3]))
 assert "torch" not in sys.modules
 """
 
@@ -164,7 +164,7 @@ def test_another_process_in_another_folder_writes_the_same_bytes_and_no_chatter(
     np.save(tmp_path / "images.npy", calibration)
     environment = os.environ | {"PYTHONHASHSEED": "7", "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(model), str(tmp_path / "images.npy")],
+        [sys.executable, "-c", SCRIPT, str(model), str(tmp_path / "images.npy"), "1"],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
@@ -176,8 +176,46 @@ def test_another_process_in_another_folder_writes_the_same_bytes_and_no_chatter(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images.npy", "out.onnx"]
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_the_bytes_do_not_depend_on_the_number_of_cores(model, calibration, tmp_path):
+    np.save(tmp_path / "images.npy", calibration)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    two = sorted(os.sched_getaffinity(0))[:2]
+    written = []
+    for cores in (two[:1], two):
+        pinned = ["taskset", "-c", ",".join(map(str, cores)), sys.executable, "-c", SCRIPT]
+        subprocess.run(
+            [*pinned, str(model), str(tmp_path / "images.npy"), "2"], cwd=tmp_path, env=environment, check=True
+        )
+        written.append((tmp_path / "out.onnx").read_bytes())
+    assert written[0] == written[1]
+
+
+class CountingThreads:
+    """Images that count the threads of this process whenever some are taken."""
+
+    def __init__(self, images):
+        self.images, self.threads = images, 0
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, some):
+        self.threads = len(list(Path("/proc/self/task").iterdir()))
+        return self.images[some]
+
+
+def test_calibration_runs_with_the_threads_that_it_is_given(model, calibration, tmp_path):
+    threads = []
+    for wanted in (1, 4):
+        images = CountingThreads(calibration)
+        quantize(model, tmp_path / "int8.onnx", calibration=images, threads=wanted)
+        threads.append(images.threads)
+    assert threads[1] - threads[0] == 3
+
+
 def test_other_images_give_other_ranges(variant, model, calibration, tmp_path):
-    quantize(model, tmp_path / "dark.onnx", calibration=calibration // 4)
+    quantize(model, tmp_path / "dark.onnx", calibration=calibration // 4, threads=1)
     assert digest_of(tmp_path / "dark.onnx") != digest_of(variant)
 
 
@@ -196,17 +234,17 @@ def test_a_network_for_photographs_can_be_quantised_too(network, pool, calibrati
     select = LabelledImages.of(pool, "select", classes=tuple("0123456789"), max_in_memory_mb=1)
     model = TrainedModel(record=record, network=untrained)
     export_embedder(model, tmp_path / "m.onnx", export=EXPORT, parent=None, validation=select)
-    quantize(tmp_path / "m.onnx", tmp_path / "int8.onnx", calibration=calibration)
+    quantize(tmp_path / "m.onnx", tmp_path / "int8.onnx", calibration=calibration, threads=1)
     expected, found = (Embedder.load(tmp_path / name)(calibration) for name in ("m.onnx", "int8.onnx"))
     assert (expected * found).sum(axis=1).min() > 0.95
 
 
-def test_a_calibration_without_images_is_refused_and_the_former_file_stays(model, tmp_path):
+def test_a_calibration_without_images_is_refused_and_the_previous_file_stays(model, tmp_path):
     target = tmp_path / "int8.onnx"
-    target.write_bytes(b"former")
+    target.write_bytes(b"previous")
     with pytest.raises(ArtifactError, match="calibrated on select images, found none"):
-        quantize(model, target, calibration=np.empty((0, 8, 8, 1), np.uint8))
-    assert target.read_bytes() == b"former"
+        quantize(model, target, calibration=np.empty((0, 8, 8, 1), np.uint8), threads=1)
+    assert target.read_bytes() == b"previous"
 
 
 def recall_by_hand(queries, rows, labels):
@@ -241,7 +279,8 @@ def test_calibration_images_are_spread_over_all_of_select(model, pool, tmp_path)
     select = pool.images(pool.rows("select"))
     few = EXPORT.model_copy(update={"calibration_images": 3})
     record = quantized(model, tmp_path / "three.onnx", pool=pool, export=few, threads=1)
-    quantize(model, tmp_path / "same.onnx", calibration=select[[0, round((len(select) - 1) / 2), len(select) - 1]])
+    chosen = select[[0, round((len(select) - 1) / 2), len(select) - 1]]
+    quantize(model, tmp_path / "same.onnx", calibration=chosen, threads=1)
     assert (record.digest, record.calibrated_on) == (digest_of(tmp_path / "same.onnx"), 3)
     many = EXPORT.model_copy(update={"calibration_images": 10_000})
     record = quantized(model, tmp_path / "all.onnx", pool=pool, export=many, threads=1)
@@ -249,8 +288,9 @@ def test_calibration_images_are_spread_over_all_of_select(model, pool, tmp_path)
 
 
 def test_a_variant_that_loses_more_than_allowed_does_not_ship_and_leaves_no_file(model, pool, tmp_path, monkeypatch):
-    def from_darkness(model, target, *, calibration):
-        quantize(model, target, calibration=np.zeros_like(calibration))  # ranges in which digits do not fit
+    def from_darkness(model, target, *, calibration, threads):
+        dark = np.zeros_like(calibration)  # its ranges do not fit digits
+        quantize(model, target, calibration=dark, threads=threads)
 
     monkeypatch.setattr("csd_core.learning.quantization.quantize", from_darkness)
     record = quantized(model, tmp_path / "int8.onnx", pool=pool, export=EXPORT, threads=1)

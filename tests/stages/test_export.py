@@ -106,8 +106,8 @@ def test_an_int8_variant_that_is_good_enough_ships_and_the_embedder_stays_as_it_
 def test_an_int8_variant_that_costs_too_much_does_not_ship_and_the_one_before_it_goes(export_with, monkeypatch, capsys):
     export_with(quantize="int8", max_recall_loss=0.1)
 
-    def dark(model, target, *, calibration):
-        quantize(model, target, calibration=calibration * 0)
+    def dark(model, target, *, calibration, threads):
+        quantize(model, target, calibration=calibration * 0, threads=threads)
 
     monkeypatch.setattr("csd_core.learning.quantization.quantize", dark)
     record, names = folder_of(export_with(quantize="int8", max_recall_loss=0.0001))
