@@ -3,6 +3,7 @@
 CsdError                      one line for a person; the command line exits with `exit_code`
 ├── BusyError                 another process is at work there; the same may succeed when it has finished
 ├── StorageError              a disk is full or read-only, or a file may not be opened
+├── DecoderStartError         the machine starts no process that decodes images; no file is to blame
 ├── ParamsError        (2)    params.yaml or a command's arguments are wrong
 ├── DataError          (3)    images, sources or shards are missing or unusable
 ├── ArtifactError      (4)    an artefact is missing, damaged or of another kind than expected
@@ -54,6 +55,10 @@ class StorageError(CsdError):
         remedy = _REMEDIES.get(error.errno or 0, "see to it, then try again")
         return cls(f"{f'{os.fsdecode(where)}: ' if where else ''}{what}; {remedy}", error.errno)
 
+    def at(self, where: str) -> "StorageError":
+        """Return this error with the place in its message."""
+        return self if where in str(self) else StorageError(f"{where}: {self}", self.errno)
+
     @classmethod
     def is_meant(cls, error: BaseException) -> bool:
         """Whether an error is of this kind; a file that is missing is not."""
@@ -85,6 +90,10 @@ _REMEDIES = {
     errno.ENFILE: "close programs that hold many files open and try again",
     errno.EIO: "the disk or the network it is reached by fails; restore what is damaged from a backup",
 }
+
+
+class DecoderStartError(CsdError):
+    """The machine starts no process that decodes images; the image that asked for one may be sound."""
 
 
 class ParamsError(CsdError):

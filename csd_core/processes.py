@@ -36,6 +36,18 @@ def dvc_is_busy(output: str) -> bool:
     return "Unable to acquire lock" in output or "is busy, it is being" in output
 
 
+def ended(code: int | None) -> str:
+    """Return in words how a process ended.
+
+    Args:
+        code: Its exit code; a negative one is a signal.
+    """
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        return f"ended by {name}" + (" (out of memory?)" if -code == signal.SIGKILL else "")
+    return f"ended with code {code}"
+
+
 def die_with_parent() -> None:
     """Ask Linux to end this process when its parent dies, however it does: nobody would wait for it any more."""
     if sys.platform != "linux":

@@ -24,6 +24,10 @@ _GROWTH = 16 << 20
 """Bytes that a process may keep after a file; one that kept more ends, and another takes its place."""
 
 
+STARTED = b"started"
+"""The first message: this process has loaded all that it needs."""
+
+
 class _Form(NamedTuple):
     size: int
     channels: int
@@ -36,7 +40,10 @@ def main() -> None:
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     warnings.simplefilter("ignore")  # what Pillow warns of is either harmless or refused
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - no path of ours
+        os.dup2(nowhere.fileno(), sys.stderr.fileno())  # it was read up to here; codecs may write without an end
     connection = Connection(int(sys.argv[1]))
+    connection.send_bytes(STARTED)
     idle = _held()
     while _held() <= idle + _GROWTH:
         try:

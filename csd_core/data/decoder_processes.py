@@ -21,7 +21,8 @@ import numpy as np
 from PIL import Image
 
 from csd_core.data.pixels import Box, Form, Pixels
-from csd_core.errors import DataError, StorageError
+from csd_core.errors import DataError, DecoderStartError, told_by
+from csd_core.processes import ended
 
 CLOCK = 120.0
 """Seconds by the clock after which a process is given up: it waits for a disk, or the machine is stuck."""
@@ -82,6 +83,7 @@ class Decoders:
 
         Raises:
             DataError: with the reason; what exceeds the limits often looks like damage.
+            DecoderStartError: if no process starts.
         """
         shape = (form.size, form.size, form.channels)
         job = {
@@ -136,30 +138,43 @@ class Decoders:
 
 
 class _Child:
-    """One process.
+    """One process, which has started and waits for a file.
 
     Raises:
-        StorageError: if the system starts none.
+        DecoderStartError: if the system starts none, or it ends before it is ready.
     """
 
     def __init__(self) -> None:
         try:
             ours, theirs = socket.socketpair()
         except OSError as error:
-            raise _cannot_start(error) from None
+            raise _cannot_start(told_by(error)) from None
         with theirs, ours:
             try:
                 self._process = subprocess.Popen(
                     [sys.executable, "-c", _COMMAND, str(theirs.fileno()), json.dumps(sys.path)],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
                     pass_fds=[theirs.fileno()],
                     env={**os.environ, **_SMALL},
                 )
             except OSError as error:
-                raise _cannot_start(error) from None
+                raise _cannot_start(told_by(error)) from None
             self._connection = Connection(ours.detach())
+        assert self._process.stderr is not None  # noqa: S101 - for the type checker: it is a pipe
+        with self._process.stderr as said:
+            try:
+                in_time = self._connection.poll(CLOCK)
+                if in_time:
+                    self._connection.recv_bytes()
+                    return
+            except (OSError, EOFError):
+                in_time = True
+            code = self.end()
+            lines = said.read().decode(errors="replace").split("\n") if in_time else []
+        reason = ended(code) if in_time else f"it is not ready after {CLOCK:g} s"
+        raise _cannot_start(next(filter(None, map(str.strip, reversed(lines))), reason))
 
     def lives(self) -> bool:
         """Whether it can be asked."""
@@ -199,8 +214,11 @@ class _Child:
         return self._process.wait()
 
 
-def _cannot_start(error: OSError) -> StorageError:
-    return StorageError(f"no process for decoding images can be started: {error.strerror}; try again", error.errno)
+def _cannot_start(reason: str) -> DecoderStartError:
+    return DecoderStartError(
+        f"no process for decoding images starts: {reason}; free memory and processes of this machine, or install csd "
+        "again, then try again"
+    )
 
 
 decoders = Decoders()

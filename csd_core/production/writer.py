@@ -8,7 +8,7 @@ import pyarrow as pa
 from lancedb.expr import col
 from lancedb.table import Table
 
-from csd_core.errors import CompatibilityError, ParamsError
+from csd_core.errors import CompatibilityError, ParamsError, StorageError
 from csd_core.production import tombstones
 from csd_core.production.checksums import hash_of
 from csd_core.production.clock import after
@@ -26,10 +26,14 @@ class LiveWriter(LiveReader):
         """Hold the write lock; whoever holds it may write, and take it again.
 
         Raises:
-            CsdError: if another process still holds it after `wait` seconds, naming it.
+            BusyError: if another process still holds it after `wait` seconds, naming it.
+            StorageError: naming the gallery, if the disk is full or read-only.
         """
         with self._tables.writing.held(wait=wait):
-            yield
+            try:
+                yield
+            except StorageError as error:
+                raise error.at(self.uri) from None
 
     def upsert(self, table: str, items: LiveItems) -> None:
         """Write items by id, in one commit, and lift their tombstones.

@@ -14,7 +14,15 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Scope
 
-from csd_core.errors import BusyError, CompatibilityError, CsdError, DataError, ParamsError, StorageError
+from csd_core.errors import (
+    BusyError,
+    CompatibilityError,
+    CsdError,
+    DataError,
+    DecoderStartError,
+    ParamsError,
+    StorageError,
+)
 
 MEDIA_TYPE = "application/problem+json"
 TYPE = "urn:csd:problem:"
@@ -104,18 +112,23 @@ def problem_of(error: Exception, *, request_id: str) -> Problem:
 def _failure(error: Exception, *, request_id: str) -> Problem:
     """What a client is told of an error that is none of its own."""
     number = error.errno if isinstance(error, (OSError, StorageError)) else None
-    if number in _FULL:
-        log.error("storage full", extra={"request_id": request_id, "reason": str(error)})
-        return Problem(507, "storage-full", "there is no room left to write; what was there is untouched")
-    if number in _READ_ONLY:
-        log.error("storage read-only", extra={"request_id": request_id, "reason": str(error)})
-        return Problem(503, "storage-read-only", "the gallery cannot be written here; what was there is untouched")
+    if number in _FULL | _READ_ONLY:
+        reason = str(StorageError.of(error) if isinstance(error, OSError) else error)
+        full = number in _FULL
+        log.error("storage full" if full else "storage read-only", extra={"request_id": request_id, "reason": reason})
+        if full:
+            return Problem(507, "storage-full", reason)
+        return Problem(503, "storage-read-only", reason, headers={"Retry-After": "10"})
+    if isinstance(error, DecoderStartError):
+        log.error("no decoder", extra={"request_id": request_id, "reason": str(error)})
+        what = "the service cannot start the process that decodes such an image; its log says why. Send it again later"
+        return Problem(503, "no-decoder", what, headers={"Retry-After": "10"})
     if isinstance(error, CsdError):
         log.error("not served", extra={"request_id": request_id, "reason": str(error)})
-        what = "the release or its gallery cannot be read now; the log says why"
+        what = "the release or its gallery cannot be reached now; the service's log says why. Send it again later"
         return Problem(503, "not-ready", what, headers={"Retry-After": "2"})
     log.error("failed", exc_info=error, extra={"request_id": request_id})
-    return Problem(500, "internal", "an error of the service, not of the request; the log has it under request_id")
+    return Problem(500, "internal", "the service has an error, not the request; its log has it under this request_id")
 
 
 def install(app: FastAPI) -> None:

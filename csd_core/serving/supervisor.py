@@ -6,13 +6,14 @@ runs is left alone, and whether it answers is for `/readyz` to say.
 """
 
 import logging
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
+
+from csd_core.processes import ended
 
 STEADY_SECONDS = 60.0
 """A worker that ran for so long was well; the next one starts at once."""
@@ -85,7 +86,7 @@ class Supervisor(Multiprocess):
             return
         process.join()
         lived = self._clock() - place.started
-        ended = _ending(process.exitcode)
+        how = ended(process.exitcode)
         if process.exitcode == STARTUP_FAILURE and not any(each.served for each in self._places):
             self.failed = f"worker {process.pid} could not start; its lines above say why"
             self.should_exit.set()
@@ -96,7 +97,7 @@ class Supervisor(Multiprocess):
             "worker ended",
             extra={
                 "worker": process.pid,
-                "reason": f"{ended} {lived:.1f} s after its start",
+                "reason": f"{how} {lived:.1f} s after its start",
                 "next_start_s": place.wait,
             },
         )
@@ -121,11 +122,3 @@ class Supervisor(Multiprocess):
                 place.served, place.asked = bool(process.parent_conn.recv()), False
         except (OSError, EOFError):  # it is ending; the next look finds it ended
             return
-
-
-def _ending(code: int | None) -> str:
-    """How a process ended, in words."""
-    if code is not None and code < 0:
-        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-        return f"ended by {name}" + (" (out of memory?)" if -code == signal.SIGKILL else "")
-    return f"ended with code {code}"

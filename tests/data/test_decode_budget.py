@@ -19,7 +19,7 @@ from csd_core.data import decode as decoding
 from csd_core.data import decoder_processes
 from csd_core.data.decode import decode, resize
 from csd_core.data.decoder_processes import Limits, Room, _Child, decoders
-from csd_core.errors import DataError, StorageError
+from csd_core.errors import DataError, DecoderStartError
 from csd_core.records import ImageForm
 
 FORM = ImageForm(size=8, channels=3, resize="squash")
@@ -164,7 +164,31 @@ def test_a_decoder_that_cannot_be_started_is_not_blamed_on_the_file(monkeypatch)
     decoders.close()
     full = OSError(errno.EAGAIN, "Resource temporarily unavailable")
     monkeypatch.setattr(subprocess, "Popen", Mock(side_effect=full))
-    with pytest.raises(StorageError, match="no process for decoding images can be started: Resource temporarily"):
+    with pytest.raises(DecoderStartError, match="no process for decoding images starts: .*Resource temporarily"):
+        decode(bombs.saved(Image.fromarray(pixels_of(9)), "BMP"), FORM)
+
+
+@pytest.mark.parametrize(
+    ("start", "reason"),
+    [
+        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("import resource; resource.setrlimit(resource.RLIMIT_AS, (1 << 26,) * 2); import numpy", "rror"),
+        ("import os; os._exit(7)", "ended with code 7"),
+        ("import os; os.kill(os.getpid(), 9)", r"ended by SIGKILL \(out of memory\?\)"),
+    ],
+)
+def test_a_decoder_that_dies_as_it_starts_is_not_blamed_on_the_file(monkeypatch, start, reason):
+    decoders.close()
+    monkeypatch.setattr(decoder_processes, "_COMMAND", start)
+    with pytest.raises(DecoderStartError, match=f"starts: .*{reason}.*; free memory and processes"):
+        decode(bombs.saved(Image.fromarray(pixels_of(9)), "BMP"), FORM)
+
+
+def test_a_decoder_that_never_gets_ready_is_given_up(monkeypatch):
+    decoders.close()
+    monkeypatch.setattr(decoder_processes, "_COMMAND", "import time; time.sleep(600)")
+    monkeypatch.setattr(decoder_processes, "CLOCK", 0.5)
+    with pytest.raises(DecoderStartError, match="starts: it is not ready after 0.5 s"):
         decode(bombs.saved(Image.fromarray(pixels_of(9)), "BMP"), FORM)
 
 
