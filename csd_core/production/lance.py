@@ -47,6 +47,8 @@ def _with_remedy(reason: str) -> str:
         reason = f"the store answers {answer[1]}: {answer[2]}"
     elif connection:
         reason = f"the store cannot be reached: {connection[2]} ({connection[1]})"
+    elif "kind: Timeout" in reason:
+        reason = "the store does not answer in time (AWS_TIMEOUT and AWS_CONNECT_TIMEOUT say how long it may take)"
     return f"{reason}; check live.uri and the variables AWS_ENDPOINT_URL, AWS_ALLOW_HTTP, AWS_REGION and the keys"
 
 

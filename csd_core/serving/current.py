@@ -13,7 +13,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from typing import Literal, NamedTuple, TypeVar
 
-from csd_core.errors import ArtifactError, CsdError
+from csd_core.errors import ArtifactError, CsdError, StorageError
 from csd_core.params import Params
 from csd_core.production.checksums import CHECKSUMS
 from csd_core.production.live import LiveGallery
@@ -27,6 +27,10 @@ from csd_core.serving.telemetry import Metrics
 
 RETRY_REFUSED = 5.0
 """Seconds after which a release that was refused is examined again."""
+ANSWER_SECONDS = 25.0
+"""How long a request waits for the gallery; a store that hangs is given up much later."""
+LOOK_SECONDS = 10.0
+"""How long the gallery may take to say whether its rows changed."""
 IDLE_BEFORE = 300.0
 """Seconds after which the release before is let go if nobody asks for it."""
 
@@ -79,6 +83,7 @@ class Current:
         self._looking = asyncio.Lock()
         self._wake = asyncio.Event()
         self._background = ThreadPoolExecutor(1, "csd-load")
+        self._looker = ThreadPoolExecutor(1, "csd-look")
         self._compute: Executor = ThreadPoolExecutor(1, "csd-embed")
         self._searcher: Executor = ThreadPoolExecutor(1, "csd-search")
 
@@ -154,7 +159,8 @@ class Current:
                 lost = False
                 if self._served is not None:
                     served = self._served
-                    if await self._in_background(lambda: served.refresh(patient=patient)):
+                    token = await self._token_of(served)
+                    if await self._in_background(lambda: served.refresh(token, patient=patient)):
                         self.metrics.gallery_rows(served.snapshot.count)
             except (CsdError, OSError) as error:
                 self._note(Trouble(str(error), lost))
@@ -165,8 +171,23 @@ class Current:
 
     def close(self) -> None:
         """Let the threads end."""
-        for executor in (self._background, self._compute, self._searcher):
+        for executor in (self._looker, self._background, self._compute, self._searcher):
             executor.shutdown(wait=True)
+
+    async def _token_of(self, served: Served) -> str:
+        """The token of the rows as they are stored now.
+
+        Raises:
+            StorageError: if the gallery does not answer in time.
+        """
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                return await asyncio.get_running_loop().run_in_executor(self._looker, served.stored)
+        except TimeoutError:
+            raise StorageError(
+                f"live gallery {self.live.uri}: its store or disk has not answered for {LOOK_SECONDS:g} s; see that it "
+                "can be reached"
+            ) from None
 
     def _pointer(self) -> str | None:
         """The name of the release in force.

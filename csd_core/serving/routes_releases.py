@@ -1,5 +1,6 @@
 """/v1/releases, /healthz, /readyz and /metrics: what is served and how well."""
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Response
@@ -87,7 +88,7 @@ async def ready(service: Running) -> ReadyAnswer:
 )
 async def metrics(service: Running) -> Response:
     """Figures of all processes, for Prometheus."""
-    content, media_type = await service.read(service.metrics.render)
+    content, media_type = await asyncio.to_thread(service.metrics.render)  # also while the readers wait for a store
     return Response(content, headers={"Content-Type": media_type})
 
 

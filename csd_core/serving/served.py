@@ -108,7 +108,7 @@ class Served:
             if self.model.digest == self.writer.digest
             else Embedder.load(release.folder / self.model.file, device=device, threads=threads)
         )
-        self._rows = self._load(live.version(release.table))
+        self._rows = self._load(self.stored())
         self._warm_up()
         self._cache: OrderedDict[bytes, Vector] = OrderedDict()
         self.embedding: MicroBatcher[Image, Vector] = MicroBatcher(
@@ -131,16 +131,20 @@ class Served:
         """The rows as they were when last looked at."""
         return self._rows.snapshot
 
-    def refresh(self, *, patient: bool) -> bool:
+    def stored(self) -> str:
+        """Return the token of the rows as they are stored now; call it on a thread."""
+        return self._live.version(self.release.table)
+
+    def refresh(self, token: str, *, patient: bool) -> bool:
         """Load the rows again if they changed; call it on a thread.
 
         Args:
+            token: What `stored` returned.
             patient: Not if loading them would take more than a quarter of the time.
 
         Returns:
             Whether they were loaded.
         """
-        token = self._live.version(self.release.table)
         if token == self._rows.token:
             return False
         if patient and time.monotonic() - self._rows.loaded_at < 3 * self._rows.seconds:

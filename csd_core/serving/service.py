@@ -1,10 +1,12 @@
 """All that the routes of one process share, and its life from the first look at the releases to the last answer."""
 
 import asyncio
+import logging
 import os
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TypeVar
 
 from fastapi import Request
@@ -14,14 +16,18 @@ from csd_core.errors import CsdError
 from csd_core.params import Params
 from csd_core.production.live import LiveGallery
 from csd_core.production.releases import Releases
-from csd_core.serving.current import Current
+from csd_core.serving.current import ANSWER_SECONDS, Current
 from csd_core.serving.keys import KeyRing
+from csd_core.serving.problems import Problem
 from csd_core.serving.telemetry import Metrics
 from csd_core.serving.uploads import Decoder
 from csd_core.serving.writes import Writes
 from csd_core.workspace import Workspace
 
+CLOSE_SECONDS = 5.0
+"""How long the threads are waited for at the end; a store or disk that hangs never lets go of one."""
 Result = TypeVar("Result")
+log = logging.getLogger("csd.serving")
 
 
 class Service:
@@ -60,8 +66,17 @@ class Service:
         self._readers = ThreadPoolExecutor(4, "csd-read")
 
     async def read(self, call: Callable[[], Result]) -> Result:
-        """Call on a thread, for what reads files or the gallery."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, call)
+        """Call on a thread, for what reads files or the gallery.
+
+        Raises:
+            Problem: 503 if there is no answer in time.
+        """
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await asyncio.get_running_loop().run_in_executor(self._readers, call)
+        except TimeoutError:
+            what = f"the gallery has not answered for {ANSWER_SECONDS:g} s; send it again later"
+            raise Problem(503, "not-ready", what, headers={"Retry-After": "10"}) from None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -76,10 +91,28 @@ class Service:
             following.cancel()
             with suppress(asyncio.CancelledError):
                 await following
-            self.writes.close()
-            self.decoder.close()
-            self._readers.shutdown(wait=True)
-            self.current.close()
+            with _in_time():
+                self.writes.close()
+                self.decoder.close()
+                self._readers.shutdown(wait=True)
+                self.current.close()
+
+
+@contextmanager
+def _in_time() -> Iterator[None]:
+    """End this process if the body takes too long: nobody waits for an answer any more."""
+
+    def end() -> None:
+        log.error("ended by force", extra={"reason": f"the gallery has not answered for {CLOSE_SECONDS:g} s"})
+        os._exit(1)
+
+    watch = threading.Timer(CLOSE_SECONDS, end)
+    watch.daemon = True
+    watch.start()
+    try:
+        yield
+    finally:
+        watch.cancel()
 
 
 def service_of(request: Request) -> Service:

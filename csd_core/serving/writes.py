@@ -12,7 +12,7 @@ from csd_core.errors import ParamsError
 from csd_core.production.images import encode_png
 from csd_core.production.rows import LiveItems, StoredImages
 from csd_core.serving.batching import MicroBatcher
-from csd_core.serving.current import Current
+from csd_core.serving.current import ANSWER_SECONDS, Current
 from csd_core.serving.problems import Problem
 from csd_core.serving.served import Image, Served, Vector
 
@@ -74,10 +74,25 @@ class Writes:
         """Write durably; searches of this process find it once its rows were looked at again.
 
         Raises:
-            Problem: 503 if the release in force is not the one served, for longer than a hot upgrade takes.
+            Problem: 503 if the release in force is not the one served, for longer than a hot upgrade takes, or if the
+                gallery does not answer in time: then the item may have been written, or may be later.
             CsdError: if the item was erased, or the gallery cannot be written.
         """
         self._refuse_in_trouble()
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await self._written(write)
+        except TimeoutError:
+            raise Problem(
+                503,
+                "writes-wait",
+                f"the gallery has not answered for {ANSWER_SECONDS:g} s, so it is not known whether the item was "
+                "written; send it again (to write it twice changes nothing)",
+                headers={"Retry-After": "10"},
+            ) from None
+
+    async def _written(self, write: Put | Delete) -> Written:
+        """Write into the table of the release in force, whichever that becomes meanwhile."""
         deadline = asyncio.get_running_loop().time() + FOLLOW_SECONDS
         while True:
             try:

@@ -1,5 +1,6 @@
 """What is said of an object store that does not answer as it should: its address, the cause and the remedy."""
 
+import socket
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
@@ -62,6 +63,15 @@ def test_a_store_that_is_not_there_is_named_with_the_cause(complaint):
     assert complaint(port, AWS_ALLOW_HTTP="true") == (
         f"live gallery, s3://bucket/g: the store cannot be reached: Connection refused (127.0.0.1:{port}); {CHECK}"
     )
+
+
+def test_a_store_that_hangs_is_named_with_the_variables_that_say_how_long_it_may(complaint):
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        given = {"AWS_TIMEOUT": "100ms", "OBJECT_STORE_CLIENT_MAX_RETRIES": "0", "AWS_ALLOW_HTTP": "true"}
+        assert complaint(hanging.getsockname()[1], **given) == (
+            "live gallery, s3://bucket/g: the store does not answer in time (AWS_TIMEOUT and AWS_CONNECT_TIMEOUT say "
+            f"how long it may take); {CHECK}"
+        )
 
 
 def test_a_bucket_that_is_not_there_is_named_with_what_the_store_says(complaint, refusing):
