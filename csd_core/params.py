@@ -17,7 +17,9 @@ from csd_core.params_training import Training
 Split = Literal["train", "select", "gate", "test"]
 Strategy = Literal["none", "keep", "adapt", "partial", "backfill"]
 Decision = Literal["auto", "none", "keep", "adapt", "partial", "backfill", "reject"]
-Choice = Literal["approve", "keep", "adapt", "partial", "backfill", "reject"]
+Choice = Literal["approve", "first-model", "keep", "adapt", "partial", "backfill", "reject"]
+FIRST_MODEL: Choice = "first-model"
+"""The choice that accepts a first model; its decision is `none`, for there is no gallery to upgrade."""
 Rest = Literal["adapt", "keep"]
 Order = Literal["random", "class", "class-mean", "residual"]
 ResizeRule = Literal["squash", "pad", "crop"]
@@ -236,7 +238,7 @@ class Review(Section):
     """What a person decided about a task's candidate; `decisions` holds the outcome."""
 
     choice: Choice
-    """approve takes what the gate decided."""
+    """approve takes what the gate decided; first-model accepts a first model."""
     by: Annotated[str, Field(min_length=1, max_length=200)]
     """Who."""
     reason: Annotated[str, Field(min_length=1, max_length=2000)]

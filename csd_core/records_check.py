@@ -50,7 +50,9 @@ class Measurement(Record):
 
 
 def strategy_name(strategy: Strategy, share: float | None) -> str:
-    """A strategy as people read it, with the share of a partial backfill."""
+    """Return a strategy as people read it, with the share of a partial backfill."""
+    if strategy == "none":
+        return "first model"
     return strategy if share is None else f"{strategy} {100 * share:g} %"
 
 

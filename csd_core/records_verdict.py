@@ -90,21 +90,34 @@ class Rejected(_Verdict):
         return "out of reach even by backfill" if self.out_of_reach else ""
 
     @property
+    def acceptable(self) -> Strategy | None:
+        """The strategy under which an operator can accept it: the most thorough one that was measured."""
+        return next((each.strategy for each in reversed(self.judged) if each.conditions), None)
+
+    @property
+    def remedy(self) -> str:
+        """What may make the next candidate pass."""
+        return "Add images, for more queries may decide it" if self.inconclusive else "Train longer"
+
+    @property
     def next_step(self) -> str:
         """What a person can do about it, as a sentence."""
         if self.decision == "reject":
             return f"To leave it to the gate again: `decisions: {{{self.task}: auto}}` in params.yaml."
-        possible = [each.strategy for each in self.judged if each.conditions]
-        accept = f"accept it: `decisions: {{{self.task}: {possible[-1]}}}` in params.yaml" if possible else ""
-        steps = ["Add images, for more queries may decide it" if self.inconclusive else "Train longer", accept]
-        return f"{', or '.join(filter(None, steps))}."
+        if self.acceptable is None:
+            return f"{self.remedy}."
+        return f"{self.remedy}, or accept it: `decisions: {{{self.task}: {self.acceptable}}}` in params.yaml."
 
     @property
     def told(self) -> str:
         """The rejection in one line: what was required, and the next step."""
+        return f"{self.what}: {self.because} {self.next_step}"
+
+    @property
+    def what(self) -> str:
+        """What was rejected, and whether that can still turn."""
         what = "First model rejected" if self.champion is None else "Rejected"
-        what += f" ({self.outlook})" if self.outlook else ""
-        return f"{what}: {self.because} {self.next_step}"
+        return f"{what} ({self.outlook})" if self.outlook else what
 
     @property
     def because(self) -> str:
@@ -116,10 +129,21 @@ Verdict = Annotated[Promoted | Rejected, Field(discriminator="outcome")]
 
 
 def outcome_in_words(verdict: Promoted | Rejected) -> str:
-    """What was decided, in a few words."""
+    """Return what was decided, in a few words."""
     if isinstance(verdict, Promoted):
         return "promoted as first model" if verdict.strategy == "none" else f"promoted under {verdict.name}"
     return f"rejected; {verdict.outlook}" if verdict.outlook else "rejected"
+
+
+def decided_by_operator(decision: Decision) -> str:
+    """Return an operator's decision in words."""
+    match decision:
+        case "none":
+            return "an operator accepted the first model"
+        case "reject":
+            return "an operator rejected it"
+        case _:
+            return f"an operator chose {decision}"
 
 
 class VerdictFile(Record):

@@ -8,7 +8,7 @@ from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from csd_core.errors import CompatibilityError
-from csd_core.params import Decision, Review
+from csd_core.params import Choice, Decision, Review
 from csd_core.params_edits import decide
 from flows.checkout import checkout
 from flows.failures import plainly, tell
@@ -19,6 +19,17 @@ from flows.pipeline import Pipeline
 from flows.project import project
 from flows.reviews import deciding, note, subject_of
 from flows.steps import bring_up_to_date
+
+DECISIONS: dict[Choice, Decision] = {
+    "approve": "auto",
+    "first-model": "none",
+    "keep": "keep",
+    "adapt": "adapt",
+    "partial": "partial",
+    "backfill": "backfill",
+    "reject": "reject",
+}
+"""What a person may choose -> what `decisions` in params.yaml then says."""
 
 
 @flow(
@@ -47,9 +58,8 @@ def approve(settings: Approve) -> State[Any]:
                 return Completed(name="Rejected", message=str(error))
             raise
         review = Review(choice=settings.choice, by=settings.by, reason=settings.reason)
-        decision: Decision = "auto" if settings.choice == "approve" else settings.choice
         with checkout(home, retraining.commit, name=f"review-{retraining.name}") as place:
-            decide(place.root / "params.yaml", retraining.tasks[-1], decision, review)
+            decide(place.root / "params.yaml", retraining.tasks[-1], DECISIONS[settings.choice], review)
             with Pipeline(place.root) as pipeline:
                 bring_up_to_date(pipeline, place.files, new=(), release=None, stop=False)
             commit = place.commit(f"{subject_of(retraining)} {review.choice}\n\n{review.by}: {review.reason}")

@@ -35,10 +35,10 @@ def _open(section: type[Section], *, only: tuple[str, ...] = ()) -> Any:
 
 
 class Overrides(_open(params.Params, only=BLOCKS)):  # type: ignore[misc]  # a class made at run time
-    """Values that differ from params.yaml. What is left empty holds as the commit has it.
+    """Values that replace those of params.yaml. An empty field keeps the commit's value.
 
-    Training, upgrade and gate hold for every task: where they differ, stages of older tasks run again too, and a
-    champion that does not descend from the release in force is not published.
+    Training, upgrade and gate apply to every task. If they differ, stages of older tasks run again too, and a champion
+    that does not descend from the active release is not published.
     """
 
     def changes(self) -> dict[str, Any]:
@@ -52,23 +52,24 @@ def _filled(block: dict[str, Any]) -> dict[str, Any]:
 
 
 class Retrain(Section):
-    """Take what is new, bring the pipeline up to date from the release in force, and publish what the gate promotes."""
+    """Train on the new images, starting from the active release, and publish what the gate promotes."""
 
     promotion: Literal["auto", "review"] = Field(default="auto", title="Promotion")
     """auto: the gate's verdict holds. review: a person approves, chooses another strategy or rejects."""
     publish: bool = Field(default=True, title="Publish")
-    """Put in force what was promoted. Without it the run ends with a commit on its branch."""
+    """Activate what was promoted. Otherwise the run ends with a commit on its branch."""
     on_reject: Literal["carry_on", "stop"] = Field(default="carry_on", title="After a rejection")
-    """carry_on: the images wait for the next stage, and are searchable under the champion that stays. stop: nothing
-    comes into force, and the run fails."""
+    """carry_on: the champion stays, its gallery gets the new images, and they train the next stage. stop: nothing is
+    published, and the run fails."""
     review_days: float = Field(default=7.0, title="Days for a review", gt=0, le=365)
-    """Who does not decide by then has rejected."""
+    """Undecided reviews are rejected automatically after this time."""
     cut_now: bool = Field(default=False, title="Cut a task now")
-    """From all batches that wait, whatever the policy of the inbox says, and even if the same gave nothing before."""
+    """Make a task of all waiting batches now, whatever the policy of the inbox says, and even if the same batches were
+    tried before."""
     start_from: str = Field(default="", title="Start from")
-    """A commit, branch or tag. Empty: the commit of the release in force, or the last one where there is no release."""
+    """A commit, branch or tag. Empty: the commit of the active release, or the last commit if there is no release."""
     overrides: Overrides = Field(default=Overrides(), title="Other parameters")
-    """Values that differ from params.yaml; they are checked like it, and committed with the run."""
+    """Values that replace those of params.yaml. They are checked like params.yaml and committed with the run."""
 
     @property
     def digest(self) -> str:
@@ -81,38 +82,40 @@ class Approve(Section):
     """Decide on a retraining that waits for a review."""
 
     choice: Choice = Field(default="approve", title="Decision")
-    """approve: as the gate decided. A strategy: promote the last task under it. reject: the champion stays; of several
-    tasks nothing is published."""
+    """approve: do what the gate decided, also where it rejects. first-model: accept a first model.
+    keep, adapt, partial or backfill: promote the last task's candidate under this strategy. reject: the champion stays;
+    a retraining of several tasks is rejected as a whole."""
     by: str = Field(title="Your name", min_length=1, max_length=200)
-    """For params.yaml, the commit and the audit log."""
+    """It is written into params.yaml, the commit and the audit log."""
     reason: str = Field(title="Reason", min_length=1, max_length=2000)
-    """For these three too."""
+    """It is written into the same three places."""
     retraining: str = Field(default="", title="Retraining")
-    """Its name, such as 2026-11-25-quiet-otter. Empty: the only one that waits."""
+    """Its name, such as 2026-11-25-quiet-otter. Empty: the one that waits, if there is only one."""
     if_undecided: bool = Field(default=False, title="Only if nobody decided")
-    """Ends without a word where a decision was made; the time-out of a review sets it."""
+    """Do nothing if somebody has decided already. The deadline of a review uses this."""
 
 
 class Publish(Section):
-    """Put a champion in force."""
+    """Activate a champion."""
 
     revision: str = Field(default="", title="Revision")
-    """A commit, branch or tag whose artefacts are taken, such as retrain/2026-11-25-quiet-otter. Empty: the last commit
-    of the project."""
+    """The commit, branch or tag whose artefacts are published, such as retrain/2026-11-25-quiet-otter. Empty: the last
+    commit of the project."""
     task: str = Field(default="", title="Task")
-    """After which to take the champion. Empty: each one that comes after the release in force, in their order."""
+    """Publish the champion after this task. Empty: one after the other, the champions of all tasks that come after the
+    active release."""
     by: str = Field(default="", title="Your name", max_length=200)
-    """For the audit log. Empty: the user of the worker."""
+    """The name to record in the audit log. Empty: the user who runs the worker."""
     why: str = Field(default="", title="Why", max_length=2000)
-    """For the audit log."""
+    """The reason to record in the audit log."""
 
 
 class Rollback(Section):
-    """Put an earlier release in force once more."""
+    """Activate an earlier release again."""
 
     number: int | None = Field(None, title="Release", ge=1)
-    """Its number. Empty: the one that was in force before."""
+    """Its number. Empty: the release that was active before."""
     why: str = Field(title="Why", min_length=1, max_length=2000)
-    """For the audit log."""
+    """The reason to record in the audit log."""
     by: str = Field(default="", title="Your name", max_length=200)
-    """For the audit log. Empty: the user of the worker."""
+    """The name to record in the audit log. Empty: the user who runs the worker."""

@@ -17,7 +17,7 @@ from csd_core.operations.start import Start
 from csd_core.params import Review
 from csd_core.production.releases import Releases
 from csd_core.records import Champion
-from csd_core.records_verdict import Promoted, Rejected, VerdictFile
+from csd_core.records_verdict import Promoted, Rejected, VerdictFile, outcome_in_words
 from csd_core.workspace import Workspace
 from flows.checkout import Checkout, remove_branch, remove_leftovers
 from flows.forms import Retrain
@@ -33,12 +33,18 @@ def verdicts_of(files: Workspace, tasks: Sequence[str]) -> dict[str, Promoted | 
 
 
 def in_words(verdicts: Verdicts) -> str:
-    """What became of each task."""
-    told = [
-        f"{task} promoted under {verdict.name}" if isinstance(verdict, Promoted) else f"{task} rejected"
+    """Return what became of each task."""
+    words = [
+        f"{task} {outcome_in_words(verdict) if isinstance(verdict, Promoted) else 'rejected'}"
         for task, verdict in verdicts.items()
     ]
-    return ", ".join(told) or "no new task"
+    return ", ".join(words) or "no new task"
+
+
+def with_reasons(verdicts: Verdicts) -> str:
+    """Return what became of each task, and why candidates were rejected."""
+    why = [verdict.because for verdict in verdicts.values() if isinstance(verdict, Rejected)]
+    return " ".join([f"{in_words(verdicts)}:", *why]) if why else f"{in_words(verdicts)}."
 
 
 def record(

@@ -16,7 +16,7 @@ from flows.failures import plainly, tell
 from flows.forms import Retrain
 from flows.intake import cut_task, look_into_inbox
 from flows.lifeline import ends_with_its_worker
-from flows.outcome import conclude, heal, record, verdicts_of
+from flows.outcome import conclude, heal, record, verdicts_of, with_reasons
 from flows.pipeline import Pipeline
 from flows.project import alone, project, run_name
 from flows.publish import new_tasks, of_checkout
@@ -67,7 +67,9 @@ def retrain(settings: Retrain = Retrain()) -> State[Any]:  # noqa: B008 - frozen
                 home, place, name, start=start, settings=settings, batches=batches, verdicts=verdicts, began=began
             )
             if settings.promotion == "review":
-                return ask_for_review(home, place, retraining, days=settings.review_days)
+                return ask_for_review(
+                    home, place, retraining, summary=with_reasons(verdicts), days=settings.review_days
+                )
             return conclude(home, place.files, retraining, verdicts)
 
 

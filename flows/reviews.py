@@ -31,8 +31,10 @@ TIME_OUT = "time-out"
 """Who rejects where nobody decided."""
 
 
-def ask_for_review(home: Workspace, place: Checkout, retraining: Retraining, *, days: float) -> State[Any]:
-    """Show the gate's report on the run's page, write down that a decision is due, and have its absence noticed."""
+def ask_for_review(
+    home: Workspace, place: Checkout, retraining: Retraining, *, summary: str, days: float
+) -> State[Any]:
+    """Show the gate's report on the run's page, record the deadline, and schedule the automatic rejection."""
     deadline = datetime.now(UTC) + timedelta(days=days)
     waiting = retraining.model_copy(update={"outcome": "in review", "deadline": deadline.isoformat(timespec="seconds")})
     for task in retraining.tasks:
@@ -48,7 +50,7 @@ def ask_for_review(home: Workspace, place: Checkout, retraining: Retraining, *, 
     schedule_time_out(retraining.name, deadline)
     return Completed(
         name="AwaitingReview",
-        message=f"{retraining.why}; decide with the deployment {DEPLOYMENT} by {deadline:%Y-%m-%d %H:%M} UTC",
+        message=f"{summary} Decide with the deployment {DEPLOYMENT} by {deadline:%Y-%m-%d %H:%M} UTC.",
     )
 
 

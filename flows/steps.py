@@ -13,7 +13,7 @@ from prefect.tasks import Task
 from csd_core.errors import CompatibilityError, CsdError
 from csd_core.production.release import Release
 from csd_core.records import Champion
-from csd_core.records_verdict import Rejected, VerdictFile
+from csd_core.records_verdict import Rejected, VerdictFile, outcome_in_words
 from csd_core.workspace import Workspace
 from flows.pipeline import Pipeline, Stage, StageFailedError, StoppedError
 
@@ -80,7 +80,7 @@ def carry_on(files: Workspace, after: str) -> State[Any]:
     if isinstance(verdict, Rejected):
         error = CsdError(f"{after}: {verdict.told}")
         return Failed(message=str(error), data=error)
-    return Completed(message=f"{after}: promoted under {verdict.name}")
+    return Completed(message=f"{after}: {outcome_in_words(verdict)}")
 
 
 def bring_up_to_date(

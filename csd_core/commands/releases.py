@@ -12,6 +12,7 @@ from csd_core.production import verify as verifying
 from csd_core.production.locks import WAIT
 from csd_core.production.release import Release, ReleaseRecord
 from csd_core.production.succession import Production
+from csd_core.records_check import strategy_name
 from csd_core.workspace import Workspace
 
 
@@ -113,7 +114,7 @@ def _how(record: ReleaseRecord) -> str:
     """How a release came, for the list."""
     if record.kind == "rollback":
         return f"rollback to {record.rolled_back_to}"
-    return record.kind if record.kind == "backfill" else f"{record.kind}, {record.strategy}"
+    return record.kind if record.kind == "backfill" else f"{record.kind}, {strategy_name(record.strategy, None)}"
 
 
 def _tell(done: str, release: Release) -> None:

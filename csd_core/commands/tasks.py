@@ -17,6 +17,7 @@ from csd_core.params import Params
 from csd_core.params_edits import add_task
 from csd_core.params_file import load_params
 from csd_core.params_sources import FolderSource
+from csd_core.records_check import strategy_name
 from csd_core.records_verdict import Ledger
 from csd_core.workspace import Workspace
 
@@ -32,15 +33,20 @@ def list_tasks() -> None:
     rows = []
     for name, task in params.tasks.items():
         classes = "the whole source" if task.classes is None else ", ".join(task.classes)
-        rows.append((name, task.source, classes, params.decisions[name], _state(files, name, stale=name in stale)))
+        rows.append((name, task.source, classes, _decision(params, name), _state(files, name, stale=name in stale)))
     show(("task", "source", "classes", "decision", "state"), rows)
+
+
+def _decision(params: Params, task: str) -> str:
+    decision = params.decisions[task]
+    return "none (first model)" if decision == "none" else decision
 
 
 def _state(files: Workspace, task: str, *, stale: bool) -> str:
     if not files.ledger(task).is_file():
         return "not run"
     entry = Ledger.load(files.ledger(task)).entries[-1]
-    how = f"promoted ({entry.strategy})" if entry.outcome == "promoted" else "rejected"
+    how = f"promoted ({strategy_name(entry.strategy, entry.share)})" if entry.strategy else "rejected"
     return f"{how}, stale: `csd run` runs it again" if stale else how
 
 

@@ -130,12 +130,12 @@ def _asked(pool: ItemPool) -> tuple[str, ...]:
 
 def _options(report: CheckReport, policy: Policy) -> Iterator[Option]:
     """Every strategy, as `promote` would serve it on an operator's word."""
-    for strategy in dict.fromkeys(each.strategy for each in report.alternatives if each.strategy != "none"):
+    for strategy in dict.fromkeys(each.strategy for each in report.alternatives):
         last = [each for each in report.alternatives if each.strategy == strategy][-1]
         if last.why_not:
             yield Option(strategy=strategy, alternative=None, why_not=last.why_not)
-        elif strategy not in policy.allowed:
-            yield Option(strategy=strategy, alternative=None, why_not="gate.allowed leaves it out")
+        elif strategy not in ("none", *policy.allowed):
+            yield Option(strategy=strategy, alternative=None, why_not="gate.allowed in params.yaml leaves it out")
         else:
             chosen = judge(report, policy, strategy)
             share = chosen.share if isinstance(chosen, Promoted) else None

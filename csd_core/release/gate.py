@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from csd_core.errors import CompatibilityError
 from csd_core.params import Decision, Policy, Strategy
 from csd_core.records_check import Alternative, CheckReport
-from csd_core.records_verdict import Condition, Judged, Promoted, Rejected
+from csd_core.records_verdict import Condition, Judged, Promoted, Rejected, decided_by_operator
 from csd_core.release.conditions import against_status_quo, of_first_model, of_upgrade
 
 
@@ -115,13 +115,12 @@ def _refused(alternative: Alternative, why_not: str) -> Judged:
 
 
 def _reasons(judged: Judged) -> Iterator[str]:
-    name = "first model" if judged.strategy == "none" else judged.name
     if judged.why_not:
-        yield f"{name}: {judged.why_not}"
+        yield f"{judged.name}: {judged.why_not}"
         return
     failed = [condition for condition in judged.conditions if not condition.passed]
     for condition in failed or judged.conditions:
-        yield f"{name}: {condition.words}"
+        yield f"{judged.name}: {condition.words}"
 
 
 def judge(report: CheckReport, policy: Policy, decision: Decision = "auto") -> Promoted | Rejected:
@@ -144,10 +143,10 @@ def judge(report: CheckReport, policy: Policy, decision: Decision = "auto") -> P
             chosen = (best.strategy, best.share) if best else None
         case "reject":
             chosen = None
-            reasons = ("an operator rejected it", *(f"the gate: {reason}" for reason in reasons))
+            reasons = (decided_by_operator(decision), *(f"the gate: {reason}" for reason in reasons))
         case _:
             chosen = _chosen(report, judged, decision)
-            reasons = (f"an operator chose {decision}", *(f"the gate: {reason}" for reason in reasons))
+            reasons = (decided_by_operator(decision), *(f"the gate: {reason}" for reason in reasons))
     if chosen is not None:
         return Promoted(
             task=report.task,

@@ -53,7 +53,6 @@ def render(story: Story, metrics: Metrics, charts: Mapping[str, Chart]) -> str:
             sentences=narrative.sentences(story, metrics),
             verdict_in_words=verdicts.verdict_in_words,
             judged_in_words=verdicts.judged_in_words,
-            strategy_in_words=verdicts.strategy_in_words,
             because=verdicts.because,
             count=narrative.count,
             orders=verdicts.ORDERS,

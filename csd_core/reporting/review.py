@@ -9,12 +9,22 @@ from dataclasses import dataclass
 from html import escape
 
 from csd_core.records_check import Alternative, Recalls
-from csd_core.records_verdict import Judged, Rejected
+from csd_core.records_verdict import Judged, Rejected, outcome_in_words
 from csd_core.reporting.narrative import count, listed, percent, quoted
-from csd_core.reporting.review_case import Case, Line, failed_in, first_of, recall_of, rows_of, standing, table_of
+from csd_core.reporting.review_case import (
+    Case,
+    Line,
+    choice_of,
+    failed_in,
+    first_of,
+    recall_of,
+    rows_of,
+    standing,
+    table_of,
+)
 from csd_core.reporting.review_charts import heat_map
 from csd_core.reporting.svg import Chart
-from csd_core.reporting.verdicts import judged_in_words, rows_in_words, strategy_in_words
+from csd_core.reporting.verdicts import judged_in_words, rows_in_words
 
 REASONS = 2
 """Failed conditions that are told of each strategy; the others are folded away."""
@@ -54,10 +64,8 @@ def escaped(words: str) -> str:
 
 def review_of(case: Case, *, flips: Chart | None) -> ReviewPage:
     """Everything a person sees of a case; the chart of flips was drawn where the images are."""
-    chosen, task = case.chosen, case.report.task
-    how = "rejected" if chosen is None else f"promoted under {strategy_in_words(chosen)}"
-    if chosen is not None and chosen.strategy == "none":
-        how = "promoted as first model"
+    task = case.report.task
+    how = "rejected" if isinstance(case.verdict, Rejected) else outcome_in_words(case.verdict)
     return ReviewPage(
         title=f"{task}: {how}",
         headline=escaped(_headline(case)),
@@ -76,11 +84,13 @@ def _headline(case: Case) -> str:
     by_gate = next((each for each in verdict.judged if each.passed), None)
     if verdict.decision != "auto":
         alone = f"promote it under {by_gate.name}" if by_gate and by_gate.strategy != "none" else "promote it"
-        how = f"had {task}'s candidate served under {chosen.name}" if chosen else f"rejected {task}'s candidate"
+        how = f"chose {chosen.name} for {task}'s candidate" if chosen else f"rejected {task}'s candidate"
+        if verdict.decision == "none":
+            how = f"accepted {task}'s candidate as the first model"
         return f"An operator {how}; the gate alone would {alone if by_gate else 'reject it'}."
-    if chosen is None:
-        return f"The gate rejects {task}'s candidate: {_against(case)}."
-    if chosen.strategy == "none":
+    if isinstance(verdict, Rejected):
+        return f"{task}: {verdict.what}: {_against(case)}. {_advice(verdict)}"
+    if chosen is None or chosen.strategy == "none":
         return f"The gate takes {task}'s candidate as the first model: {_conditions(by_gate)}."
     quo = case.report.status_quo
     return (
@@ -98,21 +108,18 @@ def _against(case: Case) -> str:
     """Why no way to serve passes, by the one that failed least."""
     judged = [each for each in case.verdict.judged if each.conditions and not each.why_not]
     if not judged:
-        return "; ".join(f"{strategy_in_words(each)}: {each.why_not}" for each in case.verdict.judged)
+        return "; ".join(f"{each.name}: {each.why_not}" for each in case.verdict.judged)
     closest = min(judged, key=lambda each: len(failed_in(each)))
     words = first_of(failed_in(closest))
     if closest.strategy == "none":
         return words
-    return f"no way to serve it meets every condition. The closest is {closest.name}: {words}{_outlook(case)}"
+    return f"no way to serve it meets every condition. The closest is {closest.name}: {words}"
 
 
-def _outlook(case: Case) -> str:
-    """What could turn a rejection, at the end of a sentence."""
-    verdict = case.verdict
-    if not isinstance(verdict, Rejected) or not verdict.outlook:
-        return ""
-    which = "" if verdict.inconclusive else f": {listed(verdict.out_of_reach)}"
-    return f"; {verdict.outlook}{which}"
+def _advice(verdict: Rejected) -> str:
+    """What a person can do about a rejection, as a sentence."""
+    accept = f", or accept it: choose {choice_of(verdict.acceptable)}" if verdict.acceptable else ""
+    return f"{verdict.remedy}{accept}."
 
 
 def _sections(case: Case) -> Iterator[str]:
@@ -120,7 +127,7 @@ def _sections(case: Case) -> Iterator[str]:
     yield _folded(case)
     yield f"### What becomes of the gallery\n\n{_gallery(case)}"
     yield f"### What you may choose\n\n{_choices(case)}"
-    refused = [f"- **{each.strategy}**: {escaped(each.why_not)}" for each in case.options if each.why_not]
+    refused = [f"- **{each.choice}**: {escaped(each.why_not)}" for each in case.options if each.why_not]
     if refused:
         yield "### What you cannot choose\n\n" + "\n".join(refused)
     if case.nearest and case.report.status_quo:
@@ -131,7 +138,7 @@ def _why(case: Case) -> str:
     """Each strategy that was judged, with the first conditions that it fails."""
     lines = []
     for judged in case.verdict.judged:
-        words = f"- **{escaped(strategy_in_words(judged))}** {escaped(judged_in_words(judged))}"
+        words = f"- **{escaped(judged.name)}** {escaped(judged_in_words(judged))}"
         failed = [] if judged.why_not else failed_in(judged)
         lines.append(words + "".join(f"\n  - {escaped(each)}" for each in failed[:REASONS]))
         if len(failed) > REASONS:
@@ -166,12 +173,12 @@ def _cost(chosen: Alternative | None) -> str:
 def _choices(case: Case) -> str:
     report, chosen = case.report, case.chosen
     quo = report.status_quo.overall if report.status_quo else None
-    decided = "reject" if chosen is None else "promote as first model" if chosen.strategy == "none" else chosen.name
+    decided = "reject" if chosen is None else "promote it as first model" if chosen.strategy == "none" else chosen.name
     lines = ["| Choice | Recall@1 | Embedded | Mapped | What it does |", "|---|---:|---:|---:|---|"]
     by = "the gate" if case.verdict.decision == "auto" else "params.yaml"
     lines.append(_choice("approve", f"as {by} decided: {decided}", chosen, quo))
     lines += [
-        _choice(each.strategy, _served(each.alternative, case), each.alternative, quo)
+        _choice(each.choice, _served(each.alternative, case), each.alternative, quo)
         for each in case.options
         if each.alternative
     ]
@@ -204,7 +211,7 @@ def _lost(alternative: Alternative, *, least_bad: bool) -> str:
 def _folded(case: Case) -> str:
     """Every condition of every strategy that was judged; without a blank line, or not every page folds it."""
     items = [
-        f"<li>{strategy_in_words(judged)} {'meets' if each.passed else '<b>fails</b>'}: {escape(each.words)}</li>"
+        f"<li>{judged.name} {'meets' if each.passed else '<b>fails</b>'}: {escape(each.words)}</li>"
         for judged in case.verdict.judged
         for each in judged.conditions
     ]

@@ -3,13 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from csd_core.params import Strategy
+from csd_core.params import FIRST_MODEL, Strategy
 from csd_core.records import ShardRecord
 from csd_core.records_check import Alternative, CheckReport, Measurement
 from csd_core.records_verdict import Judged, Promoted, Verdict
 from csd_core.reporting.narrative import count
 from csd_core.reporting.review_charts import Row
-from csd_core.reporting.verdicts import strategy_in_words
 
 Line = Mapping[str, str | float | None]
 """A row of a table, by column."""
@@ -29,6 +28,11 @@ class Option:
     alternative: Alternative | None
     why_not: str
 
+    @property
+    def choice(self) -> str:
+        """What a person writes to choose it."""
+        return choice_of(self.strategy)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
@@ -41,7 +45,7 @@ class Case:
         tasks: Those with gate queries, in order of arrival.
         old_rows: Rows of the gallery before.
         new_rows: Rows that join it.
-        options: What a person might choose, cheapest first; none for a first model.
+        options: What a person might choose, cheapest first.
     """
 
     report: CheckReport
@@ -65,6 +69,11 @@ class Case:
         """How the candidate would be served, or else the least bad way: the one that finds most; None for none."""
         possible = [each for each in self.report.alternatives if each.measured]
         return self.chosen or max(possible, key=recall_of, default=None)
+
+
+def choice_of(strategy: Strategy) -> str:
+    """Return the choice of a review that serves the candidate under a strategy."""
+    return FIRST_MODEL if strategy == "none" else strategy
 
 
 def alternative_of(report: CheckReport, strategy: Strategy, share: float | None) -> Alternative:
@@ -117,7 +126,7 @@ def rows_of(case: Case) -> Iterator[Row]:
         passes = standing(alternative, case)[0]
         outcome = {"yes": "passes", "no": "fails" if alternative.possible else "impossible"}.get(passes, passes)
         yield Row(
-            name=strategy_in_words(alternative),
+            name=alternative.name,
             measured=alternative.measured,
             outcome=f"{outcome}, chosen" if chosen else outcome,
             marked=chosen,
@@ -130,7 +139,7 @@ def table_of(case: Case) -> Iterator[Line]:
         yield _line("status quo", case.report.status_quo, None, passes="", why_not="")
     for each in case.report.alternatives:
         passes, why_not = standing(each, case)
-        yield _line(strategy_in_words(each), each.measured, each, passes=passes, why_not=why_not)
+        yield _line(each.name, each.measured, each, passes=passes, why_not=why_not)
 
 
 def _line(

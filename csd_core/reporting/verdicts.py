@@ -2,7 +2,7 @@
 
 from csd_core.params import Order
 from csd_core.records_check import Alternative, CheckReport
-from csd_core.records_verdict import Judged, Rejected
+from csd_core.records_verdict import Judged, Rejected, decided_by_operator
 from csd_core.reporting.narrative import SAME, count, fraction, percent
 from csd_core.reporting.story import TaskStory
 
@@ -47,27 +47,21 @@ def rows_in_words(alternative: Alternative, rows: int) -> str:
             return "of the stored vectors " + ", ".join(f"{number:,} {what}" for number, what in several)
 
 
-def strategy_in_words(named: Judged | Alternative) -> str:
-    """Its name, with its share; a first model needs no strategy."""
-    return "first model" if named.strategy == "none" else named.name
-
-
 def because(task: TaskStory) -> tuple[str, ...]:
     """What decided: why each cheaper strategy failed, how the chosen one did; a person's word comes first."""
     verdict, chosen, review = task.verdict, task.chosen, task.review
-    decided = [f"an operator decided: {verdict.decision}"] if verdict.decision != "auto" and review is None else []
+    decided = [decided_by_operator(verdict.decision)] if verdict.decision != "auto" and review is None else []
     if review is not None:
         decided.append(f"{review.by} decided: {review.choice} ({review.reason})")
     for judged in verdict.judged:
-        name = strategy_in_words(judged)
         failed = [condition for condition in judged.conditions if not condition.passed]
         if chosen and judged.strategy == chosen.strategy:
-            return (*decided, f"{strategy_in_words(chosen)} {judged_in_words(judged)}")
+            return (*decided, f"{chosen.name} {judged_in_words(judged)}")
         if judged.why_not:
-            decided.append(f"{name}: {judged.why_not}")
+            decided.append(f"{judged.name}: {judged.why_not}")
         elif failed:
             more = f" (and {count(len(failed) - 1, 'more condition')})" if len(failed) > 1 else ""
-            decided.append(f"{name} fails: {failed[0].words}{more}")
+            decided.append(f"{judged.name} fails: {failed[0].words}{more}")
     return (*decided, verdict.next_step) if isinstance(verdict, Rejected) and review is None else tuple(decided)
 
 

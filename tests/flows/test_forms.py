@@ -1,12 +1,16 @@
 """The forms are those of params.yaml, and refuse what it would refuse."""
 
+from typing import get_args
+
 import pytest
 from prefect.utilities.callables import parameter_schema
 from pydantic import ValidationError
 
 from csd_core import params
+from csd_core.params import Choice
 from csd_core.params_edits import override
 from csd_core.params_file import load_params
+from flows.approve import DECISIONS
 from flows.forms import BLOCKS, Approve, Overrides, Publish, Retrain, Rollback
 from flows.retrain import retrain
 
@@ -82,3 +86,8 @@ def test_prefect_draws_the_form_from_the_model():
     schema = parameter_schema(retrain).model_dump()
     assert schema["properties"]["settings"]["default"]["promotion"] == "auto"
     assert "Retrain" in schema["definitions"]
+
+
+def test_every_choice_of_a_review_stands_for_a_decision():
+    assert set(DECISIONS) == set(get_args(Choice))
+    assert set(DECISIONS.values()) == set(get_args(params.Decision))

@@ -11,7 +11,7 @@ from csd_core.records import Champion
 from csd_core.records_verdict import Promoted, Rejected
 from csd_core.workspace import Workspace
 from flows import outcome as module
-from flows.outcome import conclude, heal, in_words
+from flows.outcome import conclude, heal, in_words, with_reasons
 
 NAME = "2026-11-25-otter"
 COMMON = {"candidate": "c" * 64, "champion": "a" * 64, "decision": "auto", "judged": ()}
@@ -231,3 +231,9 @@ def test_what_has_ended_stays_as_it_ended(home, branches, ended):
     retraining(home, outcome=ended)
     heal(home)
     assert (outcome(home), branches) == (ended, [])
+
+
+def test_a_first_model_is_called_so_and_a_rejection_gives_its_reasons():
+    first = Promoted(task="t1", strategy="none", share=None, reasons=("fine",), **COMMON)
+    assert with_reasons({"t1": first}) == "t1 promoted as first model."
+    assert with_reasons({"t4": rejected("t4")}) == "t4 rejected: flips: 9 %."

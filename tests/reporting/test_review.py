@@ -101,7 +101,8 @@ def test_a_rejection_says_which_way_was_closest_and_that_nothing_changes(rejecte
     assert page.title == "t2: rejected"
     assert "no way to serve it meets every condition. The closest is" in page.headline
     assert "The champion stays and embeds 192 new rows; their images wait for the next stage." in page.verdict
-    assert page.headline.endswith("; out of reach even by backfill: min\\_gain.")
+    assert page.headline.startswith("t2: Rejected (out of reach even by backfill): ")
+    assert page.headline.endswith("Train longer, or accept it: choose backfill.")
     pairs = least_bad.against_status_quo["overall"]
     assert f"Under {least_bad.name}, the least bad way, {pairs.lost} of {pairs.queries} gate queries" in page.verdict
     assert f"would find under {least_bad.name}" in texts(page.flips)
@@ -111,14 +112,16 @@ def test_a_rejection_that_more_queries_could_turn_says_so(rejected, tmp_path):
     files = copied(rejected, tmp_path / "project")
     verdict = VerdictFile.load(files.verdict("t2")).verdict
     VerdictFile(verdict=verdict.model_copy(update={"inconclusive": True})).save(files.verdict("t2"))
-    assert page_of(files, "t2").headline.endswith("; more queries could turn it.")
+    page = page_of(files, "t2")
+    assert page.headline.startswith("t2: Rejected (more queries could turn it): ")
+    assert page.headline.endswith("Add images, for more queries may decide it, or accept it: choose backfill.")
     assert "more queries" not in page_of(rejected, "t2").headline
 
 
 def test_an_operators_word_stands_beside_what_the_gate_alone_would_do(mixed, carried):
     page = page_of(mixed.files, "t2")
     assert page.title == "t2: promoted under partial 75 %"
-    assert page.headline.startswith("An operator had t2's candidate served under partial 75 %; the gate alone would ")
+    assert page.headline.startswith("An operator chose partial 75 % for t2's candidate; the gate alone would ")
     assert "| `approve` |" in page.verdict
     assert "as params.yaml decided: partial 75 %" in page.verdict
     assert page_of(carried.files, "t2").headline.startswith("An operator rejected t2's candidate; the gate alone would")
@@ -129,11 +132,13 @@ def test_a_first_model_has_nothing_to_compare_with_and_no_strategy_to_choose(alo
     assert page.title == "t1: promoted as first model"
     assert page.headline.startswith("The gate takes t1's candidate as the first model: Recall@1 ")
     assert page.flips is None
-    assert re.findall(r"^\| `(\w+)`", page.verdict, re.MULTILINE) == ["approve", "reject"]
+    assert re.findall(r"^\| `([\w-]+)`", page.verdict, re.MULTILINE) == ["approve", "first-model", "reject"]
     assert "search would lose" not in page.verdict
     assert [row["strategy"] for row in page.table] == ["first model"]
     page = page_of(refused.files, "t1")
-    assert page.headline.startswith("The gate rejects t1's candidate: Recall@1 ")
+    assert page.headline.startswith("t1: First model rejected: Recall@1 ")
+    assert page.headline.endswith("Train longer, or accept it: choose first-model.")
+    assert "| `first-model` |" in page.verdict
     assert "There is no model yet, so they wait." in page.verdict
 
 
@@ -157,7 +162,7 @@ def test_each_choice_tells_its_cost_as_it_would_be_served(mixed):
 
 def test_what_cannot_be_chosen_says_why(promoted, narrowed):
     page = page_of(promoted.files, "t2")
-    assert "- **adapt**: gate.allowed leaves it out" in page.verdict
+    assert "- **adapt**: gate.allowed in params.yaml leaves it out" in page.verdict
     assert not re.search(r"^\| `adapt`", page.verdict, re.MULTILINE)
     page = page_of(narrowed.files, "t2")
     assert "- **keep**: the gallery has 10 dimensions, the candidate 8" in page.verdict

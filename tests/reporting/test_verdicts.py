@@ -63,7 +63,7 @@ def test_what_becomes_of_stored_vectors_follows_from_their_number(mixed, embedde
 
 def test_a_share_that_an_operator_chose_is_named_with_what_the_gate_said(mixed):
     told = verdicts.because(mixed.story.tasks[1])
-    assert told[0] == "an operator decided: partial"
+    assert told[0] == "an operator chose partial"
     assert told[-1].startswith("partial 75 % ruled out: no share passes on select")
 
 
@@ -94,8 +94,8 @@ def test_a_reviewer_is_named_with_the_reason_whatever_they_chose(carried):
 
 def test_an_operator_comes_before_the_conditions(carried):
     rejected, filled = carried.story.tasks[1:3]
-    assert verdicts.because(rejected)[0] == "an operator decided: reject"
-    assert verdicts.because(filled)[0] == "an operator decided: backfill"
+    assert verdicts.because(rejected)[0] == "an operator rejected it"
+    assert verdicts.because(filled)[0] == "an operator chose backfill"
     assert verdicts.because(filled)[-1].startswith("backfill meets")
 
 
