@@ -10,7 +10,7 @@ from lancedb.index import IvfFlat
 from lancedb.table import Table
 
 from csd_core.errors import ArtifactError
-from csd_core.production.lance import lance_errors, scan, true_cause
+from csd_core.production.lance import lance_errors, true_cause
 
 INDEX_CACHE, METADATA_CACHE = 1 << 30, 32 << 20
 """Bytes of LanceDB's caches; without a limit it remembers the list of files of every commit."""
@@ -71,7 +71,8 @@ class Database:
     def system_rows(self, name: str) -> pa.Table | None:
         """All rows of such a table; None if it was never made."""
         handle = self.opened(name)
-        return None if handle is None else pa.Table.from_batches(scan(handle), handle.schema)
+        with lance_errors(name):
+            return None if handle is None else handle.to_arrow()
 
     def _physical(self) -> list[str]:
         with lance_errors(self.uri):

@@ -30,7 +30,7 @@ from csd_core.production.rows import fingerprints
 from csd_core.production.upkeep import is_due, tidy
 
 Result = TypeVar("Result")
-FEW = 256
+FEW = 128
 """Data files that every table may have; each of them costs every later write something."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 

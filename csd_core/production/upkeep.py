@@ -13,11 +13,20 @@ KEEP = timedelta(hours=1)
 """Old versions of a table without tags that a slow reader may still hold open."""
 EVERY = 32
 """Commits after which a table is looked at: whether small files are to be merged."""
+ROWS = 2048
+"""Rows after which it is, where commits are large: an index finds rows written since by reading all of them."""
 
 
-def is_due(handle: Table) -> bool:
-    """Whether a table is to be looked at after a write; some process finds it so every EVERY commits."""
-    return int(handle.version) % EVERY == 0
+def is_due(handle: Table, *, rows: int = 1) -> bool:
+    """Whether a table is to be looked at after a write.
+
+    It asks the table's version alone, so that some process finds it so every EVERY commits, or every ROWS rows.
+
+    Args:
+        handle: The table.
+        rows: That were written.
+    """
+    return int(handle.version) % max(1, min(EVERY, ROWS // max(1, rows))) == 0
 
 
 def tidy(handle: Table, *, indexed: str | None = None, at_least: int = 0) -> None:

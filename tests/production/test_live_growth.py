@@ -48,6 +48,16 @@ def test_many_deletions_have_an_index(live, built, monkeypatch):
     assert live.tombstones_of(["gone-8-4", "gone-3-1"]).graves.keys() == {tombstones.hash_of("gone-8-4")}
 
 
+def test_rows_that_the_index_does_not_have_yet_stay_few_where_many_are_deleted_at_once(live, built):
+    unindexed = []
+    for number in range(8):
+        live.delete("g", [f"gone-{number}-{each}" for each in range(1500)], why="test")
+        statistics = live._tables.opened("tombstones").index_stats("item_idx")
+        unindexed.append(statistics.num_unindexed_rows if statistics else 1500)
+    assert max(unindexed) <= upkeep.ROWS
+    assert live.tombstones_of(["gone-7-1499", "other"]).graves.keys() == {tombstones.hash_of("gone-7-1499")}
+
+
 def test_single_writes_do_not_pile_up_files(live, built, monkeypatch):
     monkeypatch.setattr(upkeep, "EVERY", 4)
     monkeypatch.setattr(tables, "FEW", 8)
