@@ -1,5 +1,8 @@
 """A live gallery in a temporary folder, and galleries of random vectors to put in it."""
 
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,3 +45,22 @@ def files_with() -> Callable[[Path, bytes], list[str]]:
         return sorted(str(path) for path in folder.rglob("*") if path.is_file() and needle in path.read_bytes())
 
     return find
+
+
+@pytest.fixture(scope="session")
+def preloaded(tmp_path_factory) -> Callable[[str], Path]:
+    """(C file beside this one) -> a library to load before the C library."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    folder = tmp_path_factory.mktemp("preloaded")
+
+    def build(name: str) -> Path:
+        if not compiler or sys.platform != "linux":
+            pytest.skip("a C compiler builds the library for Linux")
+        built = folder / f"{name}.so"
+        source = Path(__file__).with_name(name)
+        command = [compiler, "-shared", "-fPIC", "-O1", "-o", str(built), str(source), "-ldl"]
+        if subprocess.run(command, check=False, capture_output=True).returncode:
+            pytest.skip(f"this C compiler cannot build {name}")
+        return built
+
+    return build

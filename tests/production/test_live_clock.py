@@ -1,6 +1,10 @@
 """Clocks that are set back or forward by a year: what was deleted stays deleted, what was written stays."""
 
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -86,3 +90,13 @@ def test_a_gallery_made_before_times_were_recorded_learns_them_at_its_first_writ
     put(live, "x")
     live.tag("g", "then")
     assert live._tables.catalogue().newest > np.datetime64(datetime.now(UTC).replace(tzinfo=None) + YEAR / 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("move", ["back", "writes ahead", "deletions ahead"])
+def test_releases_rows_retirement_and_audit_log_follow_the_order_of_what_was_done(preloaded, tmp_path, move):
+    script = Path(__file__).with_name("clocked.py")
+    environment = os.environ | {"LD_PRELOAD": str(preloaded("clock.c"))}
+    command = [sys.executable, str(script), str(tmp_path / "project"), move]
+    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]

@@ -13,18 +13,11 @@ from csd_core.errors import StorageError
 from csd_core.production.rows import LiveItems
 
 HERE = Path(__file__).parent
-COMPILER = shutil.which("cc") or shutil.which("gcc")
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    if not COMPILER or sys.platform != "linux":
-        pytest.skip("faults are made by a library that a C compiler builds for Linux")
-    built = tmp_path_factory.mktemp("faults") / "faults.so"
-    command = [COMPILER, "-shared", "-fPIC", "-O1", "-o", str(built), str(HERE / "faults.c"), "-ldl"]
-    if subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("this C compiler cannot build the library that makes faults")
-    return built
+def library(preloaded):
+    return preloaded("faults.c")
 
 
 def failures(library, folder, operation, every):
