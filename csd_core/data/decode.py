@@ -20,7 +20,18 @@ from csd_core.data.image_files import FORMATS, opened, reason, refuse_start
 from csd_core.data.pixels import DRAFT, Box, Form, Pixels, as_array, drafted, in_form, shaped
 from csd_core.errors import DataError
 
-__all__ = ["DRAFT", "FORMATS", "LARGE", "SMALL", "Box", "decode", "decode_large", "decode_small", "resize"]
+__all__ = [
+    "DRAFT",
+    "FORMATS",
+    "LARGE",
+    "SMALL",
+    "Box",
+    "decode",
+    "decode_large",
+    "decode_light",
+    "decode_small",
+    "resize",
+]
 
 SMALL = Limits(memory=128 << 20, seconds=0.5)
 LARGE = Limits(memory=448 << 20, seconds=3.5)
@@ -29,12 +40,14 @@ ROOM = 384 << 20
 """Bytes of all small files that are decoded at a time."""
 HERE = 256 << 20
 """Bytes that one file may need in this process."""
+LIGHT = 32 << 20
+"""Bytes that one file may need in this process to be a light one."""
 LARGEST_FILE = 64 << 20
 """Bytes of a file that this process reads."""
 _START = 512
 _PIXEL = 12  # bytes: the image, its turned or converted copy, and room for less
 _PASSES = 200_000_000
-"""Pixels times passes over them that a JPEG may ask of this process: some two seconds."""
+"""Pixels times passes over them that a JPEG may ask of this process: some two seconds, or less for less memory."""
 
 _room = Room(ROOM)
 _large = threading.Lock()
@@ -79,8 +92,23 @@ def decode_small(file: bytes | Path, form: Form, box: Box | None = None) -> Pixe
     if size > LARGEST_FILE:
         return None
     try:
-        return _here(file if isinstance(file, bytes) else file.read_bytes(), form, box)
+        return _here(file if isinstance(file, bytes) else file.read_bytes(), form, box, most=HERE)
     except Exception as error:  # noqa: BLE001 - a damaged file can make a codec raise anything; each is a reason to reject
+        raise reason(error) from None
+
+
+def decode_light(file: bytes, form: Form, box: Box | None = None) -> Pixels | None:
+    """What `decode` gives for a PNG or JPEG that costs little, or None for a file that `decode_small` must look at.
+
+    Raises:
+        DataError: as `decode` does.
+    """
+    refuse_start(file[:_START])
+    if not file.startswith((PNG, JPEG)) or len(file) > LIGHT:
+        return None
+    try:
+        return _here(file, form, box, most=LIGHT)
+    except Exception as error:  # noqa: BLE001 - as in decode_small
         raise reason(error) from None
 
 
@@ -127,20 +155,20 @@ def _look(path: Path) -> tuple[bytes, int]:
         return stream.read(_START), about.st_size
 
 
-def _here(content: bytes, form: Form, box: Box | None) -> Pixels | None:
-    """A PNG or JPEG, unless it needs too much."""
+def _here(content: bytes, form: Form, box: Box | None, *, most: int) -> Pixels | None:
+    """A PNG or JPEG, unless it needs more than so many bytes, or the time that goes with them."""
     with opened(content) as image:
         size = image.size
         part = drafted(image, form, box)
-        needed = _needed(content, image, size)
-        if needed > HERE:
+        needed = _needed(content, image, size, most=most)
+        if needed > most:
             return None
         with _room.taken(needed):
             return shaped(image, form, part)
 
 
-def _needed(content: bytes, image: ImageFile.ImageFile, size: tuple[int, int]) -> int:
-    """Bytes that decoding takes, or more than HERE if it takes too long."""
+def _needed(content: bytes, image: ImageFile.ImageFile, size: tuple[int, int], *, most: int) -> int:
+    """Bytes that decoding takes, or more than `most` if it takes too long."""
     needed = _PIXEL * image.width * image.height + 2 * len(content)
     if content.startswith(PNG):
         return needed
@@ -148,4 +176,4 @@ def _needed(content: bytes, image: ImageFile.ImageFile, size: tuple[int, int]) -
     if passes == 1:
         return needed
     pixels = size[0] * size[1]
-    return needed + 2 * components * pixels if pixels * passes <= _PASSES else HERE + 1
+    return needed + 2 * components * pixels if pixels * passes <= _PASSES * most // HERE else most + 1

@@ -8,18 +8,22 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 
-from csd_core.data.decode import decode_large, decode_small
+from csd_core.data.decode import decode_large, decode_light, decode_small
 from csd_core.records import ImageForm
 from csd_core.serving.problems import Problem
 from csd_core.serving.served import Image, Served, Vector
 from csd_core.serving.telemetry import Metrics
 
-PATIENCE = 5.0
+MEDIUM_PATIENCE = 20.0
+"""Seconds that an image which costs more than a light one waits for others that do."""
+LARGE_PATIENCE = 5.0
 """Seconds that an image which costs much waits for others that do."""
 
 
 class Decoder:
-    """Decodes and embeds uploads; what needs much memory or time goes one at a time and holds up nothing else.
+    """Decodes and embeds uploads.
+
+    An image waits only for those that cost about as much, so a flood of large ones leaves the light ones their threads.
 
     Args:
         metrics: Told how long decoding takes.
@@ -27,33 +31,24 @@ class Decoder:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._threads = ThreadPoolExecutor(os.cpu_count() or 1, "csd-decode")
-        self._large = ThreadPoolExecutor(1, "csd-decode-large")
-        self._turn = asyncio.Semaphore(1)
+        processors = os.cpu_count() or 1
+        self._light = ThreadPoolExecutor(processors, "csd-decode")
+        self._medium = _Lane("csd-decode-medium", processors, patience=MEDIUM_PATIENCE)
+        self._large = _Lane("csd-decode-large", 1, patience=LARGE_PATIENCE)
 
     async def image(self, file: bytes, form: ImageForm) -> Image:
         """(size, size, channels) uint8.
 
         Raises:
             DataError: if the file is no whole image of a known format, or costs too much.
-            Problem: 429 if it costs much and others that do are before it.
+            Problem: 429 if it costs more than a light one and others that do are before it.
         """
-        loop = asyncio.get_running_loop()
-        image = await loop.run_in_executor(self._threads, self._timed, decode_small, file, form)
-        if image is not None:
-            return image
-        try:
-            await asyncio.wait_for(self._turn.acquire(), PATIENCE)
-        except TimeoutError:
-            raise Problem(
-                429,
-                "too-busy",
-                "other large images are being decoded; send it again later",
-                headers={"Retry-After": "5"},
-            ) from None
-        job = self._large.submit(self._timed, decode_large, file, form)
-        job.add_done_callback(partial(self._end_turn, loop))  # when the thread is done, also if whoever asked has left
-        image = await asyncio.wrap_future(job)
+        light = self._light.submit(self._timed, decode_light, file, form)
+        image = await asyncio.wrap_future(light)
+        if image is None:
+            image = await self._medium.run(lambda: self._timed(decode_small, file, form))
+        if image is None:
+            image = await self._large.run(lambda: self._timed(decode_large, file, form))
         assert image is not None  # noqa: S101 - decode_large gives one or raises
         return image
 
@@ -74,13 +69,48 @@ class Decoder:
 
     def close(self) -> None:
         """Let the threads end."""
-        self._threads.shutdown(wait=True)
-        self._large.shutdown(wait=True)
-
-    def _end_turn(self, loop: asyncio.AbstractEventLoop, _: Future[Image | None]) -> None:
-        with suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(self._turn.release)
+        self._light.shutdown(wait=True)
+        self._medium.close()
+        self._large.close()
 
     def _timed(self, decode: Callable[[bytes, ImageForm], Image | None], file: bytes, form: ImageForm) -> Image | None:
         with self._metrics.step("decode"):
             return decode(file, form)
+
+
+class _Lane:
+    """Threads for images that cost about the same, and a limit on how long an image waits for one.
+
+    Args:
+        name: Of the threads.
+        threads: How many.
+        patience: Seconds.
+    """
+
+    def __init__(self, name: str, threads: int, *, patience: float) -> None:
+        self._threads = ThreadPoolExecutor(threads, name)
+        self._turns = asyncio.Semaphore(threads)
+        self._patience = patience
+
+    async def run(self, call: Callable[[], Image | None]) -> Image | None:
+        """Call on a thread.
+
+        Raises:
+            Problem: 429 if none is free in time.
+        """
+        try:
+            await asyncio.wait_for(self._turns.acquire(), self._patience)
+        except TimeoutError:
+            what = "other large images are being decoded; send it again later"
+            raise Problem(429, "too-busy", what, headers={"Retry-After": "5"}) from None
+        job = self._threads.submit(call)
+        job.add_done_callback(partial(self._end_turn, asyncio.get_running_loop()))  # also if whoever asked has left
+        return await asyncio.wrap_future(job)
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self._threads.shutdown(wait=True)
+
+    def _end_turn(self, loop: asyncio.AbstractEventLoop, _: Future[Image | None]) -> None:
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(self._turns.release)
