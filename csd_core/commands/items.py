@@ -167,6 +167,8 @@ def _reference(source: str) -> str:
 def delete(item: tuple[str, ...], /, *, why: str = "") -> None:
     """Delete items from the gallery; no upgrade or rollback brings them back.
 
+    An id that the gallery does not have is remembered too, for the next release may bring its item.
+
     Parameters
     ----------
     item

@@ -3,7 +3,8 @@
 The project's id lies beside its releases, for releases and gallery belong together: a checkout or a service that shares
 the releases is the same project, a clone without them is another one. The gallery's catalogue names the owner, and the
 line of the owner's audit log with which a release was last begun there; so a copy of a project, or an old backup of its
-releases, is told from the one whose releases the gallery holds now.
+releases, is told from the one whose releases the gallery holds now. A copy beside its original is told from it at its
+first write, for the catalogue names the original's folder too, and that has the same id in another file.
 """
 
 import socket
@@ -39,8 +40,8 @@ class Project:
             CompatibilityError: if it belongs to another project.
         """
         if catalogue.owner is not None:
-            if not self.is_of_another(catalogue.owner):
-                return catalogue.owner
+            if not self.is_of_another(catalogue.owner, uri):
+                return self._moved(catalogue.owner)
             raise CompatibilityError(
                 f"live gallery {uri}: it belongs to the project at {catalogue.owner.place}, so nothing was written; "
                 f"{_REMEDY}"
@@ -52,9 +53,17 @@ class Project:
             )
         return self.as_owner()
 
-    def is_of_another(self, owner: Owner) -> bool:
-        """Whether an owner is another project."""
-        return owner.project != self._id()
+    def is_of_another(self, owner: Owner, uri: str) -> bool:
+        """Whether an owner is another project, or the one that this one was copied from.
+
+        A gallery that lies in the project's folder was copied with it, so that each has its own.
+        """
+        if owner.project != self._id():
+            return True
+        if "://" not in uri and Path(uri).resolve().is_relative_to(self._releases.parent.resolve()):
+            return False
+        there = self._file_at(owner)
+        return self._has_my_id(there) and not there.samefile(self._file)
 
     def as_owner(self) -> Owner:
         """This project, with an id that it keeps from now on."""
@@ -63,6 +72,21 @@ class Project:
             mine = uuid4().hex
             write_text(self._file, mine + "\n")
         return Owner(mine, f"{socket.gethostname()}:{self._releases.absolute().parent}")
+
+    def _moved(self, owner: Owner) -> Owner:
+        """This project as the owner: where it is now, if this machine shows that it was moved."""
+        here = self.as_owner()
+        on_this_machine = owner.place.partition(":")[0] == here.place.partition(":")[0]
+        return here if on_this_machine and not self._has_my_id(self._file_at(owner)) else owner
+
+    def _file_at(self, owner: Owner) -> Path:
+        return Path(owner.place.partition(":")[2]) / self._releases.name / FILE
+
+    def _has_my_id(self, file: Path) -> bool:
+        try:
+            return file.read_text("utf-8", errors="replace").strip() == self._id()
+        except OSError:
+            return False  # it is not there, or not for this user to see
 
     def _id(self) -> str | None:
         return self._file.read_text("utf-8", errors="replace").strip() if self._file.is_file() else None

@@ -66,7 +66,7 @@ class LiveReader:
     def is_of_another(self) -> str | None:
         """Machine and folder of the project whose the gallery is; None if it is this one's, or nobody's."""
         claim, owner = self._tables.claim, self._tables.catalogue().owner
-        return owner.place if claim and owner and claim.is_of_another(owner) else None
+        return owner.place if claim and owner and claim.is_of_another(owner, self.uri) else None
 
     def half_made(self) -> tuple[str, ...]:
         """Tables whose making was interrupted; the next write makes them again."""

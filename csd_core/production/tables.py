@@ -45,8 +45,8 @@ class Claim(Protocol):
             CompatibilityError: if it belongs to another project.
         """
 
-    def is_of_another(self, owner: Owner) -> bool:
-        """Whether an owner is another project."""
+    def is_of_another(self, owner: Owner, uri: str) -> bool:
+        """Whether an owner is another project, or the one that this one was copied from."""
 
 
 class Tables(Database):
@@ -97,27 +97,32 @@ class Tables(Database):
             ArtifactError: if there is no such table.
             CompatibilityError: if the gallery is another project's.
         """
-        catalogue = self.admitted()
+        catalogue = self.admitted(table)
         return self._open(self._known(catalogue, table).physical, table), catalogue.newest
 
-    def admitted(self) -> Catalogue:
+    def admitted(self, table: str | None = None) -> Catalogue:
         """The catalogue, if this project may write; a gallery that is nobody's becomes the project's.
 
+        Args:
+            table: Without it nothing is to be written, so that a wrong live.uri claims nothing.
+
         Raises:
+            ArtifactError: if there is no such table in a gallery that would become the project's.
             CompatibilityError: if the gallery is another project's.
         """
         catalogue = self.catalogue()
         if self.claim is None:
             return catalogue
-        if catalogue.owner is not None:
-            self.claim.owner(catalogue, self.uri)
+        if catalogue.owner is not None and self.claim.owner(catalogue, self.uri) == catalogue.owner:
             return catalogue
         with self.writing.held():  # two that find it without an owner must not both become one
             catalogue = self.catalogue()
             owner = self.claim.owner(catalogue, self.uri)
             if owner != catalogue.owner:
-                times = [catalogue.newest, *(self._newest_of(entry) for entry in catalogue.entries.values())]
-                catalogue = catalogue._replace(owner=owner, newest=max(times))
+                if table is not None:
+                    self._known(catalogue, table)
+                times = [self._newest_of(entry) for entry in catalogue.entries.values()] if not catalogue.owner else []
+                catalogue = catalogue._replace(owner=owner, newest=max([catalogue.newest, *times]))
                 self._put(catalogue.about())
         return catalogue
 
@@ -196,7 +201,7 @@ class Tables(Database):
         """Remove a table with all its versions."""
         with self.building.held():
             with self.writing.held():
-                self._known(self.admitted(), table)
+                self._known(self.admitted(table), table)
                 remove(self._open(CATALOGUE, CATALOGUE), {table}, column="table")
             self.sweep()
 

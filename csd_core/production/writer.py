@@ -62,6 +62,8 @@ class LiveWriter(LiveReader):
     def delete(self, table: str, ids: Sequence[str] | Strings, *, why: str) -> int:
         """Delete items, in one commit, so that no upgrade brings them back.
 
+        Items that are not there are remembered as deleted too: the table of an upgrade under way may have them.
+
         Returns:
             How many were there.
         """

@@ -174,7 +174,7 @@ async def put(
 
 @router.delete("/items/{item:name}", status_code=204, responses=responses(401, 403, 404, 422, 429, 503, 507))
 async def delete(item: Identity, service: Running) -> Response:
-    """Delete an item; no upgrade or rollback brings it back."""
+    """Delete an item; no upgrade or rollback brings it back, and none brings an item that is not there yet (404)."""
     written = await service.writes(Delete(item))
     if not written.existed:
         raise Problem(404, "no-such-item", f"release {written.served.release.number} has no item {item!r}")

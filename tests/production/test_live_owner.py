@@ -4,7 +4,7 @@ import pytest
 from projects import Project, pixels_of
 
 from csd_core.cli import main
-from csd_core.errors import CompatibilityError
+from csd_core.errors import ArtifactError, CompatibilityError
 from csd_core.production.publish import publish
 from csd_core.production.rollback import rollback
 
@@ -55,11 +55,68 @@ def test_a_copy_of_a_project_that_published_since_is_told_from_it(make, tmp_path
     mine = make("mine")
     publish(mine.production, task="t1")
     copy = mine.copied_to(tmp_path / "copy")
+    tables = mine.production.live._tables
+    catalogue = tables.catalogue()
+    elsewhere = catalogue.owner._replace(place="another machine:/not/to/be/seen/from/here")
+    tables._put(catalogue._replace(owner=elsewhere).about())
     publish(copy.production, task="t2")
     with pytest.raises(CompatibilityError, match="a copy of this project .* which this audit log does not know"):
         publish(mine.production, task="t2")
     rollback(copy.production, why="test")
     assert copy.findings() == ()
+
+
+def test_a_copy_beside_its_original_can_write_nothing_even_before_either_publishes(make, tmp_path):
+    mine = make("mine")
+    publish(mine.production, task="t1")
+    copy = mine.copied_to(tmp_path / "copy")
+    for attempt in (
+        lambda: copy.put(pixels_of(40, 1, seed=1), "live"),
+        lambda: copy.delete(["nosuch"]),
+        lambda: copy.production.live.erase(["nosuch"]),
+        lambda: publish(copy.production, task="t2"),
+    ):
+        with pytest.raises(CompatibilityError, match=r"belongs to the project at .*/mine, so nothing was written"):
+            attempt()
+    assert any("belongs to the project at" in finding for finding in copy.findings())
+    mine.put(pixels_of(40, 1, seed=1), "live")
+    assert mine.findings() == ()
+
+
+def test_a_project_that_was_moved_writes_on_and_a_copy_of_it_does_not(make, tmp_path):
+    mine = make("mine")
+    publish(mine.production, task="t1")
+    mine.root.rename(tmp_path / "moved")
+    moved = Project(tmp_path / "moved", tasks=mine.tasks, images=6)
+    moved.put(pixels_of(40, 1, seed=1), "live")
+    copy = moved.copied_to(tmp_path / "copy")
+    with pytest.raises(CompatibilityError, match=r"belongs to the project at .*/moved"):
+        copy.delete(["nosuch"])
+    publish(moved.production, task="t2")
+    assert moved.findings() == ()
+
+
+def test_a_project_with_another_path_to_its_folder_is_no_copy(make, tmp_path):
+    mine = make("mine")
+    publish(mine.production, task="t1")
+    (tmp_path / "link").symlink_to(mine.root)
+    linked = Project(tmp_path / "link", tasks=mine.tasks, images=6)
+    linked.put(pixels_of(40, 1, seed=1), "live")
+    mine.put(pixels_of(41, 1, seed=1), "live")
+    assert mine.findings() == ()
+
+
+def test_a_gallery_moves_with_live_uri_and_an_empty_place_is_refused_without_a_trace(make, tmp_path):
+    mine = make("mine")
+    publish(mine.production, task="t1")
+    params = mine.root / "params.yaml"
+    params.write_text(params.read_text().replace(str(tmp_path / "shared"), str(tmp_path / "second")))
+    with pytest.raises(ArtifactError, match="there is no table"):
+        mine.put(pixels_of(40, 1, seed=1), "live")
+    (tmp_path / "shared").rename(tmp_path / "second")
+    mine.put(pixels_of(40, 1, seed=1), "live")
+    publish(mine.production, task="t2")
+    assert mine.findings() == ()
 
 
 def test_a_gallery_that_was_made_before_galleries_had_owners_becomes_the_projects(make):
