@@ -1,7 +1,9 @@
 """`csd serve`: embeddings and search over HTTP, from the release in force."""
 
+import errno
 import ipaddress
 import socket
+import time
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +16,9 @@ from csd_core.serving.app import Settings
 from csd_core.serving.keys import FILE, KeyRing
 from csd_core.serving.server import serve as serve_until_stopped
 from csd_core.workspace import Workspace
+
+PORT_SECONDS = 5.0
+"""How long a port that is taken is waited for."""
 
 
 def serve(
@@ -69,13 +74,26 @@ def _is_loopback(host: str) -> bool:
 
 
 def _refuse_taken(host: str, port: int) -> None:
-    """Say in one line that the port cannot be had, before any model is loaded."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
+    """Say in one line that the port cannot be had, before any model is loaded.
+
+    A service that was killed has workers that let go of the port a moment later, so a taken one is tried again.
+    """
+    until = time.monotonic() + PORT_SECONDS
+    while (error := _bound(host, port)) is not None:
+        if error.errno != errno.EADDRINUSE or time.monotonic() > until:
+            raise CsdError(
+                f"{host}:{port}: the service cannot listen there ({error.strerror or error}); choose another "
+                "--port, or end the program that listens there"
+            )
+        time.sleep(0.1)
+
+
+def _bound(host: str, port: int) -> OSError | None:
+    """Return why a socket cannot be bound to an address; None if it can."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise CsdError(
-                f"{host}:{port}: cannot be listened at ({error.strerror or error}); choose another --port"
-            ) from None
+            return error
+    return None

@@ -56,6 +56,7 @@ class Service:
 
     def __init__(self, process, url, project):
         self.process, self.url, self.project = process, url, project
+        self.port = int(url.rpartition(":")[2])
         self._log = project.root / "serve.log"
 
     def log(self):
@@ -97,9 +98,9 @@ class Service:
 
 
 @contextmanager
-def serving(project, *arguments, ready=True):
-    """`csd serve` on a free port of a project."""
-    port = free_port()
+def serving(project, *arguments, ready=True, port=None):
+    """`csd serve` of a project, on a free port unless one is given."""
+    port = port or free_port()
     with (project.root / "serve.log").open("wb") as stderr:
         process = subprocess.Popen(
             [sys.executable, "-m", "csd_core.cli", "serve", "--port", str(port), *arguments],

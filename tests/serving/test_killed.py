@@ -8,12 +8,17 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 from patience import PATIENCE
 from services import png, published, put, search, serving
+
+sys.path.append(str(Path(__file__).parents[1] / "data"))
+
+import bombs
 
 from csd_core.serving.app import SETTINGS, Settings
 from csd_core.serving.server import PARENT
@@ -78,17 +83,18 @@ def test_a_killed_service_leaves_no_process_and_no_half_write(tmp_path):
         time.sleep(2)
         family = psutil.Process(running.process.pid).children(recursive=True)
         os.kill(running.process.pid, signal.SIGKILL)
-        gone, alive = psutil.wait_procs(family, timeout=PATIENCE)
-        stop.set()
-        writer.join()
-        assert not alive
-        assert len(gone) == len(family)
+        with serving(project, "--workers", "2", port=running.port) as again:  # at once, on the same port
+            gone, alive = psutil.wait_procs(family, timeout=PATIENCE)
+            stop.set()
+            writer.join()
+            assert not alive
+            assert len(gone) == len(family)
+            again.serves(1)  # what answered before may have been a worker of the dead one
+            assert put(again.url, "after", png(1), label="live").status_code == 201
+            assert search(again.url, png(0)).status_code == 200
     assert written
     assert set(written) <= project.rows().keys()
     assert project.findings() == ()
-    with serving(project) as again:
-        assert put(again.url, "after", png(1), label="live").status_code == 201
-        assert search(again.url, png(0)).status_code == 200
 
 
 def test_a_worker_whose_parent_died_while_it_started_ends_too(tmp_path):
@@ -112,12 +118,11 @@ def waiting(url):
 def test_a_graceful_end_finishes_what_was_taken(tmp_path):
     project = published(tmp_path / "project", "none")
     with serving(project) as running:
-        port = int(running.url.rpartition(":")[2])
         taken = []
         for number in range(4):
             file = png(0, seed=number)
             head = f"PUT /v1/items/last-{number}?label=live HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
-            connection = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+            connection = socket.create_connection(("127.0.0.1", running.port), timeout=PATIENCE)
             connection.sendall(f"{head}Content-Length: {len(file)}\r\n\r\n".encode() + file[:20])
             taken.append((connection, file[20:]))
         running.wait_until(lambda _: waiting(running.url) >= len(taken), "all four are taken")
@@ -131,6 +136,40 @@ def test_a_graceful_end_finishes_what_was_taken(tmp_path):
         for connection, _ in taken:
             connection.close()
     assert {f"last-{number}" for number in range(4)} <= project.rows().keys()
+
+
+@pytest.mark.slow
+def test_a_graceful_end_of_two_workers_finishes_decoding_writing_and_searching(tmp_path):
+    project = published(tmp_path / "project", "none")
+    slow = bombs.png(6240, 6250, 16, 6)
+    with serving(project, "--workers", "2") as running:
+        both_serve(running)
+        family = psutil.Process(running.process.pid).children(recursive=True)
+        taken, answers = [], []
+        for number in range(8):
+            file = png(0, seed=number)
+            line = f"PUT /v1/items/last-{number}?label=live" if number % 2 else "POST /v1/search"
+            head = f"{line} HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
+            connection = socket.create_connection(("127.0.0.1", running.port), timeout=PATIENCE)
+            connection.sendall(f"{head}Content-Length: {len(file)}\r\n\r\n".encode() + file[:20])
+            taken.append((connection, file[20:]))
+        decoding = threading.Thread(target=lambda: answers.append(search(running.url, slow).status_code))
+        decoding.start()
+        running.wait_until(lambda _: waiting(running.url) >= len(taken) + 1, "all are taken")
+        running.process.terminate()
+        time.sleep(0.5)
+        for connection, rest in taken:
+            connection.sendall(rest)
+        assert [connection.recv(64).split()[1] for connection, _ in taken] == [b"200", b"201"] * 4
+        decoding.join(PATIENCE)
+        assert answers == [200]
+        assert running.process.wait(PATIENCE) in (0, -signal.SIGTERM)
+        assert not psutil.wait_procs(family, timeout=PATIENCE)[1]
+        for connection, _ in taken:
+            connection.close()
+    with serving(project, "--workers", "2", port=running.port) as again:
+        assert search(again.url, png(0)).status_code == 200
+    assert {f"last-{number}" for number in range(1, 8, 2)} <= project.rows().keys()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a small disk is mounted, which root alone may do")
