@@ -115,7 +115,7 @@ class ArtifactError(CsdError):
 
 
 class TrainingError(CsdError):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
     exit_code = 5
 

@@ -198,7 +198,7 @@ class Serve(Section):
     cache_images: Annotated[int, Field(ge=0)]
     """Query images whose vectors are remembered."""
     poll_seconds: Annotated[float, Field(gt=0, le=3600)]
-    """How often the release in force and its rows are looked at."""
+    """How often the active release and its rows are looked at."""
 
 
 class Policy(Section):
@@ -255,7 +255,7 @@ class Inbox(Section):
     min_new_classes: Annotated[int, Field(ge=0)]
     """... of so many classes that no task has yet ..."""
     max_wait_days: Annotated[float, Field(ge=0)] | None
-    """... or when the oldest batch has waited so long; null waits for ever."""
+    """... or when the oldest batch has waited so long; null waits forever."""
 
 
 class Report(Section):

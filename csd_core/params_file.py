@@ -29,7 +29,7 @@ RENAMED = {
     "gate.max_negative_flips": "gate.max_excess_flips",
     "runtime.processes": "compute.processes",
 }
-"""Keys of former versions, and what they are called now."""
+"""Keys of previous versions, and what they are called now."""
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
@@ -48,7 +48,7 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
 
 
 def _explained(error: ValidationError) -> list[str]:
-    """One line for each mistake; a key that has its former name is not missing too."""
+    """One line for each mistake; a key that has its previous name is not missing too."""
     mistakes = [(".".join(map(str, mistake["loc"])), mistake) for mistake in error.errors()]
     renamed = {RENAMED[where] for where, _ in mistakes if where in RENAMED}
     return [explain(mistake) for where, mistake in mistakes if where not in renamed]
@@ -152,7 +152,7 @@ def merge(document: CommentedMap, changes: Mapping[str, Any], *, top: bool = Tru
 
 
 def _replace(block: CommentedMap, value: CommentedMap) -> None:
-    """Fill a block anew; the comment behind its key and the blank line after it stay."""
+    """Fill a block again; the comment behind its key and the blank line after it stay."""
     after = trailing_comment(block)
     for key in list(block):
         del block[key]

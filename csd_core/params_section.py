@@ -8,7 +8,7 @@ from csd_core.names import class_flaw, path_flaw, printable
 
 UNSEEN = frozenset({"size", "nfiles"})
 """Keys that DVC leaves out when it looks whether a stage has run before (`dvc.stage.cache`), in parameters too: a
-change of one would be answered with the outcome of its former value."""
+change of one would be answered with the outcome of its previous value."""
 
 
 def _seen(name: str) -> str:

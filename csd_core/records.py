@@ -120,7 +120,7 @@ class ModelRecord(Record):
 
 
 class Champion(Record):
-    """The model in force."""
+    """The active model."""
 
     task: str | None
     """Whose candidate it was; None while there is no model."""

@@ -61,12 +61,12 @@ class Alternative(Record):
 
     strategy: Strategy
     share: float | None
-    """Of the old rows that a partial backfill embeds anew."""
+    """Of the old rows that a partial backfill re-embeds."""
     possible: bool
     why_not: str | None
     """Why it cannot be served at all, such as another dimension."""
     rows_embedded: int
-    """Old rows of the whole gallery that would have to be embedded anew: its cost."""
+    """Old rows of the whole gallery that would have to be re-embedded: its cost."""
     rows_mapped: int
     """Old rows that an adapter would map."""
     measured: Measurement | None
@@ -104,7 +104,7 @@ class Rehearsal(Record):
 
 
 class PartialCurve(Record):
-    """Recall against the share of old rows embedded anew, most useful first; measured on `select`."""
+    """Recall against the share of old rows re-embedded, most useful first; measured on `select`."""
 
     order: Order
     shares: tuple[float, ...]

@@ -61,7 +61,7 @@ class Promoted(_Verdict):
     outcome: Literal["promoted"] = "promoted"
     strategy: Strategy
     share: float | None
-    """Of the old rows that a partial backfill embeds anew."""
+    """Of the old rows that a partial backfill re-embeds."""
 
     @property
     def name(self) -> str:
@@ -160,9 +160,9 @@ class LedgerEntry(Record):
     outcome: Literal["promoted", "rejected"]
     strategy: Strategy | None
     share: float | None
-    """Of the old rows that a partial backfill embedded anew."""
+    """Of the old rows that a partial backfill re-embedded."""
     champion: Digest | None
-    """In force after the task."""
+    """Active after the task."""
     champion_task: str | None
     """Whose candidate that is."""
     check: Digest

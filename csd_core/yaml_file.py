@@ -124,11 +124,11 @@ def _explained(error: Exception) -> str:
     if isinstance(error, MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "somewhere"
-        return f"{place}: {error.problem or error.context}; mend the YAML: {QUOTES}"
+        return f"{place}: {error.problem or error.context}; fix the YAML: {QUOTES}"
     if isinstance(error, RecursionError):
-        return "nests too deeply; mend the YAML"
+        return "nests too deeply; fix the YAML"
     told = str(error).strip().splitlines()
-    return f"{told[0] if told else type(error).__name__}; mend the YAML: {QUOTES}"
+    return f"{told[0] if told else type(error).__name__}; fix the YAML: {QUOTES}"
 
 
 def _difference(ours: Node | None, theirs: Node | None, seen: set[tuple[int, int]]) -> Node | None:

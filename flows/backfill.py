@@ -1,4 +1,4 @@
-"""Flow `backfill`: what older models made in the live gallery is embedded anew in the background, then served."""
+"""Flow `backfill`: what older models made in the live gallery is re-embedded in the background, then served."""
 
 import asyncio
 import threading
@@ -40,9 +40,9 @@ PAUSES = [1.0, 10.0]
 
 
 class Backfill(Section):
-    """Embed anew what older models made in the live gallery, while searches and writes go on; a killed run resumes."""
+    """Re-embed what older models made in the live gallery, while searches and writes continue; a killed run resumes."""
 
-    why: str = Field(default="complete the gallery in force", title="Why")
+    why: str = Field(default="complete the active gallery", title="Why")
     """For the audit log."""
     by: str = Field(default="", title="By")
     """Who asks for it; left empty, the user of the worker."""
@@ -55,7 +55,7 @@ class Backfill(Section):
 @flow(name="backfill", on_failure=[tell], on_crashed=[tell], on_cancellation=[tell], persist_result=False)
 @plainly
 def backfill(settings: Backfill = Backfill()) -> State[Any]:  # noqa: B008 - frozen
-    """Embed anew the rows that older models made, shard by shard, and put the finished gallery in force."""
+    """Re-embed the rows that older models made, shard by shard, and activate the finished gallery."""
     production, by = Production.of(project()), settings.by or None
     with ends_with_its_worker(), alone(production):
         work = plan(production, by=by)
@@ -64,7 +64,7 @@ def backfill(settings: Backfill = Backfill()) -> State[Any]:  # noqa: B008 - fro
         results = embed_shards(work, settings)
         release = finish(production, work, why=settings.why, by=by)
     show_outcome(work, results, release)
-    return Completed(message=f"In force: {release.name}, {release.record.rows:,} rows")
+    return Completed(message=f"Active: {release.name}, {release.record.rows:,} rows")
 
 
 def embed_shards(work: LiveBackfill, settings: Backfill) -> list[ShardResult]:
@@ -167,8 +167,8 @@ def show_outcome(work: LiveBackfill, results: Sequence[ShardResult], release: Re
     """Say in an artifact what was done, and whose images could not be read."""
     failed = [failure for result in results for failure in result.failed]
     lines = [
-        f"Release **{release.name}** is in force, in place of {work.release.name}: {release.record.rows:,} rows.",
-        f"{work.rows - len(failed):,} rows were embedded anew by model {release.record.model[:12]}.",
+        f"Release **{release.name}** is active, in place of {work.release.name}: {release.record.rows:,} rows.",
+        f"{work.rows - len(failed):,} rows were re-embedded by model {release.record.model[:12]}.",
     ]
     if failed:
         lines.append(f"{len(failed):,} stay as they were, for their images could not be read:")

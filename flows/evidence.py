@@ -44,7 +44,7 @@ def show_review(
         table=[dict(row) for row in page.table],
         description=escaped(
             f"{of}: each way to serve the candidate. Recall@1 of gate queries of all, old and new items; queries lost "
-            "and gained against the status quo; stored rows embedded anew and mapped"
+            "and gained against the status quo; stored rows re-embedded and mapped"
         ),
     )
     create_markdown_artifact(

@@ -147,7 +147,7 @@ def _drop_rejected(folder: Path, found: Examination) -> None:
 
 def _tell_unusable(home: Workspace, arrival: Arrival, problem: str) -> None:
     remember(home, arrival, problem)
-    get_run_logger().error("batch %s is left out: %s; mend it under a new name", arrival.name, problem)
+    get_run_logger().error("batch %s is left out: %s; fix it under a new name", arrival.name, problem)
     emit_event(
         "csd.inbox.unusable",
         resource={"prefect.resource.id": f"csd.inbox.{arrival.name}"},

@@ -112,7 +112,7 @@ def conclude(
         review: A person's decision, if there was one.
 
     Raises:
-        CsdError: if it could not come into force; the record says so.
+        CsdError: if it could not become active; the record says so.
     """
     summary = in_words(verdicts)
     rejected = [verdict for verdict in verdicts.values() if isinstance(verdict, Rejected)]
@@ -134,12 +134,12 @@ def conclude(
         end(home, retraining, "outdated", why=str(error))
         raise
     except BusyError:
-        raise  # it stays open: a review can be decided again, and the next run makes the rest anew
+        raise  # it stays open: a review can be decided again, and the next run makes the rest again
     except CsdError as error:
         end(home, retraining, "refused", why=str(error))
         raise
-    end(home, retraining, "published", why=f"{summary}; in force: {', '.join(made) or 'as before'}")
-    return Completed(message=f"{summary}; in force: {', '.join(made) or 'as before'}")
+    end(home, retraining, "published", why=f"{summary}; active: {', '.join(made) or 'as before'}")
+    return Completed(message=f"{summary}; active: {', '.join(made) or 'as before'}")
 
 
 def _stays(files: Workspace, retraining: Retraining, rejected: Sequence[Rejected], review: Review | None) -> bool:
@@ -157,7 +157,7 @@ def end(home: Workspace, retraining: Retraining, outcome: Outcome, *, why: str) 
 
 
 def refuse_outdated(home: Workspace, retraining: Retraining) -> None:
-    """Refuse if what is in force came from elsewhere than what was in force when the retraining began.
+    """Refuse if what is active came from elsewhere than what was active when the retraining began.
 
     Raises:
         CompatibilityError: then its gallery lacks what came meanwhile.
@@ -169,12 +169,12 @@ def refuse_outdated(home: Workspace, retraining: Retraining) -> None:
     if not same or (then is not None and began is None):
         raise CompatibilityError(
             f"{retraining.name} began at release {then or 'none'}, and {now.name if now else 'none'} is "
-            "in force: its gallery would lack what came since. Its batches wait in the inbox again"
+            "active: its gallery would lack what came since. Its batches wait in the inbox again"
         )
 
 
 def is_in_force(home: Workspace, retraining: Retraining) -> bool:
-    """Whether its own release is in force: its run died after publishing it."""
+    """Whether its own release is active: its run died after publishing it."""
     now = Releases.of(home).in_force()
     return now is not None and now.record.commit == retraining.commit != retraining.base
 
@@ -183,7 +183,7 @@ def heal(home: Workspace) -> None:
     """End what killed runs left open, before a new one starts.
 
     What was published is written down as that. A run that died before anything came of it leaves neither branch nor
-    record: its stages are in the cache, and the next run makes them anew in seconds. A review that another release
+    record: its stages are in the cache, and the next run makes them again in seconds. A review that another release
     has outdated ends, so that its batches wait again.
     """
     remove_leftovers(home)

@@ -195,7 +195,7 @@ class Pipeline:
                     last.append(line)
                     say(line)
         if self._ended.is_set():
-            raise StoppedError(f"{stage.name}: stopped with its run; the next run goes on from its checkpoint")
+            raise StoppedError(f"{stage.name}: stopped with its run; the next run continues from its checkpoint")
         if process.returncode:
             found = _EXIT_CODE.search(" ".join(last))
             raise StageFailedError(stage.name, int(found[1]) if found else None, tuple(last))

@@ -32,26 +32,26 @@ MADE, FORMER = "made", "former"
 @flow(name="publish", on_failure=[tell], on_crashed=[tell], on_cancellation=[tell], persist_result=False)
 @plainly
 def publish(settings: Publish = Publish()) -> State[Any]:  # noqa: B008 - frozen
-    """Put a champion in force, from the artefacts of a commit."""
+    """Activate a champion, from the artefacts of a commit."""
     home = project()
     start = starting_point(home, settings.revision or "HEAD")
     with ends_with_its_worker(), checkout(home, start.commit, name=run_name(home)) as place:
         tasks = [settings.task] if settings.task else new_tasks(home, place.files)
         made = bring_into_force(home, place.files, tasks, by=settings.by or None, why=settings.why)
     if not made:
-        return Completed(name="NothingToDo", message="This champion is in force already, with this gallery")
-    return Completed(message=f"In force: {', '.join(made)}")
+        return Completed(name="NothingToDo", message="This champion is active already, with this gallery")
+    return Completed(message=f"Active: {', '.join(made)}")
 
 
 @flow(name="rollback", on_failure=[tell], on_crashed=[tell], on_cancellation=[tell], persist_result=False)
 @plainly
 def rollback(settings: Rollback) -> State[Any]:
-    """Put an earlier release in force once more, with its model, its rows and what people wrote and deleted since."""
+    """Activate an earlier release again, with its model, its rows and what people wrote and deleted since."""
     home = project()
     with ends_with_its_worker():
         release = rolling_back.rollback(Production.of(home), settings.number, why=settings.why, by=settings.by or None)
     _announce("rolled-back", release.name)
-    return Completed(message=f"In force: {release.name}, which is release {release.record.rolled_back_to} once more")
+    return Completed(message=f"Active: {release.name}, which is release {release.record.rolled_back_to} again")
 
 
 def bring_into_force(
@@ -70,7 +70,7 @@ def bring_into_force(
         Names of the new releases.
 
     Raises:
-        CsdError: if one cannot come into force, or proves unfit; what was in force before it is so again.
+        CsdError: if one cannot become active, or proves unfit; what was active before it is so again.
     """
     production = of_checkout(home, files)
     made = []
@@ -86,10 +86,10 @@ def bring_into_force(
 
 @task(name="publish", task_run_name="publish {after}", cache_policy=NO_CACHE, persist_result=False)
 def put_in_force(production: Production, after: str, *, by: str | None, why: str) -> str | None:
-    """The champion after a task comes into force; None if it is already."""
+    """The champion after a task becomes active; None if it is already."""
     former = production.releases.in_force()
     release = publishing.publish(production, task=after, by=by, why=why)
-    get_run_logger().info("in force: %s", release.name if release else "as before, it is this champion already")
+    get_run_logger().info("active: %s", release.name if release else "as before, it is this champion already")
     done = get_transaction()
     if done and former and release:
         done.set(MADE, release.name)
@@ -99,7 +99,7 @@ def put_in_force(production: Production, after: str, *, by: str | None, why: str
 
 @put_in_force.on_rollback
 def withdraw(done: Transaction) -> None:
-    """Put the former release in force once more; the first release has none, and stays."""
+    """Activate the previous release again; the first release has none, and stays."""
     production = Production.of(project())
     made, former = done.get(MADE, None), done.get(FORMER, None)
     if made and production.releases.pointer() == made:
@@ -108,7 +108,7 @@ def withdraw(done: Transaction) -> None:
 
 @task(name="verify", task_run_name="verify", cache_policy=NO_CACHE, persist_result=False)
 def prove(production: Production) -> None:
-    """What is in force is as it was made: model, rows, known queries, audit log.
+    """What is active is as it was made: model, rows, known queries, audit log.
 
     Raises:
         ArtifactError: if anything is not.
@@ -136,7 +136,7 @@ def of_checkout(home: Workspace, files: Workspace) -> Production:
 
 
 def new_tasks(home: Workspace, files: Workspace) -> tuple[str, ...]:
-    """The tasks of a checkout that come after the release in force; the last one where none does."""
+    """The tasks of a checkout that come after the active release; the last one where none does."""
     tasks = tuple(files.params().tasks)
     release = Releases.of(home).in_force()
     if release is None or release.record.after not in tasks:

@@ -34,7 +34,7 @@ from flows.steps import bring_up_to_date
 )
 @plainly
 def retrain(settings: Retrain = Retrain()) -> State[Any]:  # noqa: B008 - frozen
-    """Take what is new, bring the pipeline up to date from the release in force, and publish what the gate promotes."""
+    """Take what is new, bring the pipeline up to date from the active release, and publish what the gate promotes."""
     home, began = project(), datetime.now(UTC)
     name = run_name(home)
     with ends_with_its_worker(), alone(home):

@@ -153,7 +153,7 @@ class Station:
 
 def _tell_stopped(runs: int) -> None:
     what = "1 run is" if runs == 1 else f"{runs} runs are"
-    _tell(f"{what} stopped; the next run goes on from the checkpoint")
+    _tell(f"{what} stopped; the next run continues from the checkpoint")
 
 
 def _tell(text: str) -> None:

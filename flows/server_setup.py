@@ -15,7 +15,7 @@ AUTOMATION = "A run without heartbeat is marked as crashed"
 
 
 def crash_automation() -> AutomationCore:
-    """Marks a run as crashed that was heard of and then no more, as after a power cut: else it would run for ever.
+    """Marks a run as crashed that was heard of and then no more, as after a power cut: else it would run forever.
 
     Every event of a run counts, not only heartbeats: its end and its suspension do, whatever their state is called.
     """

@@ -58,7 +58,12 @@ def run_stage(stage: Stage, pipeline: Pipeline) -> State[Any]:
             return Completed(name="Cached", message=f"{stage.name}: data, code and parameters are as they were")
 
 
-@task(name="same champion", task_run_name="same champion as in force", cache_policy=NO_CACHE, persist_result=False)
+@task(
+    name="same champion",
+    task_run_name="same champion as the active release",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
 def confirm_champion(files: Workspace, release: Release) -> State[Any]:
     """Fail before the long work if its result could not be published: the older tasks gave another champion."""
     record = release.record
@@ -96,7 +101,7 @@ def bring_up_to_date(
     Args:
         pipeline: Of the checkout.
         files: Its files.
-        new: The tasks that come after the release in force, oldest first.
+        new: The tasks that come after the active release, oldest first.
         release: What the champion before them must be; None where that makes no difference.
         stop: Whether a rejection ends the line of tasks.
 

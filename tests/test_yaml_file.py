@@ -88,7 +88,7 @@ def test_an_override_of_a_form_is_what_dvc_reads(params_file):
 
 def test_text_that_no_file_can_hold_leaves_the_file_as_it_was(params_file):
     before = params_file.read_bytes()
-    with pytest.raises(ParamsError, match="mend the YAML"):
+    with pytest.raises(ParamsError, match="fix the YAML"):
         add_task(params_file, "t4", source="digits", classes=["\ud83d"])
     assert params_file.read_bytes() == before
 
@@ -98,15 +98,15 @@ def test_text_that_no_file_can_hold_leaves_the_file_as_it_was(params_file):
     [
         (
             "tasks:\n  t1: {classes: [shoe:left]}\n",
-            r"p: line 2, column 22: .*; mend the YAML: put text with signs such",
+            r"p: line 2, column 22: .*; fix the YAML: put text with signs such",
         ),
         ("a: {b: 12:30}\n", "p: line 1, column 10: "),
         ("a: {b: ok :)}\n", "p: line 1, column 11: "),
-        ("a: 2026-13-45\n", "p: month must be in 1..12; mend the YAML"),
-        ("a: !!int x\n", "p: .*; mend the YAML"),
+        ("a: 2026-13-45\n", "p: month must be in 1..12; fix the YAML"),
+        ("a: !!int x\n", "p: .*; fix the YAML"),
         ("a: 1\na: 2\n", "p: line 2, column 1: "),
-        ("a: \0\n", "p: .*; mend the YAML"),
-        ("[" * 1200, "p: .*mend the YAML"),
+        ("a: \0\n", "p: .*; fix the YAML"),
+        ("[" * 1200, "p: .*fix the YAML"),
         ("a: {? b}\n? c\n", None),
         ("a: &x [1]\nb: *x\n", None),
         ("a: &x [*x]\n", None),

@@ -50,4 +50,4 @@ def reproduce() -> None:
         return
     if stale_stages() is None:
         raise CsdError(BUSY)
-    raise CsdError("the pipeline stopped; its message stands above. Mend it and run again: finished work is kept")
+    raise CsdError("the pipeline stopped; its message stands above. Fix it and run again: finished work is kept")

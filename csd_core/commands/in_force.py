@@ -1,4 +1,4 @@
-"""What production serves now: the release in force, its model, and the snapshot that its queries search."""
+"""What production serves now: the active release, its model, and the snapshot that its queries search."""
 
 from csd_core.errors import ArtifactError
 from csd_core.production.release import Release
@@ -15,7 +15,7 @@ def release_in_force(production: Production) -> Release:
     """
     release = production.releases.in_force()
     if release is None:
-        raise ArtifactError("no release is in force, so there is no gallery to search; run `csd publish`")
+        raise ArtifactError("no release is active, so there is no gallery to search; run `csd publish`")
     return release
 
 

@@ -1,4 +1,4 @@
-"""`csd serve`: embeddings and search over HTTP, from the release in force."""
+"""`csd serve`: embeddings and search over HTTP, from the active release."""
 
 import errno
 import ipaddress

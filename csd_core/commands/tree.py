@@ -1,6 +1,6 @@
 """All commands under one name. They are named, not imported: what a command needs loads when it is called.
 
-What a command's docstring says first stands here once more, so that `csd --help` loads no command.
+What a command's docstring says first stands here again, so that `csd --help` loads no command.
 """
 
 from cyclopts import App, Parameter

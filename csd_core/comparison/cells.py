@@ -107,7 +107,7 @@ def _all(spec: Spec) -> Iterator[Cell]:
 def params_of(spec: Spec, *, project: Path, where: str) -> dict[Cell, CellParams]:
     """The parameters of every cell: profile, its overrides, the method's preset, the contender's overrides, the seed.
 
-    Every candidate is promoted, old rows embedded anew, whatever the gate says of it, so that all contenders are
+    Every candidate is promoted, old rows re-embedded, whatever the gate says of it, so that all contenders are
     measured along the whole line of tasks; what the gate would have decided can be read from check.json.
 
     Args:

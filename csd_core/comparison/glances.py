@@ -39,7 +39,7 @@ def glance_table(comparison: Comparison, profile: str) -> Table:
         notes=(
             (
                 "Percent and points, mean ± standard deviation over seeds. Old items are searched by gate queries: the "
-                "former model's before, the new one's in the stored vectors (raw) and in the mapped ones (adapted), "
+                "previous model's before, the new one's in the stored vectors (raw) and in the mapped ones (adapted), "
                 "means over upgrades. ECC: upgrades after which more is found than before."
             ),
         ),

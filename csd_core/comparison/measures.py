@@ -6,7 +6,7 @@ taken, `on` the task, or the generation, it was taken on.
     recall_own accuracy_own     after, on   test images of one task: own gallery, argmax within its classes
     recall_seen accuracy_seen   after       test images of all tasks seen: one gallery, argmax over all classes
     map_at_r_seen               after       the last task only
-    compatibility               after, on   C[t, k] on all test images, each generation embedding them anew
+    compatibility               after, on   C[t, k] on all test images, each generation embedding them again
     ac am bc fc                             of that matrix
     average plasticity                      of recall_own
     forgetting_{own,seen}_{recall,accuracy}

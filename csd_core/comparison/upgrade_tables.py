@@ -40,7 +40,7 @@ def upgrade_table(comparison: Comparison, profile: str, after: str | None = None
         rows=tuple(rows),
         notes=(
             (
-                "Recall@1 in percent on gate queries. ECC: more is found than the former model found there; "
+                "Recall@1 in percent on gate queries. ECC: more is found than the previous model found there; "
                 "bound: the lower end of the difference's interval is above zero too. Counts are over seeds and "
                 "upgrades."
             ),

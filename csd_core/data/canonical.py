@@ -5,7 +5,7 @@
     rejected.parquet  path, reason: what is not among them
     source.json       SourceRecord
 
-Ids hash the canonical pixels, so a file that was copied, renamed, stripped of metadata or saved anew without loss is
+Ids hash the canonical pixels, so a file that was copied, renamed, stripped of metadata or saved again without loss is
 the same item (but for a JPEG so large that its decoder shrank it: its copy in another format is not). Of equal images
 the one whose path comes first is kept.
 """
@@ -222,7 +222,7 @@ def _check(items: _Items, *, name: str, max_rejected: int, complaints: Path) -> 
     if items.ids:
         twice = f" ({len(items.conflicts)} are copies of an image in another class)" if items.conflicts else ""
         raise DataError(
-            f"source {name}: {len(bad)} files are unusable{twice}, data.max_rejected allows {max_rejected}; mend or "
+            f"source {name}: {len(bad)} files are unusable{twice}, data.max_rejected allows {max_rejected}; fix or "
             f"remove them (`csd sources rejected {name}` lists all) or allow more: {details}"
         )
     raise DataError(f"source {name}: no usable image" + (f": {details}" if shown else "; add images to it"))

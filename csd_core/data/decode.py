@@ -4,7 +4,7 @@ N images of h x w pixels become (N, size, size, channels) uint8, as `pixels` say
 
 A file says what it is, and may lie. PNG and JPEG of ordinary size are decoded here, for their headers bound what they
 cost; everything else in a process that is limited (`decoder_processes`): first to little memory and time, several at
-once, and what fails so once more to more of both, one at a time. So all that are decoded together stay below 1 GB.
+once, and what fails so again to more of both, one at a time. So all that are decoded together stay below 1 GB.
 """
 
 import stat

@@ -56,7 +56,7 @@ def check_folders(root: Path, folders: Mapping[str, FolderSource]) -> dict[str, 
 
 
 def pass_over(root: Path, folders: Mapping[str, FolderSource], flaws: Mapping[str, tuple[Flaw, ...]]) -> None:
-    """Make `.dvcignore` list these entries and no others of former runs; what people wrote there stays.
+    """Make `.dvcignore` list these entries and no others of previous runs; what people wrote there stays.
 
     Raises:
         DataError: if it is not UTF-8 text.

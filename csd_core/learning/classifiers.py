@@ -51,7 +51,7 @@ class ScaledCosineClassifier(CosineClassifier):
 class SimplexClassifier(CosineClassifier):
     """z = |f| cos(theta) to fixed rows: corners of a regular simplex, so that all classes are equally far apart.
 
-    A class keeps its corner for ever, and D dimensions have D + 1 of them (Pernici et al., 2021).
+    A class keeps its corner forever, and D dimensions have D + 1 of them (Pernici et al., 2021).
     """
 
     def __init__(self, dimension: int, classes: int) -> None:

@@ -1,4 +1,4 @@
-"""How a stage starts: its data, student and teacher, recipe and loss, as the method in force asks for."""
+"""How a stage starts: its data, student and teacher, recipe and loss, as the chosen method asks for."""
 
 import copy
 from dataclasses import dataclass
@@ -77,7 +77,7 @@ def start_of(
     Args:
         data: Images, classes and names.
         training: Seed, network and recipes.
-        champion: The model in force; left as it is.
+        champion: The active model; left as it is.
         device: Where to compute.
         start_weights: File of a fresh network's start weights, if `training.network.weights` names one.
         ranks: The processes that train together.

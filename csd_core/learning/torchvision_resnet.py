@@ -94,7 +94,7 @@ def _read(file: Path) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load_file(file)
     except FileNotFoundError:
-        raise ArtifactError(f"{file}: no such start weights; mend training.network.weights or set it to null") from None
+        raise ArtifactError(f"{file}: no such start weights; fix training.network.weights or set it to null") from None
     except safetensors.SafetensorError as error:
         raise ArtifactError(f"{file}: not a .safetensors file ({error}); convert it, or set weights to null") from None
 

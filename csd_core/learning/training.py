@@ -58,7 +58,7 @@ def train(
     Args:
         data: Images, classes and names.
         training: Seed, network and recipes.
-        champion: The model in force; left as it is.
+        champion: The active model; left as it is.
         device: Where to compute.
         work: Scratch folder, unique to this stage and its inputs; it holds the checkpoint and, in `live`, the curves.
             The caller removes it when the outcome is saved.

@@ -25,7 +25,7 @@ class Retraining(Record):
     base: str
     """The commit it started from."""
     release: str | None
-    """Name of the release in force when it began."""
+    """Name of the release that was active when it began."""
     tasks: tuple[str, ...]
     """Whose stages it ran: those whose promotion is new."""
     batches: tuple[TakenBatch, ...]

@@ -1,4 +1,4 @@
-"""Where a retraining starts: at the commit of the release in force, so that its champion descends from that model."""
+"""Where a retraining starts: at the commit of the active release, so that its champion descends from that model."""
 
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -23,7 +23,7 @@ class Start:
 
     Attributes:
         commit: Of git, in full.
-        release: The one in force; None before the first.
+        release: The active one; None before the first.
     """
 
     commit: str
@@ -35,7 +35,7 @@ def starting_point(files: Workspace, revision: str | None) -> Start:
 
     Args:
         files: The project.
-        revision: A commit, branch or tag; None for the commit of the release in force, or HEAD before the first.
+        revision: A commit, branch or tag; None for the commit of the active release, or HEAD before the first.
 
     Raises:
         ParamsError: if there is no such revision.
@@ -77,7 +77,7 @@ def known_classes(files: Workspace, start: Start) -> frozenset[str]:
 
 
 def tasks_left(files: Workspace, start: Start) -> tuple[str, ...]:
-    """Tasks of the starting commit that come after the release in force: an earlier run did not publish them.
+    """Tasks of the starting commit that come after the active release: an earlier run did not publish them.
 
     Raises:
         ArtifactError: if params.yaml of that commit is damaged or missing.

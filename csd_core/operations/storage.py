@@ -193,7 +193,7 @@ class ObjectStorage:
 def _hint(error: OSError) -> str:
     if error.errno in {errno.ELOOP, errno.ENOTDIR}:
         return "it is a link by now, or lies in one; put the file itself there"
-    return f"{error.strerror}; mend that and try again"
+    return f"{error.strerror}; fix that and try again"
 
 
 _REMEDY = "check inbox.uri in params.yaml, the bucket, the network, and AWS_ENDPOINT_URL, AWS_REGION and the keys"

@@ -39,7 +39,7 @@ from csd_core.retrieval.embedder import Embedder, digest_of
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Backfilled:
-    """Rows embedded anew.
+    """Rows re-embedded.
 
     Attributes:
         ids: (n,) those embedded, in the order they were asked for.
@@ -77,9 +77,9 @@ def backfill(
     shard_rows: int = SHARD_ROWS,
     device: Device = "cpu",
 ) -> Backfilled:
-    """Embed rows anew, in this process or several, with a progress bar.
+    """Re-embed rows, in this process or several, with a progress bar.
 
-    A run that was interrupted goes on where it stopped if it is given the same ids and folder. The folder belongs to
+    A run that was interrupted continues where it stopped if it is given the same ids and folder. The folder belongs to
     one backfill of unchanging images (a result is known by ids and model, not by pixels); the caller deletes it when
     the vectors are used. With several workers, a script must guard its entry by `if __name__ == "__main__"`.
 

@@ -73,7 +73,7 @@ def _adapter_methods(gate: Evidence, situation: Situation) -> dict[str, float]:
 
 
 def _during_backfill(gate: Evidence, select: Evidence, situation: Situation, order: Order) -> tuple[ServingPoint, ...]:
-    """What users would see while every old row is embedded anew; the scales of both spaces are learned on `select`."""
+    """What users would see while every old row is re-embedded; the scales of both spaces are learned on `select`."""
     before, served = select.status_quo_rows(), gate.status_quo_rows()
     if before is None or served is None or gate.champion is None or select.champion is None:
         return ()

@@ -47,7 +47,7 @@ def order_rows(order: Order, gallery: Gallery, *, anchors: Mapping[Provenance, A
 
 
 def area_under(shares: npt.ArrayLike, recalls: npt.ArrayLike) -> float:
-    """Area under recall against the share embedded anew, by the trapezoidal rule (FastFill, Jaeckle et al., 2023).
+    """Area under recall against the share re-embedded, by the trapezoidal rule (FastFill, Jaeckle et al., 2023).
 
     Args:
         shares: Ascending, from 0 to 1.

@@ -1,6 +1,6 @@
 """An upgrade plan: what becomes of each row of an old gallery when a candidate takes over.
 
-G old rows, D dimensions. A row is embedded anew from its image, mapped by the adapter of its provenance, or stays as
+G old rows, D dimensions. A row is re-embedded from its image, mapped by the adapter of its provenance, or stays as
 it is.
 """
 
@@ -26,9 +26,9 @@ class UpgradePlan:
 
     Attributes:
         strategy: The plan's kind.
-        share: Of the old rows that a partial backfill embeds anew; None for other strategies.
+        share: Of the old rows that a partial backfill re-embeds; None for other strategies.
         model: The candidate's digest.
-        embed: (G,) rows embedded anew from their images.
+        embed: (G,) rows re-embedded from their images.
         adapters: How the other rows are mapped; a row whose provenance is not in it stays as it is.
         searchable_spaces: What the candidate may search afterwards.
     """
@@ -56,7 +56,7 @@ class UpgradePlan:
 
         Args:
             old: The rows of the plan.
-            anew: (n, D) the candidate's vectors of the rows embedded anew, in their order.
+            anew: (n, D) the candidate's vectors of the rows re-embedded, in their order.
 
         Raises:
             CompatibilityError: if a row that stays has another dimension than the candidate.

@@ -136,7 +136,7 @@ def simulate(
     if any(not 0 <= share <= 1 for share in shares):
         raise CompatibilityError(f"shares are {list(shares)}, each must lie between 0 and 1")
 
-    done = np.rint(np.asarray(shares, np.float64) * len(sequence)).astype(np.intp)  # (S,) rows embedded anew
+    done = np.rint(np.asarray(shares, np.float64) * len(sequence)).astype(np.intp)  # (S,) rows re-embedded
     edges = np.unique([0, len(sequence), *done])  # (E,)
     segments = [sequence[begin:end] for begin, end in pairwise(edges)]  # E - 1 of them
     at = np.searchsorted(edges, done)  # (S,) the first segment that is still old

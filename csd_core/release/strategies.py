@@ -133,7 +133,7 @@ class Keep:
 
 @dataclass(frozen=True, slots=True)
 class Adapt:
-    """Old rows are mapped into the candidate's space; those that no adapter reaches are embedded anew."""
+    """Old rows are mapped into the candidate's space; those that no adapter reaches are re-embedded."""
 
     name: Strategy = "adapt"
     share: float | None = None
@@ -155,7 +155,7 @@ class Adapt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartialBackfill:
-    """The most useful old rows are embedded anew; the rest is mapped, or stays.
+    """The most useful old rows are re-embedded; the rest is mapped, or stays.
 
     Attributes:
         share: Of the old rows.
@@ -174,7 +174,7 @@ class PartialBackfill:
         return reason or (NO_ORDER if self.order is None else None)
 
     def plan(self, situation: Situation) -> UpgradePlan:
-        """The first of the order are embedded anew, and rows without an adapter where the rest is mapped."""
+        """The first of the order are re-embedded, and rows without an adapter where the rest is mapped."""
         rows = len(situation.gallery)
         if self.order is None:
             raise CompatibilityError(f"partial: {NO_ORDER}; choose another strategy")
@@ -194,7 +194,7 @@ class PartialBackfill:
 
 @dataclass(frozen=True, slots=True)
 class Backfill:
-    """Every old row is embedded anew by the candidate, from its image."""
+    """Every old row is re-embedded by the candidate, from its image."""
 
     name: Strategy = "backfill"
     share: float | None = None

@@ -125,7 +125,7 @@ class _Worker(Generic[Item]):
             self.process.join(JOIN_SECONDS)
             raise CsdError(
                 f"a worker process {_ending(self.process.exitcode)} while it worked on {self.item}; what is finished "
-                "is kept: run again to go on, with fewer workers if memory is short"
+                "is kept: run again to continue, with fewer workers if memory is short"
             ) from None
         if isinstance(message, CsdError):
             raise message

@@ -112,7 +112,7 @@ def measure(
         labels: (N,) class names.
         task_of: (N,) number of the task an item came with, not falling.
         task_classes: Class names of each of the T tasks.
-        in_force: The generation in force after each stage; None while there is none.
+        in_force: The active generation after each stage; None while there is none.
         generations: In order of promotion.
     """
     tasks = len(task_classes)

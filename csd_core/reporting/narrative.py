@@ -103,7 +103,7 @@ def _learned(story: Story) -> str:
     champion, seen = story.champion, story.figures.all_seen[-1]
     if champion is None:
         return f"{arrived}, but no model has been promoted, so nothing can be searched yet."
-    model = f"the model in force, from {champion.task},"
+    model = f"the active model, from {champion.task},"
     if seen is None:
         return f"{arrived}; {model} cannot be measured, for no test image has a second one of its class."
     sentence = (
@@ -179,7 +179,7 @@ def _gate(story: Story) -> str:
             _promotions(story, "keep", "let {} search the stored vectors as they are"),
             _promotions(story, "adapt", "had the stored vectors mapped for {}"),
             _partial_backfills(story),
-            _promotions(story, "backfill", "had every vector made anew for {}"),
+            _promotions(story, "backfill", "had every vector re-embedded for {}"),
             _rejections(story),
         )
         if part
@@ -206,7 +206,7 @@ def _partial_backfills(story: Story) -> str:
         for task in story.tasks
         if (chosen := task.chosen) and chosen.strategy == "partial"
     ]
-    return f"had part of the stored vectors made anew for {listed(names)}" if names else ""
+    return f"had part of the stored vectors re-embedded for {listed(names)}" if names else ""
 
 
 def _rejections(story: Story) -> str:

@@ -20,7 +20,7 @@ class Option:
         standing: Whether it meets the policy; of partial backfills the gate judges one share.
         words: The same in a phrase.
         chosen: Whether it was taken.
-        cost: Share of the old rows that it embeds anew.
+        cost: Share of the old rows that it re-embeds.
     """
 
     alternative: Alternative

@@ -96,7 +96,7 @@ def _models(story: Story) -> dict[str, str]:
 
 
 def _spared(story: Story) -> dict[str, int]:
-    """Old rows of all upgrades, and those that were embedded anew."""
+    """Old rows of all upgrades, and those that were re-embedded."""
     return {
         "rows": sum(task.old_rows for task in story.replacements),
         "made": sum(task.chosen.rows_embedded for task in story.replacements if task.chosen),

@@ -167,7 +167,7 @@ def _gallery(case: Case) -> str:
 def _cost(chosen: Alternative | None) -> str:
     if chosen is None:
         return "none changes"
-    return f"{chosen.rows_embedded:,} are embedded anew and {chosen.rows_mapped:,} mapped"
+    return f"{chosen.rows_embedded:,} are re-embedded and {chosen.rows_mapped:,} mapped"
 
 
 def _choices(case: Case) -> str:

@@ -73,7 +73,7 @@ class TaskMetrics(Record):
     """Of a rejection, what could turn it: more queries, or nothing, not even a full backfill."""
     strategy: Strategy | None
     share: float | None
-    """Of the old rows that a partial backfill embedded anew."""
+    """Of the old rows that a partial backfill re-embedded."""
     champion: str | None
     """Whose model serves after the task."""
     classes: int

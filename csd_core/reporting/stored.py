@@ -27,7 +27,7 @@ class RowGroup:
     Attributes:
         embedded_by: The model that made their vectors.
         adapters: What mapped them since, oldest first.
-        kind: made by the model in force, mapped into its space, or kept in an older one.
+        kind: made by the active model, mapped into its space, or kept in an older one.
         rows: How many.
     """
 

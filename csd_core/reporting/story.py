@@ -25,7 +25,7 @@ class TaskStory:
         review: What a person decided, if one did.
         entry: The state after it.
         curves: The scalars of its training.
-        generation: Number of the generation in force after it; None while there is none.
+        generation: Number of the active generation after it; None while there is none.
         old_rows: Rows of the gallery before it.
         groups: Rows of the gallery after it, by provenance.
     """
@@ -101,6 +101,6 @@ class Story:
 
     @property
     def champion(self) -> Champion | None:
-        """The model in force at the end."""
+        """The active model at the end."""
         number = self.tasks[-1].generation
         return None if number is None else self.generations[number]

@@ -15,13 +15,13 @@ WIDTH = 460
 MARGIN = 6
 BAR = 46
 """Pixels from one task's bar to the next."""
-COST = "share of the old vectors made anew, %"
+COST = "share of the old vectors re-embedded, %"
 
 STYLES: dict[Standing, str] = {"passed": "fill-retrieval", "failed": "hollow", "unjudged": "pale"}
 STANDINGS: dict[Standing, str] = {"passed": "passes", "failed": "fails", "unjudged": "not judged"}
 
 KINDS: dict[Kind, tuple[str, str]] = {
-    "made": ("fill-retrieval", "made by the model in force"),
+    "made": ("fill-retrieval", "made by the active model"),
     "mapped": ("pale", "mapped into its space"),
     "kept": ("hollow", "kept in an older space"),
 }
@@ -115,7 +115,7 @@ def _frontier(task: TaskStory, found: Sequence[Option], quo: float) -> Chart:
     for option, recall, (x, y) in zip(found, recalls, places, strict=True):
         name, mapped = option.alternative.name, option.alternative.rows_mapped
         tip = (
-            f"{name}: Recall@1 {percent(recall)} %, {option.alternative.rows_embedded:,} old rows made anew, "
+            f"{name}: Recall@1 {percent(recall)} %, {option.alternative.rows_embedded:,} old rows re-embedded, "
             f"{mapped:,} mapped; {option.words}"
         )
         if option.chosen:
@@ -156,7 +156,7 @@ def _frontier(task: TaskStory, found: Sequence[Option], quo: float) -> Chart:
 
 
 def _curves(task: TaskStory, partial: PartialCurves) -> Chart:
-    """Recall on `select` against the share embedded anew, a line for each order; the area under it tells them apart."""
+    """Recall on `select` against the share re-embedded, a line for each order; the area under it tells them apart."""
     recalls = [recall for curve in partial.curves for recall in curve.recalls]
     marks = _marks(recalls)
     axes = Axes(left=40, right=290, top=34, bottom=222, first=0, last=1, low=marks[0], high=marks[-1])

@@ -1,7 +1,7 @@
 """The environment that stages compute in: the same for everyone, whatever a person's shell says.
 
 Numerical libraries read variables when they are loaded, and Python reads its own when it starts. A stage therefore
-starts its interpreter once more, in place, where a variable that may change what it computes is not as it is here.
+starts its interpreter again, in place, where a variable that may change what it computes is not as it is here.
 """
 
 import os
@@ -79,7 +79,7 @@ def for_stages(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def enter() -> None:
-    """Start this process once more, in place and as it was called, unless its environment is that of stages."""
+    """Start this process again, in place and as it was called, unless its environment is that of stages."""
     wanted = for_stages(os.environ)
     if wanted != dict(os.environ):
         sys.stdout.flush()

@@ -31,7 +31,7 @@ from csd_core.stages.computing import use_threads
 from csd_core.workspace import Workspace
 
 ONE_PROCESS = 20_000
-"""Up to so many rows are embedded anew in this process: starting others takes longer than they save."""
+"""Up to so many rows are re-embedded in this process: starting others takes longer than they save."""
 
 
 def main(task: str) -> None:

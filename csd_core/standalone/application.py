@@ -23,7 +23,7 @@ class Applied:
     """What became of the rows.
 
     Attributes:
-        embedded: Old rows made anew from their images.
+        embedded: Old rows re-embedded from their images.
         mapped: Old rows that an adapter mapped.
         kept: Old rows as they were.
         added: Rows of images that the old gallery lacked.
@@ -39,7 +39,7 @@ class Applied:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Anew:
-    """Vectors that were made anew.
+    """Vectors that were re-embedded.
 
     Attributes:
         ids: (n,) ascending.
@@ -67,7 +67,7 @@ def apply_plan(
     max_rows_per_second: float | None,
     max_failed: int,
 ) -> Applied:
-    """Write the upgraded gallery; an interrupted run goes on where it stopped.
+    """Write the upgraded gallery; an interrupted run continues where it stopped.
 
     Args:
         plan: What to do.

@@ -34,7 +34,7 @@ class Question:
     """What is to be judged.
 
     Attributes:
-        old: ONNX file of the model in force, in csd's form.
+        old: ONNX file of the active model, in csd's form.
         new: The candidate's.
         images: Folder of images, a folder for each class.
         gallery: Folder of the gallery; None makes one of the old classes by the old model.

@@ -39,14 +39,14 @@ class PlanRecord(Record):
     """Over the rows it is a plan for."""
     rows: int
     old: Digest
-    """The model in force."""
+    """The active model."""
     new: Digest
     """The candidate."""
     dimension: int
     """Of its vectors."""
     strategy: Strategy
     share: float | None
-    """Of the old rows that a partial backfill embeds anew."""
+    """Of the old rows that a partial backfill re-embeds."""
     order: Order | None
     """Of a partial backfill's rows."""
     rest: Rest | None

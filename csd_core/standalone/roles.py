@@ -124,7 +124,7 @@ def _refuse_other_labels(items: CanonicalSet, gallery: Gallery, old: Bools, row:
         first = differ[0]
         raise DataError(
             f"{items.record.name}: {len(differ)} images are in another class than in the gallery, such as "
-            f'{items.paths[old][first]} (there "{gallery.labels[row][first]}"); move them, or index the folder anew'
+            f'{items.paths[old][first]} (there "{gallery.labels[row][first]}"); move them, or index the folder again'
         )
 
 

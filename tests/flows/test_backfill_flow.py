@@ -79,7 +79,7 @@ def models(project):
 def test_a_run_puts_a_gallery_of_the_model_alone_in_force_and_shows_how_it_went(project):
     state = run(why="the rest", by="olga", workers=2)
     release = project.in_force()
-    assert (state.type.value, state.message) == ("COMPLETED", f"In force: {release.name}, {2 * ROWS:,} rows")
+    assert (state.type.value, state.message) == ("COMPLETED", f"Active: {release.name}, {2 * ROWS:,} rows")
     assert (release.record.kind, release.record.why, release.record.by) == ("backfill", "the rest", "olga")
     assert models(project) == {release.record.model}
     assert project.findings() == ()
@@ -89,8 +89,8 @@ def test_a_run_puts_a_gallery_of_the_model_alone_in_force_and_shows_how_it_went(
     assert progress.description.startswith("2,200 of 2,200 rows · ")
     assert progress.description.endswith(" rows/s · about 0 s left")
     told = artifact("backfill").data
-    assert f"Release **{release.name}** is in force" in told
-    assert "2,200 rows were embedded anew" in told
+    assert f"Release **{release.name}** is active" in told
+    assert "2,200 rows were re-embedded" in told
     again = run()
     assert (again.name, again.message) == ("NothingToDo", "every row that has an image is the own one of the model")
 
@@ -156,7 +156,7 @@ def test_images_that_cannot_be_read_are_named_in_the_artifact(project):
     live.untag(table, "backfill-0001")
     assert run().is_completed()
     told = artifact("backfill").data
-    assert "2,199 rows were embedded anew" in told
+    assert "2,199 rows were re-embedded" in told
     assert f"- {identity}: {escaped('gone.png: there is no such file')}" in told
 
 

@@ -178,7 +178,7 @@ def test_operators_are_told_of_a_failure_as_the_documentation_says(idle):
         assert mine != snippet
         environment = {**os.environ, "PREFECT_API_URL": f"http://127.0.0.1:{idle.port}/api"}
         subprocess.run([sys.executable, "-c", mine], check=True, env=environment, capture_output=True)
-        time.sleep(5)  # the server reads its automations anew
+        time.sleep(5)  # the server reads its automations again
         idle.ended(idle.run(APPROVE, by="Ada", reason="why not"))
         until(lambda: Chat.posted, seconds=PATIENCE)
         chat.shutdown()

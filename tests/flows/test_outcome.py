@@ -60,7 +60,7 @@ def home(tmp_path):
 
 @pytest.fixture
 def published(monkeypatch):
-    """What was asked to come into force."""
+    """What was asked to become active."""
     asked = []
 
     def bring(_home, _files, tasks, *, by, why):
@@ -78,7 +78,7 @@ def outcome(home):
 def test_what_was_promoted_is_published(home, published):
     state = conclude(home, home, retraining(home), {"t4": promoted("t4")})
     assert (state.type.value, state.name) == ("COMPLETED", "Completed")
-    assert state.message == "t4 promoted under partial 25 %; in force: 0002-cccccccccccc"
+    assert state.message == "t4 promoted under partial 25 %; active: 0002-cccccccccccc"
     assert published == [(("t4",), "retrain", f"{NAME}: t4 promoted under partial 25 %")]
     assert outcome(home) == "published"
 
@@ -182,7 +182,7 @@ def test_a_retraining_from_another_release_is_not_published(home, published):
 
 
 def in_force(monkeypatch, *, commit, name="0002-cccccccccccc"):
-    """Pretend that a release of this commit is in force."""
+    """Pretend that a release of this commit is active."""
     release = SimpleNamespace(name=name, record=SimpleNamespace(commit=commit))
     fake = SimpleNamespace(in_force=lambda: release, all=lambda: (release,))
     monkeypatch.setattr(module.Releases, "of", lambda _: fake)

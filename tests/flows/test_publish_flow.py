@@ -98,7 +98,7 @@ def test_the_flow_rollback_returns_to_the_release_before(project):
     publishing(project.files, project.files, ["t1", "t2"])
     state = rollback(Rollback(why="complaints", by="Ada"), return_state=True)
     assert state.is_completed()
-    assert "which is release 1 once more" in state.message
+    assert "which is release 1 again" in state.message
     assert (in_force(project).rolled_back_to, in_force(project).by) == (1, "Ada")
 
 

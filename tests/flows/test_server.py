@@ -233,7 +233,7 @@ def test_ctrl_c_once_and_again_leaves_nothing_but_the_checkpoint(start):
     assert not [process for process in everything if lives(process)]
     assert is_free(ui.port)
     assert is_free(ui.port + 1)
-    assert "1 run is stopped; the next run goes on from the checkpoint\nStopped.\n" in ui.output.read_text()
+    assert "1 run is stopped; the next run continues from the checkpoint\nStopped.\n" in ui.output.read_text()
     assert state_in_database(ui, number) == "CRASHED"
 
 

@@ -142,4 +142,4 @@ def test_a_process_whose_starter_died_meanwhile_ends(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv(STARTER, str(os.getpid()))  # nobody is its own parent
     with pytest.raises(SystemExit, match="1"), joined():
-        pytest.fail("it goes on without its starter")
+        pytest.fail("it continues without its starter")

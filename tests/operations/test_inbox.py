@@ -387,7 +387,7 @@ def test_an_empty_batch_is_not_marked_ready(tmp_path):
 
 def test_a_folder_in_place_of_the_marker_is_one_line(tmp_path):
     (send(tmp_path / "inbox", "b1", ready=False) / READY).mkdir()
-    with pytest.raises(DataError, match=r"b1/_READY: cannot be written: File exists; mend that and try again"):
+    with pytest.raises(DataError, match=r"b1/_READY: cannot be written: File exists; fix that and try again"):
         inbox_at(tmp_path).mark_ready("b1")
 
 

@@ -42,5 +42,5 @@ def to_the_fourth(three_generations) -> CandidateAdapters:
 
 @pytest.fixture
 def mixed(three_generations) -> World:
-    """Three generations, to go on from."""
+    """Three generations, to continue from."""
     return copy(three_generations)

@@ -329,7 +329,7 @@ def test_a_model_that_changes_on_the_way_is_refused(model, tmp_path):
 def test_a_worker_that_dies_is_one_line_and_finished_shards_stay(model, serial, tmp_path):
     third = plan_shards(item_ids(), rows=ROWS)[2]
     with pytest.raises(
-        CsdError, match=r"was killed \(SIGKILL.* while it worked on shard 2 .*run again to go on"
+        CsdError, match=r"was killed \(SIGKILL.* while it worked on shard 2 .*run again to continue"
     ) as told:
         run(model, tmp_path, source=Drawn(kills_at=str(third.ids[-1])), workers=2)
     assert "\n" not in str(told.value)

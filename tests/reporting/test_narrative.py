@@ -11,7 +11,7 @@ def sentences(told):
 
 def test_promotions_are_told_with_their_strategy(promoted):
     learned, search, gate = sentences(promoted)
-    assert learned.startswith("Three tasks brought ten classes in 640 images; the model in force, from t3,")
+    assert learned.startswith("Three tasks brought ten classes in 640 images; the active model, from t3,")
     assert "the features forget less than the classifier" in search
     assert gate == "The gate took t1 as the first model and let t2 and t3 search the stored vectors as they are."
     assert narrative.headline(promoted.story) == "Three tasks, every model promoted"
@@ -78,7 +78,7 @@ def test_the_moral_follows_from_the_figures(promoted, own, seen, moral):
 def test_a_rejection_in_the_middle_and_a_backfill_are_told(carried):
     gate = sentences(carried)[2]
     assert "rejected t2" in gate
-    assert "had every vector made anew for t3" in gate
+    assert "had every vector re-embedded for t3" in gate
     assert "(an operator decided t2 and t3)" in gate
     assert "waits" not in gate
 
@@ -86,7 +86,7 @@ def test_a_rejection_in_the_middle_and_a_backfill_are_told(carried):
 def test_a_map_and_a_partial_backfill_are_told(mixed):
     gate = sentences(mixed)[2]
     assert "had the stored vectors mapped for t3" in gate
-    assert "had part of the stored vectors made anew for t2 (three quarters, the rest mapped)" in gate
+    assert "had part of the stored vectors re-embedded for t2 (three quarters, the rest mapped)" in gate
 
 
 def test_data_of_a_rejected_last_task_waits(make_line, arrival):

@@ -77,7 +77,7 @@ def rejected(make_line, arrival):
 
 @pytest.fixture(scope="module")
 def unchanged(make_line, arrival):
-    """The second candidate is the first model once more."""
+    """The second candidate is the first model again."""
     return make_line(policy={"min_gain": -0.15}, t1=arrival((0, 1, 2, 3)), t2=arrival((4, 5, 6), drift=0.0))
 
 
@@ -92,7 +92,7 @@ def test_a_promotion_says_under_what_and_why_and_what_becomes_of_the_gallery(pro
     before, after = report.status_quo.overall.at[1], keep.measured.overall.at[1]
     assert page.headline.endswith(f"goes from {percent(before)} to {percent(after)} %.")
     assert "t2 brings 192 images of three classes: “4”, “5” and “6”. The candidate embeds 192 new rows." in page.verdict
-    assert "Of 256 stored rows 0 are embedded anew and 0 mapped." in page.verdict
+    assert "Of 256 stored rows 0 are re-embedded and 0 mapped." in page.verdict
 
 
 def test_a_rejection_says_which_way_was_closest_and_that_nothing_changes(rejected):

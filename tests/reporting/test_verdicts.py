@@ -38,21 +38,21 @@ def test_a_strategy_that_cannot_be_served_is_named_with_its_reason(promoted):
 def test_verdicts_say_what_becomes_of_every_stored_vector(mixed, carried, promoted):
     first, partial, adapt, rejected = map(verdicts.verdict_in_words, mixed.story.tasks)
     assert first == "first model; nothing to upgrade"
-    assert partial == "partial 75 %: three quarters of the stored vectors made anew, the rest mapped"
+    assert partial == "partial 75 %: three quarters of the stored vectors re-embedded, the rest mapped"
     assert adapt == "adapt: every stored vector mapped"
     assert rejected == "the champion stays"
-    assert verdicts.verdict_in_words(carried.story.tasks[2]) == "backfill: every stored vector made anew"
+    assert verdicts.verdict_in_words(carried.story.tasks[2]) == "backfill: every stored vector re-embedded"
     assert verdicts.verdict_in_words(promoted.story.tasks[1]) == "keep: every stored vector left as it was"
 
 
 @pytest.mark.parametrize(
     ("embedded", "mapped", "words"),
     [
-        (25, 75, "a quarter of the stored vectors made anew, the rest mapped"),
-        (25, 0, "a quarter of the stored vectors made anew, the rest left as it was"),
-        (37, 63, "37.0 % of the stored vectors made anew, the rest mapped"),
+        (25, 75, "a quarter of the stored vectors re-embedded, the rest mapped"),
+        (25, 0, "a quarter of the stored vectors re-embedded, the rest left as it was"),
+        (37, 63, "37.0 % of the stored vectors re-embedded, the rest mapped"),
         (0, 60, "60.0 % of the stored vectors mapped, the rest left as it was"),
-        (10, 60, "of the stored vectors 10 made anew, 60 mapped, 30 left as it was"),
+        (10, 60, "of the stored vectors 10 re-embedded, 60 mapped, 30 left as it was"),
     ],
 )
 def test_what_becomes_of_stored_vectors_follows_from_their_number(mixed, embedded, mapped, words):

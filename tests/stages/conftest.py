@@ -79,7 +79,7 @@ def split_digits(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def learned_digits(split_digits, tmp_path_factory) -> Path:
-    """The same with the first task's candidate trained, exported and in force; copy it before changing anything."""
+    """The same with the first task's candidate trained, exported and active; copy it before changing anything."""
     root = tmp_path_factory.mktemp("learned") / "project"
     shutil.copytree(split_digits, root)
     files = Workspace(root)

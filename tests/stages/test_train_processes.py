@@ -192,13 +192,13 @@ def test_an_error_of_one_process_is_its_line_and_ends_the_other(project, start, 
         "    from csd_core.data import shards\n"
         "    from csd_core.errors import DataError\n"
         "    def load_shard(folder):\n"
-        "        raise DataError(f'{folder}: the disk is broken; mend it')\n"
+        "        raise DataError(f'{folder}: the disk is broken; fix it')\n"
         "    shards.load_shard = load_shard\n"
     )
     process, _ = start(project(), path=[tmp_path])
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 3
-    assert errors.splitlines() == ["data/shards/t1: the disk is broken; mend it"]
+    assert errors.splitlines() == ["data/shards/t1: the disk is broken; fix it"]
 
 
 @pytest.mark.slow

@@ -53,7 +53,7 @@ def mapping(csd, gallery, models, photos):
 
 @pytest.fixture
 def backfilling(csd, gallery, models, photos):
-    """A plan that embeds every row anew, for a model of another dimension."""
+    """A plan that embeds every row again, for a model of another dimension."""
     succeed(
         csd, "upgrade", "plan", models["weak"], models["wide"], "--images", photos, "--gallery", gallery, "-o", "plan"
     )

@@ -22,7 +22,7 @@ PUBLISHED = {
     "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
-"""sha256 of each file unpacked: distributors compress anew, so the .gz files differ."""
+"""sha256 of each file unpacked: distributors compress again, so the .gz files differ."""
 
 CLASSES = (
     "T-shirt/top",

@@ -1,7 +1,7 @@
 """Glyphs: Greek and Cyrillic letters, digits and signs rendered from installed fonts, with jittered pose and colour.
 
 A many-class set that needs no download of images. A class is a character, drawn once from each of many font families;
-every image turns, shifts and scales it anew and picks an ink and a paper. The test set is of families that training
+every image turns, shifts and scales it again and picks an ink and a paper. The test set is of families that training
 never sees. An image depends on the seed, its class and its number alone, so a limited set is a part of the whole one.
 """
 

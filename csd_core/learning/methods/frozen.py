@@ -1,4 +1,4 @@
-"""The backbone of the first stage for ever; later stages train the classifier alone."""
+"""The backbone of the first stage forever; later stages train the classifier alone."""
 
 from csd_core.learning.methods.protocol import Method
 
