@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from csd_core.errors import CsdError
+from csd_core.errors import CsdError, StorageError
 from csd_core.output import close_output, flush_output, prepare_output, printable
 
 INTERRUPTED = 130
@@ -24,6 +24,7 @@ CLOSED = 141
 DEBUG = "CSD_DEBUG"
 """Environment variable: show tracebacks of what is no bug, too."""
 
+_OUTPUT = "the output cannot be written"
 _FAULTS = (CsdError, OSError, UnicodeError, MemoryError, RecursionError, ImportError)
 
 
@@ -90,7 +91,8 @@ def _in_one_line(error: BaseException) -> str | None:
             return _missing(error)
         case OSError() if error.strerror:
             names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
-            text = f"{' -> '.join(names) or _nameless(error)}: {error.strerror}"
+            what = " -> ".join(names) or _nameless(error)
+            text = f"{what}: {error.strerror}{'' if what == _OUTPUT else StorageError.remedy(error)}"
         case MemoryError():
             told = f": {error}" if str(error) else ""
             text = f"out of memory{told}; give this machine more, or ask for less at a time"
@@ -108,7 +110,7 @@ def _nameless(error: OSError) -> str:
     frames = list(traceback.walk_tb(error.__traceback__))
     module = str(frames[-1][0].f_globals.get("__name__", "")) if frames else ""
     if module.partition(".")[0] == "rich" or module == "csd_core.output":
-        return "the output cannot be written"
+        return _OUTPUT
     return "a file cannot be read or written"
 
 

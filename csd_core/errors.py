@@ -65,6 +65,11 @@ class StorageError(CsdError):
         return isinstance(error, OSError) and error.errno in _REMEDIES
 
     @classmethod
+    def remedy(cls, error: OSError) -> str:
+        """Return what to do where a disk is full or read-only, to follow the error's words; empty for other errors."""
+        return f"; {_REMEDIES[error.errno]}" if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS} else ""
+
+    @classmethod
     def told_in(cls, message: str, *, where: str) -> "StorageError | None":
         """The operating system's error that a library tells in words (`... (os error 28)`); None without one.
 

@@ -162,9 +162,11 @@ class Releases:
             items = tuple(sorted({hash_of(identity) for identity in ids}))
             if not items or not self.names():
                 return ()
-            who = by or whoami()
+            who, unfinished = by or whoami(), self.audit.read().forgetting
+            if unfinished:  # its files are half rewritten, so that their sums tell nothing
+                items = tuple(sorted({*items, *unfinished.items}))
             self.audit.append("forgetting", by=who, why=why, items=items)
-            return self.finish_forgetting(items, tagged=tagged, by=who, why=why)
+            return self.finish_forgetting(items, tagged=tagged, by=who, why=why, recovered=unfinished is not None)
 
     def finish_forgetting(
         self, items: tuple[Digest, ...], *, tagged: "Iterable[TaggedRows]", by: str, why: str, recovered: bool = False

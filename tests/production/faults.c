@@ -1,13 +1,15 @@
 /* Lets system calls that change files below a folder fail, from a chosen one on; loaded before the C library.
 
    faults_at(n, error, forever): the n-th call from now fails with `error`; with `forever` all later ones do too, so that
-   the disk is left as it would be if the process had been killed before the n-th. n = 0 lets every call through.
+   the disk is left as it would be if the process had been killed before the n-th; error = -1 kills it. n = 0 lets every
+   call through.
    faults_seen(): calls since then. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -37,6 +39,7 @@ static int fd_below(int fd) {
 static int fails(int ours) {
     if (!ours) return 0;
     int number = ++seen;
+    if (at && number == at && failure == -1) kill(getpid(), SIGKILL);
     if (at && (number == at || (forever && number > at))) { errno = failure; return 1; }
     return 0;
 }

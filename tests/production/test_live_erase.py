@@ -1,10 +1,20 @@
 """An erased item is nowhere, and never comes back."""
 
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from csd_core.errors import ParamsError
 from csd_core.production.rows import LiveItems, StoredImages
+
+SCRIPT = Path(__file__).with_name("faulty_erase.py")
 
 
 def images(ids):
@@ -79,3 +89,38 @@ def test_an_item_that_was_never_there_can_be_erased_beforehand(live, built):
     assert live.erase(["person-x9999"]).rows == 0
     with pytest.raises(ParamsError, match="was erased"):
         live.upsert("new", row_of(built, "person-x18", "person-x9999"))
+
+
+@pytest.fixture(scope="module")
+def faulty(preloaded, tmp_path_factory):
+    """(arguments) -> a finished run of faulty_erase.py, in a folder with a project whose releases have an item."""
+    folder = tmp_path_factory.mktemp("erase")
+    environment = os.environ | {"LD_PRELOAD": str(preloaded("faults.c")), "FAULTS_BELOW": str(folder / "place")}
+
+    def run(*arguments):
+        command = [sys.executable, str(SCRIPT), str(folder), *map(str, arguments)]
+        return subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+
+    made = run("make")
+    assert made.returncode == 0, made.stderr[-3000:]
+    return folder, run
+
+
+@pytest.mark.slow
+def test_an_erasure_that_fails_at_any_step_is_one_line_and_a_second_one_completes_it(faulty):
+    _, run = faulty
+    done = run("fail", 23)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert min(json.loads(done.stdout.splitlines()[-1]).values()) >= 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [20, 90, 150, 200, 210])
+def test_an_erasure_that_is_killed_is_completed_by_a_second_one(faulty, number):
+    folder, run = faulty
+    place = folder / "place-killed"
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(folder / "template", place)
+    assert run("kill", number).returncode == -signal.SIGKILL
+    done = run("again")
+    assert done.returncode == 0, done.stderr[-3000:]

@@ -180,6 +180,22 @@ def test_an_interrupted_erasure_is_completed_by_the_next_publish(project):
     assert all(query.item not in ids for query in known_items(production.releases.get(2)).queries)
 
 
+def test_an_erasure_that_ended_among_the_files_of_a_release_is_completed_by_a_second_one(project, monkeypatch):
+    ids = [query.item for query in known_items(project.in_force()).queries[:1]]
+    with monkeypatch.context() as full, pytest.raises(OSError, match="No space"):
+        full.setattr("csd_core.production.releases._sum_anew", failing)
+        erased(project, ids)
+    assert project.findings()
+    erased(project, ids)
+    assert project.findings() == ()
+    rollback(project.production, why="worse")
+    assert project.findings() == ()
+
+
+def failing(*_):
+    raise OSError(28, "No space left on device")
+
+
 def test_forgetting_without_releases_does_nothing(tmp_path):
     assert Releases(tmp_path / "releases").forget(["an item"]) == ()
     assert not (tmp_path / "releases" / "audit.jsonl").exists()
