@@ -92,7 +92,7 @@ class Client:
         self._http.close()
 
     def embed(self, images: Sequence[Image]) -> Embedded:
-        """Vectors of images.
+        """Return vectors of images.
 
         Args:
             images: Files, as paths or as their bytes, or arrays.
@@ -176,7 +176,7 @@ class Client:
         self._ask("DELETE", _path("items", item))
 
     def item(self, item: str) -> Mapping[str, Any]:
-        """What is known of an item.
+        """Return what is known of an item.
 
         Raises:
             ServiceError: if there is none (status 404), the service refuses, or does not answer in time.
@@ -185,7 +185,7 @@ class Client:
         return facts
 
     def image(self, item: str) -> bytes:
-        """The image of an item as PNG.
+        """Return the image of an item as PNG.
 
         Raises:
             ServiceError: if there is none (status 404), the service refuses, or does not answer in time.
@@ -193,7 +193,7 @@ class Client:
         return self._ask("GET", _path("images", item)).content
 
     def releases(self) -> Mapping[str, Any]:
-        """The releases, newest first, and which is served.
+        """Return the releases, newest first, and which is served.
 
         Raises:
             ServiceError: if the service refuses, or does not answer in time.
@@ -202,7 +202,7 @@ class Client:
         return found
 
     def ready(self) -> Mapping[str, Any]:
-        """Which release is served, and whether one was refused.
+        """Return which release is served, and whether one was refused.
 
         Raises:
             ServiceError: if none is served, or the service does not answer in time.

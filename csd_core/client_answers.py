@@ -86,6 +86,6 @@ class Put:
 
 
 def known(kind: type[Answer], values: Mapping[str, Any]) -> Answer:
-    """The fields that this client knows; a newer service may send more."""
+    """Return the fields that this client knows; a newer service may send more."""
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # dataclasses all
     return kind(**{name: values[name] for name in names})

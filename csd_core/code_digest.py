@@ -121,7 +121,7 @@ class Code:
         return frozenset(found - {module})
 
     def _known(self, name: str) -> Iterator[str]:
-        """The part of a dotted name that is a module of the package, and every package it lies in."""
+        """Yield the part of a dotted name that is a module of the package, and every package it lies in."""
         parts = name.split(".")
         if parts[0] != PACKAGE:
             return

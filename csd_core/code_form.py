@@ -51,7 +51,7 @@ def _saying(block: list[ast.stmt]) -> list[ast.stmt]:
 
 
 def _says_nothing(statement: ast.stmt) -> bool:
-    """Whether it is a docstring, another bare text, `pass`, or an import for a type checker."""
+    """Return whether it is a docstring, another bare text, `pass`, or an import for a type checker."""
     match statement:
         case ast.Pass() | ast.Expr(value=ast.Constant(value=str())):
             return True

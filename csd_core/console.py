@@ -106,7 +106,7 @@ def _fit(table: Table, to: Console) -> None:
 
 
 def too_wide(table: Table, to: Console) -> bool:
-    """Whether a line of the terminal cannot hold a row."""
+    """Return whether a line of the terminal cannot hold a row."""
     return to.is_terminal and sum(_widths(table)) + GAP * (len(table.columns) - 1) > to.width
 
 

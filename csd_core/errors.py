@@ -49,7 +49,7 @@ class StorageError(CsdError):
 
     @classmethod
     def of(cls, error: OSError) -> "StorageError":
-        """The operating system's error as one line, with the remedy."""
+        """Return the operating system's error as one line, with the remedy."""
         where = error.filename or error.filename2
         what = error.strerror or str(error) or type(error).__name__
         remedy = _REMEDIES.get(error.errno or 0, "see to it, then try again")
@@ -61,7 +61,7 @@ class StorageError(CsdError):
 
     @classmethod
     def is_meant(cls, error: BaseException) -> bool:
-        """Whether an error is of this kind; a file that is missing is not."""
+        """Return whether an error is of this kind; a file that is missing is not."""
         return isinstance(error, OSError) and error.errno in _REMEDIES
 
     @classmethod
@@ -71,7 +71,7 @@ class StorageError(CsdError):
 
     @classmethod
     def told_in(cls, message: str, *, where: str) -> "StorageError | None":
-        """The operating system's error that a library tells in words (`... (os error 28)`); None without one.
+        """Return the operating system's error that a library tells in words (`... (os error 28)`); None without one.
 
         Args:
             message: Of the library.

@@ -11,7 +11,7 @@ UNUSABLE_NAME = "has a name that is not UTF-8, or with control characters; renam
 
 
 def printable(text: str) -> str:
-    """A name as it can be printed anywhere."""
+    """Return a name as it can be printed anywhere."""
     return UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 

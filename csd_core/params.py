@@ -26,9 +26,9 @@ ResizeRule = Literal["squash", "pad", "crop"]
 
 
 class Compute(Section):
-    """What stages compute with, seen by DVC.
+    """The hardware of the stages.
 
-    With other threads, processes or devices sums are rounded otherwise, so that weights differ.
+    Other threads, processes or devices round sums differently, so weights differ and DVC runs the stages again.
     """
 
     device: Literal["auto", "cpu", "cuda"]
@@ -38,11 +38,11 @@ class Compute(Section):
     threads: Annotated[int, Field(ge=1, le=1024)]
     """CPU threads of torch, BLAS and onnxruntime, in each process."""
     processes: Annotated[int, Field(ge=1, le=1024)]
-    """That train together, each on its share of every batch."""
+    """Number of processes that train together, each on its share of every batch."""
 
 
 class Runtime(Section):
-    """Where and how the commands and the service embed, and what stages may hold. No artefact depends on it."""
+    """The hardware of commands and the service, and the memory of stages. No artefact depends on it."""
 
     device: Literal["auto", "cpu", "cuda"]
     """auto takes a GPU where there is one."""
@@ -107,7 +107,7 @@ class Export(Section):
     """The ONNX embedding model."""
 
     opset: Annotated[int, Field(ge=18, le=21)]
-    """Of the ONNX operators; onnxruntime 1.20 reads up to 21."""
+    """Version of the ONNX operators; onnxruntime 1.20 reads up to 21."""
     max_cosine_error: Positive
     """Largest 1 - cos between onnxruntime's and torch's embedding of a validation image."""
     parity_images: Annotated[int, Field(ge=33)]
@@ -169,7 +169,7 @@ class Live(Section):
     images: Literal["store", "reference"]
     """store keeps each item's pixels beside its vector; reference keeps where they can be fetched again."""
     exact_rows: Annotated[int, Field(ge=0)]
-    """Up to so many rows search is exact, in memory; above it an index answers."""
+    """Galleries up to this number of rows are searched exactly, in memory; larger ones through an index."""
     index_partitions: Annotated[int, Field(ge=1)]
     """Cells of the index (IVF)."""
     index_probes: Annotated[int, Field(ge=1)]
@@ -182,23 +182,23 @@ class Serve(Section):
     """How `csd serve` answers."""
 
     variant: Literal["auto", "fp32", "int8"]
-    """Of the query model: auto takes int8 where the release has it."""
+    """The query model: auto takes int8 if the release has it."""
     max_batch: Annotated[int, Field(ge=1, le=1024)]
-    """Images of concurrent requests that are embedded together."""
+    """Largest number of images, of concurrent requests, that are embedded together."""
     max_wait_ms: Annotated[float, Field(ge=0, le=1000)]
-    """So long at most an image waits for others that are on their way."""
+    """Longest time that an image waits for others, to be embedded together."""
     max_waiting: Annotated[int, Field(ge=1)]
-    """Requests that a process takes at a time; more are told to come again (429)."""
+    """Length of each process's queue; further requests get 429. A larger one adds waiting, not throughput."""
     max_k: Annotated[int, Field(ge=1, le=10_000)]
-    """Neighbours that one search may ask for."""
+    """Largest number of neighbours that one search may ask for."""
     max_body_mb: Annotated[float, Field(gt=0, le=1024)]
     """Largest request in MiB."""
     max_megapixels: Annotated[float, Field(gt=0, le=1000)]
     """Largest image that is decoded, in millions of pixels."""
     cache_images: Annotated[int, Field(ge=0)]
-    """Query images whose vectors are remembered."""
+    """Number of query images whose vectors are remembered."""
     poll_seconds: Annotated[float, Field(gt=0, le=3600)]
-    """How often the active release and its rows are looked at."""
+    """Time between two looks at the active release and its rows."""
 
 
 class Policy(Section):
@@ -207,10 +207,10 @@ class Policy(Section):
     allowed: list[Literal["keep", "adapt", "partial", "backfill"]]
     """Strategies the gate may choose; it takes the cheapest that passes."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
-    """Of a verdict: `1 - confidence` is the chance that a candidate which breaks a limit is promoted by luck. The
+    """Confidence of a verdict: `1 - confidence` is the chance that a candidate which breaks a limit passes by luck. The
     strategies in `allowed` share it, so each is judged more strictly where more are allowed."""
     resamples: Annotated[int, Field(ge=100)]
-    """Of the bootstrap over queries."""
+    """Number of bootstrap resamples of the queries."""
     seed: Annotated[int, Field(ge=0)]
     max_regression: Share
     """How far old-class Recall@1 may fall below the status quo (lower bound)."""
@@ -219,7 +219,7 @@ class Policy(Section):
     max_total_regression: Share
     """How far a task's Recall@1 on its own gallery may fall below its best ever (point estimate)."""
     min_gain: Annotated[float, Field(ge=-1, le=1)]
-    """The gain of Recall@1 over all queries must exceed this (lower bound); below 0 a loss is put up with."""
+    """The gain of Recall@1 over all queries must exceed this (lower bound); a value below 0 allows a loss."""
     max_excess_flips: Share
     """Share of queries that hit today and would miss, beyond those that a full backfill of the same candidate loses
     (bound)."""
@@ -251,11 +251,11 @@ class Inbox(Section):
     uri: Location
     """A folder, relative to params.yaml or absolute, or an object store (s3://bucket/prefix)."""
     min_images: Annotated[int, Field(ge=1)]
-    """A task is cut when so many images wait ..."""
+    """Minimum number of waiting images that become a task."""
     min_new_classes: Annotated[int, Field(ge=0)]
-    """... of so many classes that no task has yet ..."""
+    """Minimum number of classes among them that no task has yet."""
     max_wait_days: Annotated[float, Field(ge=0)] | None
-    """... or when the oldest batch has waited so long; null waits forever."""
+    """A batch that has waited so long becomes a task in any case; null waits forever."""
 
 
 class Report(Section):
@@ -286,7 +286,7 @@ class Params(Section):
     gate: Policy
     decisions: dict[Name, Decision]
     reviews: dict[Name, Review]
-    """Who decided so, and why; the flow `approve` writes it."""
+    """Who overruled the gate, and why; the flow `approve` writes it."""
     live: Live
     serve: Serve
     inbox: Inbox
@@ -300,12 +300,12 @@ class Params(Section):
         return self
 
     def line(self, up_to: str) -> tuple[str, ...]:
-        """The tasks from the first to `up_to`, in their order."""
+        """Return the tasks from the first to `up_to`, in their order."""
         names = list(self.tasks)
         return tuple(names[: names.index(up_to) + 1])
 
     def task(self, name: str) -> Task:
-        """The task called `name`.
+        """Return the task called `name`.
 
         Raises:
             ParamsError: if there is no such task.
@@ -315,5 +315,5 @@ class Params(Section):
         return self.tasks[name]
 
     def source(self, name: str) -> PublishedSource | FolderSource:
-        """The source called `name`."""
+        """Return the source called `name`."""
         return self.sources.published.get(name) or self.sources.folders[name]

@@ -79,19 +79,19 @@ def explain(mistake: Any) -> str:
 
 
 def _keys(section: type[BaseModel]) -> list[str]:
-    """Every key of params.yaml, at any depth."""
+    """Return every key of params.yaml, at any depth."""
     schema = section.model_json_schema()
     blocks = [schema, *schema.get("$defs", {}).values()]
     return sorted({key for block in blocks for key in block.get("properties", {})})
 
 
 def profile_names(folder: Path) -> list[str]:
-    """Names of the profiles in a folder."""
+    """Return names of the profiles in a folder."""
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
 def profile_text(folder: Path, name: str) -> str:
-    """The params.yaml that a profile stands for, with comments.
+    """Return the params.yaml that a profile stands for, with comments.
 
     Raises:
         ParamsError: if there is no such profile or one extends itself.
@@ -108,7 +108,7 @@ def profile_text(folder: Path, name: str) -> str:
 
 
 def _chain(folder: Path, name: str) -> list[Path]:
-    """The profile's file, that which it extends, and so on to the one that is whole."""
+    """Return the profile's file, that which it extends, and so on to the one that is whole."""
     chain: list[Path] = []
     following: Any = name
     while following is not None:
@@ -134,7 +134,7 @@ def _known(folder: Path) -> str:
 
 
 def _about(profile: Path) -> str:
-    """The comment that a profile begins with."""
+    """Return the comment that a profile begins with."""
     lines = profile.read_text(encoding="utf-8").removeprefix("\ufeff").splitlines(keepends=True)
     return "".join(itertools.takewhile(lambda line: line.startswith("#"), lines))
 
@@ -165,7 +165,7 @@ def _replace(block: CommentedMap, value: CommentedMap) -> None:
 
 
 def plain(item: Any) -> Any:
-    """A value without the comments it had elsewhere; small maps on one line."""
+    """Return a value without the comments it had elsewhere; small maps on one line."""
     if isinstance(item, Mapping):
         copy = CommentedMap((key, plain(value)) for key, value in item.items())
         if not any(isinstance(value, Mapping) for value in item.values()):
@@ -175,7 +175,7 @@ def plain(item: Any) -> Any:
 
 
 def _last(block: CommentedMap) -> tuple[CommentedMap, Any] | None:
-    """The map and key that end a block's text."""
+    """Return the map and key that end a block's text."""
     if not block:
         return None
     key = list(block)[-1]
@@ -186,7 +186,7 @@ def _last(block: CommentedMap) -> tuple[CommentedMap, Any] | None:
 
 
 def trailing_comment(block: CommentedMap) -> Any:
-    """The comment that ends a block's text."""
+    """Return the comment that ends a block's text."""
     last = _last(block)
     return last[0].ca.items.get(last[1]) if last else None
 
@@ -220,6 +220,8 @@ def use_profile(params_file: Path, folder: Path, name: str, *, force: bool = Fal
 
 def _saved_elsewhere(params_file: Path, folder: Path) -> bool:
     now = params_file.read_text(encoding="utf-8")
+    if not now.strip():
+        return True  # an empty file has no edits to lose
     for name in profile_names(folder):
         with suppress(ParamsError):  # a broken profile is none that it was saved as
             if now == profile_text(folder, name):

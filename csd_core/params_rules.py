@@ -11,7 +11,7 @@ GENESIS = "init"
 
 
 def contradictions(params: "Params") -> Iterator[str]:
-    """What is wrong across sections, each as `key: value: what to do`."""
+    """Yield what is wrong across sections, each as `key: value: what to do`."""
     yield from _contradictions_of_tasks(params)
     yield from _contradictions_of_decisions(params)
     channels, network = params.images.channels, params.training.network

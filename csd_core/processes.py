@@ -32,7 +32,7 @@ def wait_briefly(environment: MutableMapping[str, str] = os.environ) -> None:
 
 
 def dvc_is_busy(output: str) -> bool:
-    """Whether DVC failed because another of its processes works in the same project."""
+    """Return whether DVC failed because another of its processes works in the same project."""
     return "Unable to acquire lock" in output or "is busy, it is being" in output
 
 

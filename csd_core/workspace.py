@@ -49,11 +49,11 @@ class Workspace:
     root: Path = field(default_factory=Path)
 
     def params(self) -> Params:
-        """The checked parameters."""
+        """Return the checked parameters."""
         return load_params(self.root / "params.yaml")
 
     def path(self, configured: str) -> Path:
-        """A path from params.yaml: relative to it, or absolute."""
+        """Return a path from params.yaml: relative to it, or absolute."""
         return self.root / configured
 
     @property
@@ -74,7 +74,7 @@ class Workspace:
         return self.root / "data" / "shards" / task
 
     def seen(self, task: str) -> Path:
-        """The list of shards up to `task`."""
+        """Return the list of shards up to `task`."""
         return self.root / "data" / "seen" / f"{task}.json"
 
     def _of(self, task: str) -> Path:
@@ -89,7 +89,7 @@ class Workspace:
         return self._of(task) / "candidate" / "curves"
 
     def candidate_embedder(self, task: str) -> Path:
-        """The candidate's ONNX file."""
+        """Return the candidate's ONNX file."""
         return self._of(task) / "candidate" / "embedder.onnx"
 
     def candidate_quantized(self, task: str) -> Path:
@@ -101,7 +101,7 @@ class Workspace:
         return self._of(task) / "candidate" / "adapters"
 
     def check(self, task: str) -> Path:
-        """The check's report."""
+        """Return the check's report."""
         return self._of(task) / "check.json"
 
     def champion_model(self, task: str) -> Path:
@@ -121,15 +121,15 @@ class Workspace:
         return self._of(task) / "lineage"
 
     def pending(self, task: str) -> Path:
-        """Tasks that wait for the next stage after `task`."""
+        """Return tasks that wait for the next stage after `task`."""
         return self._of(task) / "pending.json"
 
     def verdict(self, task: str) -> Path:
-        """The gate's verdict on the task's candidate."""
+        """Return the gate's verdict on the task's candidate."""
         return self._of(task) / "verdict.json"
 
     def ledger(self, task: str) -> Path:
-        """What became of every task up to `task`."""
+        """Return what became of every task up to `task`."""
         return self._of(task) / "ledger.json"
 
     @property
@@ -161,7 +161,7 @@ class Workspace:
         return self.root / "batches" / task
 
     def batch_record(self, task: str) -> Path:
-        """Which batches those images came in."""
+        """Return which batches those images came in."""
         return self.root / "batches" / f"{task}.json"
 
     @property
@@ -170,7 +170,7 @@ class Workspace:
         return self.root / "operations"
 
     def retraining(self, name: str) -> Path:
-        """The record of a retraining."""
+        """Return the record of a retraining."""
         return self.operations / "retrainings" / f"{name}.json"
 
     def checkout(self, name: str) -> Path:
@@ -178,7 +178,7 @@ class Workspace:
         return self.operations / "checkouts" / name
 
     def unusable(self, batch: str) -> Path:
-        """The note that a batch cannot be used."""
+        """Return the note that a batch cannot be used."""
         return self.operations / "unusable" / f"{batch}.json"
 
     @property

@@ -87,7 +87,7 @@ def dump(document: Mapping[str, Any]) -> str:
 
 
 def same_values(one: Any, other: Any) -> bool:
-    """Whether two YAML values are equal, types and the order of keys included."""
+    """Return whether two YAML values are equal, types and the order of keys included."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return same_values(list(one), list(other)) and all(same_values(one[key], other[key]) for key in one)
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
@@ -113,7 +113,7 @@ def _text_of(path: Path) -> str:
 
 
 def _node(text: str, where: str, *, pure: bool) -> Node | None:
-    """The parsed tree. DVC calls `YAML(typ="safe")`, which takes the C parser if it is there."""
+    """Return the parsed tree. DVC calls `YAML(typ="safe")`, which takes the C parser if it is there."""
     try:
         return YAML(typ="safe", pure=pure).compose(text)  # type: ignore[no-any-return]  # ruamel is not typed
     except Exception as error:  # noqa: BLE001 - text that nests too deeply is a RecursionError
@@ -132,7 +132,7 @@ def _explained(error: Exception) -> str:
 
 
 def _difference(ours: Node | None, theirs: Node | None, seen: set[tuple[int, int]]) -> Node | None:
-    """The first node that two parsers of one text read differently; None where they agree."""
+    """Return the first node that two parsers of one text read differently; None where they agree."""
     if ours is None or theirs is None:
         return ours or theirs
     if (id(ours), id(theirs)) in seen:  # an alias leads back to its anchor
@@ -170,7 +170,7 @@ _Representer.add_representer(str, _represent_text)
 
 
 def _editor() -> YAML:
-    """A YAML that keeps comments and quotes."""
+    """Return a YAML that keeps comments and quotes."""
     yaml = YAML()
     yaml.Representer = _Representer
     yaml.width = 200

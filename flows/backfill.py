@@ -84,7 +84,7 @@ def embed_shards(work: LiveBackfill, settings: Backfill) -> list[ShardResult]:
 
 
 def is_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Whether to try a shard again: a disk or a server may answer next time, what a CsdError says stays true."""
+    """Return whether to try a shard again: a disk or a server may answer next time, what a CsdError says stays true."""
     return isinstance(state.result(raise_on_failure=False), (OSError, httpx.TransportError))
 
 

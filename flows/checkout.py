@@ -159,7 +159,7 @@ def remove_branch(root: Path, branch: str, commit: str) -> None:
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """What git prints, without the last line end.
+    """Return what git prints, without the last line end.
 
     Raises:
         CsdError: with its first line, if it fails.
@@ -218,7 +218,7 @@ def _fetch(home: Workspace, files: Workspace) -> None:
 
 
 def _params(files: Workspace) -> Params:
-    """The parameters of the commit; a mistake in them names it, not a checkout that is gone by then."""
+    """Return the parameters of the commit; a mistake in them names it, not a checkout that is gone by then."""
     try:
         return files.params()
     except ParamsError as error:
@@ -235,7 +235,7 @@ def _known_stages(root: Path) -> frozenset[str]:
 
 
 def _committer(root: Path) -> tuple[str, str]:
-    """Name and address that git has for this user, or stand-ins."""
+    """Return name and address that git has for this user, or stand-ins."""
     found = []
     for key, stand_in in zip(("user.name", "user.email"), NOBODY, strict=True):
         told = subprocess.run(["git", "-C", str(root), "config", key], check=False, capture_output=True, text=True)

@@ -49,7 +49,7 @@ class Child:
         return self.process.poll()
 
     def said(self, lines: int = 12) -> str:
-        """The last it printed, and where the rest stands."""
+        """Return the last it printed, and where the rest stands."""
         last = self.log.read_text("utf-8", errors="replace").rstrip().splitlines()[-lines:]
         return "\n".join([*(f"  {line}" for line in last), f"(log: {self.log})"])
 
@@ -96,7 +96,7 @@ class Child:
 
 
 def _frozen(worker: psutil.Process) -> list[psutil.Process]:
-    """The runs of a worker that starts no other from now on."""
+    """Return the runs of a worker that starts no other from now on."""
     worker.suspend()
     return list(worker.children())
 
@@ -121,7 +121,7 @@ def _add_descendants(family: set[psutil.Process]) -> None:
 
 
 def _lives(process: psutil.Process) -> bool:
-    """Whether it does; what has ended, but nobody has asked for its exit code, does not."""
+    """Return whether it does; what has ended, but nobody has asked for its exit code, does not."""
     with suppress(psutil.NoSuchProcess):
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     return False

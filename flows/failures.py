@@ -57,7 +57,7 @@ def tell(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
 
 
 def _error(state: State[Any]) -> BaseException | None:
-    """What a failed state holds; nothing where the run ended in another process."""
+    """Return what a failed state holds; nothing where the run ended in another process."""
     if not state.is_failed() or state.data is None:
         return None
     found = state.result(raise_on_failure=False)

@@ -17,7 +17,7 @@ BLOCKS = ("compute", "runtime", "data", "inbox", "training", "upgrade", "gate")
 
 
 def _open(section: type[Section], *, only: tuple[str, ...] = ()) -> Any:
-    """The same block, titles, help and bounds, in which every key may be left empty, at any depth."""
+    """Return the same block, titles, help and bounds, in which every key may be left empty, at any depth."""
     fields: dict[str, Any] = {}
     for name, info in section.model_fields.items():
         if only and name not in only:
@@ -42,7 +42,7 @@ class Overrides(_open(params.Params, only=BLOCKS)):  # type: ignore[misc]  # a c
     """
 
     def changes(self) -> dict[str, Any]:
-        """The keys that were filled in, nested as in params.yaml."""
+        """Return the keys that were filled in, nested as in params.yaml."""
         return _filled(self.model_dump(mode="json"))
 
 

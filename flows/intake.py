@@ -123,7 +123,7 @@ def cut_task(home: Workspace, files: Workspace, intake: Intake, settings: Retrai
 def _due(
     waiting: tuple[Arrival, ...], known: frozenset[str], policy: Policy, settings: Retrain
 ) -> tuple[tuple[Arrival, ...], str]:
-    """The batches to cut a task from, and why, or why none."""
+    """Return the batches to cut a task from, and why, or why none."""
     if not waiting:
         return (), "no batch waits in the inbox"
     decided = decide(waiting, known_classes=known, policy=policy, now=datetime.now(UTC))
@@ -131,7 +131,7 @@ def _due(
 
 
 def _problem(found: Examination, tolerated: int) -> str | None:
-    """Why a batch cannot be used; None where it can."""
+    """Return why a batch cannot be used; None where it can."""
     count, usable = len(found.rejected), sum(found.usable.values())
     if count > tolerated or not usable:
         first = f" ({found.rejected[0].path}: {found.rejected[0].reason})" if count else ""
@@ -156,7 +156,7 @@ def _tell_unusable(home: Workspace, arrival: Arrival, problem: str) -> None:
 
 
 def _policy(home: Workspace, settings: Retrain) -> Policy:
-    """The inbox's parameters: the project's, for there it lies, and what this run overrides."""
+    """Return the inbox's parameters: the project's, for there it lies, and what this run overrides."""
     own = home.params().inbox
     return own.model_copy(update=settings.overrides.changes().get("inbox", {}))
 

@@ -68,7 +68,7 @@ class Occupancy:
 
 
 def answers(url: str) -> bool:
-    """Whether a server at this address is up."""
+    """Return whether a server at this address is up."""
     at = urlsplit(url)
     connection = http.client.HTTPConnection(at.hostname or "", at.port, timeout=2)
     try:

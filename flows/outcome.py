@@ -28,7 +28,7 @@ Verdicts = Mapping[str, Promoted | Rejected]
 
 
 def verdicts_of(files: Workspace, tasks: Sequence[str]) -> dict[str, Promoted | Rejected]:
-    """The gate's verdicts on tasks that were judged."""
+    """Return the gate's verdicts on tasks that were judged."""
     return {task: VerdictFile.load(files.verdict(task)).verdict for task in tasks}
 
 
@@ -143,7 +143,7 @@ def conclude(
 
 
 def _stays(files: Workspace, retraining: Retraining, rejected: Sequence[Rejected], review: Review | None) -> bool:
-    """Whether a rejection keeps everything as it is in production."""
+    """Return whether a rejection keeps everything as it is in production."""
     if not rejected:
         return False
     if retraining.on_reject == "stop" or _has_no_champion(files, retraining):
@@ -174,7 +174,7 @@ def refuse_outdated(home: Workspace, retraining: Retraining) -> None:
 
 
 def is_in_force(home: Workspace, retraining: Retraining) -> bool:
-    """Whether its own release is active: its run died after publishing it."""
+    """Return whether its own release is active: its run died after publishing it."""
     now = Releases.of(home).in_force()
     return now is not None and now.record.commit == retraining.commit != retraining.base
 

@@ -104,7 +104,7 @@ def stages_of(root: Path) -> tuple[Stage, ...]:
 
 
 def stale_stages(root: Path) -> frozenset[str]:
-    """Names of the stages that DVC would not find as they were left.
+    """Return names of the stages that DVC would not find as they were left.
 
     A folder of images that is not in this checkout makes no stage stale: its canonical set is in the cache.
 
@@ -117,7 +117,7 @@ def stale_stages(root: Path) -> frozenset[str]:
 
 
 def _only_missing(changes: Sequence[Any]) -> bool:
-    """Whether nothing changed but that dependencies are not here."""
+    """Return whether nothing changed but that dependencies are not here."""
     kinds = {kind for change in changes if isinstance(change, dict) for kind in change}
     if kinds != {"changed deps"} or not all(isinstance(change, dict) for change in changes):
         return False

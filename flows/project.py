@@ -22,7 +22,7 @@ REPORTS = "CSD_REPORTS_URL"
 
 
 def project() -> Workspace:
-    """The project: the working directory, as the deployment sets it.
+    """Return the project: the working directory, as the deployment sets it.
 
     Raises:
         CsdError: if it holds none.
@@ -43,7 +43,7 @@ def run_name(home: Workspace) -> str:
 
 
 def report_url(name: str) -> str | None:
-    """Where the report of a retraining can be opened; None where nobody serves it."""
+    """Return where the report of a retraining can be opened; None where nobody serves it."""
     address = os.environ.get(REPORTS)
     return f"{address.rstrip('/')}/{name}.html" if address else None
 

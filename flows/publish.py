@@ -120,7 +120,7 @@ def prove(production: Production) -> None:
 
 
 def of_checkout(home: Workspace, files: Workspace) -> Production:
-    """The project's releases and live gallery, for artefacts that lie in a checkout of it.
+    """Return the project's releases and live gallery, for artefacts that lie in a checkout of it.
 
     Raises:
         ParamsError: if the live gallery would refer to images in that checkout, which is removed.
@@ -136,7 +136,7 @@ def of_checkout(home: Workspace, files: Workspace) -> Production:
 
 
 def new_tasks(home: Workspace, files: Workspace) -> tuple[str, ...]:
-    """The tasks of a checkout that come after the active release; the last one where none does."""
+    """Return the tasks of a checkout that come after the active release; the last one where none does."""
     tasks = tuple(files.params().tasks)
     release = Releases.of(home).in_force()
     if release is None or release.record.after not in tasks:

@@ -118,7 +118,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(HTTPStatus.OK, page, "text/html")
 
     def _is_meant(self) -> bool:
-        """Whether the browser asked for this machine: a foreign name that leads here may be an attack by DNS."""
+        """Return whether the browser asked for this machine: a foreign name that leads here may be an attack by DNS."""
         if self.server.expected is not None:
             return True  # who has the password may come by any name, as through a proxy
         name = urlsplit(f"//{self.headers.get('Host', '')}").hostname
@@ -139,7 +139,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _read(folder: Path, name: str) -> bytes | None:
-    """A page's bytes; None if it is not a regular file of the folder itself."""
+    """Return a page's bytes; None if it is not a regular file of the folder itself."""
     if not PAGE.fullmatch(name):
         return None
     try:
@@ -156,7 +156,7 @@ def _read(folder: Path, name: str) -> bytes | None:
 
 
 def _listing(folder: Path) -> bytes:
-    """The list of pages, newest first."""
+    """Return the list of pages, newest first."""
     found: list[tuple[float, str]] = []
     if folder.is_dir():
         with os.scandir(folder) as entries:

@@ -74,7 +74,7 @@ def retrain(settings: Retrain = Retrain()) -> State[Any]:  # noqa: B008 - frozen
 
 
 def _other_work(home: Workspace, start: Start, settings: Retrain) -> bool:
-    """Whether there may be work without new images: the commit of a release is up to date with itself.
+    """Return whether there may be work without new images: the commit of a release is up to date with itself.
 
     Its later tasks may not be published, though: of a run that died between two of them, or published up to one.
     """

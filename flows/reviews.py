@@ -92,7 +92,7 @@ def note(home: Workspace, retraining: Retraining, review: Review) -> None:
 
 
 def subject_of(retraining: Retraining) -> str:
-    """How the commit of a decision begins."""
+    """Return how the commit of a decision begins."""
     return f"Review of {retraining.name}:"
 
 
@@ -125,7 +125,7 @@ def schedule_time_out(name: str, deadline: datetime, *, key: str = "") -> None:
 
 
 def approval_url(name: str) -> str | None:
-    """The form in which to decide, filled in as far as it can be; None without a server that has it."""
+    """Return the form in which to decide, filled in as far as it can be; None without a server that has it."""
     with get_client(sync_client=True) as client:
         try:
             deployment = client.read_deployment_by_name(DEPLOYMENT)

@@ -135,5 +135,5 @@ def bring_up_to_date(
 
 
 def _promoted_task(stage: str) -> str:
-    """The task whose verdict a stage gives; empty for a stage that gives none."""
+    """Return the task whose verdict a stage gives; empty for a stage that gives none."""
     return stage.removeprefix("promote@") if stage.startswith("promote@") else ""

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 
 def tethered(command: Sequence[str]) -> list[str]:
-    """What this process starts instead of `command`, so that the program cannot outlive it.
+    """Return what this process starts instead of `command`, so that the program cannot outlive it.
 
     The wrapper is named by its file, not as a module: the program may run in another checkout, which has a `flows` of
     its own.

@@ -26,8 +26,8 @@ def test_a_profile_overwrites_another_profile(params_file):
 def test_a_profile_keeps_the_comments_of_the_one_it_extends():
     text = profile_text(PROFILES, "fashion-mnist-5")
     assert text.startswith("# Fashion-MNIST in five tasks")
-    assert "min_recall: 0.8 # of a first model" in text
-    assert "tasks: # one line; `csd tasks add` appends" in text
+    assert "min_recall: 0.8 # Recall@1 that a first model must reach" in text
+    assert "tasks: # in the order of learning; `csd tasks add` appends one" in text
     assert "\n\n\n" not in text
 
 

@@ -104,7 +104,7 @@ def ask(
     preprocessing: Preprocessing | None,
     scratch: Path,
 ) -> Question:
-    """A question from a command's arguments; models that csd did not export are wrapped in `scratch`.
+    """Return a question from a command's arguments; models that csd did not export are wrapped in `scratch`.
 
     Raises:
         ParamsError: if arguments are wrong.
@@ -129,7 +129,7 @@ def ask(
 
 
 def embedders(files: tuple[Path, ...], preprocessing: Preprocessing, folder: Path) -> tuple[Path, ...]:
-    """The same models in csd's form.
+    """Return the same models in csd's form.
 
     Raises:
         ParamsError: if options are given that no model needs.

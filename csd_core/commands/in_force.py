@@ -8,7 +8,7 @@ from csd_core.retrieval.embedder import Embedder
 
 
 def release_in_force(production: Production) -> Release:
-    """The release that production serves.
+    """Return the release that production serves.
 
     Raises:
         ArtifactError: if nothing was published yet.
@@ -20,13 +20,13 @@ def release_in_force(production: Production) -> Release:
 
 
 def embedder_of(production: Production, release: Release) -> Embedder:
-    """The model of a release."""
+    """Return the model of a release."""
     runtime = production.params.runtime
     return Embedder.load(release.embedder, device=runtime.device, threads=runtime.threads)
 
 
 def snapshot_of(production: Production, release: Release) -> Snapshot:
-    """The rows of a release as they are now, for its model to search."""
+    """Return the rows of a release as they are now, for its model to search."""
     knobs = production.params.live
     return Snapshot.load(
         production.live,

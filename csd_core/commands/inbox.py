@@ -55,7 +55,7 @@ def ready(batch: str, /) -> None:
 
 
 def _so_far(files: Workspace) -> tuple[Start | None, frozenset[str], dict[str, tuple[str, TakenBatch]]]:
-    """Where a retraining would start, the classes that tasks have there, and what they took."""
+    """Return where a retraining would start, the classes that tasks have there, and what they took."""
     try:
         start = starting_point(files, None)
         return start, known_classes(files, start), taken_at(files.root, start.commit)

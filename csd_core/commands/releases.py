@@ -111,7 +111,7 @@ def verify(
 
 
 def _how(record: ReleaseRecord) -> str:
-    """How a release came, for the list."""
+    """Return how a release came, for the list."""
     if record.kind == "rollback":
         return f"rollback to {record.rolled_back_to}"
     return record.kind if record.kind == "backfill" else f"{record.kind}, {strategy_name(record.strategy, None)}"

@@ -51,7 +51,7 @@ def _state(files: Workspace, task: str, *, stale: bool) -> str:
 
 
 def _stale_tasks(files: Workspace, params: Params) -> frozenset[str]:
-    """Tasks that `csd run` would run again; where that cannot be told, a line says why."""
+    """Return tasks that `csd run` would run again; where that cannot be told, a line says why."""
     try:
         clear_the_way(files, params)
     except DataError as error:
@@ -114,7 +114,8 @@ def _next_classes(
 ) -> list[str]:
     params = load_params()
     if not files.source(source).is_dir():
-        raise DataError(f"source {source}: not ingested yet; run `dvc repro` on it first, or name the --classes")
+        stage = "ingest" if source in params.sources.published else "ingest-folder"
+        raise DataError(f"source {source}: not ingested yet; run `dvc repro {stage}@{source}` first, or use --classes")
     taken = {label for task in params.tasks.values() for label in task.classes or ()}
     known = load_source(files.source(source)).record.classes
     free = [label for label in order_classes(known, order, seed) if label not in taken]

@@ -66,7 +66,7 @@ class Bench:
 
     @classmethod
     def of(cls, cell: Cell, comparison: Path) -> Self:
-        """The cell's place below a comparison's folder."""
+        """Return the cell's place below a comparison's folder."""
         return cls(root=comparison / cell.path, comparison=comparison)
 
     @property

@@ -68,12 +68,12 @@ class CellParams:
     digest: str
 
     def text(self) -> str:
-        """Its params.yaml."""
+        """Return its params.yaml."""
         return dump(self.values)
 
 
 def cells_of(spec: Spec, only: Sequence[str] = ()) -> tuple[Cell, ...]:
-    """Every cell, those of the first seed first, so that a comparison that is stopped early has all contenders.
+    """Return every cell, those of the first seed first, so that a comparison that is stopped early has all contenders.
 
     Args:
         spec: The comparison.
@@ -158,7 +158,7 @@ def _digest(params: Params) -> str:
 
 
 def _place(spec: Spec, cell: Cell, keys: tuple[int | str, ...]) -> str:
-    """Where in the comparison's file a wrong parameter stands, as the beginning of a message."""
+    """Return where in the comparison's file a wrong parameter stands, as the beginning of a message."""
     contender = spec.contenders[cell.contender].overrides
     places = {
         f"contenders.{cell.contender}.overrides": contender,

@@ -33,7 +33,7 @@ class Column:
         return f"{self.title}\N{NO-BREAK SPACE}{'↑' if self.better == 'higher' else '↓'}"
 
     def improves(self, difference: float) -> bool:
-        """Whether a difference to another figure is one to the better."""
+        """Return whether a difference to another figure is one to the better."""
         return difference > 0 if self.better == "higher" else difference < 0
 
 
@@ -44,12 +44,12 @@ UPPER_BOUNDS = frozenset({"joint"})
 
 
 def whole(measure: str) -> Of:
-    """A measure of the whole line of tasks."""
+    """Return a measure of the whole line of tasks."""
     return lambda cell: cell.at(measure)
 
 
 def after_last(measure: str, *, on: int | None = None) -> Of:
-    """A measure after the last stage, on the task of a place in the line where it has one."""
+    """Return a measure after the last stage, on the task of a place in the line where it has one."""
 
     def figure(cell: Measured) -> float | None:
         return cell.at(measure, cell.tasks[-1], None if on is None else cell.tasks[on]) if cell.tasks else None

@@ -24,7 +24,7 @@ class Measured:
     values: Mapping[tuple[str, str | None, str | None], float]
 
     def at(self, measure: str, after: str | None = None, on: str | None = None) -> float | None:
-        """A figure; None where it was not measured."""
+        """Return a figure; None where it was not measured."""
         return self.values.get((measure, after, on))
 
     @cached_property
@@ -39,7 +39,7 @@ class Measured:
         return tuple(sorted(measured, key=lambda task: (len(measured[task]), _natural(task))))
 
     def generations(self) -> tuple[str, ...]:
-        """Names of the distinct models that served, in the order of their tasks."""
+        """Return names of the distinct models that served, in the order of their tasks."""
         return tuple(task for task in self.tasks if self.at("compatibility", task, task) is not None)
 
 
@@ -81,7 +81,7 @@ class Comparison:
         return tuple(dict.fromkeys(key.profile for key in self.planned if key in self.cells))
 
     def contenders(self, profile: str | None = None) -> tuple[str, ...]:
-        """Those of which a cell has run, on a profile or on any."""
+        """Return those of which a cell has run, on a profile or on any."""
         found = {key.contender for key in self.cells if profile in {None, key.profile}}
         return tuple(name for name in self.methods if name in found)
 
@@ -98,7 +98,7 @@ class Comparison:
         return max(found, key=len, default=())
 
     def pairs(self, contender: str, profile: str | None = None) -> list[tuple[Measured, Measured]]:
-        """The contender's and the reference's cells of the same profile and seed, on a profile or on all."""
+        """Return the contender's and the reference's cells of the same profile and seed, on a profile or on all."""
         return [
             (mine, theirs)
             for each in ((profile,) if profile is not None else self.profiles)

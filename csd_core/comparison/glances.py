@@ -25,7 +25,7 @@ SEED_BY_SEED = tuple(NAMED[title] for title in ("Average", "All seen", "Old item
 
 
 def glance_table(comparison: Comparison, profile: str) -> Table:
-    """What matters most, to a tenth of a point."""
+    """Return what matters most, to a tenth of a point."""
     rows = []
     for name in comparison.contenders(profile):
         cells = list(comparison.runs(profile, name).values())
@@ -55,7 +55,7 @@ def _briefly(cells: Sequence[Measured], of: Of) -> Entry:
 
 
 def seed_table(comparison: Comparison, contender: str) -> Table | None:
-    """A contender less the reference, for every pair of cells; None where there are less than two."""
+    """Return a contender less the reference, for every pair of cells; None where there are less than two."""
     profiles = [profile for profile in comparison.profiles if comparison.pairs(contender, profile)]
     if sum(len(comparison.pairs(contender, profile)) for profile in profiles) <= 1:
         return None
@@ -80,7 +80,7 @@ def seed_table(comparison: Comparison, contender: str) -> Table | None:
 
 
 def pairs_table(comparison: Comparison, profile: str) -> Table:
-    """Every contender less the reference on a profile, for every seed."""
+    """Return every contender less the reference on a profile, for every seed."""
     names = [name for name in comparison.contenders(profile) if comparison.pairs(name, profile)]
     return Table(
         title=f"{profile}: contender less {comparison.reference}, seed by seed",

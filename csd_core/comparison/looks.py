@@ -28,7 +28,7 @@ class Look:
 
 
 def looks(comparison: Comparison) -> dict[str, Look]:
-    """The look of every contender, the same in all pictures."""
+    """Return the look of every contender, the same in all pictures."""
     found = {}
     others = [name for name in comparison.methods if name != comparison.reference]
     for place, name in enumerate(others):

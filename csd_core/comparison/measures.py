@@ -51,7 +51,7 @@ class CellMeasures(Record):
 
 
 def measure_cell(root: Path, params: Params, timings: Timings) -> tuple[Measure, ...]:
-    """Every figure of a finished cell.
+    """Return every figure of a finished cell.
 
     Args:
         root: Its folder.
@@ -96,7 +96,7 @@ def _known(name: str, value: float | None, *, after: str | None = None) -> Itera
 
 
 def _gated(report: CheckReport, policy: Policy) -> Iterator[Measure]:
-    """What the check of an upgrade says; nothing of a first model."""
+    """Yield what the check of an upgrade says; nothing of a first model."""
     if report.champion is None:
         return
     if report.cross_test:
@@ -116,7 +116,7 @@ def _crossed(test: CrossTest, task: str, policy: Policy) -> Iterator[Measure]:
 
 
 def _criterion(strategy: str, pairs: Paired, task: str, policy: Policy) -> Iterator[Measure]:
-    """The empirical compatibility criterion (Shen et al., BCT, CVPR 2020)."""
+    """Yield the empirical compatibility criterion (Shen et al., BCT, CVPR 2020)."""
     yield Measure(measure=f"ecc_{strategy}", after=task, value=float(pairs.difference > 0))
     yield Measure(measure=f"ecc_{strategy}_bound", after=task, value=lower_bound(pairs, policy))
 

@@ -17,7 +17,7 @@ LEGEND = 17
 
 
 def pictures(comparison: Comparison, profile: str) -> dict[str, Chart]:
-    """The pictures of a profile by what they show; those that would be empty are left out."""
+    """Return the pictures of a profile by what they show; those that would be empty are left out."""
     drawn = {
         "forgetting-own": _forgetting(comparison, profile, "own"),
         "forgetting-seen": _forgetting(comparison, profile, "seen"),
@@ -101,7 +101,7 @@ def _ticks_around(found: Sequence[Spread]) -> list[float]:
 
 
 def _bars(axes: Axes, x: Spread, y: Spread, look: Look) -> str:
-    """A cross of plus and minus one standard deviation."""
+    """Return a cross of plus and minus one standard deviation."""
     body = ""
     if x.deviation:
         ends = [(axes.x(x.mean + sign * x.deviation), axes.y(y.mean)) for sign in (-1, 1)]
@@ -169,7 +169,7 @@ def _after(cells: Sequence[Measured], task: str, on: str | None) -> list[float]:
 def _lines(
     comparison: Comparison, lines: Mapping[str, Sequence[tuple[int, Spread]]], tasks: Sequence[str], axes: Axes
 ) -> str:
-    """A line for each contender through its stages, the reference on top, and its name at the end."""
+    """Return a line for each contender through its stages, the reference on top, and its name at the end."""
     styles, reference = looks(comparison), comparison.reference
     body, ends = "", []
     for contender, points in sorted(lines.items(), key=lambda each: each[0] == reference):

@@ -56,7 +56,7 @@ class Progress:
             self._status.update(" · ".join(f"{cell}: {stage}" for cell, stage in sorted(self._at.items())) or "working")
 
     def _rest(self) -> str:
-        """The time that is left, from what cells of the same profile took so far."""
+        """Return the time that is left, from what cells of the same profile took so far."""
         waiting = [cell for cell in self._left if cell not in self._known]
         every = [seconds for spent in self._spent.values() for seconds in spent]
         if not waiting or not every:

@@ -62,14 +62,14 @@ def _upgrades(comparison: Comparison, profile: str) -> list[Table]:
 
 
 def _seed_by_seed(comparison: Comparison) -> list[Table]:
-    """A table of each contender that has pairs with the reference; the last has the note that holds for all."""
+    """Return a table of each contender that has pairs with the reference; the last has the note that holds for all."""
     others = (name for name in comparison.contenders() if name != comparison.reference)
     tables = [table for name in others if (table := seed_table(comparison, name))]
     return [*(replace(table, notes=()) for table in tables[:-1]), *tables[-1:]]
 
 
 def markdown(comparison: Comparison) -> str:
-    """The tables as Markdown."""
+    """Return the tables as Markdown."""
     parts = [f"# {headline(comparison)}", _items(sentences(comparison))]
     parts += ["## Over all profiles", difference_table(comparison).markdown(), count_table(comparison).markdown()]
     pairs = _seed_by_seed(comparison)
@@ -99,7 +99,7 @@ def _items(lines: Iterable[str]) -> str:
 
 
 def html(comparison: Comparison) -> str:
-    """The page: one file, no network."""
+    """Return the page: one file, no network."""
     return (
         templates(Path(__file__).parent)
         .get_template(TEMPLATE)

@@ -47,7 +47,7 @@ def write_results(path: Path, measured: Mapping[Cell, CellMeasures]) -> None:
 
 
 def read_results(path: Path) -> pa.Table:
-    """The table.
+    """Return the table.
 
     Raises:
         ArtifactError: if it is missing, damaged or of another form.

@@ -44,7 +44,7 @@ class Event:
 
 
 def finished(folder: Path, params: Mapping[Cell, CellParams]) -> dict[Cell, CellMeasures]:
-    """What earlier runs measured with the very parameters that are asked for now."""
+    """Return what earlier runs measured with the very parameters that are asked for now."""
     found = {}
     for cell, mine in params.items():
         file = Bench.of(cell, folder).measures

@@ -59,7 +59,7 @@ class Spec(Section):
     """The contender that the others are compared with."""
 
     def method_of(self, contender: str) -> MethodName | None:
-        """The method whose preset a contender starts from; None: the profile's own method as it stands."""
+        """Return the method whose preset a contender starts from; None: the profile's own method as it stands."""
         wanted = self.contenders[contender].named_method or contender
         return next((method for method in METHODS if method == wanted), None)
 
@@ -101,7 +101,7 @@ def _explain(mistake: Any) -> str:
 
 
 def _contradictions(spec: Spec) -> Iterator[str]:
-    """What does not hold across keys, each as `key: value: what to do`."""
+    """Yield what does not hold across keys, each as `key: value: what to do`."""
     if spec.reference not in spec.contenders:
         yield f"reference: {spec.reference}: there is no such contender; known: {', '.join(spec.contenders)}"
     for name, contender in spec.contenders.items():

@@ -50,7 +50,7 @@ class Table:
     notes: tuple[str, ...] = ()
 
     def markdown(self) -> str:
-        """The table with its title and notes."""
+        """Return the table with its title and notes."""
         body = [(name, *map(_in_markdown, entries)) for name, entries in self.rows]
         lines = [self.head, ("---", *["---:"] * (len(self.head) - 1)), *body]
         table = "\n".join("| " + " | ".join(each.replace("|", "\\|") for each in line) + " |" for line in lines)
@@ -66,7 +66,7 @@ def _in_markdown(entry: Entry) -> str:
 
 
 def profile_table(comparison: Comparison, profile: str) -> Table:
-    """The paper's table: mean and standard deviation over seeds of every measure, in percent or points."""
+    """Return the paper's table: mean and standard deviation over seeds of every measure, in percent or points."""
     names = comparison.contenders(profile)
     methods = [comparison.methods[name] for name in names]
     runs = {name: list(comparison.runs(profile, name).values()) for name in names}
@@ -94,7 +94,7 @@ def profile_table(comparison: Comparison, profile: str) -> Table:
 
 
 def _judged(column: Column, found: Sequence[Spread | None], methods: Sequence[str]) -> list[Entry]:
-    """A column's entries; those that compete and print like the best one are marked, unless all do.
+    """Return a column's entries; those that compete and print like the best one are marked, unless all do.
 
     Those with fewer seeds than others do not compete: one lucky seed is no best mean.
     """
@@ -129,7 +129,7 @@ def mean_and_deviation(found: Spread | None) -> Entry:
 
 
 def marked(comparison: Comparison, name: str) -> str:
-    """A contender's name, with a mark if it is an upper bound."""
+    """Return a contender's name, with a mark if it is an upper bound."""
     bound = comparison.methods[name] in UPPER_BOUNDS
     return f"{name} {UPPER_BOUND}" if bound else name
 
@@ -138,7 +138,7 @@ def marked(comparison: Comparison, name: str) -> str:
 
 
 def difference_table(comparison: Comparison, profile: str | None = None) -> Table:
-    """Each contender less the reference, paired by seed, on a profile or over all of them."""
+    """Return each contender less the reference, paired by seed, on a profile or over all of them."""
     columns = (*COLUMNS, *UPGRADE_COLUMNS)
     reference = comparison.reference
     names = [name for name in comparison.contenders(profile) if name != reference]
@@ -165,7 +165,7 @@ def difference_table(comparison: Comparison, profile: str | None = None) -> Tabl
 
 
 def against(comparison: Comparison, name: str, column: Column, profile: str | None = None) -> Difference | None:
-    """A contender's figure less the reference's, over the cells that both have."""
+    """Return a contender's figure less the reference's, over the cells that both have."""
     found = ((column.of(mine), column.of(theirs)) for mine, theirs in comparison.pairs(name, profile))
     return difference([(mine, theirs) for mine, theirs in found if mine is not None and theirs is not None])
 

@@ -79,7 +79,7 @@ def old_items(comparison: Comparison, profile: str) -> Chart | None:
 
 
 def matrices(comparison: Comparison, profile: str) -> Iterator[tuple[str, Chart]]:
-    """A compatibility matrix for each contender, mean over seeds, all tinted on one scale."""
+    """Yield a compatibility matrix for each contender, mean over seeds, all tinted on one scale."""
     found: dict[str, tuple[tuple[str, ...], Matrix, Matrix]] = {}
     for contender in comparison.contenders(profile):
         cells = list(comparison.runs(profile, contender).values())
@@ -112,7 +112,7 @@ def _cross(cell: Measured, names: Sequence[str]) -> Matrix:
 
 
 def _mean_and_share(crosses: Matrix) -> tuple[Matrix, Matrix]:
-    """(S, G, G) of S seeds -> their mean, and in which share of them C[t,k] > C[k,k], both (G, G)."""
+    """Map (S, G, G) of S seeds to their mean, and the share of them with C[t,k] > C[k,k], both (G, G)."""
     own = np.diagonal(crosses, axis1=1, axis2=2)
     return crosses.mean(axis=0), (crosses > own[:, None, :]).mean(axis=0)
 

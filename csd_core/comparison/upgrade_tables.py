@@ -26,7 +26,7 @@ TRUTHS = {
 
 
 def upgrade_table(comparison: Comparison, profile: str, after: str | None = None) -> Table:
-    """How old items are found after an upgrade, or after all of them, and what the gate would have said."""
+    """Return how old items are found after an upgrade, or after all of them, and what the gate would have said."""
     tasks = comparison.tasks(profile) if after is None else (after,)
     rows = []
     for name in comparison.contenders(profile):
@@ -55,7 +55,7 @@ def how_often(cells: Iterable[Measured], measure: str, tasks: Sequence[str] | No
 
 
 def counted(told: Iterable[bool]) -> Entry:
-    """How many of them are true."""
+    """Return how many of them are true."""
     known = list(told)
     return Entry(words=f"{sum(known):,}/{len(known):,}" if known else DASH)
 
@@ -64,7 +64,7 @@ def counted(told: Iterable[bool]) -> Entry:
 
 
 def count_table(comparison: Comparison) -> Table:
-    """How often features forget less than the classifier, upgrades find more and the gate is content."""
+    """Return how often features forget less than the classifier, upgrades find more and the gate is content."""
     rows = []
     for name in comparison.contenders():
         runs = (comparison.runs(profile, name).values() for profile in comparison.profiles)

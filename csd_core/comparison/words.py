@@ -13,13 +13,13 @@ ALL_SEEN = next(column for column in COLUMNS if column.title == "All seen")
 
 
 def headline(comparison: Comparison) -> str:
-    """What was compared, in a line."""
+    """Return what was compared, in a line."""
     contenders = count(len(comparison.contenders()), "contender").capitalize()
     return f"{contenders} on {count(len(comparison.profiles), 'profile')}"
 
 
 def sentences(comparison: Comparison) -> tuple[str, ...]:
-    """What has run and with what, who finds more, what forgets less, what became of old items."""
+    """Return what has run and with what, who finds more, what forgets less, what became of old items."""
     told = (
         _ran(comparison),
         _outdated(comparison),
@@ -38,7 +38,7 @@ def _ran(comparison: Comparison) -> str:
 
 
 def not_run(comparison: Comparison) -> str:
-    """How many of the planned cells have not run."""
+    """Return how many of the planned cells have not run."""
     missing = len(comparison.missing)
     return f"{missing:,} of {len(comparison.planned):,} cells {'has' if missing == 1 else 'have'} not run"
 
@@ -73,7 +73,7 @@ def _against(comparison: Comparison, column: Column) -> str:
 
 
 def _forgetting(comparison: Comparison) -> str:
-    """How often features forget less than classifiers, like with like."""
+    """Return how often features forget less than classifiers, like with like."""
     told = []
     for which, where in (("own", "within a task"), ("seen", "over everything seen")):
         less = [
@@ -101,7 +101,7 @@ def _features_less_classifier(comparison: Comparison, profile: str, name: str, w
 
 
 def _old_items(comparison: Comparison) -> str:
-    """What the reference's upgrades do to old items, against the status quo."""
+    """Return what the reference's upgrades do to old items, against the status quo."""
     raw, adapted = (_change(comparison, measure) for measure in ("gate_cross", "gate_adapted"))
     quo = spread([value for cell in _references(comparison) if (value := over_upgrades("gate_self")(cell)) is not None])
     if raw is None or quo is None:
@@ -125,7 +125,7 @@ def _change(comparison: Comparison, measure: str) -> str | None:
 
 
 def outdated(comparison: Comparison) -> str:
-    """How many cells were measured with other parameters than are planned now."""
+    """Return how many cells were measured with other parameters than are planned now."""
     cells = len(comparison.outdated)
     return f"{cells:,} of {len(comparison.cells):,} cells {'was' if cells == 1 else 'were'} run with other parameters"
 
@@ -136,7 +136,7 @@ def missing(comparison: Comparison) -> tuple[str, ...]:
 
 
 def by_contender(cells: Iterable[Cell]) -> tuple[str, ...]:
-    """Names of cells, those of a profile and contender in a line."""
+    """Return names of cells, those of a profile and contender in a line."""
     seeds: dict[tuple[str, str], list[int]] = {}
     for cell in sorted(cells):
         seeds.setdefault((cell.profile, cell.contender), []).append(cell.seed)

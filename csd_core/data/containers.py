@@ -61,7 +61,7 @@ _WITHOUT_CONTENT = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
 
 
 def refused_format(start: bytes) -> str | None:
-    """The name of a format that is known and not read; None for all others."""
+    """Return the name of a format that is known and not read; None for all others."""
     for name, starts in NOT_READ.items():
         if start.startswith(starts):
             return name
@@ -69,7 +69,7 @@ def refused_format(start: bytes) -> str | None:
 
 
 def tidied(content: bytes, *, metadata: bool) -> bytes:
-    """The file without what no pixel needs; one of another format as it is.
+    """Return the file without what no pixel needs; one of another format as it is.
 
     Args:
         content: The file.
@@ -127,7 +127,7 @@ def _png(content: memoryview, *, metadata: bool) -> Iterator[bytes | memoryview]
 
 
 def _chunks(content: memoryview) -> Iterator[tuple[bytes, memoryview]]:
-    """Name and chunk, up to the end; the last may be cut short."""
+    """Yield name and chunk, up to the end; the last may be cut short."""
     position, parts = len(PNG), 0
     while position + 8 <= len(content):
         length, kind = struct.unpack_from(">I4s", content, position)

@@ -73,7 +73,7 @@ def decode(file: bytes | Path, form: Form, box: Box | None = None) -> Pixels:
 
 
 def decode_small(file: bytes | Path, form: Form, box: Box | None = None) -> Pixels | None:
-    """What `decode` gives, or None for a file that `decode_large` must look at.
+    """Return what `decode` gives, or None for a file that `decode_large` must look at.
 
     Raises:
         DataError: as `decode` does.
@@ -113,7 +113,7 @@ def decode_light(file: bytes, form: Form, box: Box | None = None) -> Pixels | No
 
 
 def decode_large(file: bytes | Path, form: Form, box: Box | None = None) -> Pixels:
-    """What `decode` gives for any file; one at a time, the others wait.
+    """Return what `decode` gives for any file; one at a time, the others wait.
 
     Raises:
         DataError: as `decode` does.
@@ -142,7 +142,7 @@ def resize(images: Pixels, form: Form) -> Pixels:
 
 
 def _look(path: Path) -> tuple[bytes, int]:
-    """How a file begins, and its size; what is no file is not waited for.
+    """Return how a file begins, and its size; what is no file is not waited for.
 
     Raises:
         DataError: if it is a pipe or a device.
@@ -156,7 +156,7 @@ def _look(path: Path) -> tuple[bytes, int]:
 
 
 def _here(content: bytes, form: Form, box: Box | None, *, most: int) -> Pixels | None:
-    """A PNG or JPEG, unless it needs more than so many bytes, or the time that goes with them."""
+    """Return a PNG or JPEG, unless it needs more than so many bytes, or the time that goes with them."""
     with opened(content) as image:
         size = image.size
         part = drafted(image, form, box)

@@ -79,7 +79,7 @@ class Decoders:
         self._idle: list[_Child] = []
 
     def decode(self, file: bytes | Path, form: Form, box: Box | None, limits: Limits) -> Pixels:
-        """(size, size, channels) uint8.
+        """Return (size, size, channels) uint8.
 
         Raises:
             DataError: with the reason; what exceeds the limits often looks like damage.
@@ -126,7 +126,7 @@ class Decoders:
         raise DataError("is damaged: its decoder did not survive it")
 
     def _living(self) -> "_Child | None":
-        """An idle process that still runs."""
+        """Return an idle process that still runs."""
         while True:
             try:
                 child = self._idle.pop()
@@ -177,11 +177,11 @@ class _Child:
         raise _cannot_start(next(filter(None, map(str.strip, reversed(lines))), reason))
 
     def lives(self) -> bool:
-        """Whether it can be asked."""
+        """Return whether it can be asked."""
         return self._process.poll() is None
 
     def ask(self, job: bytes, content: bytes) -> bytes | int:
-        """The answer, or the exit status of a process that died over it.
+        """Return the answer, or the exit status of a process that died over it.
 
         Raises:
             DataError: if there is none in time.

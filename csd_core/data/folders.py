@@ -87,7 +87,7 @@ def told(flaws: Mapping[str, tuple[Flaw, ...]]) -> list[str]:
 
 
 def _misplaced(root: Path, path: str) -> str | None:
-    """Why a path cannot name a folder of images, wherever links lead."""
+    """Return why a path cannot name a folder of images, wherever links lead."""
     place, home = Path(os.path.realpath(root / path)), Path(os.path.realpath(root))
     if home.is_relative_to(place):
         return "holds the whole project; name a folder of images for each class"
@@ -104,7 +104,7 @@ def _misplaced(root: Path, path: str) -> str | None:
 
 
 def _unwatchable(root: Path, name: str, path: str, flaws: tuple[Flaw, ...]) -> str | None:
-    """Why DVC cannot watch a folder even if it passes over some entries."""
+    """Return why DVC cannot watch a folder even if it passes over some entries."""
     for flaw in flaws:
         if flaw.reason == HIDDEN:
             return str(flaw)
@@ -117,7 +117,7 @@ def _unwatchable(root: Path, name: str, path: str, flaws: tuple[Flaw, ...]) -> s
 
 
 def _below(root: Path, path: str) -> str | None:
-    """The path relative to the project, links not followed, as DVC sees it; None if it leads out of it."""
+    """Return the path relative to the project, links not followed, as DVC sees it; None if it leads out of it."""
     for home in (root.absolute(), Path(os.path.realpath(root))):
         relative = os.path.relpath(home / path, home)
         if relative.split("/")[0] != "..":
@@ -126,7 +126,7 @@ def _below(root: Path, path: str) -> str | None:
 
 
 def _pattern(path: str) -> str:
-    """A line of .dvcignore that matches a path below the project."""
+    """Return a line of .dvcignore that matches a path below the project."""
     escaped = re.sub(r"([\\*?\[\]])", r"\\\1", path)
     escaped = re.sub(r" $", "[ ]", escaped)
     return "/" + UNPRINTABLE.sub(lambda _: _UNPRINTABLE, escaped)

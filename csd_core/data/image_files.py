@@ -47,7 +47,7 @@ def decoded(content: bytes, form: Form, box: Box | None) -> Pixels:
 
 
 def opened(content: bytes) -> ImageFile.ImageFile:
-    """The image, none of its pixels decoded yet.
+    """Return the image, none of its pixels decoded yet.
 
     Raises:
         DataError: if it has too many pixels or parts, or is damaged.
@@ -68,7 +68,7 @@ def opened(content: bytes) -> ImageFile.ImageFile:
 
 
 def reason(error: Exception) -> DataError:  # noqa: PLR0911 - a table
-    """Why a file is rejected, the same on every machine: no path, no address."""
+    """Return why a file is rejected, the same on every machine: no path, no address."""
     match error:
         case DataError():
             return error
@@ -91,7 +91,7 @@ def _opened(content: bytes) -> ImageFile.ImageFile:
 
 
 def _known_formats() -> list[str]:
-    """Those of FORMATS that this Pillow has; naming another is an error."""
+    """Return those of FORMATS that this Pillow has; naming another is an error."""
     if not Image.OPEN.keys() >= set(FORMATS):
         Image.init()
     return [name for name in FORMATS if name in Image.OPEN]

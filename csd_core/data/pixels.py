@@ -87,7 +87,7 @@ def drafted(image: ImageFile.ImageFile, form: Form, box: Box | None) -> Part | N
 
 
 def shaped(image: ImageFile.ImageFile, form: Form, part: Part | None) -> Pixels:
-    """(form.size, form.size, channels) uint8, upright as EXIF says; the image is closed.
+    """Return (form.size, form.size, channels) uint8, upright as EXIF says; the image is closed.
 
     Args:
         image: As it was opened and drafted.
@@ -107,7 +107,7 @@ def shaped(image: ImageFile.ImageFile, form: Form, part: Part | None) -> Pixels:
 
 
 def in_form(image: Image.Image, form: Form) -> Image.Image:
-    """An L or RGB image in the form's size and channels."""
+    """Return an L or RGB image in the form's size and channels."""
     image = _as_mode(image, "L" if form.channels == 1 else "RGB")
     width, height = image.size
     target = (form.size, form.size)
@@ -131,13 +131,13 @@ def in_form(image: Image.Image, form: Form) -> Image.Image:
 
 
 def as_array(image: Image.Image) -> Pixels:
-    """(h, w, channels) uint8, in memory of its own."""
+    """Return (h, w, channels) uint8, in memory of its own."""
     array = np.array(image, np.uint8)
     return array[..., None] if array.ndim == 2 else array  # noqa: PLR2004 - grey images come as (h, w)
 
 
 def _turn(image: ImageFile.ImageFile) -> Image.Transpose | None:
-    """What turns an image upright; None too if its EXIF cannot be read."""
+    """Return what turns an image upright; None too if its EXIF cannot be read."""
     if image.format == "TIFF":  # Pillow turns these itself when it loads them
         return None
     try:
@@ -147,7 +147,7 @@ def _turn(image: ImageFile.ImageFile) -> Image.Transpose | None:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """As L or RGB, whatever the mode was."""
+    """Return the image as L or RGB, whatever the mode was."""
     if image.mode.startswith("I"):  # I;16 and its byte orders; I is how Pillow opens other 16-bit grey files
         return _in_bands(image, "L", _from_integers)
     if image.mode == "F":
@@ -160,7 +160,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _bands(image: Image.Image) -> Iterator[Image.Image]:
-    """The image from top to bottom."""
+    """Yield the image from top to bottom."""
     width, height = image.size
     rows = max(1, _BAND // max(1, width))
     for top in range(0, height, rows):
@@ -168,7 +168,7 @@ def _bands(image: Image.Image) -> Iterator[Image.Image]:
 
 
 def _in_bands(image: Image.Image, mode: str, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """What `convert`, which looks at each pixel alone, makes of an image."""
+    """Return what `convert`, which looks at each pixel alone, makes of an image."""
     if image.width * image.height <= _BAND:
         return convert(image)
     whole, top = Image.new(mode, image.size), 0

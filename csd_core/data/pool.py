@@ -63,11 +63,11 @@ class ItemPool:
         return np.argsort(self.ids, kind="stable")
 
     def rows(self, *splits: str) -> npt.NDArray[np.intp]:
-        """Positions of the items of some splits."""
+        """Return positions of the items of some splits."""
         return np.flatnonzero(np.isin(self.splits, splits))
 
     def positions(self, ids: Strings) -> npt.NDArray[np.intp]:
-        """Positions of items by id.
+        """Return positions of items by id.
 
         Raises:
             DataError: if an item is not there.
@@ -83,7 +83,7 @@ class ItemPool:
         return at
 
     def images(self, positions: npt.NDArray[np.intp]) -> npt.NDArray[np.uint8]:
-        """(len(positions), H, W, C) uint8."""
+        """Return (len(positions), H, W, C) uint8."""
         owner = np.searchsorted(self._starts, positions, side="right") - 1
         gathered = np.empty((len(positions), *self.shards[0].images.shape[1:]), np.uint8)
         for number in np.unique(owner):
@@ -92,7 +92,7 @@ class ItemPool:
         return gathered
 
     def embed(self, positions: npt.NDArray[np.intp], embedder: Embeds) -> npt.NDArray[np.float32]:
-        """(len(positions), D) vectors; a chunk of images is in memory at a time."""
+        """Return (len(positions), D) vectors; a chunk of images is in memory at a time."""
         parts = [
             embedder(self.images(positions[start : start + CHUNK])) for start in range(0, max(1, len(positions)), CHUNK)
         ]

@@ -54,7 +54,7 @@ class Shard:
     splits: Strings
 
     def rows(self, *splits: Split) -> Rows:
-        """Positions of the items of some splits, ascending."""
+        """Return positions of the items of some splits, ascending."""
         return np.flatnonzero(np.isin(self.splits, splits))
 
 
@@ -130,7 +130,7 @@ def cut_shard(source: CanonicalSet, task: Task, shares: SplitShares, *, name: st
 
 
 def apportion(items: int, shares: SplitShares) -> dict[Split, int]:
-    """How many of a class's items each role gets, by largest remainders: each within 1 of its share.
+    """Return how many of a class's items each role gets, by largest remainders: each within 1 of its share.
 
     Training gets at least one of one or more items; of equal remainders the role named first in `Split` comes first.
     """
@@ -227,12 +227,12 @@ def _rows_by_class(labels: Strings) -> dict[str, Rows]:
 
 
 def _ranked(rows: Rows, ids: Strings, seed: int) -> Rows:
-    """Rows in the order of a hash of seed and id: drawn at random, yet free of any other item."""
+    """Return rows in the order of a hash of seed and id: drawn at random, yet free of any other item."""
     ranks = [hashlib.sha256(f"{seed}/{identity}".encode()).digest() for identity in ids[rows].tolist()]
     return rows[sorted(range(len(ranks)), key=ranks.__getitem__)]
 
 
 def _roles(items: int, shares: SplitShares) -> Strings:
-    """(items,) roles by rank."""
+    """Return (items,) roles by rank."""
     counts = apportion(items, shares)
     return np.repeat(np.array(list(counts), np.str_), list(counts.values()))

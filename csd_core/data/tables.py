@@ -19,7 +19,7 @@ def write_table(path: Path, columns: Mapping[str, Sequence[str | None] | Strings
 
 
 def read_table(path: Path, names: Sequence[str]) -> dict[str, Strings]:
-    """The named columns; a null reads as the empty string.
+    """Return the named columns; a null reads as the empty string.
 
     Raises:
         ArtifactError: if the file is missing, damaged or lacks a column.

@@ -22,7 +22,7 @@ class RankedBatchNorm(nn.BatchNorm2d):
         self._momentum, self._ranks = momentum, ranks
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to the same; N may be 0 here as long as it is not everywhere."""
+        """Map (N, C, H, W) to the same; N may be 0 here as long as it is not everywhere."""
         if not self.training:
             return super().forward(x)
         y: Tensor

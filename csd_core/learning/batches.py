@@ -32,7 +32,7 @@ class LabelledImages:
 
     @classmethod
     def of(cls, pool: ItemPool, split: str, *, classes: Sequence[str], max_in_memory_mb: int) -> Self:
-        """The items of one split.
+        """Return the items of one split.
 
         Args:
             pool: Of the shards.
@@ -68,7 +68,7 @@ class LabelledImages:
         return images
 
     def part(self, rows: slice) -> "LabelledImages":
-        """Some of these images, in their order."""
+        """Return some of these images, in their order."""
         held = None if self.held is None else self.held[rows]
         return LabelledImages(pool=self.pool, rows=self.rows[rows], targets=self.targets[rows], held=held)
 

@@ -86,7 +86,7 @@ class Checkpoint:
 
 
 def load_by_all(folder: Path, ranks: Ranks) -> Checkpoint | None:
-    """The checkpoint that all processes of a training find in `folder`; None where there is none.
+    """Return the checkpoint that all processes of a training find in `folder`; None where there is none.
 
     Raises:
         TrainingError: if they do not find the same.
@@ -112,7 +112,7 @@ def discard(folder: Path) -> None:
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:
-    """The optimiser's state as tensors named `parameter:key`; `names` are its parameters', in their order."""
+    """Return the optimiser's state as tensors named `parameter:key`; `names` are its parameters', in their order."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     return {
         f"{name}:{key}": value

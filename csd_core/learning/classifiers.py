@@ -73,7 +73,7 @@ class SimplexClassifier(CosineClassifier):
 
 
 def simplex(dimension: int) -> Tensor:
-    """(D + 1, D) unit vectors, each two at the cosine -1/D.
+    """Return (D + 1, D) unit vectors, each two at the cosine -1/D.
 
     The unit vectors e_i and one vector of equal components, with their centre moved to the origin.
     """

@@ -25,7 +25,7 @@ SIGNALLED = 128
 
 
 def launched() -> bool:
-    """Whether torchrun, or `launch`, started this process."""
+    """Return whether torchrun, or `launch`, started this process."""
     return distributed.is_torchelastic_launched()
 
 

@@ -40,7 +40,7 @@ class BasicBlock(nn.Module):
         self._stride, self._new_channels, self._final_relu = stride, outputs - inputs, final_relu
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) to (N, outputs, H / stride, W / stride)."""
+        """Map (N, inputs, H, W) to (N, outputs, H / stride, W / stride)."""
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)
         y = self.bn2(self.conv2(y))
         if self._stride > 1 or self._new_channels:
@@ -72,7 +72,7 @@ class CifarResNet(nn.Module):
         self.blocks = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) float to features (N, D), averaged over pixels."""
+        """Map (N, C, H, W) float to features (N, D), averaged over pixels."""
         pooled: Tensor = self.blocks(F.relu(self.bn1(self.conv1(x)), inplace=True)).mean(dim=(2, 3))
         return pooled
 
@@ -103,7 +103,7 @@ class EmbeddingNetwork(nn.Module):
         return int(self.classifier.weight.shape[0])
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features (N, D), not normalised, of images (N, H, W, C) uint8."""
+        """Return features (N, D), not normalised, of images (N, H, W, C) uint8."""
         pixels = images.float() * self.scale + self.shift
         features: Tensor = self.backbone(pixels.permute(0, 3, 1, 2))
         return features
@@ -117,7 +117,7 @@ class EmbeddingNetwork(nn.Module):
 def new_network(
     network: Network, *, channels: int, classes: int, generator: torch.Generator, weights: Path | None = None
 ) -> EmbeddingNetwork:
-    """The network of a first stage, with fresh weights or the configured start weights.
+    """Return the network of a first stage, with fresh weights or the configured start weights.
 
     Args:
         network: Architecture and start weights.
@@ -152,7 +152,7 @@ def grow_classifier(model: EmbeddingNetwork, classes: int, *, generator: torch.G
 
 
 def _backbone(network: Network, channels: int) -> tuple[nn.Module, int]:
-    """The backbone and D."""
+    """Return the backbone and D."""
     if network.architecture == "resnet-cifar":
         cifar = CifarResNet(depth=network.depth, width=network.width, channels=channels, head=network.head)
         return cifar, cifar.dimension

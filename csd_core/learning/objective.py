@@ -38,7 +38,7 @@ class Objective:
         self._recipe, self._method, self._old_classes = recipe, method, old_classes
 
     def terms(self, student: Outputs, targets: Tensor, teacher: Outputs | None) -> dict[str, Tensor]:
-        """Each term, without its weight.
+        """Return each term, without its weight.
 
         Args:
             student: Features (N, D) and logits (N, K).
@@ -58,5 +58,5 @@ class Objective:
         return terms
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:
-        """The weighted sum of `terms`."""
+        """Return the weighted sum of `terms`."""
         return torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()

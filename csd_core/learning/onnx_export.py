@@ -82,7 +82,7 @@ def export_embedder(
 
 @torch.inference_mode()
 def largest_cosine_error(network: EmbeddingNetwork, embedder: Embedder, images: LabelledImages, *, count: int) -> float:
-    """The largest 1 - cos between torch's and onnxruntime's embedding of an image, over several batch sizes.
+    """Return the largest 1 - cos between torch's and onnxruntime's embedding of an image, over several batch sizes.
 
     Args:
         network: In evaluation mode, on the CPU.

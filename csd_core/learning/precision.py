@@ -8,7 +8,7 @@ from csd_core.params_training import Precision
 
 
 def features_of(network: EmbeddingNetwork, images: Tensor, precision: Precision) -> Tensor:
-    """Features (N, D) of images (N, H, W, C) uint8.
+    """Return features (N, D) of images (N, H, W, C) uint8.
 
     Under `bfloat16` the backbone's convolutions and matrix products are in bfloat16 (torch's autocast: weights and
     statistics stay float32, and so do gradients); what comes out is float32 again, for classifier and losses.

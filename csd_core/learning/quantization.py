@@ -139,7 +139,7 @@ def judge(pool: ItemPool, *, model: Embedder, variant: Embedder) -> tuple[Recall
 
 
 def _why_not(fp32: Recall, int8: Recall, *, allowed: float) -> str | None:
-    """Why a variant does not ship; None if it does."""
+    """Return why a variant does not ship; None if it does."""
     if not fp32.queries:
         return "no gate image has a second one of its class, so its recall cannot be measured"
     lost = int((fp32.rank[fp32.possible] < 1).sum()) - int((int8.rank[int8.possible] < 1).sum())
@@ -152,12 +152,12 @@ def _why_not(fp32: Recall, int8: Recall, *, allowed: float) -> str | None:
 
 
 def _spread(length: int, count: int) -> npt.NDArray[np.intp]:
-    """Up to `count` positions, evenly spread."""
+    """Return up to `count` positions, evenly spread."""
     return np.unique(np.linspace(0, length - 1, min(count, length)).round().astype(np.intp))
 
 
 def _normalisation(graph: onnx.GraphProto) -> list[str]:
-    """Names of the nodes before the first convolution: pixel values lose the least there."""
+    """Return names of the nodes before the first convolution: pixel values lose the least there."""
     kinds = [node.op_type for node in graph.node]
     return [node.name for node in graph.node[: kinds.index("Conv")]] if "Conv" in kinds else []
 

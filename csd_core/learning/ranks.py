@@ -42,7 +42,7 @@ class Ranks:
         return self.rank == 0
 
     def share(self, total: int) -> slice:
-        """Which of `total` rows are this process's: equal shares in order, the first ones larger by one."""
+        """Return which of `total` rows are this process's: equal shares in order, the first ones larger by one."""
         return slice(*_bounds(total, rank=self.rank, count=self.count))
 
     def gather(self, rows: Tensor, *, total: int) -> Tensor:
@@ -53,7 +53,7 @@ class Ranks:
         return gathered
 
     def stack(self, values: Tensor) -> Tensor:
-        """A tensor of each process, all of one shape, as (count, ...); without gradient."""
+        """Return a tensor of each process, all of one shape, as (count, ...); without gradient."""
         values = values.contiguous()
         each = [torch.empty_like(values) for _ in range(self.count)]
         with _together():
@@ -61,7 +61,7 @@ class Ranks:
         return torch.stack(each)
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum over the processes, in place; without gradient."""
+        """Return the sum over the processes, in place; without gradient."""
         with _together():
             distributed.all_reduce(values)
         return values
@@ -76,7 +76,7 @@ class Ranks:
             gradient.copy_(part.view_as(gradient))
 
     def from_first(self, number: float | None) -> float | None:
-        """The first process's number; what the others give is ignored."""
+        """Return the first process's number; what the others give is ignored."""
         if self.count == 1:
             return number
         held = torch.tensor(float("nan") if number is None else number, dtype=torch.float64)

@@ -9,7 +9,7 @@ START_DIVISOR, END_DIVISOR = 25.0, 1e4
 
 
 def rate_factor(schedule: Schedule, *, step: int, steps_per_epoch: int, epochs: int) -> float:
-    """What to multiply the learning rate by at `step`, counted from 0 over all epochs.
+    """Return what to multiply the learning rate by at `step`, counted from 0 over all epochs.
 
     Milestones fall on whole epochs; cosine and one-cycle change with every step.
     """

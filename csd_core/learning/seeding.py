@@ -6,7 +6,7 @@ import torch
 
 
 def keyed_generator(*key: int | str) -> torch.Generator:
-    """A CPU generator seeded by `key`, such as (seed, task, epoch).
+    """Return a CPU generator seeded by `key`, such as (seed, task, epoch).
 
     Every epoch draws from a generator of its own, so that a resumed run draws what an uninterrupted one would have.
     """

@@ -148,7 +148,7 @@ def _generator(data: StageData, training: Training) -> torch.Generator:
 def _teacher(
     champion: TrainedModel, data: StageData, training: Training, method: Method, device: torch.device, ranks: Ranks
 ) -> FrozenTeacher:
-    """The champion, after the method's look at it."""
+    """Return the champion, after the method's look at it."""
     teacher = FrozenTeacher(
         champion.network,
         mode=training.later.teacher_mode,

@@ -77,7 +77,7 @@ class FrozenTeacher:
         return self._network.classifier.rows.detach()
 
     def __call__(self, images: Tensor) -> Outputs:
-        """Features (N, D) and logits (N, K_old) of images (N, H, W, C) uint8, without gradient."""
+        """Return features (N, D) and logits (N, K_old) of images (N, H, W, C) uint8, without gradient."""
         with torch.inference_mode():
             features = features_of(self._network, images, self._precision)
             logits = self._network.logits(features)

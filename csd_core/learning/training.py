@@ -197,7 +197,7 @@ class _Stage:
         return losses
 
     def _of_all(self, outputs: Outputs, targets: Tensor) -> Outputs:
-        """The outputs for the whole batch, of which `outputs` are those of this process's share."""
+        """Return the outputs for the whole batch, of which `outputs` are those of this process's share."""
         return Outputs(*(self._ranks.gather(each, total=len(targets)) for each in outputs))
 
     def _refuse_non_finite(self, losses: Tensor, names: list[str], *, epoch: int, batch: int) -> None:
@@ -236,7 +236,7 @@ class _Stage:
         )
 
     def outcome(self) -> TrainedModel:
-        """The best epoch's model."""
+        """Return the best epoch's model."""
         record = ModelRecord(
             task=self._data.task,
             network=self._start.network,

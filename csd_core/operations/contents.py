@@ -43,12 +43,12 @@ class Contents(NamedTuple):
 
 
 def is_usable(name: str) -> bool:
-    """Whether a batch may be called so: its name becomes that of a folder of images."""
+    """Return whether a batch may be called so: its name becomes that of a folder of images."""
     return _NAME.fullmatch(name) is not None and name not in IGNORED
 
 
 def is_litter(name: str, pieces: Iterable[Piece]) -> bool:
-    """What file managers and programs that copy leave beside the batches; marked as ready it is a mistake."""
+    """Return what file managers and programs that copy leave beside the batches; marked as ready it is a mistake."""
     return _is_ignored(name) and name not in _ELSEWHERE and not any(piece.parts == [READY] for piece in pieces)
 
 
@@ -61,7 +61,7 @@ def digest_of(sizes: Mapping[str, int]) -> Digest:
 
 
 def contents_of(pieces: Iterable[Piece]) -> Contents:
-    """What a batch's files are."""
+    """Return what a batch's files are."""
     files: dict[str, Entry] = {}
     marker: Entry | None = None
     mistakes: defaultdict[str, list[str]] = defaultdict(list)
@@ -108,7 +108,7 @@ def _is_ignored(name: str) -> bool:
 
 
 def _mistake(parts: list[str], entry: Entry) -> str | None:  # noqa: PLR0911 - one for each mistake
-    """Why a file makes its batch unusable."""
+    """Return why a file makes its batch unusable."""
     if not parts:
         return _NO_BATCH[entry.kind]
     if any(map(UNPRINTABLE.search, parts)):

@@ -32,7 +32,7 @@ class Cut(Record):
 
 
 def taken_at(root: Path, commit: str) -> dict[str, tuple[str, TakenBatch]]:
-    """What the tasks of a commit took.
+    """Return what the tasks of a commit took.
 
     Args:
         root: The project's folder, in its repository.
@@ -60,7 +60,7 @@ def taken_at(root: Path, commit: str) -> dict[str, tuple[str, TakenBatch]]:
 
 
 def next_task(params: Params) -> str:
-    """A name for the next task: one more than the highest number, and no source's name either."""
+    """Return a name for the next task: one more than the highest number, and no source's name either."""
     numbers = [int(found[1]) for name in params.tasks if (found := re.fullmatch(r"t([0-9]+)", name))]
     number = max(numbers, default=len(params.tasks)) + 1
     names = {*params.tasks, *params.sources.published, *params.sources.folders}

@@ -7,7 +7,7 @@ from csd_core.errors import ArtifactError, CsdError
 
 
 def ask(root: Path, *arguments: str, why_not: str, given: bytes = b"", error: type[CsdError] = ArtifactError) -> bytes:
-    """What a git command prints.
+    """Return what a git command prints.
 
     Args:
         root: The project's folder, in its repository.

@@ -65,7 +65,7 @@ class Inbox:
 
     @classmethod
     def of(cls, files: Workspace, settings: params.Inbox) -> "Inbox":
-        """The inbox that params.yaml names: a folder beside it or anywhere, or an address that fsspec knows.
+        """Return the inbox that params.yaml names: a folder beside it or anywhere, or an address that fsspec knows.
 
         Raises:
             ParamsError: if nothing knows such addresses.
@@ -74,7 +74,7 @@ class Inbox:
         return cls(open_storage(settings.uri, files), uri=settings.uri)
 
     def arrivals(self) -> tuple[Arrival, ...]:
-        """All batches, by name, from one listing; a missing inbox is an empty one.
+        """Return all batches, by name, from one listing; a missing inbox is an empty one.
 
         Raises:
             DataError: if it cannot be listed.

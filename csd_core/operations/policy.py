@@ -46,7 +46,7 @@ class Waiting:
 def decide(
     arrivals: Sequence[Arrival], *, known_classes: Collection[str], policy: params.Inbox, now: datetime
 ) -> Due | Waiting:
-    """Whether a task is to be cut.
+    """Return whether a task is to be cut.
 
     Args:
         arrivals: The batches that wait: ready, usable, neither taken nor in review.
@@ -73,13 +73,13 @@ def decide(
 
 
 def new_classes(arrivals: Collection[Arrival], known: Collection[str]) -> tuple[str, ...]:
-    """Classes of batches that no task has yet, in natural order."""
+    """Return classes of batches that no task has yet, in natural order."""
     had = {unicodedata.normalize("NFC", label) for label in known}
     return tuple(sorted({label for arrival in arrivals for label in arrival.classes} - had, key=natural_key))
 
 
 def named(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
+    """Return the first few names, and how many more there are."""
     more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
 
@@ -124,7 +124,7 @@ def standing(
     reviews: Sequence[Retraining],
     unusable: str | None = None,
 ) -> Standing:
-    """How a batch stands.
+    """Return how a batch stands.
 
     Args:
         arrival: The batch.
@@ -150,7 +150,7 @@ def standing(
 
 
 def _known(arrival: Arrival, then: TakenBatch, state: Literal["taken", "in review"], by: str) -> tuple[State, str]:
-    """A batch whose name is known."""
+    """Return the state of a batch whose name is known, and words for it."""
     words = f"{state}: {by} took it"
     if arrival.digest == then.digest:
         return state, words

@@ -52,7 +52,7 @@ class Retraining(Record):
 
 
 def retrainings(files: Workspace) -> tuple[Retraining, ...]:
-    """All retrainings, oldest first.
+    """Return all retrainings, oldest first.
 
     Raises:
         ArtifactError: if a record is damaged.
@@ -74,7 +74,7 @@ def retrainings(files: Workspace) -> tuple[Retraining, ...]:
 
 
 def find(files: Workspace, name: str) -> Retraining:
-    """A retraining by its name or its branch; the newest, if a branch had several.
+    """Return a retraining by its name or its branch; the newest, if a branch had several.
 
     Raises:
         ParamsError: if there is none.
@@ -88,7 +88,7 @@ def find(files: Workspace, name: str) -> Retraining:
 
 
 def settled(files: Workspace, *, base: str, arrivals: Iterable[Arrival], settings: Digest | None) -> Retraining | None:
-    """The newest retraining of just these batches from the same commit with the same settings.
+    """Return the newest retraining of just these batches from the same commit with the same settings.
 
     Another try would give the same; one that waits for a person has not given its outcome yet.
 

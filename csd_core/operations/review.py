@@ -48,13 +48,13 @@ class _DrawnPool(ItemPool):
     """A pool that gives no more than ROWS items of a split."""
 
     def rows(self, *splits: str) -> Ints:
-        """Positions of items of some splits, evenly drawn."""
+        """Return positions of items of some splits, evenly drawn."""
         found = super().rows(*splits)
         return found[evenly(len(found), ROWS)]
 
 
 def review_page(files: Workspace, params: Params, task: str) -> ReviewPage:
-    """What a person sees of a task's candidate, before or after the stage `promote`.
+    """Return what a person sees of a task's candidate, before or after the stage `promote`.
 
     Args:
         files: Where the task's check lies.
@@ -112,7 +112,7 @@ def _embedder(path: Path, params: Params) -> Embedder:
 
 
 def _verdict(files: Workspace, params: Params, task: str, report: CheckReport) -> Promoted | Rejected:
-    """What `promote` wrote about this candidate; before it ran, what the gate would say."""
+    """Return what `promote` wrote about this candidate; before it ran, what the gate would say."""
     if files.verdict(task).is_file():
         written = VerdictFile.load(files.verdict(task)).verdict
         if (written.candidate, written.champion) == (report.candidate, report.champion):
@@ -121,7 +121,7 @@ def _verdict(files: Workspace, params: Params, task: str, report: CheckReport) -
 
 
 def _asked(pool: ItemPool) -> tuple[str, ...]:
-    """Tasks with gate queries that can hit: those with a second gate item of their class."""
+    """Return tasks with gate queries that can hit: those with a second gate item of their class."""
     gate = pool.rows("gate")
     _, label, counts = np.unique(pool.labels[gate], return_inverse=True, return_counts=True)
     answerable = set(pool.tasks[gate][counts[label] > 1].tolist())
@@ -129,7 +129,7 @@ def _asked(pool: ItemPool) -> tuple[str, ...]:
 
 
 def _options(report: CheckReport, policy: Policy) -> Iterator[Option]:
-    """Every strategy, as `promote` would serve it on an operator's word."""
+    """Yield every strategy, as `promote` would serve it on an operator's word."""
     for strategy in dict.fromkeys(each.strategy for each in report.alternatives):
         last = [each for each in report.alternatives if each.strategy == strategy][-1]
         if last.why_not:
@@ -146,7 +146,7 @@ def _options(report: CheckReport, policy: Policy) -> Iterator[Option]:
 
 
 def _flips(case: Case, pool: ItemPool, evidence: Evidence, *, after: Floats) -> Chart | None:
-    """The worst lost queries, spread over the classes; None where nothing is lost."""
+    """Return the worst lost queries, spread over the classes; None where nothing is lost."""
     rows = evidence.status_quo_rows()
     if rows is None or evidence.champion is None or case.nearest is None:
         return None
@@ -167,7 +167,7 @@ def _flips(case: Case, pool: ItemPool, evidence: Evidence, *, after: Floats) -> 
 
 
 def worst_lost(before: Served, after: Served, *, labels: Strings, asked: Ints, count: int) -> Ints:
-    """(n,) queries that hit before and miss after: those whose margin falls most, spread over the classes.
+    """Return (n,) queries that hit before and miss after: those whose margin falls most, spread over the classes.
 
     The margin is the cosine of the best row of the query's class less that of the best other row.
 
@@ -199,7 +199,7 @@ def worst_lost(before: Served, after: Served, *, labels: Strings, asked: Ints, c
 
 
 def _margins(served: Served, labels: Strings, asked: Ints) -> Floats:
-    """(Q,) margins of some queries, their own rows left out; a block of similarities is in memory at a time."""
+    """Return (Q,) margins of some queries, their own rows left out; a block of similarities is in memory at a time."""
     number = np.unique(labels, return_inverse=True)[1]
     margins = np.empty(len(asked), np.float32)
     step = block_length(len(served.rows))

@@ -31,7 +31,7 @@ class Start:
 
 
 def starting_point(files: Workspace, revision: str | None) -> Start:
-    """Where a retraining starts.
+    """Return where a retraining starts.
 
     Args:
         files: The project.
@@ -60,7 +60,7 @@ def starting_point(files: Workspace, revision: str | None) -> Start:
 
 
 def known_classes(files: Workspace, start: Start) -> frozenset[str]:
-    """Classes that tasks have already, in Unicode's composed form (NFC).
+    """Return classes that tasks have already, in Unicode's composed form (NFC).
 
     They are those that the starting commit's params.yaml lists, and, for tasks that take a whole source, those of the
     released model and of the newest artefacts here: the model knows none whose candidate was rejected.
@@ -77,7 +77,7 @@ def known_classes(files: Workspace, start: Start) -> frozenset[str]:
 
 
 def tasks_left(files: Workspace, start: Start) -> tuple[str, ...]:
-    """Tasks of the starting commit that come after the active release: an earlier run did not publish them.
+    """Return tasks of the starting commit that come after the active release: an earlier run did not publish them.
 
     Raises:
         ArtifactError: if params.yaml of that commit is damaged or missing.
@@ -138,7 +138,7 @@ def _listed(text: bytes, commit: str) -> dict[str, tuple[str, ...]]:
 
 
 def _in_artefacts(files: Workspace, tasks: Iterable[str]) -> Iterator[str]:
-    """Classes of the newest task that has run here.
+    """Yield classes of the newest task that has run here.
 
     Args:
         files: The project.
@@ -155,7 +155,7 @@ def _in_artefacts(files: Workspace, tasks: Iterable[str]) -> Iterator[str]:
 
 
 def _of_model(file: Path) -> tuple[str, ...]:
-    """Classes of an ONNX file, without a session: only its metadata matters."""
+    """Return classes of an ONNX file, without a session: only its metadata matters."""
     import onnx  # noqa: PLC0415 - only where there is a release
 
     try:

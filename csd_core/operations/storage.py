@@ -38,7 +38,7 @@ class Storage(Protocol):
     """Where files lie."""
 
     def entries(self, folder: str = "") -> list[Entry]:
-        """All files below it or below one of its folders, in one listing; none if it is missing.
+        """Return all files below it or below one of its folders, in one listing; none if it is missing.
 
         Raises:
             DataError: if it cannot be listed.
@@ -63,7 +63,7 @@ class Storage(Protocol):
 
 
 def open_storage(uri: str, files: Workspace) -> Storage:
-    """The storage at a path, relative to params.yaml or absolute, or at any address that fsspec knows.
+    """Return the storage at a path, relative to params.yaml or absolute, or at any address that fsspec knows.
 
     Raises:
         ParamsError: if nothing knows such addresses.
@@ -92,7 +92,7 @@ class LocalStorage:
         self._root = root
 
     def entries(self, folder: str = "") -> list[Entry]:
-        """All files below it, as `Storage` says."""
+        """Return all files below it, as `Storage` says."""
         found: list[Entry] = []
         waiting = [folder]
         while waiting:
@@ -158,7 +158,7 @@ class ObjectStorage:
         self._uri = uri
 
     def entries(self, folder: str = "") -> list[Entry]:
-        """All files below it, as `Storage` says."""
+        """Return all files below it, as `Storage` says."""
         start = f"{self._root}/{folder}" if folder else self._root
         with self._errors("cannot be listed"):
             self._system.invalidate_cache()  # else a long-lived process sees yesterday's listing
@@ -204,7 +204,7 @@ def _reason(error: Exception) -> str:
 
 
 def _entry(item: "os.DirEntry[str]", path: str) -> Iterator[Entry]:
-    """A local file or link; nothing if it went meanwhile."""
+    """Yield a local file or link; nothing if it went meanwhile."""
     try:
         found = item.stat(follow_symlinks=False)
     except FileNotFoundError:

@@ -20,7 +20,7 @@ def remember(files: Workspace, arrival: Arrival, why: str) -> None:
 
 
 def why_unusable(files: Workspace, arrival: Arrival) -> str | None:
-    """Why a batch cannot be used as it is; None as far as is known.
+    """Return why a batch cannot be used as it is; None as far as is known.
 
     Raises:
         ArtifactError: if the note is damaged.

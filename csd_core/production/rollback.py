@@ -87,7 +87,8 @@ def _chosen(production: Production, number: int | None) -> Release:
     if earlier.number == in_force.number:
         raise CompatibilityError(f"release {earlier.name} is in force already; `csd releases` lists the others")
     if releases.is_retired(earlier):
-        kept = [str(each.number) for each in releases.all() if not releases.is_retired(each)]
+        others = [each for each in releases.all() if each.number != in_force.number]
+        kept = [str(each.number) for each in others if not releases.is_retired(each)]
         raise ArtifactError(
             f"release {earlier.name} was retired: its model and rows are gone; roll back to one of {', '.join(kept)}"
         )

@@ -52,7 +52,7 @@ class Backfilled:
     failed: tuple[FailedImage, ...]
 
     def complete(self) -> Floats:
-        """The vectors, if none is missing.
+        """Return the vectors, if none is missing.
 
         Raises:
             DataError: if an image could not be read.

@@ -199,7 +199,7 @@ class ShardEmbedder:
         return self.folder / f"shard-{shard.number:05}"
 
     def finished(self, shard: BackfillShard) -> ShardResult | None:
-        """The result of an earlier run for the same ids, model and device, if its vectors are intact."""
+        """Return the result of an earlier run for the same ids, model and device, if its vectors are intact."""
         home = self.home(shard)
         expected = (shard.digest, self.digest, self.device)
         try:
@@ -250,7 +250,7 @@ class ShardEmbedder:
         return result
 
     def _embed(self, ids: Strings, failed: dict[str, str]) -> Floats:
-        """(n, D) vectors of a batch, zero where `failed` then says why."""
+        """Return (n, D) vectors of a batch, zero where `failed` then says why."""
         fetched = self.source.images(ids)
         if fetched.read.all() and len(fetched.images) == len(ids):
             return self.embedder(fetched.images, batch=BATCH)
@@ -281,7 +281,7 @@ def writing(target: Path) -> Iterator[None]:
 
 
 def load_vectors(home: Path) -> Floats:
-    """(n, D) vectors of a finished shard.
+    """Return (n, D) vectors of a finished shard.
 
     Raises:
         ArtifactError: if the file is missing or damaged.

@@ -223,7 +223,7 @@ def cross_test(evidence: Evidence, situation: Situation | None = None) -> CrossT
 
 
 def partial_curves(evidence: Evidence, situation: Situation) -> PartialCurves | None:
-    """How far a share of the old rows gets, in each order; None where no partial backfill is possible.
+    """Return how far a share of the old rows gets, in each order; None where no partial backfill is possible.
 
     Args:
         evidence: Of `select`, where the order is chosen.

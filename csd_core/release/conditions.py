@@ -85,7 +85,7 @@ def _about(count: int) -> int:
 
 
 def points(share: float, *, signed: bool = False) -> str:
-    """A share as points of recall: 0.0123 is 1.2."""
+    """Return a share as points of recall: 0.0123 is 1.2."""
     value = round(100 * share, 1) + 0.0  # no minus zero
     return f"{value:+.1f}" if signed else f"{value:.1f}"
 
@@ -93,7 +93,7 @@ def points(share: float, *, signed: bool = False) -> str:
 def _proven(
     name: str, what: str, pairs: Paired, *, limit: float, rule: str, policy: Policy, strictly: bool = False
 ) -> Condition:
-    """The lower bound of a change must reach `limit`, or exceed it."""
+    """Return the condition that the lower bound of a change reaches `limit`, or exceeds it."""
     confidence = confidence_of_each(policy)
     bound = lower_bound(pairs, policy, confidence=confidence)
     passed = bound > limit if strictly else bound >= limit
@@ -121,7 +121,7 @@ def _may_fall(name: str, what: str, pairs: Paired, *, most: float, policy: Polic
 
 
 def of_first_model(alternative: Alternative, policy: Policy) -> Iterator[Condition]:
-    """What a model that takes over nothing must reach."""
+    """Yield what a model that takes over nothing must reach."""
     overall = alternative.measured.overall if alternative.measured else None
     queries = overall.queries if overall else 0
     for name, what, figure, limit in (
@@ -145,7 +145,7 @@ def of_first_model(alternative: Alternative, policy: Policy) -> Iterator[Conditi
 def against_status_quo(
     alternative: Alternative, policy: Policy, *, status_quo: Measurement | None, rehearsed: bool = False
 ) -> Iterator[Condition]:
-    """What must hold against the search that is served today.
+    """Yield what must hold against the search that is served today.
 
     Args:
         alternative: A way to serve the candidate.
@@ -202,7 +202,7 @@ def _excess_flips(alternative: Alternative, policy: Policy) -> Condition:
 
 
 def of_upgrade(report: CheckReport, alternative: Alternative, policy: Policy) -> Iterator[Condition]:
-    """Every condition on a way to serve a candidate that has a predecessor."""
+    """Yield every condition on a way to serve a candidate that has a predecessor."""
     yield from against_status_quo(alternative, policy, status_quo=report.status_quo)
     yield from _ratchet(report, alternative, policy)
     if policy.require_ecc and alternative.strategy == "keep":

@@ -51,7 +51,7 @@ class Evidence:
         return rows
 
     def rows(self, plan: UpgradePlan) -> Floats:
-        """(N, D) rows served after an upgrade: old ones under the plan, new ones by the candidate."""
+        """Return (N, D) rows served after an upgrade: old ones under the plan, new ones by the candidate."""
         if not self.old.any():
             return self.candidate
         mine = plan.of(self.positions)

@@ -14,7 +14,7 @@ from csd_core.release.conditions import against_status_quo, of_first_model, of_u
 
 
 def assess(report: CheckReport, policy: Policy) -> tuple[Judged, ...]:
-    """Every strategy with the outcome of every condition, cheapest first.
+    """Return every strategy with the outcome of every condition, cheapest first.
 
     Of a partial backfill the smallest share that meets the policy on `select` is judged, so that the gate's queries
     judge a choice and do not make it. Only where it fails is the next share that passes on `select` judged too:
@@ -170,14 +170,14 @@ def judge(report: CheckReport, policy: Policy, decision: Decision = "auto") -> P
 
 
 def _explain(judged: tuple[Judged, ...], best: Judged | None) -> tuple[str, ...]:
-    """Why the chosen one passes and why each cheaper one does not; or why none does."""
+    """Return why the chosen one passes and why each cheaper one does not; or why none does."""
     before = judged if best is None else judged[: judged.index(best)]
     against = [reason for each in before for reason in _reasons(each)]
     return (*(_reasons(best) if best else ()), *against)
 
 
 def _undecided(judged: Judged) -> bool:
-    """Whether more queries could turn every condition that failed."""
+    """Return whether more queries could turn every condition that failed."""
     failed = [condition for condition in judged.conditions if not condition.passed]
     return judged.why_not is None and bool(failed) and all(condition.needs_queries for condition in failed)
 

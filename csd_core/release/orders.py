@@ -22,7 +22,7 @@ BLOCK_BYTES = 32 * 2**20
 
 
 def order_rows(order: Order, gallery: Gallery, *, anchors: Mapping[Provenance, Anchors], seed: int) -> Ints:
-    """(G,) positions of the rows, most useful first; equals go by id.
+    """Return (G,) positions of the rows, most useful first; equals go by id.
 
     Args:
         order: random; class by class in random order; farthest from the mean of its class and space first; or the

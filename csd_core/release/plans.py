@@ -41,18 +41,18 @@ class UpgradePlan:
     searchable_spaces: tuple[str, ...]
 
     def mapped(self, old: Gallery) -> Bools:
-        """(G,) rows that an adapter maps."""
+        """Return (G,) rows that an adapter maps."""
         found = np.zeros(len(old), np.bool_)
         for provenance, rows in old.groups().items():
             found[rows] = provenance in self.adapters
         return found & ~self.embed
 
     def of(self, rows: Ints) -> "UpgradePlan":
-        """The plan of some of the rows."""
+        """Return the plan of some of the rows."""
         return replace(self, embed=self.embed[rows])
 
     def served(self, old: Gallery, anew: Floats) -> Floats:
-        """(G, D) vectors after the upgrade.
+        """Return (G, D) vectors after the upgrade.
 
         Args:
             old: The rows of the plan.
@@ -77,7 +77,7 @@ class UpgradePlan:
         return vectors
 
     def apply(self, old: Gallery, embed: Embed) -> Gallery:
-        """The same items as the candidate searches them.
+        """Return the same items as the candidate searches them.
 
         Args:
             old: The rows of the plan.

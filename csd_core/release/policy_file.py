@@ -50,6 +50,6 @@ def load_policy(path: Path | None) -> tuple[Policy, Upgrade]:
 
 
 def policy_in_force() -> Path:
-    """The file that holds where none is named."""
+    """Return the policy file that applies where none is named."""
     here = Path("params.yaml")
     return here if here.is_file() else DEFAULT

@@ -6,5 +6,5 @@ from csd_core.retrieval.metrics import Ints
 
 
 def evenly(count: int, most: int) -> Ints:
-    """(min(count, most),) ascending positions below `count`, evenly spread."""
+    """Return (min(count, most),) ascending positions below `count`, evenly spread."""
     return np.linspace(0, count - 1, min(count, most)).round().astype(np.intp) if count else np.empty(0, np.intp)

@@ -179,13 +179,13 @@ def _checked(
 
 
 def _segments(queries: Floats, rows: Floats, codes: Ints, segments: Sequence[Ints]) -> _Best:
-    """(S, N) the best of each segment of rows alone."""
+    """Return (S, N) the best of each segment of rows alone."""
     parts = [_best(queries, rows, codes=codes, positions=positions) for positions in segments]
     return _Best(np.stack([part.right for part in parts]), np.stack([part.wrong for part in parts]))
 
 
 def _best(queries: Floats, rows: Floats, *, codes: Ints, positions: Ints) -> _Best:
-    """(N,) the best among some rows, a query's own row left out.
+    """Return (N,) the best among some rows, a query's own row left out.
 
     Args:
         queries: (N, D).

@@ -42,27 +42,27 @@ class Situation:
     _orders: dict[Order, Ints] = field(default_factory=dict, repr=False)
 
     def order(self, name: Order) -> Ints:
-        """(G,) positions of the old rows, most useful first."""
+        """Return (G,) positions of the old rows, most useful first."""
         if name not in self._orders:
             self._orders[name] = order_rows(name, self.gallery, anchors=self.adapters.anchors, seed=self.settings.seed)
         return self._orders[name]
 
     def without_adapter(self) -> Bools:
-        """(G,) rows that no adapter brings into the candidate's space."""
+        """Return (G,) rows that no adapter brings into the candidate's space."""
         found = np.ones(len(self.gallery), np.bool_)
         for provenance, rows in self.gallery.groups().items():
             found[rows] = provenance not in self.adapters.chosen
         return found
 
     def other_dimension(self) -> str | None:
-        """Why old and new vectors cannot lie in one gallery; None where they can."""
+        """Return why old and new vectors cannot lie in one gallery; None where they can."""
         old = self.gallery.vectors.shape[1]
         if len(self.gallery) and old != self.dimension:
             return f"the gallery has {old} dimensions, the candidate {self.dimension}"
         return None
 
     def no_adapter(self) -> str | None:
-        """Why no old row can be mapped; None where one can."""
+        """Return why no old row can be mapped; None where one can."""
         if self.adapters.chosen:
             return None
         return self.adapters.record.why_not or "no model of the gallery's rows is retained"
@@ -80,10 +80,10 @@ class UpgradeStrategy(Protocol):
         """Of the old rows, for a partial backfill."""
 
     def why_not(self, situation: Situation) -> str | None:
-        """Why it cannot be served at all; None where it can."""
+        """Return why it cannot be served at all; None where it can."""
 
     def plan(self, situation: Situation) -> UpgradePlan:
-        """What becomes of each old row; asked only where it is possible."""
+        """Return what becomes of each old row; asked only where it is possible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +94,12 @@ class NoGallery:
     share: float | None = None
 
     def why_not(self, situation: Situation) -> str | None:
-        """Only where nothing was served before."""
+        """Return why not: something was served before."""
         rows = len(situation.gallery)
         return f"the gallery has {rows} rows" if rows else None
 
     def plan(self, situation: Situation) -> UpgradePlan:
-        """No old row."""
+        """Return a plan without old rows."""
         return UpgradePlan(
             strategy=self.name,
             model=situation.candidate,
@@ -117,11 +117,11 @@ class Keep:
     share: float | None = None
 
     def why_not(self, situation: Situation) -> str | None:
-        """Vectors of different dimensions cannot be compared."""
+        """Return why not: vectors of different dimensions cannot be compared."""
         return situation.other_dimension()
 
     def plan(self, situation: Situation) -> UpgradePlan:
-        """The candidate may search the rows' spaces too."""
+        """Return the plan in which the candidate may search the rows' spaces too."""
         return UpgradePlan(
             strategy=self.name,
             model=situation.candidate,
@@ -139,11 +139,11 @@ class Adapt:
     share: float | None = None
 
     def why_not(self, situation: Situation) -> str | None:
-        """It needs an adapter, and the same dimension."""
+        """Return why not: it needs an adapter, and the same dimension."""
         return situation.other_dimension() or situation.no_adapter()
 
     def plan(self, situation: Situation) -> UpgradePlan:
-        """Each row by the adapter of its provenance."""
+        """Return the plan that maps each row by the adapter of its provenance."""
         return UpgradePlan(
             strategy=self.name,
             model=situation.candidate,
@@ -169,12 +169,12 @@ class PartialBackfill:
     name: Strategy = "partial"
 
     def why_not(self, situation: Situation) -> str | None:
-        """The rest needs what `adapt` or `keep` need, and the rows an order."""
+        """Return why not: the rest needs what `adapt` or `keep` need, and the rows an order."""
         reason = situation.other_dimension() or (situation.no_adapter() if self.rest == "adapt" else None)
         return reason or (NO_ORDER if self.order is None else None)
 
     def plan(self, situation: Situation) -> UpgradePlan:
-        """The first of the order are re-embedded, and rows without an adapter where the rest is mapped."""
+        """Return the plan that re-embeds the first of the order, and rows that no adapter can map."""
         rows = len(situation.gallery)
         if self.order is None:
             raise CompatibilityError(f"partial: {NO_ORDER}; choose another strategy")
@@ -200,11 +200,11 @@ class Backfill:
     share: float | None = None
 
     def why_not(self, situation: Situation) -> str | None:  # noqa: ARG002 - the protocol's
-        """Always possible: the images are at hand."""
+        """Return None: it is always possible, for the images are at hand."""
         return None
 
     def plan(self, situation: Situation) -> UpgradePlan:
-        """Every row."""
+        """Return the plan that re-embeds every row."""
         return UpgradePlan(
             strategy=self.name,
             model=situation.candidate,
@@ -230,7 +230,7 @@ def offered(settings: Partial, order: Order | None) -> tuple[UpgradeStrategy, ..
 
 
 def strategy_named(name: Strategy, *, share: float | None, order: Order | None, rest: Rest | None) -> UpgradeStrategy:
-    """The strategy of a verdict.
+    """Return the strategy of a verdict.
 
     Args:
         name: Its kind.

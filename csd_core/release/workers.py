@@ -114,7 +114,7 @@ class _Worker(Generic[Item]):
             self.connection.send(item)
 
     def listen(self) -> Any:
-        """The next message.
+        """Return the next message.
 
         Raises:
             CsdError: if the process failed or died.
@@ -220,7 +220,7 @@ def _serve(connection: Connection, work: Work[Item, Result], throttle: Throttle 
 
 
 def _ending(code: int | None) -> str:
-    """How a process ended, in words."""
+    """Return how a process ended, in words."""
     if code is not None and code < 0:
         name = signal.Signals(-code).name
         return f"was killed ({name}{', as when memory runs out' if name == 'SIGKILL' else ''})"

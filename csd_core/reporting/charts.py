@@ -33,7 +33,7 @@ NOT_SHOWN = frozenset({"train/lr"})
 
 
 def charts(story: Story, metrics: Metrics) -> dict[str, Chart]:
-    """Every chart by name; those that would be empty are left out."""
+    """Return every chart by name; those that would be empty are left out."""
     drawn = [*upgrade_charts(story), *_tasks(story), *_forgetting(metrics), *_heat_map(story), *_losses(story)]
     return {chart.name: chart for chart in drawn}
 
@@ -73,7 +73,7 @@ def _tasks(story: Story) -> Iterator[Chart]:
 
 
 def _over_stages(story: Story, a: Matrix, *, kind: Kind, name: str, title: str, marks: Sequence[float]) -> Chart:
-    """A line for each task from its own stage on."""
+    """Return a line for each task from its own stage on."""
     count = len(story.tasks)
     height = max(230.0, 60 + LABEL_GAP * count)
     axes = Axes(
@@ -174,7 +174,7 @@ def _forgetting(metrics: Metrics) -> Iterator[Chart]:
 
 
 def shade(cross: Matrix) -> Callable[[float], float]:
-    """How strongly to tint a cell: 0.06 for the lowest recall of the matrix, 0.45 for the highest."""
+    """Return how strongly to tint a cell: 0.06 for the lowest recall of the matrix, 0.45 for the highest."""
     low, high = float(np.nanmin(cross)), float(np.nanmax(cross))
     return lambda value: 0.45 if high == low else 0.06 + 0.39 * (value - low) / (high - low)
 
@@ -204,7 +204,7 @@ def triangle(
     tint: Callable[[float], float],
     sign: Callable[[int, int], str],
 ) -> Chart:
-    """A heat map of recalls by generations of queries (rows) and of vectors (columns).
+    """Return a heat map of recalls by generations of queries (rows) and of vectors (columns).
 
     Args:
         cross: (G, G); what is above the diagonal is not read.
@@ -246,7 +246,7 @@ def triangle(
 
 
 def _losses(story: Story) -> Iterator[Chart]:
-    """A small chart for each scalar, the stages one after the other."""
+    """Yield a small chart for each scalar, the stages one after the other."""
     names = {curve.name for task in story.tasks for curve in task.curves} - NOT_SHOWN
     known = [name for name in LOSSES if name in names]
     lengths = [max((len(curve.values) for curve in task.curves), default=0) for task in story.tasks]

@@ -87,7 +87,7 @@ class UpgradeExamples:
         return self.hits / self.queries, (self.hits + self.gained - self.lost) / self.queries
 
     def of(self, *outcomes: Outcome) -> tuple[Example, ...]:
-        """The shown queries with one of some outcomes."""
+        """Return the shown queries with one of some outcomes."""
         return tuple(each for each in self.shown if each.outcome in outcomes)
 
     @property
@@ -175,7 +175,7 @@ def compare(
 
 
 def choose(outcomes: Strings, labels: Strings, *, possible: npt.NDArray[np.bool_], count: int) -> Ints:
-    """Positions of the queries to show: lost, gained, then the others, each spread over the classes.
+    """Return positions of the queries to show: lost, gained, then the others, each spread over the classes.
 
     Args:
         outcomes: (N,) lost, gained, kept or missed.
@@ -190,7 +190,7 @@ def choose(outcomes: Strings, labels: Strings, *, possible: npt.NDArray[np.bool_
 
 
 def _spread(positions: Ints, labels: Strings) -> list[int]:
-    """The first of every class, then the second of every class, and so on; classes in order of first sight."""
+    """Return the first of every class, then the second of every class, and so on; classes in order of first sight."""
     turns: dict[str, int] = {}
     ranked = []
     for place, position in enumerate(positions.tolist()):
@@ -200,7 +200,7 @@ def _spread(positions: Ints, labels: Strings) -> list[int]:
 
 
 def nearest(queries: Floats, rows: Floats, *, own: Ints, count: int) -> Ints:
-    """(Q, count) positions of the rows most similar to each query, without its own; the first row wins a tie.
+    """Return (Q, count) positions of the rows most similar to each query, without its own; the first row wins a tie.
 
     Args:
         queries: (Q, D) unit embeddings.

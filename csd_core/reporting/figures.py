@@ -37,7 +37,7 @@ class Generation:
     classes: tuple[str, ...]
 
     def correct(self, rows: Ints, labels: Strings, *, among: Sequence[str]) -> npt.NDArray[np.bool_]:
-        """(len(rows),) whether the highest logit among some classes is the item's own.
+        """Return (len(rows),) whether the highest logit among some classes is the item's own.
 
         z = |f| cos(theta), so |f| changes no argmax. An item whose class the model does not know is an error.
         """

@@ -108,7 +108,7 @@ def gather(files: Workspace, params: Params) -> Story:
 
 
 def _promoted(files: Workspace, entries: Sequence[LedgerEntry]) -> tuple[Champion, ...]:
-    """The records of the distinct promoted generations, oldest first."""
+    """Return the records of the distinct promoted generations, oldest first."""
     champions = []
     for entry in entries:
         if entry.outcome == "promoted":
@@ -158,7 +158,7 @@ def _spill(vectors: Floats) -> Floats:
 
 
 def _classifier(path: Path, champion: Champion) -> Floats:
-    """(K, D) rows of the classes."""
+    """Return (K, D) rows of the classes."""
     try:
         with safe_open(path, framework="numpy") as weights:
             rows: Floats = weights.get_tensor(CLASSIFIER).astype(np.float32)
@@ -181,7 +181,7 @@ def _upgrades(
     labels: Strings,
     task_of: Ints,
 ) -> Iterator[UpgradeExamples]:
-    """Each promotion that replaced a champion, before and after, over the rows as they are stored.
+    """Yield each promotion that replaced a champion, before and after, over the rows as they are stored.
 
     Raises:
         ArtifactError: if a gallery lacks a test item that arrived by then.
@@ -215,7 +215,7 @@ def _upgrades(
 
 
 def _yaml(params: Params) -> str:
-    """The parameters without `runtime`, which has no influence on what an artefact is."""
+    """Return the parameters without `runtime`, which has no influence on what an artefact is."""
     stream = io.StringIO()
     writer: Any = YAML(typ="safe", pure=True)
     writer.default_flow_style, writer.sort_base_mapping_type_on_output, writer.width = False, False, 10_000

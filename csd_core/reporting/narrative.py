@@ -37,7 +37,7 @@ SAME = 5e-4
 
 
 def percent(share: float | None, *, digits: int = 1) -> str:
-    """A share in percent; a dash where there is none."""
+    """Return a share in percent; a dash where there is none."""
     return DASH if share is None or math.isnan(share) else f"{100 * share:.{digits}f}"
 
 
@@ -47,7 +47,7 @@ def plain(share: float | None) -> str:
 
 
 def points(share: float | None) -> str:
-    """A difference of shares in points, signed with a true minus; a dash where there is none."""
+    """Return a difference of shares in points, signed with a true minus; a dash where there is none."""
     if share is None or math.isnan(share):
         return DASH
     value = round(100 * share, 1)
@@ -55,30 +55,30 @@ def points(share: float | None) -> str:
 
 
 def count(number: int, one: str, many: str | None = None) -> str:
-    """A number with its noun; small numbers as words."""
+    """Return a number with its noun; small numbers as words."""
     word = NUMBERS[number] if number < len(NUMBERS) else f"{number:,}"
     return f"{word} {one if number == 1 else many or one + 's'}"
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names as a sentence lists them."""
+    """Return names as a sentence lists them."""
     if len(names) > LISTED:
         return f"{', '.join(names[: LISTED - 1])} and {len(names) - LISTED + 1} others"
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def quoted(name: str) -> str:
-    """A name from users' data inside a sentence."""
+    """Return a name from users' data inside a sentence."""
     return f"\N{LEFT DOUBLE QUOTATION MARK}{name}\N{RIGHT DOUBLE QUOTATION MARK}"
 
 
 def fraction(share: float) -> str:
-    """A share as a sentence says it."""
+    """Return a share as a sentence says it."""
     return next((word for known, word in FRACTIONS.items() if abs(share - known) < NEARLY), f"{percent(share)} %")
 
 
 def headline(story: Story) -> str:
-    """What became of the candidates, in a line."""
+    """Return what became of the candidates, in a line."""
     promoted = [task for task in story.tasks if task.promoted]
     rejected = len(story.tasks) - len(promoted)
     tasks = count(len(story.tasks), "task").capitalize()
@@ -91,7 +91,7 @@ def headline(story: Story) -> str:
 
 
 def sentences(story: Story, metrics: Metrics) -> tuple[str, str, str]:
-    """What was learned, what that did to search, what the gate decided."""
+    """Return what was learned, what that did to search, what the gate decided."""
     return _learned(story), _search(story, metrics), _gate(story)
 
 
@@ -215,7 +215,7 @@ def _rejections(story: Story) -> str:
 
 
 def _waiting(story: Story) -> list[str]:
-    """Tasks rejected since the last promotion."""
+    """Return tasks rejected since the last promotion."""
     names: list[str] = []
     for task in story.tasks:
         names = [] if task.promoted else [*names, task.name]

@@ -36,7 +36,7 @@ class Option:
 
 
 def options(task: TaskStory) -> tuple[Option, ...]:
-    """Every way to serve the task's candidate beside an old gallery, cheapest first; none for a first model."""
+    """Return every way to serve the task's candidate beside an old gallery, cheapest first; none for a first model."""
     if not task.old_rows:
         return ()
     found = []
@@ -65,7 +65,7 @@ def _standing(alternative: Alternative, task: TaskStory) -> tuple[Standing, str]
 
 
 def _other_share(share: float, judged: Judged, *, rehearsed: bool) -> tuple[Standing, str]:
-    """A partial backfill that the gate did not judge: it takes the smallest share that passes on `select`."""
+    """Return a partial backfill that the gate did not judge: it takes the smallest share that passes on `select`."""
     if not rehearsed:
         return "unjudged", f"not judged: {judged.why_not}"
     if judged.share is not None and share > judged.share:

@@ -23,7 +23,7 @@ SMOOTH_ABOVE = 40
 
 
 def templates(*folders: Path) -> Environment:
-    """The house's templates and filters, with the templates of other folders."""
+    """Return the house's templates and filters, with the templates of other folders."""
     environment = Environment(
         loader=FileSystemLoader([*folders, Path(__file__).parent]),
         autoescape=True,
@@ -42,7 +42,7 @@ def templates(*folders: Path) -> Environment:
 
 
 def render(story: Story, metrics: Metrics, charts: Mapping[str, Chart]) -> str:
-    """The page as HTML; equal stories give equal text."""
+    """Return the page as HTML; equal stories give equal text."""
     return (
         templates()
         .get_template(TEMPLATE)
@@ -71,7 +71,7 @@ def render(story: Story, metrics: Metrics, charts: Mapping[str, Chart]) -> str:
 
 
 def _heat_map(story: Story) -> list[list[dict[str, float | bool]]]:
-    """Rows of cells: recall, tint in percent, whether it is the self-test, whether the criterion holds."""
+    """Return rows of cells: recall, tint in percent, whether it is the self-test, whether the criterion holds."""
     cross = story.figures.cross
     if not len(cross) or np.isnan(np.diagonal(cross)).any():
         return []

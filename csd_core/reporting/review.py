@@ -105,7 +105,7 @@ def _conditions(judged: Judged | None) -> str:
 
 
 def _against(case: Case) -> str:
-    """Why no way to serve passes, by the one that failed least."""
+    """Return why no way to serve passes, by the one that failed least."""
     judged = [each for each in case.verdict.judged if each.conditions and not each.why_not]
     if not judged:
         return "; ".join(f"{each.name}: {each.why_not}" for each in case.verdict.judged)
@@ -117,7 +117,7 @@ def _against(case: Case) -> str:
 
 
 def _advice(verdict: Rejected) -> str:
-    """What a person can do about a rejection, as a sentence."""
+    """Return what a person can do about a rejection, as a sentence."""
     accept = f", or accept it: choose {choice_of(verdict.acceptable)}" if verdict.acceptable else ""
     return f"{verdict.remedy}{accept}."
 
@@ -135,7 +135,7 @@ def _sections(case: Case) -> Iterator[str]:
 
 
 def _why(case: Case) -> str:
-    """Each strategy that was judged, with the first conditions that it fails."""
+    """Return each strategy that was judged, with the first conditions that it fails."""
     lines = []
     for judged in case.verdict.judged:
         words = f"- **{escaped(judged.name)}** {escaped(judged_in_words(judged))}"
@@ -209,7 +209,7 @@ def _lost(alternative: Alternative, *, least_bad: bool) -> str:
 
 
 def _folded(case: Case) -> str:
-    """Every condition of every strategy that was judged; without a blank line, or not every page folds it."""
+    """Return every condition of every strategy that was judged; without a blank line, or not every page folds it."""
     items = [
         f"<li>{judged.name} {'meets' if each.passed else '<b>fails</b>'}: {escape(each.words)}</li>"
         for judged in case.verdict.judged

@@ -77,7 +77,7 @@ def choice_of(strategy: Strategy) -> str:
 
 
 def alternative_of(report: CheckReport, strategy: Strategy, share: float | None) -> Alternative:
-    """A strategy as it was measured."""
+    """Return a strategy as it was measured."""
     return next(each for each in report.alternatives if (each.strategy, each.share) == (strategy, share))
 
 
@@ -87,18 +87,18 @@ def recall_of(alternative: Alternative) -> float:
 
 
 def failed_in(judged: Judged) -> list[str]:
-    """The conditions that a strategy fails, in words."""
+    """Return the conditions that a strategy fails, in words."""
     return [condition.words for condition in judged.conditions if not condition.passed]
 
 
 def first_of(failed: Sequence[str]) -> str:
-    """The first of some failed conditions, and how many more there are."""
+    """Return the first of some failed conditions, and how many more there are."""
     more = f" (and {count(len(failed) - 1, 'more condition')})" if len(failed) > 1 else ""
     return f"{failed[0]}{more}"
 
 
 def standing(alternative: Alternative, case: Case) -> tuple[str, str]:
-    """Whether a way to serve passes the gate, and why not; of partial backfills the gate judges one share."""
+    """Return whether a way to serve passes the gate, and why not; of partial backfills the gate judges one share."""
     if alternative.why_not:
         return "no", alternative.why_not
     mine = [each for each in case.verdict.judged if each.strategy == alternative.strategy]
@@ -112,7 +112,7 @@ def standing(alternative: Alternative, case: Case) -> tuple[str, str]:
 
 
 def rows_of(case: Case) -> Iterator[Row]:
-    """The heat map's rows; what would be served is marked."""
+    """Yield the heat map's rows; what would be served is marked."""
     if case.report.status_quo:
         stays = case.chosen is None
         yield Row(
@@ -134,7 +134,7 @@ def rows_of(case: Case) -> Iterator[Row]:
 
 
 def table_of(case: Case) -> Iterator[Line]:
-    """The status quo and each way to serve; the only names from users' data in it are tasks'."""
+    """Yield the status quo and each way to serve; the only names from users' data in it are tasks'."""
     if case.report.status_quo:
         yield _line("status quo", case.report.status_quo, None, passes="", why_not="")
     for each in case.report.alternatives:
@@ -145,7 +145,7 @@ def table_of(case: Case) -> Iterator[Line]:
 def _line(
     name: str, measured: Measurement | None, alternative: Alternative | None, *, passes: str, why_not: str
 ) -> Line:
-    """What matters most comes first, for a page may cut a table off at its right."""
+    """Return a row of the table; what matters most comes first, for a page may cut it off at its right."""
     possible = alternative is None or alternative.possible
     pairs = alternative.against_status_quo.get("overall") if alternative else None
     return {

@@ -107,7 +107,7 @@ def _recall(measured: Measurement | None, task: str | None) -> float | None:
 
 
 def _most_telling(rows: Sequence[Row], tasks: Sequence[str], status_quo: Measurement | None) -> list[str]:
-    """As many tasks as fit, in their order; of more, those that lose most under what would be served."""
+    """Return as many tasks as fit, in their order; of more, those that lose most under what would be served."""
     served = next((row.measured for row in rows if row.marked and row.measured is not status_quo), None)
 
     def change(task: str) -> float:
@@ -150,7 +150,7 @@ def _cell(row: Row, task: str | None, status_quo: Measurement | None, *, x: floa
 
 
 def _key(y: float, *, status_quo: bool, left_out: int) -> Iterator[str]:
-    """What colours and figures mean, a line below the other."""
+    """Yield what colours and figures mean, a line below the other."""
     if not status_quo:
         yield text(12, y, "in percent; there is no status quo to compare with")
         return
@@ -236,7 +236,7 @@ def _found(neighbours: Sequence[Neighbour]) -> str:
 
 
 def _sheet(name: str, thumbnails: Thumbnails) -> str:
-    """Every thumbnail, once; a tile shows a part of it."""
+    """Return every thumbnail, once; a tile shows a part of it."""
     side = thumbnails.edge + 2
     crisp = ' style="image-rendering: pixelated"' if thumbnails.edge <= PIXELATED else ""
     return (
@@ -256,7 +256,7 @@ def _tile(item: int, name: str, thumbnails: Thumbnails, *, x: float, y: float) -
 
 
 def _label(label: str, *, x: float, y: float, strong: bool) -> str:
-    """A class name below its picture, in two lines where it is long."""
+    """Return a class name below its picture, in two lines where it is long."""
     style = "strong" if strong else ""
     lines = "".join(
         text(x + TILE / 2, y + TILE + 15 + 13 * place, words, anchor="middle", style=style)
@@ -273,7 +273,7 @@ def _lines(label: str) -> tuple[str, ...]:
 
 
 def _neighbour(found: Neighbour, name: str, thumbnails: Thumbnails, *, x: float, y: float) -> str:
-    """A picture in a frame: whole where it is of the query's class, dashed where not; a badge says the same."""
+    """Return a picture in a frame: whole where it is of the query's class, dashed where not; a badge says the same."""
     colour, dashes = ("--good", "") if found.hit else ("--bad", ' stroke-dasharray="5 3"')
     return (
         _tile(found.item, name, thumbnails, x=x, y=y)
@@ -285,7 +285,7 @@ def _neighbour(found: Neighbour, name: str, thumbnails: Thumbnails, *, x: float,
 
 
 def _badge(x: float, y: float, *, hit: bool) -> str:
-    """A tick or a cross in a disc."""
+    """Return a tick or a cross in a disc."""
     colour = "--good" if hit else "--bad"
     strokes = (
         [[(-3.2, 0.2), (-0.8, 2.8), (3.4, -2.6)]] if hit else [[(-2.6, -2.6), (2.6, 2.6)], [(-2.6, 2.6), (2.6, -2.6)]]

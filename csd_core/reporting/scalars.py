@@ -24,7 +24,7 @@ class Curve:
 
 
 def load_curves(folder: Path) -> tuple[Curve, ...]:
-    """Every .tsv below `folder`, sorted by name.
+    """Return every .tsv below `folder`, sorted by name.
 
     Raises:
         ArtifactError: if a file has no numbers in two columns.

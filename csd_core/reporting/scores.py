@@ -127,7 +127,7 @@ def over_tasks(a: Matrix) -> Continual:
 
 
 def summarise(story: "Story") -> Metrics:
-    """The figures of a story."""
+    """Return the figures of a story."""
     figures = story.figures
     last = figures.all_seen[-1]
     at = last.at if last else {}

@@ -87,12 +87,12 @@ class StoredGallery:
         return len(self.vectors)
 
     def test_rows(self) -> Floats:
-        """(n, D) vectors of `items`, in their order."""
+        """Return (n, D) vectors of `items`, in their order."""
         return self.vectors[self.positions]
 
 
 def _groups(gallery: Gallery) -> tuple[RowGroup, ...]:
-    """Rows of one provenance lie in one space: that of the last adapter's target, or of the model."""
+    """Return the space of a provenance: that of the last adapter's target, or of the model."""
     groups = []
     for provenance, rows in gallery.groups().items():
         native = gallery.spaces[rows[0]] == gallery.query_model

@@ -40,7 +40,7 @@ def print_summary(metrics_path: Path, page_path: Path, *, console: Console = ter
 
 
 def _that_fits(console: Console, table: Table, narrow: Table) -> Table:
-    """The table, or the narrow one where a line of a terminal would not hold it."""
+    """Return the table, or the narrow one where a line of a terminal would not hold it."""
     return narrow if too_wide(table, console) else table
 
 
@@ -62,7 +62,7 @@ def _verdicts(metrics: Metrics) -> Table:
 
 
 def _verdicts_in_short(metrics: Metrics) -> Table:
-    """The same for narrow terminals."""
+    """Return the same for narrow terminals."""
     table = new_table()
     table.add_column("Task")
     table.add_column("Verdict")
@@ -104,7 +104,7 @@ def _matrix(metrics: Metrics) -> Table:
 
 
 def _then_and_now(metrics: Metrics) -> Table:
-    """The same for narrow terminals: first, best, last."""
+    """Return the same for narrow terminals: first, best, last."""
     table = new_table()
     table.add_column("Task")
     for name in ("First", "Best", "Now"):

@@ -35,7 +35,7 @@ class Chart:
         return self._document("")
 
     def standalone(self) -> str:
-        """A file of its own, with its title drawn and its styles inside."""
+        """Return a file of its own, with its title drawn and its styles inside."""
         head = 34
         style = f"<style>{PALETTE}{CHART}</style>"
         back = f'<rect width="{number(self.width)}" height="{number(self.height + head)}" fill="var(--card)"/>'
@@ -104,30 +104,30 @@ class Axes:
 
 
 def number(value: float) -> str:
-    """A coordinate, to a tenth of a pixel."""
+    """Return a coordinate, to a tenth of a pixel."""
     return f"{round(value, 1) + 0.0:g}"
 
 
 def text(x: float, y: float, content: str, *, anchor: str = "start", style: str = "") -> str:
-    """A line of text."""
+    """Return a line of text."""
     attribute = f' class="{style}"' if style else ""
     return f'<text{attribute} x="{number(x)}" y="{number(y)}" text-anchor="{anchor}">{escape(content)}</text>'
 
 
 def line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
-    """A straight line."""
+    """Return a straight line."""
     return f'<line class="{style}" x1="{number(x1)}" y1="{number(y1)}" x2="{number(x2)}" y2="{number(y2)}"/>'
 
 
 def path(places: Sequence[tuple[float, float]], style: str, *, opacity: float = 1.0) -> str:
-    """A line through some places."""
+    """Return a line through some places."""
     steps = "L".join(f"{number(x)} {number(y)}" for x, y in places)
     faded = f' stroke-opacity="{opacity:g}"' if opacity < 1 else ""
     return f'<path class="{style}" d="M{steps}"{faded}/>'
 
 
 def marker(x: float, y: float, shape: int, style: str, tip: str) -> str:
-    """A small mark; its shape tells series apart where colour does not. `tip` shows under the pointer."""
+    """Return a small mark; its shape tells series apart where colour does not. `tip` shows under the pointer."""
     r = 3.6
     match shape % 4:
         case 0:
@@ -146,7 +146,7 @@ def marker(x: float, y: float, shape: int, style: str, tip: str) -> str:
 
 
 def shortened(name: str, characters: int = LABEL_CHARACTERS) -> str:
-    """A name that fits beside a chart."""
+    """Return a name that fits beside a chart."""
     return name if len(name) <= characters else name[: characters - 1] + "…"
 
 

@@ -68,7 +68,7 @@ class Thumbnails:
 
 
 def shrunk(pool: ItemPool, positions: npt.NDArray[np.intp]) -> Images:
-    """(M, E, E, C) thumbnails of some items; E falls with their number, so that a page stays small."""
+    """Return (M, E, E, C) thumbnails of some items; E falls with their number, so that a page stays small."""
     size, channels = pool.shards[0].images.shape[1], pool.shards[0].images.shape[3]
     affordable = math.isqrt(BUDGET // (channels * max(1, len(positions))))
     edge = min(size, LARGEST, max(SMALLEST, affordable))

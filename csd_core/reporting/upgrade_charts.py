@@ -244,7 +244,7 @@ def _during_backfill(task: TaskStory) -> Chart:
 
 
 def _make_up(story: Story) -> Chart:
-    """A bar for each task: how the rows of the gallery after it came to be."""
+    """Return a bar for each task: how the rows of the gallery after it came to be."""
     sums = [
         {kind: sum(group.rows for group in task.groups if group.kind == kind) for kind in KINDS} for task in story.tasks
     ]

@@ -16,7 +16,7 @@ ORDERS: dict[Order, str] = {
 
 
 def verdict_in_words(task: TaskStory) -> str:
-    """The outcome with its strategy, or that more queries could turn it."""
+    """Return the outcome with its strategy, or that more queries could turn it."""
     if isinstance(task.verdict, Rejected):
         if task.verdict.inconclusive:
             return "inconclusive: more queries could turn it"
@@ -28,7 +28,7 @@ def verdict_in_words(task: TaskStory) -> str:
 
 
 def rows_in_words(alternative: Alternative, rows: int) -> str:
-    """What becomes of the stored vectors.
+    """Return what becomes of the stored vectors.
 
     Args:
         alternative: How a candidate would be served.
@@ -48,7 +48,7 @@ def rows_in_words(alternative: Alternative, rows: int) -> str:
 
 
 def because(task: TaskStory) -> tuple[str, ...]:
-    """What decided: why each cheaper strategy failed, how the chosen one did; a person's word comes first."""
+    """Return what decided: why each cheaper strategy failed, how the chosen one did; a person's word comes first."""
     verdict, chosen, review = task.verdict, task.chosen, task.review
     decided = [decided_by_operator(verdict.decision)] if verdict.decision != "auto" and review is None else []
     if review is not None:
@@ -66,7 +66,7 @@ def because(task: TaskStory) -> tuple[str, ...]:
 
 
 def judged_in_words(judged: Judged) -> str:
-    """The outcome of a strategy, in a phrase."""
+    """Return the outcome of a strategy, in a phrase."""
     if judged.why_not:
         return f"ruled out: {judged.why_not}"
     failed = [condition for condition in judged.conditions if not condition.passed]
@@ -76,7 +76,7 @@ def judged_in_words(judged: Judged) -> str:
 
 
 def dip_in_words(check: CheckReport) -> str:
-    """How far search falls below the status quo while a backfill runs; empty where that was not measured."""
+    """Return how far search falls below the status quo while a backfill runs; empty where that was not measured."""
     if not check.during_backfill or check.status_quo is None:
         return ""
     quo = check.status_quo.overall.at[1]

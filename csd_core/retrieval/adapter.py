@@ -42,7 +42,7 @@ class AdapterMetadata:
     dimension: int
 
     def to_props(self) -> dict[str, str]:
-        """As ONNX metadata properties."""
+        """Return the same as ONNX metadata properties."""
         return {
             "csd.adapter": FORMAT,
             "csd.source": self.source,

@@ -47,7 +47,7 @@ class EmbedderMetadata:
         return ImageForm(size=self.size, channels=self.channels, resize=self.resize)
 
     def to_props(self) -> dict[str, str]:
-        """As ONNX metadata properties."""
+        """Return the same as ONNX metadata properties."""
         return {
             "csd.format": FORMAT,
             "csd.image_size": str(self.size),

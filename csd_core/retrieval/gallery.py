@@ -44,7 +44,7 @@ class Provenance(NamedTuple):
         return tuple(self.adapters.split(",")) if self.adapters else ()
 
     def mapped_by(self, adapter: str) -> "Provenance":
-        """The provenance after one more adapter."""
+        """Return the provenance after one more adapter."""
         return Provenance(self.embedded_by, ",".join((*self.chain, adapter)))
 
 
@@ -121,7 +121,7 @@ class Gallery:
 
     @classmethod
     def empty(cls) -> Self:
-        """The gallery before the first model."""
+        """Return the gallery before the first model."""
         none = np.empty(0, np.str_)
         return cls(
             ids=none,
@@ -147,7 +147,7 @@ class Gallery:
         vectors: npt.NDArray[np.float32],
         model: str,
     ) -> Self:
-        """Rows that `model` has just embedded."""
+        """Return rows that `model` has just embedded."""
         made_by = np.full(len(ids), model)
         return cls(
             ids=ids,
@@ -185,7 +185,7 @@ class Gallery:
         }
 
     def take(self, positions: npt.NDArray[np.intp]) -> "Gallery":
-        """Some of the rows, searched by the same model."""
+        """Return some of the rows, searched by the same model."""
         return Gallery(
             ids=self.ids[positions],
             labels=self.labels[positions],

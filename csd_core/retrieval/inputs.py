@@ -23,7 +23,7 @@ TEXT, NUMBER = "text", "numbers"
 
 
 def vectors_of(values: npt.ArrayLike, what: str) -> npt.NDArray[np.float32]:
-    """(N, D) float32.
+    """Return (N, D) float32.
 
     Args:
         values: The vectors.
@@ -58,7 +58,7 @@ def _real(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def labels_of(values: npt.ArrayLike, what: str) -> npt.NDArray[Any]:
-    """(N,) texts or numbers.
+    """Return (N,) texts or numbers.
 
     Args:
         values: The labels.
@@ -89,7 +89,7 @@ def _kind(label: object) -> str | None:
 
 
 def _told(values: Iterable[Any]) -> str:
-    """The first few of some labels."""
+    """Return the first few of some labels."""
     words = repr(np.asarray(values, object).tolist())
     return words if len(words) <= 60 else words[:57] + "..."  # noqa: PLR2004 - of a line
 
@@ -115,7 +115,7 @@ def refuse_other_kinds(queries: npt.NDArray[Any], rows: npt.NDArray[Any]) -> Non
 
 
 def own_rows(positions: npt.ArrayLike | None, *, queries: int, rows: int) -> npt.NDArray[np.intp]:
-    """(N,) position of each query's own row, -1 where it has none.
+    """Return (N,) position of each query's own row, -1 where it has none.
 
     Raises:
         CompatibilityError: if there is not one whole number for each query, or one lies outside the gallery.

@@ -66,15 +66,15 @@ class Lineage:
         return cls(models=models, adapters=adapters)
 
     def model(self, digest: str) -> Path | None:
-        """A model's file; None if it is not retained."""
+        """Return a model's file; None if it is not retained."""
         return self.models.get(digest)
 
     def adapter(self, digest: str) -> Path | None:
-        """An adapter's file; None if it is not retained."""
+        """Return an adapter's file; None if it is not retained."""
         return self.adapters.get(digest)
 
     def knows(self, provenance: Provenance) -> bool:
-        """Whether images can be embedded as rows of this provenance were."""
+        """Return whether images can be embedded as rows of this provenance were."""
         return provenance.embedded_by in self.models and all(each in self.adapters for each in provenance.chain)
 
     def embed_as(
@@ -120,7 +120,7 @@ class Lineage:
         )
 
     def needed_by(self, provenances: Iterable[Provenance], *, champion: str | None) -> "Lineage":
-        """What rows of these provenances need, and the champion; what is not retained stays unknown."""
+        """Return what rows of these provenances need, and the champion; what is not retained stays unknown."""
         wanted = list(provenances)
         models = {provenance.embedded_by for provenance in wanted} | ({champion} if champion else set())
         adapters = {digest for provenance in wanted for digest in provenance.chain}

@@ -79,7 +79,7 @@ class Recall:
         return float((self.rank[self.possible] < k).mean()) if self.possible.any() else 0.0
 
     def of(self, chosen: Bools | Ints) -> Self:
-        """The same for some of the queries."""
+        """Return the same for some of the queries."""
         return type(self)(k=self.k, rank=self.rank[chosen], possible=self.possible[chosen])
 
 
@@ -244,7 +244,7 @@ def map_at_r(
 
 
 def _largest(values: Floats, count: int) -> Floats:
-    """(B, count) largest of each row, in any order; all of them where there are fewer."""
+    """Return (B, count) largest of each row, in any order; all of them where there are fewer."""
     if values.shape[1] <= count:
         return values
     return np.partition(values, values.shape[1] - count, axis=1)[:, -count:]

@@ -19,7 +19,7 @@ def open_session(
     threads: int,
     providers: Sequence[Any],
 ) -> tuple[ort.InferenceSession, Metadata]:
-    """A session on a file, and what the file says about itself.
+    """Return a session on a file, and what the file says about itself.
 
     Args:
         path: The ONNX file.

@@ -65,7 +65,7 @@ def main(task: str) -> None:
 
 
 def _in_words(record: Quantization) -> str:
-    """What became of the variant."""
+    """Return what became of the variant."""
     if record.why_not:
         return f"embedder.int8.onnx does not ship: {record.why_not}"
     return (

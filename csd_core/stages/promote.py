@@ -107,7 +107,7 @@ def _copy(source: Path, target: Path) -> None:
 def _gallery(
     files: Workspace, params: Params, task: str, previous: str, verdict: Promoted | Rejected, report: CheckReport
 ) -> Gallery:
-    """The gallery after the task; no seen item is missing, unless there is no model to embed it."""
+    """Return the gallery after the task; no seen item is missing, unless there is no model to embed it."""
     before = Gallery.load(files.gallery(previous))
     promoted = isinstance(verdict, Promoted)
     if verdict.champion is None and not promoted:
@@ -157,7 +157,7 @@ def _gallery(
 
 
 def _lineage(files: Workspace, task: str, previous: str, verdict: Promoted | Rejected, gallery: Gallery) -> Lineage:
-    """The models and adapters that the gallery's rows need from now on, and the champion."""
+    """Return the models and adapters that the gallery's rows need from now on, and the champion."""
     known = Lineage.load(files.lineage(previous))
     if isinstance(verdict, Rejected):
         return known

@@ -126,7 +126,7 @@ def gather(
     learns_from: Literal["new", "all"] = "new",
     processes_here: int = 1,
 ) -> StageData:
-    """What the stage learns from.
+    """Return what the stage learns from.
 
     Args:
         task: Whose stage it is.

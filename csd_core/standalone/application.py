@@ -52,7 +52,7 @@ class _Anew:
     failed: Mapping[str, str]
 
     def of(self, ids: Strings) -> Floats:
-        """(n, D) vectors of some of the ids."""
+        """Return (n, D) vectors of some of the ids."""
         return self.vectors[np.searchsorted(self.ids, ids)]
 
 

@@ -50,7 +50,7 @@ class Collection:
     pixels: Mapping[ImageForm, Images]
 
     def pool(self, *, splits: Strings, tasks: Strings) -> "CollectionPool":
-        """The items in their roles.
+        """Return the items in their roles.
 
         Args:
             splits: (N,) train, select, gate or test.
@@ -91,7 +91,7 @@ class CollectionPool(ItemPool):
         return self.came_with
 
     def embed(self, positions: Ints, embedder: Embeds) -> Floats:
-        """(len(positions), D) vectors; a chunk of images is in memory at a time.
+        """Return (len(positions), D) vectors; a chunk of images is in memory at a time.
 
         Raises:
             CompatibilityError: if a vector is zero or not finite.
@@ -141,7 +141,7 @@ class FormedLineage(Lineage):
 
 
 def form_of(embedder: Embeds) -> ImageForm:
-    """The images that a model, or a generation of a lineage, takes."""
+    """Return the images that a model, or a generation of a lineage, takes."""
     if isinstance(embedder, Embedder):
         return embedder.metadata.form
     if isinstance(embedder, InForm):
@@ -201,7 +201,7 @@ def _shown(complaints: Path) -> str:
 
 
 def _decoded(folder: ImageFolder, items: CanonicalSet, form: ImageForm, target: Path) -> Images:
-    """(N, H, W, C) uint8 of the items in another form, in their order."""
+    """Return (N, H, W, C) uint8 of the items in another form, in their order."""
     wanted = set(items.paths.tolist())
     files = tuple(file for file in folder.files if file.path in wanted)
     again = ImageFolder(root=folder.root, files=files, rejected=(), notes=())

@@ -146,7 +146,7 @@ def examine(question: Question, scratch: Path) -> Answer:
 
 
 def embedded(pool: CollectionPool, rows: np.ndarray, model: Embedder) -> Gallery:
-    """A gallery of some items of a pool, by one model."""
+    """Return a gallery of some items of a pool, by one model."""
     return Gallery.embedded(
         ids=pool.ids[rows],
         labels=pool.labels[rows],
@@ -158,12 +158,12 @@ def embedded(pool: CollectionPool, rows: np.ndarray, model: Embedder) -> Gallery
 
 
 def _forms(lineage: Lineage) -> Iterable[ImageForm]:
-    """The images that retained models take."""
+    """Return the images that retained models take."""
     return (Embedder.load(path).metadata.form for path in lineage.models.values())
 
 
 def _asked(evidence: Evidence, most: int | None) -> Evidence:
-    """The same with fewer queries; every item stays a row."""
+    """Return the same with fewer queries; every item stays a row."""
     return evidence if most is None else replace(evidence, asked=evenly(len(evidence.labels), most))
 
 

@@ -51,7 +51,7 @@ class ForeignInput:
 
 
 def is_exported_by_csd(file: Path) -> bool:
-    """Whether an ONNX file says of itself that it is an embedder in csd's form.
+    """Return whether an ONNX file says of itself that it is an embedder in csd's form.
 
     Raises:
         ArtifactError: if the file is missing or onnxruntime cannot load it.
@@ -77,12 +77,12 @@ def open_session(file: Path) -> ort.InferenceSession:
 
 
 def first_line(error: Exception) -> str:
-    """What onnxruntime or protobuf says, without its trailing details."""
+    """Return what onnxruntime or protobuf says, without its trailing details."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def input_of(session: ort.InferenceSession, file: Path, preprocessing: Preprocessing) -> ForeignInput:
-    """What the graph takes, from its declared input and the options.
+    """Return what the graph takes, from its declared input and the options.
 
     Raises:
         ArtifactError: if that is not a batch of images, of any number.
@@ -149,14 +149,14 @@ def _side_of(sides: list[Any], file: Path, known: str, asked: int | None) -> int
 
 
 def probe(session: ort.InferenceSession, found: ForeignInput, output: str | None = None) -> Any:
-    """What the graph makes of a few images that are all 0: one output, or the list of all."""
+    """Return what the graph makes of a few images that are all 0: one output, or the list of all."""
     zeros = np.zeros((PROBE, *found.shape), helper.tensor_dtype_to_np_dtype(found.type))
     outputs = session.run(None if output is None else [output], {found.name: zeros})
     return outputs if output is None else outputs[0]
 
 
 def output_of(session: ort.InferenceSession, file: Path, found: ForeignInput) -> str:
-    """Name of the first output that is one vector for each image.
+    """Return name of the first output that is one vector for each image.
 
     Raises:
         ArtifactError: if there is none, or the graph fails.

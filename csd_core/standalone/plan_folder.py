@@ -108,7 +108,7 @@ class PlanFolder:
         return path
 
     def upgrade(self, gallery: Gallery) -> UpgradePlan:
-        """What becomes of each row.
+        """Return what becomes of each row.
 
         Raises:
             CompatibilityError: if it is not the gallery that was planned for.

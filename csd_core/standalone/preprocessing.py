@@ -45,7 +45,7 @@ class Preprocessing:
         return tuple(name for name in self.given if name in ("--scale", "--mean", "--std"))
 
     def factor_and_offset(self, channels: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """(channels,) each: x = pixel * factor + offset.
+        """Return (channels,) each: x = pixel * factor + offset.
 
         Raises:
             ParamsError: if mean or std are not one number or one for each channel, or std is not positive.
@@ -61,7 +61,7 @@ class Preprocessing:
 
 
 def _numbers(name: str, text: str | None, channels: int, *, default: float) -> npt.NDArray[np.float64]:
-    """(channels,) float64."""
+    """Return (channels,) float64."""
     if text is None:
         return np.full(channels, default)
     try:

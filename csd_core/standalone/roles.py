@@ -108,7 +108,7 @@ def refuse_too_few(items: CanonicalSet, roles: Roles) -> None:
 
 
 def _dealt(items: CanonicalSet, earlier: Strings, seed: int) -> Strings:
-    """(N,) roles of the items that are not among the earlier ones; empty for those."""
+    """Return (N,) roles of the items that are not among the earlier ones; empty for those."""
     splits = np.full(len(items.ids), "", object)
     if not np.isin(items.ids, earlier).all():
         whole = Task(previous="init", recipe="first", source="images", classes=None)

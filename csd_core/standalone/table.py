@@ -57,7 +57,7 @@ def _recall(recalls: Recalls | None) -> str:
 
 
 def _outcome(alternative: Alternative, judged: tuple[Judged, ...]) -> str:
-    """Whether it passes, or the first condition that it fails; the reasons below the table have the words."""
+    """Return whether it passes, or the first condition that it fails; the reasons below the table have the words."""
     if alternative.why_not:
         return "impossible"
     found = next(

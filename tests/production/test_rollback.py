@@ -169,7 +169,7 @@ def test_a_retired_release_is_not_rolled_back_to(tmp_path):
     project.promote("t1", "none").promote("t2", "keep").promote("t3", "keep")
     for task in project.tasks:
         publish(project.production, task=task)
-    with pytest.raises(ArtifactError, match=r"release 0001-\w+ was retired.*roll back to one of 2, 3"):
+    with pytest.raises(ArtifactError, match=r"release 0001-\w+ was retired.*roll back to one of 2"):
         rollback(project.production, 1, why="complaints")
 
 

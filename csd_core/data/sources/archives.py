@@ -59,7 +59,7 @@ class Files(Protocol):
         """Bytes of a file, by its path in the set's folder; None if there is no such plain file."""
 
     def read(self, name: str) -> bytes:
-        """Its content.
+        """Return its content.
 
         Raises:
             DataError: if it is not there or cannot be read.
@@ -67,7 +67,7 @@ class Files(Protocol):
 
 
 def open_files(path: Path, published: Archive) -> Files:
-    """The files of a set.
+    """Return the files of a set.
 
     Args:
         path: The archive, the folder it unpacks to, or a folder that holds either.
@@ -120,7 +120,7 @@ class FolderFiles:
         return path.stat().st_size if path.is_file() else None
 
     def read(self, name: str) -> bytes:
-        """Its content."""
+        """Return its content."""
         try:
             return (self.where / name).read_bytes()
         except OSError as error:
@@ -185,7 +185,7 @@ class ArchiveFiles:
         return None if span is None else span.length
 
     def read(self, name: str) -> bytes:
-        """Its content."""
+        """Return its content."""
         span = self.spans.get(name)
         if span is None:
             raise DataError(f"{self.where}: has no file {name}; fetch it again")
@@ -193,7 +193,7 @@ class ArchiveFiles:
 
 
 def _spans(tar: tarfile.TarFile, published: Archive) -> Iterator[tuple[str, Span]]:
-    """The plain files below the set's folder, of a name that comes twice the last one, as tar has it.
+    """Yield the plain files below the set's folder, of a name that comes twice the last one, as tar has it.
 
     Links, devices and all other names are passed over: whatever they point to is not the set's.
     """

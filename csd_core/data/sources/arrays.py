@@ -33,7 +33,7 @@ class Part:
     labels: npt.NDArray[np.str_]
 
     def first_per_class(self, limit: int | None) -> Self:
-        """The first `limit` images of each class, in their order; all of them for None."""
+        """Return the first `limit` images of each class, in their order; all of them for None."""
         if limit is None:
             return self
         _, numbers, counts = np.unique(self.labels, return_inverse=True, return_counts=True)
@@ -63,7 +63,7 @@ class ArraySource:
         return sum(len(part.images) for part in self.parts)
 
     def batches(self, form: ImageForm) -> Iterator[Batch]:
-        """All images in their form; an item's path is its part and its number there."""
+        """Yield all images in their form; an item's path is its part and its number there."""
         step = batch_length(form)
         for part in self.parts:
             for start in range(0, len(part.images), step):

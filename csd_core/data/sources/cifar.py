@@ -97,7 +97,7 @@ CIFAR100 = CifarSet(
 
 
 def open_cifar(published: CifarSet, path: Path, limit_per_class: int | None) -> ArraySource:
-    """The set from its archive or the folder that it unpacks to; its test images stay test.
+    """Return the set from its archive or the folder that it unpacks to; its test images stay test.
 
     Args:
         published: CIFAR10 or CIFAR100.
@@ -161,7 +161,7 @@ def _records(files: Files, batch: Records, published: CifarSet) -> tuple[Pixels,
 
 
 def _names(files: Files, labels: Labels) -> npt.NDArray[np.str_]:
-    """(labels.number,) names, in the order of their bytes.
+    """Return (labels.number,) names, in the order of their bytes.
 
     Raises:
         DataError: if they are not as many, or not all different.

@@ -98,7 +98,7 @@ class Cub:
         return len(self.photos)
 
     def batches(self, form: ImageForm) -> Iterator[Batch]:
-        """All photos in their form; those that cannot be decoded are rejected."""
+        """Yield all photos in their form; those that cannot be decoded are rejected."""
         photos = {photo.file.path: photo for photo in self.photos}
 
         def image(file: ImageFile) -> npt.NDArray[np.uint8]:
@@ -109,7 +109,7 @@ class Cub:
 
 
 def open_cub(path: Path, *, crop_to_box: bool, limit_per_class: int | None, published: CubSet = CUB200) -> Cub:
-    """The set from its archive or the folder that it unpacks to; its test images stay test.
+    """Return the set from its archive or the folder that it unpacks to; its test images stay test.
 
     Args:
         path: The .tgz, its folder, or a folder that holds either.
@@ -145,7 +145,7 @@ def _first_per_class(photos: Sequence[Photo], limit: int | None) -> Iterator[Pho
 
 
 def _photos(files: Files, published: CubSet) -> Iterator[Photo]:
-    """Every photo, by its number.
+    """Yield every photo, by its number.
 
     Raises:
         DataError: if the text files do not agree, or say what the set cannot have.
@@ -182,7 +182,7 @@ def _box(files: Files, number: str, values: Sequence[str]) -> Box:
 
 
 def _table(files: Files, name: str, *, columns: int, rows: int) -> dict[str, list[str]]:
-    """A text file's lines by their first word.
+    """Return a text file's lines by their first word.
 
     Raises:
         DataError: if there are more or fewer lines or words in a line, or two of a number.

@@ -29,7 +29,7 @@ class ImageFile(NamedTuple):
 def decoded_batches(
     files: Sequence[ImageFile], form: ImageForm, decode: Callable[[ImageFile], npt.NDArray[np.uint8]]
 ) -> Iterator[Batch]:
-    """All images in their form; a few batches are in memory at a time.
+    """Yield all images in their form; a few batches are in memory at a time.
 
     Args:
         files: By path, ascending.

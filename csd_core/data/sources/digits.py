@@ -10,7 +10,7 @@ _LEVELS = 16
 
 
 def open_digits(limit_per_class: int | None, *, checksum: str = CHECKSUM) -> ArraySource:
-    """The set as scikit-learn carries it; it has no test set of its own.
+    """Return the set as scikit-learn carries it; it has no test set of its own.
 
     Raises:
         DataError: if it is not the published one.

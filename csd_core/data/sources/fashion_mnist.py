@@ -43,7 +43,7 @@ TORCHVISION_FOLDER = Path("FashionMNIST", "raw")
 
 
 def find_fashion_mnist(folder: Path) -> Path | None:
-    """The folder with all four .gz files: `folder`, or where torchvision puts them below it; None if neither."""
+    """Return the folder with all four .gz files: `folder`, or where torchvision puts them below it; None if neither."""
     candidates = (folder, folder / TORCHVISION_FOLDER)
     return next((each for each in candidates if all((each / f"{name}.gz").is_file() for name in PUBLISHED)), None)
 
@@ -51,7 +51,7 @@ def find_fashion_mnist(folder: Path) -> Path | None:
 def open_fashion_mnist(
     folder: Path, limit_per_class: int | None, *, checksums: Mapping[str, str] = PUBLISHED
 ) -> ArraySource:
-    """The set from a folder with the published .gz files; its 10,000 test images stay test.
+    """Return the set from a folder with the published .gz files; its 10,000 test images stay test.
 
     Raises:
         DataError: if a file is missing, damaged or not the published one.
@@ -78,7 +78,7 @@ def open_fashion_mnist(
 
 
 def read_idx(folder: Path, name: str, checksums: Mapping[str, str]) -> npt.NDArray[np.uint8]:
-    """The array in NAME.gz.
+    """Return the array in NAME.gz.
 
     Raises:
         DataError: if the file is cut short or damaged, its sha256 is another, or it is not idx.
@@ -93,7 +93,7 @@ def read_idx(folder: Path, name: str, checksums: Mapping[str, str]) -> npt.NDArr
 
 
 def parse_idx(content: bytes, *, what: str) -> npt.NDArray[np.uint8]:
-    """An idx file of unsigned bytes as an array.
+    """Return an idx file of unsigned bytes as an array.
 
     Raises:
         DataError: if it is not one.

@@ -44,7 +44,7 @@ class ImageFolder:
         return len(self.files) + len(self.rejected)
 
     def batches(self, form: ImageForm) -> Iterator[Batch]:
-        """All images in their form, in the order of their paths; a few batches are in memory at a time."""
+        """Yield all images in their form, in the order of their paths; a few batches are in memory at a time."""
         nothing = np.empty((0, form.size, form.size, form.channels), np.uint8)
         yield Batch(images=nothing, labels=(), source_splits=(), paths=(), rejected=self.rejected)
         yield from decoded_batches(self.files, form, lambda file: decode(self.root / file.path, form))
@@ -105,7 +105,7 @@ class _Tree:
                 self._reject(entry.name, f"is not in its place: expected {expected}")
 
     def walk_classes(self, prefix: str, source_split: SourceSplit) -> Iterator[ImageFile]:
-        """The files of all class folders below `prefix`."""
+        """Yield the files of all class folders below `prefix`."""
         for entry in self._entries(prefix, prefix.count("/")):
             label = unicodedata.normalize("NFC", entry.name)
             if not entry.is_dir():

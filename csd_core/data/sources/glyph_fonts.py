@@ -127,12 +127,12 @@ class FontFile(NamedTuple):
 
 
 def packages(families: Iterable[Family]) -> list[str]:
-    """The Debian packages with these families, each once."""
+    """Return the Debian packages with these families, each once."""
     return sorted({family.package for family in families})
 
 
 def find_fonts(families: Sequence[Family], folders: Iterable[Path] = FOLDERS) -> list[FontFile]:
-    """The file of each family, in their order.
+    """Return the file of each family, in their order.
 
     Of several files with the name, the one with the family's sha256 is taken; without such a one, the first found.
 
@@ -161,7 +161,7 @@ def find_fonts(families: Sequence[Family], folders: Iterable[Path] = FOLDERS) ->
 
 
 def _files(folders: Iterable[Path]) -> Iterator[Path]:
-    """All files below the folders, in an order that the disk does not choose."""
+    """Yield all files below the folders, in an order that the disk does not choose."""
     for folder in folders:
         # unlike Path's, this one does not fail where there is no home
         for parent, names, files in os.walk(os.path.expanduser(folder)):  # noqa: PTH111
@@ -201,7 +201,7 @@ class Face:
         self._missing = self._cropped(_NO_CHARACTER)
 
     def draw(self, character: str) -> Mask:
-        """A character as coverage, 255 inside its strokes, cropped to them.
+        """Return a character as coverage, 255 inside its strokes, cropped to them.
 
         Args:
             character: One.

@@ -105,7 +105,7 @@ class Glyphs:
         return len(CHARACTERS) * sum(each.images_per_class for each in self.sets)
 
     def batches(self, form: ImageForm) -> Iterator[Batch]:
-        """All images in their form; an item's path is its set, its class, its number there and its family."""
+        """Yield all images in their form; an item's path is its set, its class, its number there and its family."""
         by_path = sorted(CHARACTERS, key=lambda character: f"{class_name(character)}/")
         for each in self.sets:
             for character in by_path:
@@ -132,7 +132,7 @@ class Glyphs:
             )
 
     def _draws(self, each: GlyphSet, character: str) -> Floats:
-        """(images_per_class, _DRAWS) in [0, 1); rows of fewer images are the first rows of more."""
+        """Return (images_per_class, _DRAWS) in [0, 1); rows of fewer images are the first rows of more."""
         rng = np.random.default_rng([self.seed, ord(character), int(each.name == "test")])
         return rng.random((each.images_per_class, _DRAWS))
 
@@ -147,7 +147,7 @@ def open_glyphs(
     test_families: Sequence[Family] = TEST_FAMILIES,
     folders: Iterable[Path] = FOLDERS,
 ) -> Glyphs:
-    """The set, all its fonts found and every character in each of them.
+    """Return the set, all its fonts found and every character in each of them.
 
     Args:
         seed: Of poses and colours.
@@ -179,7 +179,7 @@ def open_glyphs(
 
 
 def class_name(character: str) -> str:
-    """Its Unicode name as a word: greek-small-alpha, number-sign."""
+    """Return its Unicode name as a word: greek-small-alpha, number-sign."""
     return unicodedata.name(character).replace(" LETTER ", " ").replace(" ", "-").lower()
 
 

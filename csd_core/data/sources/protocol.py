@@ -58,7 +58,7 @@ class Source(Protocol):
         """Files or images it will offer, good or bad."""
 
     def batches(self, form: ImageForm) -> Iterator[Batch]:
-        """All images in their form, a bounded number at a time."""
+        """Yield all images in their form, a bounded number at a time."""
 
 
 def batch_length(form: ImageForm) -> int:

@@ -20,7 +20,7 @@ from csd_core.params_sources import (
 
 
 def open_source(settings: PublishedSource | FolderSource, *, root: Path) -> Source:  # noqa: PLR0911 - one for each kind
-    """The source that a block of params.yaml describes.
+    """Return the source that a block of params.yaml describes.
 
     Args:
         settings: The block.

@@ -25,7 +25,7 @@ def influence(features: Tensor, targets: Tensor, *, old_rows: Tensor) -> Tensor:
 
 
 def class_means(teacher: FrozenTeacher, images: LabelledImages, *, classes: int) -> Tensor:
-    """(classes, D) means of the teacher's features, as unit vectors; 0 for a class without an image."""
+    """Return (classes, D) means of the teacher's features, as unit vectors; 0 for a class without an image."""
     sums = torch.zeros(classes, teacher.dimension, device=teacher.device)
     for positions in torch.split(torch.arange(len(images)), EMBEDDED_AT_ONCE):
         features = teacher(images.take(positions).to(teacher.device)).features
@@ -47,7 +47,7 @@ class Bct(Method):
         self._old_rows = torch.cat([teacher.classifier_rows, means[teacher.classes :]])
 
     def losses(self, batch: Batch, student: Outputs, teacher: Outputs) -> dict[str, Tensor]:  # noqa: ARG002
-        """The influence loss.
+        """Return the influence loss.
 
         Raises:
             TrainingError: if `prepare` was not called.

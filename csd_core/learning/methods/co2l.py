@@ -52,7 +52,7 @@ def relation_distillation(
 
 
 def _similarities_to_others(features: Tensor, temperature: float) -> Tensor:
-    """(N, N - 1) cosines over a temperature, each row without its own."""
+    """Return (N, N - 1) cosines over a temperature, each row without its own."""
     embeddings = F.normalize(features.float(), dim=1)
     count = len(embeddings)
     others = ~torch.eye(count, dtype=torch.bool, device=embeddings.device)

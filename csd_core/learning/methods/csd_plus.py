@@ -18,7 +18,7 @@ class CsdPlus(Method):
         self.weights = {"kd": self._csd.kd.weight, "csd": self._csd.csd.weight, "fd": self._fd.weight}
 
     def losses(self, batch: Batch, student: Outputs, teacher: Outputs) -> dict[str, Tensor]:
-        """The three terms."""
+        """Return the three terms."""
         terms = csd_terms(self._csd, batch, student, teacher)
         if self._fd.weight:
             terms["fd"] = feature_distillation(student.features, teacher.features, distance=self._fd.distance)

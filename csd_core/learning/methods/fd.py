@@ -34,5 +34,5 @@ class Fd(Method):
         self._distance = knobs.fd.distance
 
     def losses(self, batch: Batch, student: Outputs, teacher: Outputs) -> dict[str, Tensor]:  # noqa: ARG002
-        """The distance."""
+        """Return the distance."""
         return {"fd": feature_distillation(student.features, teacher.features, distance=self._distance)}

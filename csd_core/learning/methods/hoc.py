@@ -42,5 +42,5 @@ class Hoc(Method):
         self._mu = knobs.hoc.mu
 
     def losses(self, batch: Batch, student: Outputs, teacher: Outputs) -> dict[str, Tensor]:
-        """The loss."""
+        """Return the loss."""
         return {"hoc": higher_order(student.features, teacher.features, batch.targets, mu=self._mu)}

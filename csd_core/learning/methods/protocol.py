@@ -52,7 +52,7 @@ class Method:
         """Look at the teacher and the stage's training images once, before the first batch."""
 
     def losses(self, batch: Batch, student: Outputs, teacher: Outputs) -> dict[str, Tensor]:  # noqa: ARG002
-        """The terms, without their weights; what is of weight 0 is left out.
+        """Return the terms, without their weights; what is of weight 0 is left out.
 
         Args:
             batch: Targets of N images.
