@@ -223,8 +223,9 @@ def _saved_elsewhere(params_file: Path, folder: Path) -> bool:
     if not now.strip():
         return True  # an empty file has no edits to lose
     for name in profile_names(folder):
-        with suppress(ParamsError):  # a broken profile is none that it was saved as
-            if now == profile_text(folder, name):
+        with suppress(ParamsError, UnicodeDecodeError):  # a broken profile is none that it was saved as
+            begins_alike = now.removeprefix("\ufeff").startswith(_about(folder / f"{name}.yaml"))
+            if begins_alike and now == profile_text(folder, name):  # the text takes a moment to make
                 return True
     committed = subprocess.run(
         ["git", "show", f"HEAD:./{params_file.name}"],

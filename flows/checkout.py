@@ -5,7 +5,6 @@ What a killed run left behind holds no lock, and the next run removes it.
 """
 
 import os
-import re
 import shutil
 import subprocess
 import time
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from dvc.config import Config, ConfigError
 from filelock import FileLock, Timeout
 
 from csd_core.data.folders import check_folders, pass_over
@@ -177,18 +177,28 @@ def _share(home: Workspace, files: Workspace) -> None:
     local = home.root / ".dvc" / "config.local"
     if local.is_file():
         shutil.copy(local, files.root / ".dvc" / "config.local")
-    cache = (home.root / dvc(home.root, "cache", "dir").splitlines()[-1]).resolve()
-    dvc(files.root, "cache", "dir", "--local", str(cache))
-    for setting in dvc(home.root, "config", "--list").splitlines():
-        name, _, url = setting.partition("=")
-        if re.fullmatch(r"remote\..+\.url", name) and Path(url).is_absolute():  # DVC keeps it relative to its folder
-            dvc(files.root, "config", "--local", name, url)
-    # outputs are links into the cache where that is possible: a stage replaces an output, it never writes into one
-    dvc(files.root, "config", "--local", "cache.type", "reflink,hardlink,copy")
+    try:
+        _configure(home.root / ".dvc", files.root / ".dvc")
+    except ConfigError as error:
+        raise CsdError(f"dvc config: {str(error).strip().splitlines()[0]}") from None
     home.handed_on.mkdir(parents=True, exist_ok=True)
     unfinished = files.work("any", "0" * 16).parent
     unfinished.parent.mkdir(exist_ok=True)
     unfinished.symlink_to(home.handed_on.resolve(), target_is_directory=True)
+
+
+def _configure(mine: Path, theirs: Path) -> None:
+    """Point a checkout's .dvc folder at the cache and the remotes of the project's."""
+    project = Config(dvc_dir=str(mine))
+    with Config(dvc_dir=str(theirs)).edit("local") as settings:
+        # outputs are links into the cache where that is possible: a stage replaces an output, it never writes into one
+        settings["cache"] |= {
+            "dir": str(Path(project["cache"].get("dir", mine / "cache")).resolve()),
+            "type": "reflink,hardlink,copy",
+        }
+        for name, remote in project["remote"].items():
+            if Path(remote["url"]).is_absolute():  # DVC keeps it relative to its folder
+                settings["remote"].setdefault(name, {})["url"] = str(remote["url"])
 
 
 def _fetch(home: Workspace, files: Workspace) -> None:

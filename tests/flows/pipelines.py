@@ -46,8 +46,9 @@ def shell_project(root: Path, *, train: str = 'echo "trained $1" > model-$1.txt'
     """A project with stages init, train@t1, train@t2 and report, committed and not yet run."""
     root.mkdir(parents=True)
     git(root, "init", "--quiet")
-    dvc(root, "init", "--quiet")
-    dvc(root, "config", "core.analytics", "false")
+    (root / ".dvc").mkdir()  # what `dvc init` and `dvc config core.analytics false` write, without their two processes
+    (root / ".dvc" / "config").write_text("[core]\n    analytics = false\n")
+    (root / ".dvc" / ".gitignore").write_text("/config.local\n/tmp\n/cache\n")
     (root / "dvc.yaml").write_text(DVC_YAML)
     (root / "start.txt").write_text("start\n")
     (root / "train.sh").write_text(train + "\n")
