@@ -1,4 +1,4 @@
-"""Processes that are killed, or that want the same thing at once; each runs in a process of its own."""
+"""Commands that are ended in mid-work, or that want the same thing at once, most in a process of their own."""
 
 import json
 import os
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from kills import REAPER
 from patience import PATIENCE
 from projects import Project, content_ids, pixels_of
 
@@ -146,30 +147,42 @@ def test_a_publish_that_is_killed_leaves_the_old_or_the_new_release(templates, t
     finish(project, "publish")
 
 
+COMMANDS = {
+    "publish": publish,
+    "rollback": lambda production, **options: rollback(production, 1, why="worse", **options),
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["publish", "rollback"])
+@pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("step", STEPS)
-def test_killing_at_any_step_leaves_the_old_or_the_new_release(templates, tmp_path, command, step):
+def test_ending_at_any_step_leaves_the_old_or_the_new_release(templates, tmp_path, command, step):
     project = templates[command].copied_to(tmp_path / "project")
     before = project.in_force().number
-    assert killed(project, command, step)
+    with REAPER.ends() as ended:
+        COMMANDS[command](project.production, on_step=lambda each: REAPER.now() if each == step else None)
+    assert ended
     switched = STEPS.index(step) >= STEPS.index("switched")
     assert fit(project, before, before + 1) == before + switched
     finish(project, command)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["publish", "rollback"])
-def test_killing_before_a_change_to_a_file_leaves_the_old_or_the_new_release(templates, tmp_path, command):
-    event = -1
-    while True:
-        event += 3  # each takes seconds, and there are more than a hundred
+@pytest.mark.parametrize("command", COMMANDS)
+def test_ending_before_a_change_to_a_file_leaves_the_old_or_the_new_release(templates, tmp_path, command):
+    event, ended = -1, True
+    while ended:
+        event += 3  # each takes a second, and there are more than a hundred
         project = templates[command].copied_to(tmp_path / f"project-{event}")
         before = project.in_force().number
-        if not killed(project, command, str(event), script=AT_EVENT):
-            break
-        fit(project, before, before + 1)
-        finish(project, command)
+        if event % 12 == 2:
+            ended = killed(project, command, str(event), script=AT_EVENT)
+        else:
+            with REAPER.ends(after=event - 1) as ended:
+                COMMANDS[command](project.production)
+        if ended:
+            fit(project, before, before + 1)
+            finish(project, command)
     assert event > 30  # every file that is written, renamed or removed is one
 
 
