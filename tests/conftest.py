@@ -1,14 +1,17 @@
 """An embedder small enough to make in a test, that onnxruntime runs like a trained one; a browser."""
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import hypothesis
 import numpy as np
 import onnx
 import pytest
+from filelock import FileLock
 from onnx import TensorProto, helper, numpy_helper
 from playwright.sync_api import Browser, expect, sync_playwright
 
@@ -27,8 +30,50 @@ os.environ |= {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "commit.gpgsign", "G
 hypothesis.settings.register_profile("busy", deadline=None)  # a machine with other work is slow, not wrong
 hypothesis.settings.load_profile("busy")
 
+STARTERS = re.compile(
+    r"^ *(?:import|from) (?:subprocess|multiprocessing|playwright|checkout|operators|pipelines|senders|services)\b",
+    re.MULTILINE,
+)
+"""A module that imports one of these starts processes."""
+STARTING = {"browser", "finished_run", "prefect_harness", "service"}
+"""Fixtures that start processes."""
+LONG = ("test_readme", "test_operation", "test_reproducibility", "test_hot_upgrade", "test_pages", "test_pipeline")
+"""Modules with the longest tests."""
+
 INSTALLED = ("chromium", "chromium-browser", "google-chrome")
 QUIET = ("disable-gpu", "disable-background-networking", "disable-component-update", "disable-sync")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests that start processes, and run what takes long first, so that no worker is left with it at the end."""
+    for item in items:
+        if _names_a_starter(item.path) or STARTING.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker("processes")
+    items.sort(key=lambda item: item.path.stem not in LONG)
+
+
+@cache
+def _names_a_starter(file: Path) -> bool:
+    return bool(STARTERS.search(file.read_text(encoding="utf-8")))
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """(name, make) -> a folder that `make(folder)` fills once for all workers; copy it before changing anything."""
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    shared.mkdir(exist_ok=True)
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        folder, whole = shared / name, shared / f"{name}.made"
+        with FileLock(shared / f"{name}.lock"):
+            if not whole.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                make(folder)
+                whole.touch()
+        return folder
+
+    return made
 
 
 @pytest.fixture(scope="module")

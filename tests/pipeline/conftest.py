@@ -1,9 +1,14 @@
 import pytest
-from checkout import new_project
+from checkout import Project, new_project
 
 
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory):
+def finished_run(once):
     """A project whose pipeline has run, and what that printed; copy it before changing anything."""
-    project = new_project(tmp_path_factory.mktemp("finished") / "project")
-    return project, project.csd("run").stdout
+
+    def make(folder):
+        printed = new_project(folder / "project").csd("run").stdout
+        (folder / "printed").write_text(printed, encoding="utf-8")
+
+    folder = once("finished", make)
+    return Project(folder / "project"), (folder / "printed").read_text(encoding="utf-8")

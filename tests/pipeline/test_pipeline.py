@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from checkout import make_photos
+from checkout import Project, make_photos
 
 from csd_core.data.shards import load_shard
 from csd_core.records import Champion, ModelRecord, SeenShards
@@ -12,6 +12,8 @@ from csd_core.records_check import CheckReport
 from csd_core.records_verdict import Ledger, Pending, VerdictFile
 from csd_core.retrieval.embedder import Embedder, digest_of
 from csd_core.retrieval.gallery import Gallery
+
+pytestmark = pytest.mark.slow
 
 TASKS = ("t1", "t2", "t3")
 
@@ -71,16 +73,19 @@ def test_stored_rows_are_what_production_computes(finished_run):
 
 
 @pytest.fixture(scope="module")
-def rejected(finished_run, tmp_path_factory):
+def rejected(finished_run, once):
     """The finished project after an operator has rejected the second candidate."""
-    project = finished_run[0].copy(tmp_path_factory.mktemp("rejected") / "project")
-    before = project.lock()
-    project.edit(lambda values: values["decisions"].update(t2="reject"))
-    printed = project.csd("run").stdout
-    return project, before, printed
+    before = finished_run[0].lock()
+
+    def make(folder):
+        project = finished_run[0].copy(folder / "project")
+        project.edit(lambda values: values["decisions"].update(t2="reject"))
+        (folder / "printed").write_text(project.csd("run").stdout, encoding="utf-8")
+
+    folder = once("rejected", make)
+    return Project(folder / "project"), before, (folder / "printed").read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
 def test_a_rejection_carries_the_champion_over_and_keeps_the_candidate(rejected):
     project, _, _ = rejected
     files = project.files
@@ -94,7 +99,6 @@ def test_a_rejection_carries_the_champion_over_and_keeps_the_candidate(rejected)
     assert Pending.load(files.pending("t2")).tasks == ("t2",)
 
 
-@pytest.mark.slow
 def test_the_stage_after_a_rejection_trains_on_both_tasks(rejected):
     project, _, _ = rejected
     record = ModelRecord.load(project.files.candidate_model("t3") / "model.json")
@@ -104,7 +108,6 @@ def test_the_stage_after_a_rejection_trains_on_both_tasks(rejected):
     assert Ledger.load(project.files.ledger("t3")).entries[1].champion_task == "t1"
 
 
-@pytest.mark.slow
 def test_no_item_is_missing_from_the_gallery_after_a_rejection(rejected):
     project, _, _ = rejected
     between = Gallery.load(project.files.gallery("t2"))
@@ -114,7 +117,6 @@ def test_no_item_is_missing_from_the_gallery_after_a_rejection(rejected):
     assert sorted(Gallery.load(project.files.gallery("t3")).ids) == sorted(all_ids(project))
 
 
-@pytest.mark.slow
 def test_a_rejection_re_runs_promotion_and_what_follows_and_nothing_upstream(rejected):
     project, before, printed = rejected
     after = project.lock()
@@ -126,7 +128,6 @@ def test_a_rejection_re_runs_promotion_and_what_follows_and_nothing_upstream(rej
         assert f"Running stage '{stage}'" in printed
 
 
-@pytest.mark.slow
 def test_another_strategy_for_the_gallery_retrains_nothing(finished_run, tmp_path):
     project = finished_run[0].copy(tmp_path / "project")
     chosen = VerdictFile.load(project.files.verdict("t2")).verdict.strategy
@@ -138,7 +139,6 @@ def test_another_strategy_for_the_gallery_retrains_nothing(finished_run, tmp_pat
     assert "Running stage 'export" not in printed
 
 
-@pytest.mark.slow
 def test_a_first_model_that_is_rejected_leaves_its_items_waiting(finished_run, tmp_path):
     project = finished_run[0].copy(tmp_path / "project")
     project.edit(lambda values: values["decisions"].update(t1="reject"))
@@ -151,7 +151,6 @@ def test_a_first_model_that_is_rejected_leaves_its_items_waiting(finished_run, t
     assert sorted(gallery.ids) == sorted(all_ids(project))
 
 
-@pytest.mark.slow
 def test_a_new_task_runs_its_own_stages_alone(finished_run, tmp_path):
     project = finished_run[0].copy(tmp_path / "project")
     shards = {task: digest_of(project.files.shard(task) / "items.parquet") for task in TASKS}

@@ -50,9 +50,13 @@ def configure(tmp_path, monkeypatch) -> Callable[..., Workspace]:
 
 
 @pytest.fixture(scope="session")
-def split_digits(tmp_path_factory) -> Path:
+def split_digits(once) -> Path:
     """A folder with two small tasks of real digits, ingested and split; copy it before changing anything."""
-    root = tmp_path_factory.mktemp("digits")
+    return once("split-digits", _split)
+
+
+def _split(root: Path) -> None:
+    root.mkdir()
     values = YAML(typ="safe").load(DIGITS)
     values["compute"] |= {"threads": 1}
     values["sources"]["published"]["digits"]["limit_per_class"] = 40
@@ -74,14 +78,15 @@ def split_digits(tmp_path_factory) -> Path:
         ingest.main("digits")
         split.main("t1")
         split.main("t2")
-    return root
 
 
 @pytest.fixture(scope="session")
-def learned_digits(split_digits, tmp_path_factory) -> Path:
+def learned_digits(split_digits, once) -> Path:
     """The same with the first task's candidate trained, exported and active; copy it before changing anything."""
-    root = tmp_path_factory.mktemp("learned") / "project"
-    shutil.copytree(split_digits, root)
+    return once("learned-digits", lambda root: _learn(shutil.copytree(split_digits, root)))
+
+
+def _learn(root: Path) -> None:
     files = Workspace(root)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
@@ -94,7 +99,6 @@ def learned_digits(split_digits, tmp_path_factory) -> Path:
         files.champion_embedder("t1") / "champion.json"
     )
     Pending(tasks=()).save(files.pending("t1"))
-    return root
 
 
 @pytest.fixture
@@ -111,11 +115,12 @@ def decide(monkeypatch) -> Callable[..., Workspace]:
 
 
 @pytest.fixture(scope="session")
-def checked_digits(learned_digits, tmp_path_factory) -> Path:
+def checked_digits(learned_digits, once) -> Path:
     """The first task promoted by the gate, the second trained for two epochs, adapted and checked; copy it."""
-    root = tmp_path_factory.mktemp("checked") / "project"
-    shutil.copytree(learned_digits, root)
+    return once("checked-digits", lambda root: _check(shutil.copytree(learned_digits, root)))
 
+
+def _check(root: Path) -> None:
     def longer(values):
         values["tasks"]["t3"] = {"previous": "t2", "recipe": "later", "source": "digits", "classes": ["5", "6"]}
         values["decisions"] = dict.fromkeys(("t1", "t2", "t3"), "auto")
@@ -131,18 +136,18 @@ def checked_digits(learned_digits, tmp_path_factory) -> Path:
             stage.main("t1")
         for stage in (train, export, adapt, check):
             stage.main("t2")
-    return root
 
 
 @pytest.fixture(scope="session")
-def checked_after_adapt(checked_digits, tmp_path_factory) -> Path:
+def checked_after_adapt(checked_digits, once) -> Path:
     """The same with the second task promoted under `adapt`, and the third trained, adapted and checked; copy it."""
-    root = tmp_path_factory.mktemp("third") / "project"
-    shutil.copytree(checked_digits, root)
+    return once("checked-after-adapt", lambda root: _check_third(shutil.copytree(checked_digits, root)))
+
+
+def _check_third(root: Path) -> None:
     change_params(root, lambda values: values["decisions"].update({"t2": "adapt"}))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         promote.main("t2")
         for stage in (train, export, adapt, check):
             stage.main("t3")
-    return root

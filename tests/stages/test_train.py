@@ -97,10 +97,14 @@ def edit(root, change):
 
 
 @pytest.fixture(scope="session")
-def uninterrupted(learned_digits, tmp_path_factory):
+def uninterrupted(learned_digits, once):
     """The second task trained in one go: its folder and what it printed."""
-    root = copied(learned_digits, tmp_path_factory.mktemp("whole") / "project")
-    return root, finish(root)
+
+    def make(folder):
+        (folder.with_suffix(".printed")).write_text(finish(copied(learned_digits, folder)), encoding="utf-8")
+
+    root = once("uninterrupted", make)
+    return root, root.with_suffix(".printed").read_text(encoding="utf-8")
 
 
 def test_a_stage_leaves_its_outs_and_no_scratch(uninterrupted):
@@ -241,6 +245,7 @@ def test_an_unknown_task_is_refused(split_digits, monkeypatch):
         train.main("t9")
 
 
+@pytest.mark.slow
 def test_a_missing_gpu_ends_the_stage_with_one_line(split_digits, tmp_path):
     root = copied(split_digits, tmp_path / "cuda")
     edit(root, lambda values: values["compute"].update(device="cuda"))
