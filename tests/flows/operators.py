@@ -138,6 +138,15 @@ class Operations:
         until(lambda: "Ctrl-C" in told.read_text() or self.server.poll() is not None, seconds=PATIENCE)
         assert self.server.poll() is None, told.read_text()
 
+    def renew(self, published):
+        """Make the project a copy of another again, while its server runs."""
+        server = self.root / "operations" / "prefect"
+        for each in (*self.root.iterdir(), *server.parent.glob("*")):
+            if each in (server, server.parent):
+                continue
+            shutil.rmtree(each) if each.is_dir() and not each.is_symlink() else each.unlink()
+        shutil.copytree(published, self.root, symlinks=True, dirs_exist_ok=True)
+
     def stop(self, how=signal.SIGINT):
         if self.server is None:
             return

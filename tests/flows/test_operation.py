@@ -44,13 +44,13 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def published(tmp_path_factory):
-    return published_project(tmp_path_factory.mktemp("published") / "project")
+def published(once):
+    return once("published", published_project)
 
 
 @pytest.fixture
-def operations(published, tmp_path):
-    """A project of its own for each test, with nothing running at its end."""
+def alone(published, tmp_path):
+    """A project with a server of its own, which may be killed; nothing runs at its end."""
     shutil.copytree(published, tmp_path / "project", symlinks=True)
     operations = Operations(tmp_path / "project")
     operations.start()
@@ -59,14 +59,24 @@ def operations(published, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def idle(published, tmp_path_factory):
-    """A server for tests that change nothing of the project."""
-    root = tmp_path_factory.mktemp("idle") / "project"
+def served(published, tmp_path_factory):
+    """The project whose server the tests of this module share."""
+    root = tmp_path_factory.mktemp("served") / "project"
     shutil.copytree(published, root, symlinks=True)
     operations = Operations(root)
-    operations.start()
     yield operations
     operations.stop()
+
+
+@pytest.fixture
+def operations(served, published):
+    """The shared server over the project as it was published; one that a failed test left busy is started again."""
+    if served.server and served.left_behind()["processes"]:
+        served.stop()
+    served.renew(published)
+    if served.server is None:
+        served.start()
+    return served
 
 
 def in_force(operations):
@@ -81,9 +91,9 @@ def only(operations):
 # --- deployments ------------------------------------------------------------------------------------------------------
 
 
-def test_the_cron_of_a_deployment_yields_scheduled_runs(idle):
+def test_the_cron_of_a_deployment_yields_scheduled_runs(operations):
     def scheduled():
-        with idle.client as client:
+        with operations.client as client:
             found = client.read_deployment_by_name(RETRAIN)
             runs = client.read_flow_runs(
                 deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[found.id])), limit=50
@@ -107,33 +117,33 @@ def test_the_cron_of_a_deployment_yields_scheduled_runs(idle):
         ({"promote": "auto"}, "promote"),
     ],
 )
-def test_the_form_refuses_a_bad_parameter(idle, settings, complaint):
+def test_the_form_refuses_a_bad_parameter(operations, settings, complaint):
     with pytest.raises(PrefectHTTPStatusError) as refused:
-        idle.run(RETRAIN, **settings)
+        operations.run(RETRAIN, **settings)
     assert refused.value.response.status_code == 409
     assert complaint in refused.value.response.text
 
 
-def test_a_decision_needs_a_name_and_a_reason(idle):
+def test_a_decision_needs_a_name_and_a_reason(operations):
     for settings in ({"by": "Ada"}, {"reason": "fine"}, {"by": "", "reason": "fine"}):
         with pytest.raises(PrefectHTTPStatusError):
-            idle.run(APPROVE, **settings)
+            operations.run(APPROVE, **settings)
 
 
-def test_nothing_new_ends_in_seconds(idle):
-    state = idle.ended(idle.run(RETRAIN))
+def test_nothing_new_ends_in_seconds(operations):
+    state = operations.ended(operations.run(RETRAIN))
     assert (state.name, state.message) == ("NothingToDo", "no batch waits in the inbox")
-    assert idle.left_behind() == NOTHING
+    assert operations.left_behind() == NOTHING
 
 
-def test_a_decision_on_nothing_is_one_line(idle):
-    state = idle.ended(idle.run(APPROVE, by="Ada", reason="why not"))
+def test_a_decision_on_nothing_is_one_line(operations):
+    state = operations.ended(operations.run(APPROVE, by="Ada", reason="why not"))
     assert (state.name, state.message) == ("Failed", "no retraining waits for a review")
 
 
-def test_an_event_starts_a_retraining(idle):
+def test_an_event_starts_a_retraining(operations):
     def runs():
-        with idle.client as client:
+        with operations.client as client:
             found = client.read_deployment_by_name(RETRAIN)
             return {
                 run.id
@@ -147,13 +157,13 @@ def test_an_event_starts_a_retraining(idle):
     resource = Resource.model_validate({"prefect.resource.id": "csd.inbox.b1"})
 
     async def emit():
-        async with PrefectEventsClient(f"http://127.0.0.1:{idle.port}/api") as client:
+        async with PrefectEventsClient(f"http://127.0.0.1:{operations.port}/api") as client:
             await client.emit(Event(event="csd.data.task-added", resource=resource))
 
     run_coro_as_sync(emit())
     until(lambda: runs() - before, seconds=PATIENCE)
     (run,) = runs() - before
-    assert idle.ended(run).name == "NothingToDo"
+    assert operations.ended(run).name == "NothingToDo"
 
 
 class Chat(BaseHTTPRequestHandler):
@@ -170,16 +180,16 @@ class Chat(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def test_operators_are_told_of_a_failure_as_the_documentation_says(idle):
+def test_operators_are_told_of_a_failure_as_the_documentation_says(operations):
     (snippet,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "operations.md").read_text(), flags=re.DOTALL)
     with ThreadingHTTPServer(("127.0.0.1", 0), Chat) as chat:
         threading.Thread(target=chat.serve_forever, daemon=True).start()
         mine = snippet.replace("https://chat.example/hook", f"http://127.0.0.1:{chat.server_port}/hook")
         assert mine != snippet
-        environment = {**os.environ, "PREFECT_API_URL": f"http://127.0.0.1:{idle.port}/api"}
+        environment = {**os.environ, "PREFECT_API_URL": f"http://127.0.0.1:{operations.port}/api"}
         subprocess.run([sys.executable, "-c", mine], check=True, env=environment, capture_output=True)
         time.sleep(5)  # the server reads its automations again
-        idle.ended(idle.run(APPROVE, by="Ada", reason="why not"))
+        operations.ended(operations.run(APPROVE, by="Ada", reason="why not"))
         until(lambda: Chat.posted, seconds=PATIENCE)
         chat.shutdown()
     assert Chat.posted[0] == {"text": "csd.approve.failed: no retraining waits for a review"}
@@ -296,44 +306,44 @@ def test_a_run_ends_with_its_worker_and_the_next_worker_goes_on(operations):
     operations.ended(again)
 
 
-def test_a_machine_that_went_down_in_mid_training_comes_back_to_work(operations):
-    send_batch(operations.root, "monday", ["cat", "dog"])
-    run = operations.run(RETRAIN, overrides=LONG, publish=False)
-    operations.in_training(run, epochs=20)
-    operations.power_cut()
-    assert operations.left_behind()["processes"] == []
-    assert operations.left_behind()["checkouts"] != []
-    operations.start()
-    assert not operations.state(run).is_completed()
-    assert retrained(operations) == (0, "Completed")  # the lost run may hold the deployment's slot yet
-    record = only(operations)
+def test_a_machine_that_went_down_in_mid_training_comes_back_to_work(alone):
+    send_batch(alone.root, "monday", ["cat", "dog"])
+    run = alone.run(RETRAIN, overrides=LONG, publish=False)
+    alone.in_training(run, epochs=20)
+    alone.power_cut()
+    assert alone.left_behind()["processes"] == []
+    assert alone.left_behind()["checkouts"] != []
+    alone.start()
+    assert not alone.state(run).is_completed()
+    assert retrained(alone) == (0, "Completed")  # the lost run may hold the deployment's slot yet
+    record = only(alone)
     assert record.outcome == "published"
-    assert operations.left_behind() == NOTHING | {"branches": [record.branch], "records": [record.name]}
+    assert alone.left_behind() == NOTHING | {"branches": [record.branch], "records": [record.name]}
 
 
-def test_killing_make_ui_ends_the_run_too_and_it_cleans_up(operations):
-    send_batch(operations.root, "monday", ["cat", "dog"])
-    run = operations.run(RETRAIN, overrides=LONG, publish=False)
-    operations.in_training(run)
-    operations.stop(signal.SIGKILL)
-    assert operations.left_behind() == NOTHING
+def test_killing_make_ui_ends_the_run_too_and_it_cleans_up(alone):
+    send_batch(alone.root, "monday", ["cat", "dog"])
+    run = alone.run(RETRAIN, overrides=LONG, publish=False)
+    alone.in_training(run)
+    alone.stop(signal.SIGKILL)
+    assert alone.left_behind() == NOTHING
 
 
-def test_ctrl_c_in_mid_training_leaves_nothing_running_and_the_server_knows(operations):
-    send_batch(operations.root, "monday", ["cat", "dog"])
-    run = operations.run(RETRAIN, overrides=LONG, publish=False)
-    operations.in_training(run)
-    operations.stop()
-    assert operations.left_behind() == NOTHING
-    operations.start()
-    assert operations.state(run).name == "Crashed"
+def test_ctrl_c_in_mid_training_leaves_nothing_running_and_the_server_knows(alone):
+    send_batch(alone.root, "monday", ["cat", "dog"])
+    run = alone.run(RETRAIN, overrides=LONG, publish=False)
+    alone.in_training(run)
+    alone.stop()
+    assert alone.left_behind() == NOTHING
+    alone.start()
+    assert alone.state(run).name == "Crashed"
 
 
 @pytest.fixture
-def beside(published, tmp_path, idle):
+def beside(published, tmp_path, operations):
     """A project of its own, run by hand against a server that others use too."""
     shutil.copytree(published, tmp_path / "project", symlinks=True)
-    return Operations(tmp_path / "project", port=idle.port)
+    return Operations(tmp_path / "project", port=operations.port)
 
 
 RUN = """

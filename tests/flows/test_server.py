@@ -166,6 +166,7 @@ def running(tmp_path_factory):
     assert ui.ends() == 0
 
 
+@pytest.mark.slow
 def test_the_addresses_are_printed_and_the_server_answers(running):
     assert f"Flows:    http://127.0.0.1:{running.port}\n" in running.output.read_text()
     assert f"Reports:  http://127.0.0.1:{running.port + 1}\n" in running.output.read_text()
@@ -175,6 +176,7 @@ def test_the_addresses_are_printed_and_the_server_answers(running):
     assert (settings["api_url"], settings["default_ui"]) == ("/api", "v1")
 
 
+@pytest.mark.slow
 def test_a_deployed_run_is_taken_by_the_worker_and_knows_where_the_reports_are(running):
     number = running.start_run()
     running.awaits(number, "COMPLETED")
@@ -186,18 +188,21 @@ def test_a_deployed_run_is_taken_by_the_worker_and_knows_where_the_reports_are(r
     )
 
 
+@pytest.mark.slow
 def test_a_cron_schedule_yields_runs_to_come(running):
     filters = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}, "sort": "EXPECTED_START_TIME_ASC"}
     await_that(lambda: running.ask("/flow_runs/filter", filters), "a scheduled run")
     assert f"T{FAR_HOUR:02}:00:00" in running.ask("/flow_runs/filter", filters)[0]["expected_start_time"]
 
 
+@pytest.mark.slow
 def test_started_twice_it_names_the_address_and_does_nothing_else(running):
     second = Ui(running.folder, port=running.port + 2)
     assert second.process.wait(150) == 0
     assert second.output.read_text() == f"The server of this project runs already: http://127.0.0.1:{running.port}\n"
 
 
+@pytest.mark.slow
 def test_the_reports_of_the_project_are_served(running):
     reports = running.folder / "operations" / "retrainings"
     reports.mkdir(exist_ok=True)
@@ -207,6 +212,7 @@ def test_the_reports_of_the_project_are_served(running):
     assert httpx.get(f"{address}/2026-11-25-quiet-otter.html", trust_env=False, timeout=60).text == "<p>report</p>"
 
 
+@pytest.mark.slow
 def test_a_page_of_another_site_can_neither_read_nor_change(running):
     address = f"http://127.0.0.1:{running.port}/api"
     read = httpx.get(f"{address}/health", headers={"Origin": "http://evil.example"}, trust_env=False, timeout=60)
