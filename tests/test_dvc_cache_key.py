@@ -18,7 +18,8 @@ from csd_core.params_section import UNSEEN
 from csd_core.stages.code import digests_of
 
 ROOT = Path(__file__).parents[1]
-SHAPES = ("digits", "fashion-mnist-2", "glyphs-2", "cub200-2", "cifar100-paper-2", "imagefolder")
+SHAPES = ("digits", "imagefolder")
+MORE = ("fashion-mnist-2", "glyphs-2", "cub200-2", "cifar100-paper-2")
 """Profiles of every kind of source and every shape of a block."""
 
 
@@ -58,7 +59,7 @@ def changes(value):
         yield (), f"not {value!r}"
 
 
-@pytest.mark.parametrize("profile", SHAPES)
+@pytest.mark.parametrize("profile", [*SHAPES, *(pytest.param(each, marks=pytest.mark.slow) for each in MORE)])
 def test_a_change_of_any_parameter_that_a_stage_reads_changes_its_key(profile, stages_of):
     overlooked, looked_at = [], 0
     for stage in stages_of(profile):

@@ -59,7 +59,7 @@ def test_ctrl_c_ends_the_program_even_where_a_library_swallows_it(tmp_path):
     assert (ended.returncode, ended.stderr) == (130, "interrupted; run again to resume\n")
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", ["init", "train"])  # one that takes no argument, one that takes one
 def test_a_stage_called_with_the_wrong_number_of_arguments_says_how_to_call_it(stage, tmp_path):
     ended = run(f"csd_core.stages.{stage}", "a", "b", "c", folder=tmp_path)
     assert ended.returncode == 2

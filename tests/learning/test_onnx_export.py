@@ -111,6 +111,7 @@ def test_the_file_holds_no_path_trace_or_version(exported):
     assert {prop.key.partition(".")[0] for prop in graph.metadata_props} == {"csd"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [{"head": "linear"}, {"architecture": "resnet18", "head": "linear"}],
@@ -122,6 +123,7 @@ def test_every_network_can_be_exported(network, select, tmp_path, changes):
     assert Embedder.load(tmp_path / "m.onnx").metadata.parent is None
 
 
+@pytest.mark.slow
 def test_a_newer_opset_is_used_if_asked_for(network, select, tmp_path):
     export = EXPORT.model_copy(update={"opset": 21})
     export_embedder(untrained(network), tmp_path / "m.onnx", export=export, parent=None, validation=select)

@@ -219,6 +219,7 @@ def test_other_images_give_other_ranges(variant, model, calibration, tmp_path):
     assert digest_of(tmp_path / "dark.onnx") != digest_of(variant)
 
 
+@pytest.mark.slow
 def test_a_network_for_photographs_can_be_quantised_too(network, pool, calibration, tmp_path):
     changed = network.model_copy(update={"architecture": "resnet18", "head": "linear"})
     untrained = new_network(changed, channels=1, classes=2, generator=keyed_generator(1)).eval()

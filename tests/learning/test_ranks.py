@@ -46,6 +46,7 @@ def together(tmp_path_factory):
         process.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "count"), [(case, count) for count, cases in team.TEAMS.items() for case in cases])
 def test_processes_learn_together_what_one_learns_alone(together, case, count):
     alone = team.trained(case)

@@ -26,7 +26,7 @@ class Reaper:
 
     @contextmanager
     def ends(self, *, after=None):
-        """End the work inside at the change that follows so many, or at `now`; yields a list, empty unless it was ended."""
+        """End the work inside at the change that follows so many, or at `now`; yields a list, empty unless it was."""
         self.left, outcome = after, []
         try:
             yield outcome

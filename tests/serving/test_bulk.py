@@ -209,7 +209,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(tmp_path, folder, model
     assert written(target) == uninterrupted
 
 
-@pytest.mark.parametrize("when", ["removal", "midst_of_removal"])
+@pytest.mark.parametrize("when", ["removal", pytest.param("midst_of_removal", marks=pytest.mark.slow)])
 def test_what_a_run_leaves_that_is_killed_when_its_file_is_whole_goes_with_the_next(
     tmp_path, folder, model, embedder, uninterrupted, when
 ):
@@ -223,6 +223,7 @@ def test_what_a_run_leaves_that_is_killed_when_its_file_is_whole_goes_with_the_n
     assert written(target) == uninterrupted
 
 
+@pytest.mark.slow
 def test_what_a_run_leaves_that_is_killed_when_its_file_is_whole_saves_an_overwrite_the_work(
     tmp_path, folder, model, embedder, uninterrupted
 ):
@@ -235,7 +236,7 @@ def test_what_a_run_leaves_that_is_killed_when_its_file_is_whole_saves_an_overwr
     assert not (target.parent / ".out.parquet.parts").exists()
 
 
-@pytest.mark.parametrize("former", ["whole", "killed"])
+@pytest.mark.parametrize("former", ["whole", pytest.param("killed", marks=pytest.mark.slow)])
 def test_the_parts_of_an_overwrite_that_broke_are_kept_from_a_run_without(tmp_path, folder, model, embedder, former):
     target = tmp_path / "again" / "out.parquet"
     if former == "killed":

@@ -11,6 +11,8 @@ from csd_core.production.publish import publish
 from csd_core.production.rollback import rollback
 from csd_core.retrieval.gallery import Gallery
 
+pytestmark = pytest.mark.slow
+
 
 class Load:
     """Clients that search and write until told to stop, and what they saw."""
@@ -121,7 +123,6 @@ def a_project(root):
     return project
 
 
-@pytest.mark.slow
 def test_an_upgrade_and_a_rollback_under_load_drop_nothing_and_mix_nothing(tmp_path):
     project = a_project(tmp_path / "project")
     with serving(project) as running:
@@ -130,7 +131,6 @@ def test_an_upgrade_and_a_rollback_under_load_drop_nothing_and_mix_nothing(tmp_p
         judge(project, running, load)
 
 
-@pytest.mark.slow
 def test_two_minutes_of_upgrades_and_rollbacks_under_load_with_two_workers(tmp_path):
     project = a_project(tmp_path / "project")
     start = time.monotonic()
@@ -160,7 +160,6 @@ def late(url):
     return {hit["id"] for hit in search(url, png(8, seed=0), k=100, label="late").json()["hits"]}
 
 
-@pytest.mark.slow
 def test_a_release_that_was_damaged_is_refused_and_the_old_one_stays(tmp_path):
     project = published(tmp_path / "project", "none", "backfill")
     releases = project.root / "releases"
@@ -225,7 +224,6 @@ def test_a_service_that_starts_before_the_first_publish_waits_for_it(tmp_path):
         running.serves(1)
 
 
-@pytest.mark.slow
 def test_several_workers_agree_within_seconds(tmp_path):
     project = a_project(tmp_path / "project")
     with serving(project, "--workers", "2") as running:

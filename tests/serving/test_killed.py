@@ -115,6 +115,7 @@ def waiting(url):
     return float(re.search(r"^csd_waiting (\S+)$", figures, re.MULTILINE)[1])
 
 
+@pytest.mark.slow
 def test_a_graceful_end_finishes_what_was_taken(tmp_path):
     project = published(tmp_path / "project", "none")
     with serving(project) as running:

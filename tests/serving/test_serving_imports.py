@@ -2,24 +2,16 @@ import os
 import subprocess
 import sys
 
-import pytest
 from services import published
 
 from csd_core.serving.app import SETTINGS, Settings
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        "csd_core.serving.server",
-        "csd_core.commands.serve",
-        "csd_core.commands.keys",
-        "csd_core.commands.query",
-    ],
-)
-def test_what_is_deployed_loads_neither_torch_nor_dvc_nor_prefect(module):
+def test_what_is_deployed_loads_neither_torch_nor_dvc_nor_prefect():
+    modules = ("serving.server", "commands.serve", "commands.keys", "commands.query")
     heavy = ["torch", "torchvision", "dvc", "prefect", "sklearn"]
-    code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
+    imports = ", ".join(f"csd_core.{each}" for each in modules)
+    code = f"import sys, {imports}; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

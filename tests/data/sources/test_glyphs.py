@@ -234,6 +234,7 @@ def test_no_font_draws_two_classes_alike():
 
 
 @needs_fonts
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_and_another_one_other_images():
     once, again, other = read(), read(), read(seed=2)
     assert list(once) == list(again) == list(other)
@@ -249,6 +250,7 @@ def test_a_limited_set_is_a_part_of_a_larger_one():
 
 
 @needs_fonts
+@pytest.mark.slow
 def test_test_families_are_never_trained_on_and_every_family_has_its_images_of_each_class():
     source = open_glyphs(seed=1, images_per_family=2, jitter=LIVELY, limit_per_class=None)
     families = {"train": [family.name for family in TRAIN_FAMILIES], "test": [family.name for family in TEST_FAMILIES]}
