@@ -1,12 +1,14 @@
 """The service against the bare embedder, and what a hot upgrade costs its clients, in one run on one machine.
 
 python benchmarks/service.py PROJECT [--clients 32] [--seconds 10] [--workers 1]
+python benchmarks/service.py PROJECT --decoding [--seconds 10]   # images decoded in the service or beside it
 
 PROJECT is a folder in which something was published (`make run && csd publish`). Clients share its processors.
 """
 
 import argparse
 import asyncio
+import io
 import os
 import socket
 import subprocess
@@ -20,6 +22,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import psutil
+from PIL import Image
 
 from csd_core.data.decode import decode
 from csd_core.production.images import encode_png
@@ -34,14 +37,19 @@ DISTINCT = 4096
 """Query images, more than the service remembers."""
 
 
+BESIDE = "import csd_core.data.decode as d; d.PNG = d.JPEG = b'none'; from csd_core.cli import main; main()"
+"""The service, decoding all images in the processes that are limited."""
+
+
 @contextmanager
-def serving(root: Path, workers: int) -> Iterator[tuple[str, int, float]]:
+def serving(root: Path, workers: int, *, beside: bool = False) -> Iterator[tuple[str, int, float]]:
     """Address, process and seconds from start to ready."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     started = time.perf_counter()
-    command = [sys.executable, "-m", "csd_core.cli", "serve", "--port", str(port), "--workers", str(workers)]
+    program = ["-c", BESIDE] if beside else ["-m", "csd_core.cli"]
+    command = [sys.executable, *program, "serve", "--port", str(port), "--workers", str(workers)]
     process = subprocess.Popen(command, cwd=root, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
     try:
@@ -147,7 +155,11 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--decoding", action="store_true")
     options = parser.parse_args()
+    if options.decoding:
+        compare_decoding(options.project, seconds=options.seconds)
+        return
     release = published(options.project)
     files = query_images(release)
     print(f"{os.cpu_count()} processors, {options.clients} clients, {options.workers} workers")
@@ -170,6 +182,29 @@ def main() -> None:
         processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
         print(f"memory: {', '.join(f'{each.memory_info().rss >> 20} MiB' for each in processes)}")
         upgrade_under_load(Production.of(Workspace(options.project)), url, files, options)
+
+
+def compare_decoding(root: Path, *, seconds: float) -> None:
+    """Print the times of searches by image: decoded in the service's process, and in processes of their own."""
+    rng = np.random.default_rng(0)
+    photo = Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).resize((1000, 1000), Image.Resampling.BICUBIC)
+    small = [encode_png(image) for image in rng.integers(0, 256, (DISTINCT, 32, 32, 3), np.uint8)]
+    large = [_jpeg(photo) + number.to_bytes(4, "big") for number in range(DISTINCT)]  # distinct, or it is remembered
+    for turn in range(2):
+        for beside in (False, True):
+            with serving(root, 1, beside=beside) as (url, _, _):
+                for name, files, kind in (("PNG 32 px", small, "image/png"), ("JPEG 1 MP", large, "image/jpeg")):
+                    for clients in (1, 8):
+                        load(url, "/v1/search?k=10", files[::-1], clients=clients, seconds=1, kind=kind)
+                        times, bad = load(url, "/v1/search?k=10", files, clients=clients, seconds=seconds, kind=kind)
+                        where = "beside" if beside else "in the service"
+                        print(f"{turn} {where}: {name}, {clients} clients: {quantiles(times)}; {len(bad)} failed")
+
+
+def _jpeg(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
 
 
 def upgrade_under_load(production: Production, url: str, files: list[bytes], options: argparse.Namespace) -> None:

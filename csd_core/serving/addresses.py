@@ -17,7 +17,7 @@ _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
 def refuse_undecodable(part: bytes, *, what: str) -> None:
-    """Refuse what does not say which characters it means.
+    """Refuse a part of an address that cannot be decoded.
 
     Args:
         part: Percent-encoded, as it was sent.
@@ -34,7 +34,7 @@ def refuse_undecodable(part: bytes, *, what: str) -> None:
         unquote_to_bytes(part).decode("utf-8")
     except UnicodeDecodeError:
         raise Problem(
-            422, "invalid-request", f"{what}: is no UTF-8 once it is decoded; percent-encode the bytes of UTF-8"
+            422, "invalid-request", f"{what}: is not UTF-8 after decoding; percent-encode the text as UTF-8"
         ) from None
 
 
@@ -50,7 +50,7 @@ class Parameters:
 
     @classmethod
     def of(cls, document: Mapping[str, Any], more: Mapping[tuple[str, str], Mapping[str, bool]]) -> Self:
-        """Those of an OpenAPI document.
+        """Return the parameters that an OpenAPI document describes.
 
         Args:
             document: As FastAPI makes it.
@@ -87,7 +87,7 @@ class Parameters:
             if name not in known:
                 raise Problem(422, "invalid-request", unknown(name, known))
             if times > 1 and not known[name]:
-                raise Problem(422, "invalid-request", f"{name}: given {times} times; it has one value")
+                raise Problem(422, "invalid-request", f"{name}: is given {times} times, but takes one value")
 
 
 def _repeats(schema: Mapping[str, Any]) -> bool:

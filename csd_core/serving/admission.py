@@ -1,4 +1,4 @@
-"""How much of what is asked a process takes on, and how slowly it refuses the rest.
+"""How many requests a process takes at a time, and how slowly it refuses the others.
 
 A refusal is cheap, but a client that asks again at once makes it cheap work without an end, which leaves none of the
 processor for answers. So refusals are paced: few are sent at once, many one after the other.
@@ -36,16 +36,16 @@ class Admission:
 
     @property
     def full(self) -> bool:
-        """There is no room for one more."""
+        """Whether there is no room for one more request."""
         return self.waiting >= self._most
 
     def hold(self, count: int) -> bool:
-        """Note that so many bytes more are held; False if they are too many."""
+        """Count bytes of a body that came in; return False if all bodies together are too large."""
         self.held += count
         return self.held <= self._most_bytes
 
     def refusal_delay(self) -> float:
-        """Seconds to hold back the refusal that is due now, so that few are sent a second."""
+        """Return for how many seconds to hold back the next refusal, so that few are sent a second."""
         now = self._clock()
         step = 1 / REFUSALS_PER_SECOND
         self._next_refusal = max(self._next_refusal, now - BURST * step) + step

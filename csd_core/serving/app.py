@@ -43,7 +43,7 @@ class Settings(BaseModel):
 
 
 def create(settings: Settings) -> ASGIApp:
-    """The application of one process.
+    """Return the application of one process.
 
     Raises:
         ParamsError: if params.yaml is wrong.

@@ -56,7 +56,7 @@ class MicroBatcher(Generic[Item, Result]):
 
     @contextmanager
     def expecting(self) -> Iterator[None]:
-        """An item is on its way; whoever holds this may call once, or not at all."""
+        """Announce an item that is on its way; the body may call once, or not at all."""
         self._expected += 1
         try:
             yield
@@ -65,7 +65,7 @@ class MicroBatcher(Generic[Item, Result]):
             self._consider()
 
     async def __call__(self, item: Item) -> Result:
-        """The result for one item.
+        """Return the result for one item.
 
         Raises:
             Exception: what `work` raised; all items of that call get it.

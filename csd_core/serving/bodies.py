@@ -35,7 +35,7 @@ _LONG_NUMBER = re.compile(rb"[0-9]{%d}" % (LONGEST_NUMBER + 1))
 
 
 def is_json(request: Request) -> bool:
-    """Whether the body is JSON; otherwise it is one image file.
+    """Return whether the body is JSON; otherwise it is one image file.
 
     Raises:
         Problem: 415 if it is neither, or compressed.
@@ -56,14 +56,16 @@ def is_json(request: Request) -> bool:
 
 
 async def read_json(request: Request, message: type[Body]) -> Body:
-    """The body as a message.
+    """Read the body as a message.
 
     Raises:
         Problem: 422 naming each mistake, or the first where there may be many.
     """
     if request.url.query:
         name = next(iter(request.query_params), "query")
-        raise Problem(422, "invalid-request", f"{name}: belongs to a raw image; a JSON document carries its own")
+        raise Problem(
+            422, "invalid-request", f"{name}: query parameters belong to a raw image; put {name} into the JSON document"
+        )
     body = await request.body()
     if len(body) <= _SMALL:
         return parse(body, message)
@@ -71,7 +73,7 @@ async def read_json(request: Request, message: type[Body]) -> Body:
 
 
 def parse(body: bytes, message: type[Body]) -> Body:
-    """A JSON document as a message; takes time and memory in proportion to what such a message may hold.
+    """Parse a JSON document; time and memory are bounded by what such a message may hold.
 
     Raises:
         Problem: 422 naming each mistake, or the first where there may be many.
@@ -108,7 +110,7 @@ def _look_over(body: bytes, known: frozenset[str]) -> None:
     seen: set[str] = set()
     for number, (string, between) in enumerate(_pieces(body)):
         if number > MOST_STRINGS:
-            raise _mistake("body", f"has more than {MOST_STRINGS} keys and texts")
+            raise _mistake("body", f"has more than {MOST_STRINGS} keys and strings")
         if string is not None and between.lstrip().startswith(b":"):
             key = _text(string)
             _refuse_key(key, known=known, seen=seen)
@@ -116,10 +118,10 @@ def _look_over(body: bytes, known: frozenset[str]) -> None:
         elif string is not None and key not in _IMAGES:
             size += len(string)
             if len(string) > LONGEST_STRING:
-                raise _mistake(key or "body", f"a text of {len(string)} bytes; {LONGEST_STRING} are the most")
+                raise _mistake(key or "body", f"a string of {len(string)} bytes; at most {LONGEST_STRING} are allowed")
         size += len(between)
         if size > MOST_BYTES:
-            raise _mistake("body", f"has more than {MOST_BYTES >> 20} MiB beside images")
+            raise _mistake("body", f"has more than {MOST_BYTES >> 20} MiB apart from images")
         brackets += between.count(b"[") + between.count(b"{")
         if brackets > MOST_BRACKETS:
             raise _mistake("body", f"has more than {MOST_BRACKETS} lists and objects")

@@ -1,4 +1,4 @@
-"""Vectors of all images in a folder, as one Parquet file; a run that was stopped goes on where it was.
+"""Vectors of all images in a folder, as one Parquet file; a run that was stopped continues where it was.
 
     DIR/out.parquet          path, id, vector; the model is named in the file's metadata
     DIR/out.rejected.csv     path, reason: files that are no images, if there are any
@@ -47,7 +47,7 @@ THREADS = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What was written.
+    """The result of a run.
 
     Attributes:
         rows: Vectors.

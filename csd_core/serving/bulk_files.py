@@ -45,7 +45,7 @@ class Listing:
 
     @cached_property
     def digest(self) -> Digest:
-        """Over path, size and time of change of each entry."""
+        """The digest over path, size and time of change of each entry."""
         found = hashlib.sha256()
         for entry in self.entries:
             found.update(json.dumps(entry).encode() + b"\n")
@@ -53,7 +53,7 @@ class Listing:
 
 
 def list_files(folder: Path, *, leave_out: Collection[Path] = ()) -> Listing:
-    """Regular files at any depth, and links to such; hidden ones and hidden folders are left out.
+    """Return the regular files at any depth and the links to such; hidden files and folders are left out.
 
     Args:
         folder: Where to look. Links to folders are not followed, so loops cannot trap it.

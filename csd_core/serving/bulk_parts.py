@@ -19,7 +19,7 @@ _JOINED = "joined.json"
 
 
 class Plan(Record):
-    """plan.json: what the parts beside it are parts of."""
+    """plan.json: the run to which the parts beside it belong."""
 
     model: Digest
     files: Digest
@@ -28,7 +28,7 @@ class Plan(Record):
     part_rows: int
 
     def differences(self, other: "Plan") -> str:
-        """What another plan has that this one has not, in words."""
+        """Return in words how another plan differs from this one."""
         words = {"model": "another model", "files": "other files", "batch": "another batch size"}
         return " and ".join(
             words.get(name, "parts of another size")
@@ -46,7 +46,7 @@ class Joined(Record):
 
     @classmethod
     def of(cls, file: Path) -> "Joined":
-        """What a file is known by."""
+        """Return what identifies a file."""
         facts = file.stat()
         return cls(inode=facts.st_ino, size=facts.st_size, mtime_ns=facts.st_mtime_ns)
 
@@ -81,7 +81,7 @@ class Parts:
         return len(self._slices)
 
     def entries(self, number: int) -> Sequence[Entry]:
-        """The files of a part."""
+        """Return the files of a part."""
         return self._slices[number]
 
     def begin(self) -> None:
@@ -94,14 +94,14 @@ class Parts:
                 differences = "another format"
             if not differences:
                 return
-            say(f"what an unfinished run left is of {differences}; this one starts anew")
+            say(f"an unfinished run had {differences}; this run starts from the beginning")
         (self._work / _JOINED).unlink(missing_ok=True)
         for part in self._work.glob("part-*.parquet"):
             part.unlink()
         self.plan.save(home)
 
     def finished(self, number: int) -> bool:
-        """A part is there, and whole."""
+        """Return whether a part is there, and whole."""
         try:
             return bool(pq.read_metadata(self._home(number)).num_rows == len(self.entries(number)))
         except (OSError, pa.ArrowException):
@@ -113,10 +113,10 @@ class Parts:
             pq.write_table(table, partial, compression="zstd", use_dictionary=False)
 
     def table(self, number: int) -> pa.Table:
-        """A finished part.
+        """Read a finished part.
 
         Raises:
-            ArtifactError: if it is damaged; it is removed, so that the next run makes it anew.
+            ArtifactError: if it is damaged; it is removed, so that the next run makes it again.
         """
         home = self._home(number)
         try:
@@ -130,7 +130,7 @@ class Parts:
         Joined.of(file).save(self._work / _JOINED)
 
     def remove(self) -> None:
-        """Remove their folder; without a plan, what is left of it is of no use to anybody."""
+        """Remove the folder; the plan goes first, so that a rest of it is not taken for a run."""
         (self._work / _PLAN).unlink()
         shutil.rmtree(self._work)
 

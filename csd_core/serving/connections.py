@@ -1,7 +1,7 @@
 """What a connection may hold before a request is whole: time, bytes of headers, and one of few file descriptors.
 
 uvicorn limits none of these. A client that sends half a request, a header without an end, or a body that nobody reads
-would hold its connection for ever, and enough of them would leave no descriptor for a file of the gallery.
+would hold its connection forever, and enough of them would leave no descriptor for a file of the gallery.
 """
 
 import asyncio
@@ -25,7 +25,9 @@ HEADER_SECONDS = 10.0
 LINGER_SECONDS = 2.0
 """How long the rest of a request is taken in once it was answered, so that the client reads the answer."""
 WRITE_SECONDS = 30.0
-"""How long an answer waits for a client that reads nothing of it."""
+"""How long an answer waits for a client that reads less than LEAST_READ of it."""
+LEAST_READ = 64 << 10
+"""Bytes."""
 MOST_HEADER_BYTES = 64 << 10
 """Of the address and all headers of a request; trailers too."""
 MOST_HEADERS = 100
@@ -77,7 +79,7 @@ class Connection(HttpToolsProtocol):
         self._refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a client, in the place of an idle one if there are too many, or send it away."""
+        """Accept a client; if there are too many, close an idle connection for it, or send it away."""
         super().connection_made(transport)
         if len(self.connections) > most_connections() and not self._make_room():
             self._answer(HTTPStatus.SERVICE_UNAVAILABLE, "too-busy", "too many clients are connected; try again")
@@ -87,20 +89,19 @@ class Connection(HttpToolsProtocol):
         self._wait(HEADER_SECONDS, self._give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
+        """Forget a connection that has ended."""
         self._idle.pop(self, None)
         self._stop_waiting()
         self._stop_unread()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """Its client reads more slowly than answers come: end it if it reads nothing for long."""
+        """Start the clock for a client that reads more slowly than answers come."""
         super().pause_writing()
-        self._stop_unread()
-        self._unread = self.loop.call_later(WRITE_SECONDS, self.transport.abort)
+        self._wait_for_reader()
 
     def resume_writing(self) -> None:
-        """Its client has read some of what waited."""
+        """Stop that clock: the client has read some of what waited."""
         super().resume_writing()
         self._stop_unread()
 
@@ -118,12 +119,12 @@ class Connection(HttpToolsProtocol):
                 self._refuse_headers()
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """Begin a request."""
         self._header_bytes = self._header_count = 0
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header is whole, or a trailer, which nobody reads."""
+        """Take a header; a trailer is counted, and nobody reads it."""
         self._header_count += 1
         if self._header_count > MOST_HEADERS:
             self._refuse_headers()
@@ -131,7 +132,7 @@ class Connection(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """The headers are whole: ask the application, if they are not too large."""
+        """Pass the request to the application, if its headers are not too large."""
         self._in_headers = self._only_frames = False
         if self._refused:
             return
@@ -143,13 +144,13 @@ class Connection(HttpToolsProtocol):
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Some of a request's body came."""
+        """Take some of a request's body."""
         self._only_frames = False
         if not self._refused:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """A request is whole."""
+        """Note that a request is whole."""
         self._in_headers, self._only_frames = True, False
         if self._refused:
             return
@@ -158,7 +159,7 @@ class Connection(HttpToolsProtocol):
             self._stop_waiting()  # the rest of what was answered has come
 
     def on_response_complete(self) -> None:
-        """A request was answered; what is still to come of it is taken in for a moment, and thrown away."""
+        """Wait a moment for the rest of a request that was answered, and throw it away."""
         super().on_response_complete()
         if self.transport.is_closing() or not self._is_answered:
             return
@@ -171,7 +172,7 @@ class Connection(HttpToolsProtocol):
         self._close()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP."""
+        """Refuse what is not HTTP."""
         self._refuse(HTTPStatus.BAD_REQUEST, "invalid-request", msg)
 
     @property
@@ -200,6 +201,18 @@ class Connection(HttpToolsProtocol):
             self._timer.cancel()
             self._timer = None
 
+    def _wait_for_reader(self) -> None:
+        self._stop_unread()
+        waiting = self.transport.get_write_buffer_size()
+        self._unread = self.loop.call_later(WRITE_SECONDS, self._end_unless_read, waiting)
+
+    def _end_unless_read(self, before: int) -> None:
+        """End it if its client has read too little since so many bytes waited."""
+        if before - self.transport.get_write_buffer_size() < LEAST_READ:
+            self.transport.abort()
+        else:
+            self._wait_for_reader()
+
     def _stop_unread(self) -> None:
         if self._unread is not None:
             self._unread.cancel()
@@ -225,7 +238,8 @@ class Connection(HttpToolsProtocol):
         self._refuse(
             HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
             "headers-too-large",
-            f"address and headers have more than {MOST_HEADER_BYTES >> 10} KiB, or there are more than {MOST_HEADERS}",
+            f"the address and headers have more than {MOST_HEADER_BYTES >> 10} KiB, or there are over "
+            f"{MOST_HEADERS} headers",
         )
 
     def _refuse(self, status: HTTPStatus, slug: str, detail: str) -> None:

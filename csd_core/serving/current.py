@@ -39,7 +39,7 @@ log = logging.getLogger("csd.serving")
 
 
 class Refused(NamedTuple):
-    """A release that is in force and not served."""
+    """A release that is active but not served."""
 
     release: str
     reason: str
@@ -48,11 +48,11 @@ class Refused(NamedTuple):
 
 
 class Trouble(NamedTuple):
-    """Why what is served may not be what is in force, while it still answers."""
+    """Why the served release may not be the active one, although it still answers."""
 
     reason: str
     is_lost: bool
-    """No release is known to be in force; otherwise only its rows may be old."""
+    """It is not known which release is active; otherwise only the rows may be old."""
 
 
 class Current:
@@ -66,7 +66,7 @@ class Current:
         metrics: Told of upgrades.
 
     Attributes:
-        refused: What is in force and not served; None while all is well.
+        refused: The active release, if it is not served; None while all is well.
         trouble: What the last look could not read; None while all is well.
     """
 
@@ -95,7 +95,7 @@ class Current:
             Problem: 503 if there is none yet.
         """
         if self._served is None:
-            reason = "no release is in force yet; `csd publish` makes one"
+            reason = "no release is active yet; publish one with `csd publish`"
             if known := self.trouble or self.refused:
                 reason = known.reason
             raise Problem(503, "not-ready", reason, headers={"Retry-After": "2"})
@@ -111,7 +111,7 @@ class Current:
         """Hold a release while a request is answered from it.
 
         Args:
-            which: The one in force, or the one before it.
+            which: The active release, or the one before it.
 
         Raises:
             Problem: 503 if there is none yet, 404 if there is none before.
@@ -125,7 +125,7 @@ class Current:
             served.leases -= 1
 
     async def run(self) -> None:
-        """Look every `serve.poll_seconds`, and soon after a write, for ever."""
+        """Look every `serve.poll_seconds`, and soon after a write, until it is cancelled."""
         while True:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), self.params.serve.poll_seconds)
@@ -135,14 +135,14 @@ class Current:
             except (CsdError, OSError):
                 pass  # it is the trouble that /readyz tells
             except Exception:
-                log.exception("looking at the releases failed")
+                log.exception("reading the releases failed")
 
     def look_soon(self) -> None:
         """Let searches find what was just written here before the next poll."""
         self._wake.set()
 
     async def look(self, *, patient: bool = True) -> None:
-        """Take over what is in force now, and the rows as they are now.
+        """Serve the release that is active now, and the rows as they are now.
 
         Args:
             patient: Rows that take long to load are not loaded every time.
@@ -190,7 +190,7 @@ class Current:
             ) from None
 
     def _pointer(self) -> str | None:
-        """The name of the release in force.
+        """Return the name of the active release.
 
         Raises:
             ArtifactError: if there is none any more, or its files are gone.
@@ -200,15 +200,16 @@ class Current:
             return pointer
         if pointer is None:
             raise ArtifactError(
-                f"{self.releases.root}: says no more which release is in force; restore the folder, then `csd verify`"
+                f"{self.releases.root}: its file `current`, which names the active release, is gone; restore it, "
+                "then run `csd verify`"
             )
         release = self._served.release
         if pointer == release.name and not release.embedder.is_file():
-            raise ArtifactError(f"{release.embedder}: is gone; restore it, then `csd verify`")
+            raise ArtifactError(f"{release.embedder}: the file is gone; restore it, then run `csd verify`")
         return pointer
 
     async def _follow(self, pointer: str | None) -> None:
-        """Take over what is in force, if it is another release than the one served."""
+        """Load the active release, if it is not the one served."""
         if pointer is not None and (self._served is None or pointer != self._served.release.name):
             await self._take_over(pointer)
         elif self.refused:  # rolled back to what is served
@@ -217,13 +218,13 @@ class Current:
     def _note(self, trouble: Trouble | None) -> None:
         """Remember what is wrong, and log it once."""
         if trouble != self.trouble and trouble is not None:
-            log.error("not looked at", extra={"reason": trouble.reason})
+            log.error("releases or gallery unreadable", extra={"reason": trouble.reason})
         elif trouble is None and self.trouble is not None:
-            log.info("looked at again")
+            log.info("releases and gallery readable again")
         self.trouble = trouble
 
     async def _take_over(self, pointer: str) -> None:
-        """Load and examine the release in force; serve it, or refuse it and keep the old one."""
+        """Load and examine the active release; serve it, or refuse it and keep the old one."""
         if self.refused and self.refused.release == pointer and time.monotonic() - self.refused.at < RETRY_REFUSED:
             return
         start = time.monotonic()
@@ -263,7 +264,7 @@ class Current:
         return None if release is None else self._load(release)
 
     def _load(self, release: Release) -> Served:
-        """Examined and loaded.
+        """Examine and load a release.
 
         Raises:
             CsdError: with the first thing that is wrong with it.
@@ -290,13 +291,15 @@ class Current:
         )
 
     async def _release_before(self) -> Served:
-        """The release before the one in force, loaded when it is first asked for."""
+        """Return the release before the active one; it is loaded when it is first asked for."""
         in_force = self.served.release
         async with self._loading:
             if self._before is None:
                 number = in_force.record.parent
                 if number is None:
-                    raise Problem(404, "no-release-before", f"release {in_force.number} is the first one")
+                    raise Problem(
+                        404, "no-release-before", f"release {in_force.number} is the first; there is none before it"
+                    )
 
                 def load() -> Served | None:
                     release = self.releases.get(number)
@@ -309,7 +312,10 @@ class Current:
                     )
                 if self.served.release.name != in_force.name:
                     raise Problem(
-                        503, "not-ready", "another release came into force meanwhile", headers={"Retry-After": "1"}
+                        503,
+                        "not-ready",
+                        "another release has just become active; send it again",
+                        headers={"Retry-After": "1"},
                     )
                 self._before = before
             return self._before

@@ -129,7 +129,7 @@ class Edge:
         delay = self._admission.refusal_delay()
         if delay:
             await asyncio.sleep(delay)
-        raise _too_busy(f"{self._max_waiting} requests are being answered (serve.max_waiting)")
+        raise _too_busy(f"{self._max_waiting} requests are being answered already (serve.max_waiting)")
 
     def _admit(self, scope: Scope, headers: Headers) -> None:
         """Refuse whom it must not answer, and what does not say clearly what it asks.
@@ -140,10 +140,10 @@ class Edge:
         if self._loopback and self._keys is None:
             host = headers.get("host", "")
             if not _LOOPBACK_HOST.fullmatch(host):
-                raise Problem(421, "wrong-host", f"host {host[:80]!r} is not this service; ask it at 127.0.0.1")
+                raise Problem(421, "wrong-host", f"host {host[:80]!r} is not a name of this service; use 127.0.0.1")
             origin = headers.get("origin")
             if scope["method"] in _ASKING and origin is not None and origin.partition("://")[2] != host:
-                raise Problem(403, "foreign-page", f"a page of {origin[:80]!r} may not ask this service")
+                raise Problem(403, "foreign-page", f"a web page of {origin[:80]!r} may not use this service")
         if self._keys is not None and scope["path"] not in OPEN:
             self._authorise(scope, headers, self._keys)
         refuse_undecodable(scope["raw_path"], what="path")
@@ -160,7 +160,9 @@ class Edge:
         scope["state"]["key"] = key.name
         needed: Role = "write" if scope["method"] in _WRITING else "read"
         if needed == "write" and key.role != "write":
-            raise Problem(403, "key-role", f"key {key.name} may read; {scope['method']} needs one that may write")
+            raise Problem(
+                403, "key-role", f"key {key.name} may only read; {scope['method']} needs a key that may write"
+            )
 
     def _tell(self, scope: Scope, answer: "_Answer", seconds: float) -> None:
         """The log line and figures of an answer."""
@@ -195,7 +197,7 @@ class _Answer:
         self.release: str | None = None
 
     async def send(self, message: Message) -> None:
-        """As ASGI's send."""
+        """Send a message, as ASGI's `send` does."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
@@ -218,6 +220,7 @@ class _Body:
     def __init__(self, receive: Receive, *, limit: int, seconds: float, admission: Admission) -> None:
         self._receive, self._admission = receive, admission
         self._left, self._limit = limit, limit
+        self._seconds = seconds
         self._until = time.monotonic() + seconds
         self._whole = False
         self.problem: Problem | None = None
@@ -225,7 +228,7 @@ class _Body:
         self.held = 0
 
     async def receive(self) -> Message:
-        """As ASGI's receive.
+        """Receive a message, as ASGI's `receive` does.
 
         Raises:
             Problem: 408, 413 or 429.
@@ -237,7 +240,10 @@ class _Body:
                 message = await self._receive()
         except TimeoutError:
             self.problem = Problem(
-                408, "slow-body", "the request did not arrive in time", headers={"Connection": "close"}
+                408,
+                "slow-body",
+                f"the body did not arrive within {self._seconds:g} s; send less at a time",
+                headers={"Connection": "close"},
             )
             raise self.problem from None
         if message["type"] == "http.disconnect":
@@ -252,7 +258,7 @@ class _Body:
             self.problem = _too_large(self._limit)
             raise self.problem
         if not has_room:
-            self.problem = _too_busy("the requests under way hold too much already")
+            self.problem = _too_busy("the bodies of all requests that are being answered are too large together")
             raise self.problem
         return message
 
@@ -271,7 +277,7 @@ def _too_large(limit: int) -> Problem:
     return Problem(
         413,
         "body-too-large",
-        f"the request has more than {limit / (1 << 20):g} MiB (serve.max_body_mb)",
+        f"the body has more than {limit / (1 << 20):g} MiB (serve.max_body_mb); send a smaller image, or fewer",
         headers={"Connection": "close"},
     )
 

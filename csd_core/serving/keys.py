@@ -34,7 +34,7 @@ log = logging.getLogger("csd.serving")
 
 
 class ApiKey(Record):
-    """What is known of a key."""
+    """One key: its name, its role and the hash of its secret."""
 
     name: KeyName
     role: Role
@@ -45,13 +45,13 @@ class ApiKey(Record):
 
 
 class KeyFile(Record):
-    """keys.json."""
+    """The content of keys.json."""
 
     keys: tuple[ApiKey, ...]
 
     @classmethod
     def at(cls, path: Path) -> "KeyFile":
-        """The keys in a file; none if there is no file.
+        """Read the keys of a file; a missing file has none.
 
         Raises:
             ArtifactError: if it is damaged, or this user may not read it.
@@ -76,7 +76,7 @@ def issue(path: Path, name: str, role: Role) -> str:
         The key, which is kept nowhere.
 
     Raises:
-        ParamsError: if there is a key of that name, or it is no name.
+        ParamsError: if there is a key of that name, or the name is not allowed.
         ArtifactError: if the file cannot be read or written.
         BusyError: if another process is changing it for long.
     """
@@ -127,7 +127,7 @@ class KeyRing:
         """Whether there is no key at all.
 
         Raises:
-            ArtifactError: if the file cannot be read, for new keys would not mend it.
+            ArtifactError: if the file cannot be read, for new keys would not repair it.
         """
         return not KeyFile.at(self._path).keys
 
@@ -140,7 +140,7 @@ class KeyRing:
         return self._trouble
 
     def key_of(self, token: str) -> ApiKey | None:
-        """The key, or None for an unknown one; takes as long whichever it is."""
+        """Return the key, or None for an unknown one; both take equally long."""
         self._look()
         given = _hash(token)
         found = None
@@ -161,7 +161,7 @@ class KeyRing:
                 return
             self._keys = KeyFile.at(self._path).keys
         except ArtifactError as error:
-            # Unseen, so that it is tried anew: too many open files, for one, pass by themselves.
+            # Unseen, so that it is tried again: too many open files, for one, pass by themselves.
             self._seen, self._keys = None, ()
             if self._trouble != str(error):
                 self._trouble = str(error)

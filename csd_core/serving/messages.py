@@ -43,7 +43,7 @@ def _from_base64(text: Any) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except ValueError:
-        raise ValueError("is no base64") from None
+        raise ValueError("is not base64") from None
 
 
 File = Annotated[
@@ -88,7 +88,7 @@ class FiltersAsk(_Asked):
     """Written then or later; a time without a zone is UTC."""
 
     def filters(self) -> Filters:
-        """As the gallery takes them."""
+        """Return them as the gallery takes them."""
         words = (self.label, self.task, self.origin, self.embedded_by)
         label, task, origin, embedded_by = (None if each is None else tuple(each) for each in words)
         return Filters(label=label, task=task, origin=origin, embedded_by=embedded_by, since=self.since)
@@ -156,7 +156,7 @@ class Hit(Message):
     embedded_by: str
     """Digest of the model that embedded it."""
     generation: int | None
-    """The release that first served that model; null if it never was in force."""
+    """The release that first served that model; null if it never was active."""
     space: str
     """Digest of the model whose space the vector is in; another than `embedded_by` if an adapter mapped it."""
     origin: str
@@ -271,7 +271,7 @@ class ReleasesAnswer(Message):
 
 
 class RefusedAnswer(Message):
-    """A release that is in force and not served."""
+    """A release that is active but not served."""
 
     release: str
     reason: str
@@ -281,7 +281,7 @@ class ReadyAnswer(Message):
     """What this process serves."""
 
     status: Literal["ready", "degraded"]
-    """degraded: the release in force was refused, and the one before it answers; or its gallery cannot be read."""
+    """degraded: the active release was refused, and the one before it answers; or its gallery cannot be read."""
     release: int
     model: str
     variant: str
@@ -298,7 +298,7 @@ class AliveAnswer(Message):
 
 
 def body_of(message: type[Message], *, example: dict[str, Any]) -> dict[str, Any]:
-    """The OpenAPI request body of a route that takes one raw image, or JSON."""
+    """Return the OpenAPI request body of a route that takes one raw image, or JSON."""
     raw = {"schema": {"type": "string", "format": "binary"}}
     schema = message.model_json_schema(ref_template="#/components/schemas/{model}")
     for definition in schema.pop("$defs", {}).values():

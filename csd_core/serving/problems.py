@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -83,7 +84,7 @@ class Problem(Exception):  # noqa: N818 - the name of RFC 9457
 
 
 def render(problem: Problem, scope: Scope) -> Response:
-    """A problem as the answer to a request."""
+    """Return a problem as the answer to a request."""
     document = {
         "type": TYPE + problem.slug,
         "title": HTTPStatus(problem.status).phrase,
@@ -98,27 +99,30 @@ def render(problem: Problem, scope: Scope) -> Response:
 
 
 def problem_of(error: Exception, *, request_id: str) -> Problem:
-    """What a client is told of an error; what it must not see goes to the log."""
+    """Return what a client is told of an error; what it must not see goes to the log."""
     if isinstance(error, Problem):
         return error
     for kind, (status, slug) in _TOLD.items():
         if isinstance(error, kind):
             return Problem(status, slug, str(error))
     if isinstance(error, BusyError):
-        return Problem(503, "writes-wait", "another process is writing; try again", headers={"Retry-After": "2"})
+        return Problem(
+            503, "writes-wait", "another process is writing to the gallery; send it again", headers={"Retry-After": "2"}
+        )
     return _failure(error, request_id=request_id)
 
 
 def _failure(error: Exception, *, request_id: str) -> Problem:
-    """What a client is told of an error that is none of its own."""
+    """Return what a client is told of an error that is not its fault."""
     number = error.errno if isinstance(error, (OSError, StorageError)) else None
     if number in _FULL | _READ_ONLY:
         reason = str(StorageError.of(error) if isinstance(error, OSError) else error)
         full = number in _FULL
         log.error("storage full" if full else "storage read-only", extra={"request_id": request_id, "reason": reason})
         if full:
-            return Problem(507, "storage-full", reason)
-        return Problem(503, "storage-read-only", reason, headers={"Retry-After": "10"})
+            return Problem(507, "storage-full", "there is no room left to write; what was there is untouched")
+        relative = reason.replace(f"{Path.cwd()}/", "")  # where the project lies is nobody's business
+        return Problem(503, "storage-read-only", relative, headers={"Retry-After": "10"})
     if isinstance(error, DecoderStartError):
         log.error("no decoder", extra={"request_id": request_id, "reason": str(error)})
         what = "the service cannot start the process that decodes such an image; its log says why. Send it again later"
@@ -163,7 +167,7 @@ def install(app: FastAPI) -> None:
 def responses(
     *statuses: int, also: Mapping[int | str, dict[str, Any]] | None = None
 ) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that may answer with these problems, and with what is `also` described."""
+    """Return the `responses` of a route that may answer with these problems, and with what `also` describes."""
     described: dict[int | str, dict[str, Any]] = {**(also or {})}
     return described | {
         status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": SCHEMA}}}

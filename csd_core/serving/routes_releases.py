@@ -76,7 +76,7 @@ async def alive() -> AliveAnswer:
 
 @router.get("/readyz", tags=["operation"], responses=responses(422, 503))
 async def ready(service: Running) -> ReadyAnswer:
-    """Whether queries are answered, from which release, and whether the one in force was refused."""
+    """Say whether queries are answered, from which release, and whether the active one was refused."""
     return _ready(service)
 
 

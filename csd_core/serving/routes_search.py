@@ -31,7 +31,7 @@ Running = Annotated[Service, Depends(service_of)]
 
 
 def answer(message: Message, served: Served, *, status: int = 200) -> Response:
-    """A message as JSON, with the release that it came from."""
+    """Return a message as JSON, with the release that it came from."""
     return Response(
         message.model_dump_json(),
         status,
@@ -47,7 +47,7 @@ def answer(message: Message, served: Served, *, status: int = 200) -> Response:
     openapi_extra=body_of(EmbedAsk, example={"images": [PIXEL]}),
 )
 async def embed(request: Request, service: Running) -> Response:
-    """Vectors of images, by the query model of the release in force."""
+    """Embed images with the query model of the active release."""
     files = (await read_json(request, EmbedAsk)).images if is_json(request) else [await request.body()]
     most = service.params.serve.max_batch
     if len(files) > most:
@@ -77,7 +77,7 @@ def search_ask(
     since: datetime | None = None,
     release: Which = "in_force",
 ) -> SearchAsk:
-    """The query parameters of a search by a raw image; JSON carries its own."""
+    """Return the query parameters of a search by a raw image; a JSON document has them itself."""
     return SearchAsk.model_construct(
         k=k,
         filters=FiltersAsk(label=label, task=task, origin=origin, embedded_by=embedded_by, since=since),
@@ -131,8 +131,8 @@ async def _vector(service: Service, served: Served, ask: SearchAsk) -> Vector:
         raise Problem(
             409,
             "wrong-model",
-            f"the vector is of model {(ask.model or '')[:12]!r}, release {served.release.number} is searched by "
-            f"{served.model.digest[:12]}; embed the image again",
+            f"the vector was made by model {(ask.model or '')[:12]!r}, but release {served.release.number} is searched "
+            f"with {served.model.digest[:12]}; embed the image again",
         )
     vector = np.array(ask.vector, np.float32)
     if len(vector) != served.snapshot.dimension:

@@ -153,7 +153,7 @@ class Served:
         return True
 
     def remembered(self, key: bytes) -> Vector | None:
-        """The vector of a query image that came before.
+        """Return the vector of a query image that came before; None for a new one.
 
         Args:
             key: Of its bytes.

@@ -76,7 +76,7 @@ def serve(settings: Settings, *, host: str, port: int) -> None:
 
 
 def worker() -> ASGIApp:
-    """The application of one process, as uvicorn calls for it."""
+    """Return the application of one process; uvicorn calls this."""
     settings = Settings.model_validate_json(os.environ[SETTINGS])
     configure_logs("INFO")
     if settings.workers > 1:
@@ -96,7 +96,7 @@ def worker() -> ASGIApp:
 
 
 def _end_with(parent: int) -> None:
-    """End this process gracefully when its parent is gone, or it would hold the port for ever."""
+    """End this process gracefully when its parent is gone, or it would hold the port forever."""
 
     def watch() -> None:
         while os.getppid() == parent:

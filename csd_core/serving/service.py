@@ -66,7 +66,7 @@ class Service:
         self._readers = ThreadPoolExecutor(4, "csd-read")
 
     async def read(self, call: Callable[[], Result]) -> Result:
-        """Call on a thread, for what reads files or the gallery.
+        """Call a function that reads files or the gallery, on a thread.
 
         Raises:
             Problem: 503 if there is no answer in time.
@@ -80,7 +80,7 @@ class Service:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Load what is in force, follow it, and finish what was taken at the end."""
+        """Load the active release and follow it; at the end, finish the requests that were taken."""
         Image.MAX_IMAGE_PIXELS = int(self.params.serve.max_megapixels * 1_000_000)  # the decoder refuses above it
         with suppress(CsdError, OSError):  # /readyz tells, and it is looked at again
             await self.current.look()
@@ -116,6 +116,6 @@ def _in_time() -> Iterator[None]:
 
 
 def service_of(request: Request) -> Service:
-    """The service that a request came to."""
+    """Return the service that a request came to."""
     service: Service = request.app.state.service
     return service

@@ -70,7 +70,7 @@ class Supervisor(Multiprocess):
     def handle_hup(self) -> None:
         """Say that there is nothing to load again: releases are followed, and other code needs a new service."""
         log.info(
-            "SIGHUP does nothing: a new release is served by itself; restart the service for new code or parameters"
+            "SIGHUP does nothing: a new release is served automatically; restart the service for new code or parameters"
         )
 
     handle_ttin = handle_ttou = handle_hup
@@ -88,7 +88,7 @@ class Supervisor(Multiprocess):
         lived = self._clock() - place.started
         how = ended(process.exitcode)
         if process.exitcode == STARTUP_FAILURE and not any(each.served for each in self._places):
-            self.failed = f"worker {process.pid} could not start; its lines above say why"
+            self.failed = f"worker {process.pid} could not start; its log lines above say why"
             self.should_exit.set()
             return
         place.wait = 0.0 if lived >= STEADY_SECONDS else min(max(FIRST_WAIT, 2 * place.wait), LONGEST_WAIT)

@@ -27,31 +27,35 @@ class Metrics:
     def __init__(self) -> None:
         registry = CollectorRegistry()
         self._registry = registry
-        self._requests = Counter("csd_requests_total", "Answers.", ["route", "method", "status"], registry=registry)
+        self._requests = Counter(
+            "csd_requests_total", "Requests answered.", ["route", "method", "status"], registry=registry
+        )
         self._request_seconds = Histogram(
-            "csd_request_seconds", "Whole requests.", ["route"], buckets=_SECONDS, registry=registry
+            "csd_request_seconds", "Seconds of a whole request.", ["route"], buckets=_SECONDS, registry=registry
         )
         self._step_seconds = Histogram(
             "csd_step_seconds",
-            "Steps of requests: decode, wait for a batch, embed and search of one, write of a commit; load of rows.",
+            "Seconds of a step: decode, wait for a batch, embed and search of one, write of a commit; load of rows.",
             ["step"],
             buckets=_SECONDS,
             registry=registry,
         )
         self._wait_seconds = self._step_seconds.labels("wait")
-        self._batch = Histogram("csd_batch_items", "Items of a batch.", ["kind"], buckets=_COUNTS, registry=registry)
+        self._batch = Histogram("csd_batch_items", "Items in a batch.", ["kind"], buckets=_COUNTS, registry=registry)
         self._waiting = Gauge(
             "csd_waiting", "Requests that are being answered.", multiprocess_mode="livesum", registry=registry
         )
         self._release = Gauge(
             "csd_release", "Number of the release served.", ["variant"], multiprocess_mode="livemin", registry=registry
         )
-        self._rows = Gauge("csd_gallery_rows", "Rows searched.", multiprocess_mode="livemin", registry=registry)
+        self._rows = Gauge(
+            "csd_gallery_rows", "Rows of the gallery that is searched.", multiprocess_mode="livemin", registry=registry
+        )
         self._refused = Gauge(
-            "csd_refused", "1 while the release in force is refused.", multiprocess_mode="livemax", registry=registry
+            "csd_refused", "1 while the active release is refused.", multiprocess_mode="livemax", registry=registry
         )
         self._cache = Counter("csd_cache_total", "Query images looked up.", ["outcome"], registry=registry)
-        self._upgrades = Counter("csd_upgrades_total", "Releases looked at.", ["outcome"], registry=registry)
+        self._upgrades = Counter("csd_upgrades_total", "Releases served or refused.", ["outcome"], registry=registry)
         self._variant: str | None = None
         self._hit, self._miss = self._cache.labels("hit"), self._cache.labels("miss")
 
@@ -107,11 +111,11 @@ class Metrics:
         self._upgrades.labels("served" if served else "refused").inc()
 
     def refused(self, *, yes: bool) -> None:
-        """Say whether the release in force is refused."""
+        """Say whether the active release is refused."""
         self._refused.set(int(yes))
 
     def render(self) -> tuple[bytes, str]:
-        """All figures as text, and its content type; those of all processes where there are several."""
+        """Return the figures of all processes as text, and its content type."""
         registry = self._registry
         if os.environ.get(MULTIPROCESS):
             registry = CollectorRegistry()
@@ -130,7 +134,7 @@ class _Shared(Collector):
 
 
 def forget_dead(folder: Path) -> None:
-    """Take processes that no longer live out of the sums of what is under way."""
+    """Take processes that have ended out of the sums."""
     for file in folder.glob("*_*.db"):
         process = file.stem.rpartition("_")[2]
         if process.isdecimal() and not _lives(int(process)):
@@ -148,7 +152,7 @@ def _lives(process: int) -> bool:
 
 
 def configure_logs(level: str) -> None:
-    """One JSON object a line on stderr."""
+    """Write logs to stderr, one JSON object a line."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         JsonFormatter(

@@ -37,7 +37,7 @@ class Decoder:
         self._large = _Lane("csd-decode-large", 1, patience=LARGE_PATIENCE)
 
     async def image(self, file: bytes, form: ImageForm) -> Image:
-        """(size, size, channels) uint8.
+        """Return the decoded image, (size, size, channels) uint8.
 
         Raises:
             DataError: if the file is no whole image of a known format, or costs too much.
@@ -53,7 +53,7 @@ class Decoder:
         return image
 
     async def vector(self, file: bytes, served: Served) -> Vector:
-        """(D,) of the query model; remembered by the file's bytes.
+        """Return the (D,) vector of an image; it is remembered by the file's bytes.
 
         Raises:
             DataError: if the file is no whole image of a known format, or too large.

@@ -19,4 +19,6 @@ def unknown(name: str, known: Collection[str]) -> str:
     nearest = get_close_matches(name[:_COMPARED], sorted(known), n=1, cutoff=0.5)
     if nearest:
         return f"{shown}: unknown; did you mean {nearest[0]}?"
-    return f"{shown}: unknown; " + (f"known are {', '.join(sorted(known))}" if known else "nothing may be given here")
+    return f"{shown}: unknown; " + (
+        f"known are {', '.join(sorted(known))}" if known else "no parameter is allowed here"
+    )

@@ -1,4 +1,4 @@
-"""Writes to the live gallery: concurrent ones share a commit, and none goes into a table that is no longer in force."""
+"""Writes to the live gallery: concurrent ones share a commit, and none goes into the table of a replaced release."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -19,7 +19,7 @@ from csd_core.serving.served import Image, Served, Vector
 LOCK_SECONDS = 20.0
 """How long a write waits for other writers."""
 FOLLOW_SECONDS = 20.0
-"""How long a write waits for this process to serve a release that has just come into force."""
+"""How long a write waits for this process to serve a release that has just become active."""
 COMMIT = 64
 """Writes of one commit at most."""
 _STEP = 0.05
@@ -49,7 +49,7 @@ class Written(NamedTuple):
 
 
 class _MovedError(Exception):
-    """Another release came into force between the embedding and the write."""
+    """Another release became active between the embedding and the write."""
 
 
 class Writes:
@@ -74,7 +74,7 @@ class Writes:
         """Write durably; searches of this process find it once its rows were looked at again.
 
         Raises:
-            Problem: 503 if the release in force is not the one served, for longer than a hot upgrade takes, or if the
+            Problem: 503 if the active release is not the one served, for longer than a hot upgrade takes, or if the
                 gallery does not answer in time: then the item may have been written, or may be later.
             CsdError: if the item was erased, or the gallery cannot be written.
         """
@@ -92,7 +92,7 @@ class Writes:
             ) from None
 
     async def _written(self, write: Put | Delete) -> Written:
-        """Write into the table of the release in force, whichever that becomes meanwhile."""
+        """Write into the table of the active release, whichever that becomes meanwhile."""
         deadline = asyncio.get_running_loop().time() + FOLLOW_SECONDS
         while True:
             try:
@@ -104,7 +104,7 @@ class Writes:
                     raise Problem(
                         503,
                         "writes-wait",
-                        "the release in force is not the one served here, so a write would be lost; see /readyz",
+                        "this process does not serve the active release, so a write would be lost; /readyz says why",
                         headers={"Retry-After": "10"},
                     ) from None
                 await asyncio.sleep(_STEP)
@@ -127,7 +127,7 @@ class Writes:
         self._executor.shutdown(wait=True)
 
     def _commit(self, writes: list[Put | Delete]) -> Sequence[Written | ParamsError]:
-        """On the writer's thread: embed, take the lock, see that the release is still in force, write."""
+        """On the writer's thread: embed, take the lock, see that the release is still active, write."""
         current = self._current
         served = current.served
         puts = [write for write in writes if isinstance(write, Put)]

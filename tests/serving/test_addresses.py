@@ -27,12 +27,12 @@ def test_whole_utf_8_is_taken(part):
     ("path", "query", "says"),
     [
         ("/s", b"labell=3", "labell: unknown; did you mean label?"),
-        ("/s", b"k=3&k=5", "k: given 2 times"),
+        ("/s", b"k=3&k=5", "k: is given 2 times"),
         ("/s", b"K=3", "K: unknown"),
         ("/s", b"label%20=3", "label : unknown"),
         ("/s", b"=3", ": unknown"),
-        ("/s", b"label=%FF", "query: is no UTF-8"),
-        ("/n", b"a=1", "a: unknown; nothing may be given here"),
+        ("/s", b"label=%FF", "query: is not UTF-8"),
+        ("/n", b"a=1", "a: unknown; no parameter is allowed here"),
     ],
 )
 def test_a_parameter_that_would_be_ignored_is_refused(path, query, says):
@@ -78,7 +78,7 @@ def test_no_route_ignores_what_it_is_given(service, method, path):
 def test_a_json_document_and_parameters_do_not_mix(service):
     answer = httpx.post(f"{service}/v1/search?k=5", json={"item": "a"}, timeout=60)
     assert answer.status_code == 422
-    assert "k: belongs to a raw image" in answer.json()["detail"]
+    assert "k: query parameters belong to a raw image" in answer.json()["detail"]
 
 
 def test_a_compressed_body_is_refused(service):

@@ -265,7 +265,7 @@ def test_other_files_start_anew_and_the_run_says_so(tmp_path, folder, embedder, 
     again = Counting(embedder)
     embed_folder(folder, target, embedder=again, **SMALL)
     assert again.images == FILES
-    assert "of other files; this one starts anew" in capsys.readouterr().out
+    assert "had other files; this run starts from the beginning" in capsys.readouterr().out
 
 
 def test_another_model_starts_anew_and_the_run_says_so(tmp_path, folder, embedder, linear_embedder, capsys):
@@ -273,7 +273,7 @@ def test_another_model_starts_anew_and_the_run_says_so(tmp_path, folder, embedde
     broken_off(folder, target, embedder)
     other = Embedder.load(linear_embedder(tmp_path / "other.onnx", np.ones((64, 4))), device="cpu", threads=1)
     assert embed_folder(folder, target, embedder=other, **SMALL).rows == FILES - 2
-    assert "of another model; this one starts anew" in capsys.readouterr().out
+    assert "had another model; this run starts from the beginning" in capsys.readouterr().out
     assert len(pq.read_table(target)["vector"][0]) == 4
 
 
@@ -281,7 +281,7 @@ def test_another_batch_starts_anew_for_bytes_may_depend_on_it(tmp_path, folder, 
     target = tmp_path / "out.parquet"
     broken_off(folder, target, embedder)
     embed_folder(folder, target, embedder=embedder, **{**SMALL, "batch": 3})
-    assert "of another batch size; this one starts anew" in capsys.readouterr().out
+    assert "had another batch size; this run starts from the beginning" in capsys.readouterr().out
 
 
 def test_a_part_that_is_cut_off_is_made_anew(tmp_path, folder, embedder, uninterrupted):
@@ -310,7 +310,7 @@ def test_a_plan_that_cannot_be_read_starts_anew(tmp_path, folder, embedder, unin
     broken_off(folder, target, embedder)
     (target.parent / ".out.parquet.parts" / "plan.json").write_text("{}")
     embed_folder(folder, target, embedder=embedder, **SMALL)
-    assert "of another format; this one starts anew" in capsys.readouterr().out
+    assert "had another format; this run starts from the beginning" in capsys.readouterr().out
     assert written(target) == uninterrupted
 
 

@@ -152,7 +152,7 @@ def refused_write(running):
 
 
 @pytest.mark.parametrize(
-    ("folder", "status", "word"), [("releases", 503, "restore the folder"), ("live", 200, "degraded")]
+    ("folder", "status", "word"), [("releases", 503, "names the active release, is gone"), ("live", 200, "degraded")]
 )
 def test_where_a_folder_is_gone_readiness_says_so_searches_go_on_and_writes_fail_at_once(writing, folder, status, word):
     root = writing.project.root

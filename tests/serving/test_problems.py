@@ -42,6 +42,14 @@ def ask(app, method="GET", path="/fail", **kwargs):
     return asyncio.run(once())
 
 
+def test_a_folder_that_cannot_be_written_is_named_and_the_project_s_place_is_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    answer = ask(failing(OSError(errno.EROFS, "no", str(tmp_path / "live" / "x"))))
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "10")
+    assert answer.json()["detail"].startswith("live/x: ")
+    assert str(tmp_path) not in answer.text
+
+
 @pytest.mark.parametrize(
     ("error", "status", "slug"),
     [
