@@ -21,7 +21,7 @@ run: setup ## set up, run the pipeline, print the summary
 	@csd run
 
 ui: setup ## scheduled retraining: server, deployments, worker, reports; Ctrl-C stops everything
-	@python -m flows.server --host "$(HOST)" --port "$(PORT)" --workers "$(WORKERS)"
+	@csd ui --host "$(HOST)" --port "$(PORT)" --workers "$(WORKERS)"
 
 test: setup ## the tests
 	@pytest $(SIDE_BY_SIDE)

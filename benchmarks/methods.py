@@ -27,7 +27,7 @@ from csd_core.params import Compute
 from csd_core.params_training import Training
 from csd_core.records import ImageForm, ModelRecord, ShardRecord
 
-DIGITS = Path(__file__).parents[1] / "profiles" / "digits.yaml"
+DIGITS = Path(__file__).parents[1] / "csd_core/project/profiles" / "digits.yaml"
 OLD, NEW = 32, 33
 """Classes; as many as a simplex in 64 dimensions has corners."""
 CLASSIFIERS = {"lucir": "scaled-cosine", "hoc": "simplex"}

@@ -31,7 +31,7 @@ def prepare(folder: Path, tasks: int) -> None:
             pixels = rng.integers(0, 60, (8, 8), dtype=np.uint8) + np.uint8(number * 9)
             Image.fromarray(pixels).save(folder / "photos" / name / f"{image}.png")
     yaml = YAML(typ="safe")
-    params = yaml.load(folder / "profiles" / "digits.yaml")
+    params = yaml.load(folder / "csd_core/project/profiles" / "digits.yaml")
     params["sources"] = {"published": {}, "folders": {"photos": {"path": "photos", "layout": "classes"}}}
     lines = [f"t{number}" for number in range(1, tasks + 1)]
     params["tasks"] = {

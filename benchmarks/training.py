@@ -39,7 +39,7 @@ from csd_core.records import ShardRecord
 OLD, NEW = 50, 50
 """Classes, as in the paper's first setting."""
 
-DIGITS = Path(__file__).parents[1] / "profiles" / "digits.yaml"
+DIGITS = Path(__file__).parents[1] / "csd_core/project/profiles" / "digits.yaml"
 RECIPE = LaterStage.model_validate(
     {
         "epochs": 1,

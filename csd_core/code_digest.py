@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Self
 
 from csd_core.code_form import form_of, imports_of
 
@@ -62,6 +63,12 @@ class Code:
         self.file = cache(self._file)
         self.imports = cache(self._imports)
         self._of_module = cache(self._module_form)
+
+    @classmethod
+    def of(cls, project: Path) -> Self:
+        """Return the code that a project's stages run: the installed csd, or a checkout's own."""
+        beside = (project / PACKAGE / "stages" / "code.py").is_file()
+        return cls(project if beside else Path(__file__).parents[1])
 
     def closure(self, module: str, *chosen: str) -> frozenset[str]:
         """Return the modules that a stage may load, but for those reached through the frame alone.

@@ -1,6 +1,7 @@
 """params.yaml on disk: reading and checking it, profiles, and the machinery of edits that keep its comments.
 
-A profile is a whole params.yaml, or names another in `extends` and holds only what differs from it. `sources`, `tasks`,
+Profiles come with csd, and a project's own are in its folder `profiles`. A profile is a whole params.yaml, or names
+another in `extends` and holds only what differs from it. `sources`, `tasks`,
 `decisions` and `reviews` of a profile replace those they extend; all other blocks are merged key by key.
 """
 
@@ -20,6 +21,9 @@ from csd_core.atomic import atomic_file, write_text
 from csd_core.errors import ParamsError
 from csd_core.params import Params
 from csd_core.yaml_file import dump, read_document, read_yaml
+
+PROFILES = Path(__file__).parent / "project" / "profiles"
+"""Those that come with csd."""
 
 REPLACED = frozenset({"sources", "tasks", "decisions", "reviews"})
 """Blocks whose keys are names of one's own: half of another profile's would make no sense."""
@@ -70,7 +74,7 @@ def explain(mistake: Any) -> str:
             near = difflib.get_close_matches(keys[-1], _keys(Params), n=1)
             return f"{where}: unknown key; " + (f"did you mean {near[0]}?" if near else "remove it")
         case "missing":
-            return f"{where}: missing; add it (profiles/*.yaml show every key)"
+            return f"{where}: missing; add it (`csd profile show digits` shows every key)"
         case "string_type":
             return f"{where}: {mistake['input']!r}: is not text; put it in double quotes"
         case _:
@@ -86,8 +90,20 @@ def _keys(section: type[BaseModel]) -> list[str]:
 
 
 def profile_names(folder: Path) -> list[str]:
-    """Return names of the profiles in a folder."""
-    return sorted(path.stem for path in folder.glob("*.yaml"))
+    """Return the names of csd's profiles and of a project's own."""
+    return sorted({path.stem for each in (PROFILES, folder) for path in each.glob("*.yaml")})
+
+
+def profile_file(folder: Path, name: str) -> Path:
+    """Return the file of a profile: the project's own, if it has one of that name.
+
+    Raises:
+        ParamsError: if there is no such profile.
+    """
+    for path in (folder / f"{name}.yaml", PROFILES / f"{name}.yaml"):
+        if path.is_file():
+            return path
+    raise ParamsError(f"profile {name}: there is no such profile; known: {', '.join(profile_names(folder))}")
 
 
 def profile_text(folder: Path, name: str) -> str:
@@ -114,10 +130,10 @@ def _chain(folder: Path, name: str) -> list[Path]:
     while following is not None:
         if not isinstance(following, str) or not _PROFILE.fullmatch(following):
             at = f"{chain[-1]}: extends" if chain else "profile"
-            raise ParamsError(f"{at}: {following!r}: is no profile's name; write one of {_known(folder)}")
-        path = folder / f"{following}.yaml"
-        if not path.is_file():
-            raise ParamsError(f"profile {following}: there is no such profile; known: {_known(folder)}")
+            raise ParamsError(
+                f"{at}: {following!r}: is no profile's name; write one of {', '.join(profile_names(folder))}"
+            )
+        path = profile_file(folder, following)
         if path in chain:
             raise ParamsError(f"{path}: extends itself; remove its `extends`")
         chain.append(path)
@@ -127,10 +143,6 @@ def _chain(folder: Path, name: str) -> list[Path]:
 
 
 _PROFILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
-
-
-def _known(folder: Path) -> str:
-    return ", ".join(profile_names(folder)) or f"none in {folder}"
 
 
 def _about(profile: Path) -> str:
@@ -202,7 +214,7 @@ def use_profile(params_file: Path, folder: Path, name: str, *, force: bool = Fal
 
     Args:
         params_file: params.yaml; may be missing.
-        folder: Where profiles lie.
+        folder: Where the project's own profiles lie.
         name: The profile.
         force: Overwrite edits that are saved nowhere else.
 
@@ -224,7 +236,7 @@ def _saved_elsewhere(params_file: Path, folder: Path) -> bool:
         return True  # an empty file has no edits to lose
     for name in profile_names(folder):
         with suppress(ParamsError, UnicodeDecodeError):  # a broken profile is none that it was saved as
-            begins_alike = now.removeprefix("\ufeff").startswith(_about(folder / f"{name}.yaml"))
+            begins_alike = now.removeprefix("\ufeff").startswith(_about(profile_file(folder, name)))
             if begins_alike and now == profile_text(folder, name):  # the text takes a moment to make
                 return True
     committed = subprocess.run(

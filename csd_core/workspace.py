@@ -26,7 +26,7 @@
         unfinished/           checkpoints that one run leaves to the next               flows
         unusable/<batch>.json batches whose files are no images                         flow retrain
         backfills/<release>/  finished shards of a backfill of the live gallery         csd backfill, flow backfill
-        prefect/              the server's database and logs                            make ui
+        prefect/              the server's database and logs                            csd ui
 
 The stage or flow that writes a thing stands behind it.
 """

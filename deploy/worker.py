@@ -1,8 +1,8 @@
 # ruff: noqa: INP001 - a script of an image, no part of a package
 """What the container `prefect-worker` runs: the deployments, a worker and the pages of reports, until it is stopped.
 
-`make ui` without the server, which has a container of its own. The project is the current folder. A container that is
-stopped ends its runs as Ctrl-C ends those of `make ui`: they keep their checkpoints and tell the server.
+`csd ui` without the server, which has a container of its own. The project is the current folder. A container that is
+stopped ends its runs as Ctrl-C ends those of `csd ui`: they keep their checkpoints and tell the server.
 """
 
 import os
@@ -106,7 +106,7 @@ def run(*, port: int = 4201, workers: int = 4) -> None:
 
 
 def _tell_ready(occupancy: Occupancy, address: str) -> None:
-    """Let a `make ui` of this project know that it is not needed."""
+    """Let a `csd ui` of this project know that it is not needed."""
     occupancy.announce(address)
     say(f"Flows:    {address}\nAt work.")
 

@@ -1,4 +1,4 @@
-"""Processes that `make ui` starts, and how they end."""
+"""Processes that `csd ui` starts, and how they end."""
 
 import subprocess
 import time

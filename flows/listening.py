@@ -1,4 +1,4 @@
-"""Where the server of flows and the pages of reports listen, and what the processes of `make ui` are told about it."""
+"""Where the server of flows and the pages of reports listen, and what the processes of `csd ui` are told about it."""
 
 import ipaddress
 import socket
@@ -55,7 +55,7 @@ class Listening:
         """
         highest = 65534  # the pages of reports take the port after it
         if not 1 <= port <= highest:
-            raise ParamsError(f"PORT={port}: give a port from 1 to {highest}; the pages of reports take the next one")
+            raise ParamsError(f"--port {port}: give a port from 1 to {highest}; the pages of reports take the next one")
         if auth is not None:
             user, _, password = auth.partition(":")
             if not user or len(password) < SHORTEST_PASSWORD or not auth.isascii():
@@ -65,8 +65,8 @@ class Listening:
         address = _numeric(host)
         if auth is None and not address.is_loopback:
             raise ParamsError(
-                f"HOST={host}: other machines can reach this address, and whoever reaches the server can run programs "
-                f"here; set {AUTH} to user:password, with a password of at least {SHORTEST_PASSWORD} characters"
+                f"--host {host}: other machines can reach this address, and whoever reaches the server can run "
+                f"programs here; set {AUTH} to user:password, the password of at least {SHORTEST_PASSWORD} characters"
             )
         return cls(host=str(address), port=port, auth=auth)
 
@@ -130,7 +130,7 @@ def _numeric(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise ParamsError(f"HOST={host}: there is no such host ({error.strerror})") from None
+        raise ParamsError(f"--host {host}: there is no such host ({error.strerror})") from None
     families = sorted(found, key=lambda each: each[0] != socket.AF_INET)  # IPv4 first
     return ipaddress.ip_address(families[0][4][0])
 

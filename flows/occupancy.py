@@ -16,7 +16,7 @@ from csd_core.errors import CsdError
 from flows.listening import Listening
 
 WAIT = 100.0
-"""Seconds to wait for another `make ui` of this project that is starting or stopping."""
+"""Seconds to wait for another `csd ui` of this project that is starting or stopping."""
 
 
 class Occupancy:
@@ -44,7 +44,7 @@ class Occupancy:
                 if answers(url):
                     return url
             if time.monotonic() > deadline:
-                raise CsdError(f"another `make ui` of this project is starting or stopping since {wait:g} s; end it")
+                raise CsdError(f"another `csd ui` of this project is starting or stopping since {wait:g} s; end it")
             pause()
         self.withdraw()  # what one that was killed had announced
         return None
@@ -96,7 +96,7 @@ def refuse_taken(listening: Listening) -> None:
             except OSError as error:
                 reason = f"{(error.strerror or str(error)).lower()}{_holder(port)}"
                 raise CsdError(
-                    f"port {port} of {listening.host} cannot be used: {reason}; choose another: make ui PORT=..."
+                    f"port {port} of {listening.host} cannot be used: {reason}; choose another: csd ui --port ..."
                 ) from None
 
 

@@ -92,7 +92,7 @@ def record(
 
 
 def keep_report(home: Workspace, files: Workspace, name: str) -> None:
-    """Keep the HTML page of a checkout where `make ui` serves it."""
+    """Keep the HTML page of a checkout where `csd ui` serves it."""
     if files.page.is_file():
         target = home.retraining(name).with_suffix(".html")
         with atomic_file(target) as partial:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,9 @@ import psutil
 from dvc.repo import Repo
 
 from csd_core.errors import CsdError
+from csd_core.operations.stale import without_code
 from csd_core.processes import dvc_is_busy, environment
+from csd_core.workspace import Workspace
 from flows.tether import tethered
 
 Outcome = Literal["ran", "restored", "unchanged"]
@@ -112,7 +114,7 @@ def stale_stages(root: Path) -> frozenset[str]:
         CsdError: if DVC cannot tell.
     """
     told = dvc(root, "status", "--json")
-    changes: Mapping[str, list[Any]] = json.loads(told.splitlines()[-1]) if told else {}
+    changes = without_code(json.loads(told.splitlines()[-1]) if told else {}, Workspace(root))
     return frozenset(name for name, found in changes.items() if not _only_missing(found))
 
 

@@ -18,7 +18,7 @@ from flows.checkout import git
 LONGEST = 60
 """Characters of a run's name that are kept."""
 REPORTS = "CSD_REPORTS_URL"
-"""Where `make ui` serves the reports of retrainings."""
+"""Where `csd ui` serves the reports of retrainings."""
 
 
 def project() -> Workspace:

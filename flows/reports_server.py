@@ -81,7 +81,7 @@ class _Server(ThreadingTCPServer):
         super().__init__(address, _Handler)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A browser that went away is no news for the terminal of `make ui`."""
+        """A browser that went away is no news for the terminal of `csd ui`."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -101,7 +101,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         if not self._is_meant():
-            self._send(HTTPStatus.MISDIRECTED_REQUEST, b"ask by the address that make ui prints\n", "text/plain")
+            self._send(HTTPStatus.MISDIRECTED_REQUEST, b"ask by the address that csd ui prints\n", "text/plain")
             return
         if not self._is_welcome():
             challenge = {"WWW-Authenticate": 'Basic realm="csd reports", charset="UTF-8"'}

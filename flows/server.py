@@ -1,4 +1,4 @@
-"""`make ui`: a Prefect server, the deployments of prefect.yaml, a worker and the pages of reports, until Ctrl-C.
+"""`csd ui`: a Prefect server, the deployments of prefect.yaml, a worker and the pages of reports, until Ctrl-C.
 
 The project is the current folder. Nothing that is started here outlives this process, however it ends.
 """
@@ -177,7 +177,7 @@ def ui(*, host: str = "127.0.0.1", port: int = 4200, workers: int = 4) -> None:
         for it.
     """
     if workers < 1:
-        raise ParamsError(f"WORKERS={workers}: give the number of runs at a time, 1 or more")
+        raise ParamsError(f"--workers {workers}: give the number of runs at a time, 1 or more")
     if not Path("prefect.yaml").is_file():
         raise ParamsError(f"{Path.cwd()}: has no prefect.yaml; start in the folder of the project")
     listening = Listening.checked(host, port, auth=os.environ.get(AUTH))

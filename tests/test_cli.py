@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
-    shutil.copy(ROOT / "profiles" / "digits.yaml", tmp_path / "params.yaml")
+    shutil.copytree(ROOT / "csd_core/project/profiles", tmp_path / "profiles")
+    shutil.copy(ROOT / "csd_core/project/profiles" / "digits.yaml", tmp_path / "params.yaml")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -25,7 +25,7 @@ def graph():
 
 @pytest.fixture
 def values():
-    return YAML(typ="safe").load(profile_text(ROOT / "profiles", "digits"))
+    return YAML(typ="safe").load(profile_text(ROOT / "csd_core/project/profiles", "digits"))
 
 
 @pytest.fixture

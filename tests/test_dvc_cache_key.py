@@ -29,7 +29,9 @@ def stages_of(tmp_path):
 
     def load(profile):
         shutil.copy2(ROOT / "dvc.yaml", tmp_path)
-        (tmp_path / "params.yaml").write_text(profile_text(ROOT / "profiles", profile), encoding="utf-8")
+        (tmp_path / "params.yaml").write_text(
+            profile_text(ROOT / "csd_core/project/profiles", profile), encoding="utf-8"
+        )
         digests = digests_of(Code(ROOT), load_params(tmp_path / "params.yaml"))
         (tmp_path / "artifacts").mkdir()
         (tmp_path / "artifacts/code.json").write_text(json.dumps(digests), encoding="utf-8")

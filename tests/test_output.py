@@ -20,7 +20,7 @@ def project(tmp_path_factory):
     folder = tmp_path_factory.mktemp("project")
     (folder / "profiles").mkdir()
     (folder / "profiles" / "plain.yaml").write_text("# Ein Gerät · größer → kleiner, 日本\n", encoding="utf-8")
-    shutil.copy(ROOT / "profiles" / "digits.yaml", folder / "params.yaml")
+    shutil.copy(ROOT / "csd_core/project/profiles" / "digits.yaml", folder / "params.yaml")
     return folder
 
 

@@ -11,7 +11,7 @@ from csd_core.params_file import load_params, profile_names, profile_text
 from csd_core.params_section import Section
 from csd_core.params_sources import FolderSource
 
-PROFILES = Path(__file__).parents[1] / "profiles"
+PROFILES = Path(__file__).parents[1] / "csd_core/project/profiles"
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_every_profile_is_valid(tmp_path, name):
 
 
 def test_the_embedded_default_is_the_digits_profile():
-    assert (PROFILES.parent / "params.yaml").read_text() == profile_text(PROFILES, "digits")
+    assert (PROFILES.parents[2] / "params.yaml").read_text() == profile_text(PROFILES, "digits")
 
 
 def test_an_unknown_key_is_named_with_its_neighbour(tmp_path, values):
@@ -55,7 +55,10 @@ def test_an_unknown_key_like_no_other_is_to_be_removed(tmp_path, values):
 
 def test_a_missing_key_is_named(tmp_path, values):
     del values["gate"]["min_gain"]
-    assert complaint(tmp_path, values) == "params.yaml: gate.min_gain: missing; add it (profiles/*.yaml show every key)"
+    assert (
+        complaint(tmp_path, values)
+        == "params.yaml: gate.min_gain: missing; add it (`csd profile show digits` shows every key)"
+    )
 
 
 def test_every_mistake_has_its_line(tmp_path, values):

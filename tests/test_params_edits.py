@@ -8,7 +8,7 @@ from csd_core.params import Review
 from csd_core.params_edits import add_task, decide, override
 from csd_core.params_file import load_params
 
-PROFILES = Path(__file__).parents[1] / "profiles"
+PROFILES = Path(__file__).parents[1] / "csd_core/project/profiles"
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from csd_core.errors import ParamsError
 from csd_core.params_file import load_params, profile_text, use_profile
 
-PROFILES = Path(__file__).parents[1] / "profiles"
+PROFILES = Path(__file__).parents[1] / "csd_core/project/profiles"
 
 
 @pytest.fixture

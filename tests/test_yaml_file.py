@@ -14,7 +14,7 @@ from csd_core.params_edits import add_task, decide, override
 from csd_core.params_file import load_params, profile_text
 from csd_core.yaml_file import dump, parse_yaml, read_document, read_yaml, same_values
 
-PROFILES = Path(__file__).parents[1] / "profiles"
+PROFILES = Path(__file__).parents[1] / "csd_core/project/profiles"
 
 HOSTILE = (
     "yes", "on", "NO", "y", "null", "~", "true", "0o7", "007", "1e3", "12:30", "1:2:3", "2020-01-01", "2026-13-45",

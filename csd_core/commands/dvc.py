@@ -6,11 +6,15 @@ import subprocess
 from csd_core.console import say
 from csd_core.data.folders import check_folders, pass_over, told
 from csd_core.errors import CsdError
+from csd_core.operations.stale import Changes, without_code
 from csd_core.params import Params
 from csd_core.processes import dvc_is_busy, environment
 from csd_core.workspace import Workspace
 
 BUSY = "another run is in progress in this project; wait until it has ended, or end it where it was started"
+
+
+NOTHING = "Nothing to do: data, code and parameters are as they were when the artefacts were made."
 
 
 def clear_the_way(files: Workspace, params: Params) -> None:
@@ -25,22 +29,23 @@ def clear_the_way(files: Workspace, params: Params) -> None:
         say(line)
 
 
-def stale_stages() -> frozenset[str] | None:
-    """Return the names of the stages that DVC would run; None while another run is in progress: then it cannot tell.
+def stale_stages(files: Workspace) -> Changes | None:
+    """Return what changed of each stage that would run; None while another run is in progress: then DVC cannot tell.
 
     Raises:
         CsdError: if DVC fails.
     """
     done = subprocess.run(["dvc", "status", "--json"], env=environment(), check=False, capture_output=True, text=True)
     if done.returncode == 0:
-        return frozenset(json.loads(done.stdout.strip().splitlines()[-1]))  # warnings may stand above
+        changes = json.loads(done.stdout.strip().splitlines()[-1])  # warnings may stand above
+        return without_code(changes, files)
     complaint = done.stderr.strip() or done.stdout.strip()
     if dvc_is_busy(complaint):
         return None
     raise CsdError(f"dvc status failed: {complaint.removeprefix('ERROR: ')}")
 
 
-def reproduce() -> None:
+def reproduce(files: Workspace) -> None:
     """Run what is stale.
 
     Raises:
@@ -48,6 +53,6 @@ def reproduce() -> None:
     """
     if subprocess.run(["dvc", "repro"], env=environment(), check=False).returncode == 0:
         return
-    if stale_stages() is None:
+    if stale_stages(files) is None:
         raise CsdError(BUSY)
     raise CsdError("the pipeline stopped; its message stands above. Fix it and run again: finished work is kept")

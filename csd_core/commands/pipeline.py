@@ -1,6 +1,6 @@
 """`csd run` and `csd summary`."""
 
-from csd_core.commands.dvc import BUSY, clear_the_way, reproduce, stale_stages
+from csd_core.commands.dvc import BUSY, NOTHING, clear_the_way, reproduce, stale_stages
 from csd_core.console import say
 from csd_core.errors import CsdError
 from csd_core.records_verdict import Rejected, VerdictFile
@@ -12,13 +12,13 @@ def run() -> None:
     """Run the stale stages of the pipeline (`dvc repro`), then print the summary."""
     files = Workspace()
     clear_the_way(files, files.params())
-    stale = stale_stages()
+    stale = stale_stages(files)
     if stale is None:
         raise CsdError(BUSY)
     if stale:
-        reproduce()
+        reproduce(files)
     else:
-        say("Nothing to do: data, code and parameters are as they were when the artefacts were made.")
+        say(NOTHING)
     _summarise(files)
 
 

@@ -6,19 +6,32 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from csd_core.console import say
-from csd_core.params_file import profile_names, use_profile
+from csd_core.params_file import profile_file, profile_names, profile_text, use_profile
 
 PROFILES = Path("profiles")
+"""Of the project's own."""
 
 app = App(name="profile", help="Choose a params.yaml.")
 
 
 @app.command(name="list")
 def list_profiles() -> None:
-    """List the profiles and what each is for."""
+    """List csd's profiles and those of the project's folder `profiles`, and what each is for."""
     for name in profile_names(PROFILES):
-        about = (PROFILES / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0]
+        about = profile_file(PROFILES, name).read_text(encoding="utf-8").splitlines()[0]
         say(f"{name:18} {about.removeprefix('# ')}")
+
+
+@app.command
+def show(name: str) -> None:
+    """Print the params.yaml that a profile stands for.
+
+    Parameters
+    ----------
+    name
+        A profile that `csd profile list` names.
+    """
+    say(profile_text(PROFILES, name).rstrip())
 
 
 @app.command

@@ -13,6 +13,6 @@ def retrainings() -> None:
         batches = ", ".join(batch.name for batch in each.batches)
         rows.append((each.name, ", ".join(each.tasks), batches, each.outcome + due, each.why))
     if not rows:
-        say("There is no retraining yet; `make ui` starts what schedules them.")
+        say("There is no retraining yet; `csd ui` starts what schedules them.")
         return
     show(("retraining", "tasks", "batches", "outcome", "why"), rows)

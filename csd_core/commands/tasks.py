@@ -57,7 +57,7 @@ def _stale_tasks(files: Workspace, params: Params) -> frozenset[str]:
     except DataError as error:
         say(f"which tasks are stale is not known: {error}")
         return frozenset()
-    stale = stale_stages()
+    stale = stale_stages(files)
     if stale is None:
         say("a run is in progress: which tasks are stale is not known until it has ended")
     return frozenset(stage.split("@")[1] for stage in stale or () if "@" in stage)

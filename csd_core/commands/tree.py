@@ -18,7 +18,9 @@ app = App(
 )
 
 _COMMANDS = {
+    "init:init": "Set up a project in a folder; nothing that is there is overwritten.",
     "pipeline:run": "Run the stale stages of the pipeline (`dvc repro`), then print the summary.",
+    "status:status": "List the stages that are stale and why: data, code or parameters.",
     "pipeline:summary": "Print the tables of the last run.",
     "params:app": "Check params.yaml.",
     "profile:app": "Choose a params.yaml.",
@@ -47,6 +49,7 @@ A publish or rollback takes effect without a restart.""",
 Run it again to resume after a stop.""",
     "keys:app": "Make, list and revoke keys of the service.",
     "inbox:app": "Show the batches of new images, and mark one as complete.",
+    "ui:ui": "Start scheduled retraining: server, deployments, worker and reports; Ctrl-C stops everything.",
     "retrainings:retrainings": "List the retrainings, oldest first, with their tasks, how they ended and why.",
 }
 

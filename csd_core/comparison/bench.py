@@ -1,7 +1,7 @@
 """The folder of one cell: a small DVC project of its own, whose cache it shares with all others of the comparison.
 
 cells/<profile>/<contender>/seed-<n>/
-    csd_core/ dvc.yaml .dvcignore     the project's, copied when they change
+    csd_core/ dvc.yaml .dvcignore     the code and the project's stages, copied when they change
     params.yaml                       the cell's
     .dvc/config                       no git; cache in <comparison>/cache
     .csd/                             checkpoints of unfinished stages
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Self
 
 from csd_core.atomic import atomic_file
+from csd_core.code_digest import Code as Installed
 from csd_core.comparison.cells import Cell
 from csd_core.errors import DataError
 
@@ -27,10 +28,10 @@ LEFT_OUT = frozenset({"__pycache__", ".mypy_cache", ".ruff_cache"})
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """The project's code as it was when the comparison started, so that all cells of a run have the same.
+    """The code that a project's stages run, as it was when the comparison started, so that all cells have the same.
 
     Attributes:
-        files: Path below the project -> content.
+        files: Path below a cell's folder -> content.
     """
 
     files: Mapping[str, bytes]
@@ -42,14 +43,16 @@ class Code:
         Raises:
             DataError: if this is no project.
         """
-        paths = [project / name for name in SINGLE_FILES]
-        for path in (*paths, project / PACKAGE):
+        for path in (project / name for name in SINGLE_FILES):
             if not path.exists():
-                raise DataError(f"{path}: there is no such file; go to the project's folder")
-        paths += [
-            path for path in sorted((project / PACKAGE).rglob("*")) if path.is_file() and not LEFT_OUT & set(path.parts)
-        ]
-        return cls(files={path.relative_to(project).as_posix(): path.read_bytes() for path in paths})
+                raise DataError(f"{path}: there is no such file; go to the project's folder, or run `csd init`")
+        files = {name: (project / name).read_bytes() for name in SINGLE_FILES}
+        root = Installed.of(project).root
+        for path in sorted((root / PACKAGE).rglob("*")):
+            name = path.relative_to(root)
+            if path.is_file() and not LEFT_OUT & set(name.parts):
+                files[name.as_posix()] = path.read_bytes()
+        return cls(files=files)
 
 
 @dataclass(frozen=True, slots=True)

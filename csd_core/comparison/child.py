@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from csd_core.comparison.bench import Bench
-from csd_core.comparison.timings import Watch
+from csd_core.comparison.timings import RUNS, Watch
 from csd_core.errors import CsdError
 from csd_core.processes import environment
 
@@ -20,6 +20,10 @@ LAST_LINES = 8
 
 GRACE = 20.0
 """Seconds that an interrupted stage has before it is killed."""
+
+
+TAKES_DIGESTS = "code"
+"""The stage that always runs."""
 
 
 class Children:
@@ -83,7 +87,7 @@ def reproduce(bench: Bench, children: Children, *, on_stage: Callable[[str], Non
         on_stage: Told the name of each stage that starts.
 
     Returns:
-        Whether a stage ran or came from the cache.
+        Whether a stage ran or came from the cache, but for the one that takes digests of the code.
 
     Raises:
         CsdError: with the last lines of the log, if it failed.
@@ -102,7 +106,8 @@ def reproduce(bench: Bench, children: Children, *, on_stage: Callable[[str], Non
                 last.append(line.rstrip())
                 before = watch.running
                 watch.see(line)
-                busy = busy or "Running stage" in line or "is cached" in line
+                ran = RUNS.match(line)
+                busy = busy or "is cached" in line or (ran is not None and ran[1] != TAKES_DIGESTS)
                 if watch.running and watch.running != before:
                     on_stage(watch.running)
         failed = process.wait() != 0

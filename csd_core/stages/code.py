@@ -6,7 +6,6 @@ if __name__ == "__main__":
     run_stage("code")
 
 import json
-from pathlib import Path
 from typing import Any
 
 from csd_core.atomic import write_text
@@ -23,7 +22,7 @@ PLAIN = ("init", "split", "adapt", "check", "promote", "report")
 def main() -> None:
     """Write artifacts/code.json."""
     files = Workspace()
-    digests = digests_of(Code(Path(__file__).parents[2]), files.params())
+    digests = digests_of(Code.of(files.root), files.params())
     write_text(files.code, json.dumps(digests, indent=2, sort_keys=True) + "\n")
 
 

@@ -177,7 +177,7 @@ def test_the_digest_tells_parameters_apart_but_for_those_on_which_no_artefact_de
 def test_the_digest_does_not_depend_on_where_the_project_lies(tmp_path):
     published = {"fashion-mnist": {"path": "images/of/mine"}}
     spec = comparison(profiles={"fashion-mnist-2": {"sources": {"published": published}}})
-    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
+    shutil.copytree(ROOT / "csd_core/project/profiles", tmp_path / "profiles")
     (here,) = params_of(spec, project=ROOT, where="mine.yaml").values()
     (there,) = params_of(spec, project=tmp_path, where="mine.yaml").values()
     assert here.params != there.params

@@ -31,8 +31,6 @@ reference: csd
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    for name in ("csd_core", "profiles"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "comparisons").mkdir()
     for name in ("dvc.yaml", ".dvcignore", "comparisons/example.yaml"):
         shutil.copy(ROOT / name, tmp_path / name)
@@ -150,7 +148,7 @@ def test_a_mistake_in_the_file_ends_the_command_before_anything_is_made(project,
 def test_elsewhere_than_in_the_project_the_command_says_so(project, capsys):
     (project / "dvc.yaml").unlink()
     assert refused("comparisons/example.yaml") == 3
-    assert capsys.readouterr().err == "dvc.yaml: there is no such file; go to the project's folder\n"
+    assert capsys.readouterr().err == "dvc.yaml: there is no such file; go to the project's folder, or run `csd init`\n"
 
 
 def test_two_runs_of_one_comparison_do_not_work_at_once(project, capsys):

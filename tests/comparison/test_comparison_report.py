@@ -267,9 +267,9 @@ reference: csd
 def project(tmp_path, monkeypatch):
     """A folder with the two profiles and the comparison of them."""
     (tmp_path / "profiles").mkdir()
-    shutil.copy(ROOT / "profiles" / "digits.yaml", tmp_path / "profiles")
+    shutil.copy(ROOT / "csd_core/project/profiles" / "digits.yaml", tmp_path / "profiles")
     for name in PROFILES:
-        shutil.copy(ROOT / "profiles" / "tiny.yaml", tmp_path / "profiles" / f"{name}.yaml")
+        shutil.copy(ROOT / "csd_core/project/profiles" / "tiny.yaml", tmp_path / "profiles" / f"{name}.yaml")
     (tmp_path / "drawn.yaml").write_text(SPEC)
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -163,10 +163,12 @@ def test_a_bench_is_brought_up_to_date_and_what_is_equal_is_not_touched(tmp_path
     assert "dir = ../../../../../cache\n" in (bench.root / ".dvc" / "config").read_text()
 
 
-def test_the_code_of_a_project_is_what_its_stages_depend_on(tmp_path):
+def test_the_code_of_a_project_is_the_installed_csd_or_that_of_a_checkout(tmp_path):
     for name in ("dvc.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, tmp_path / name)
-    (tmp_path / "csd_core" / "__pycache__").mkdir(parents=True)
-    (tmp_path / "csd_core" / "__pycache__" / "a.pyc").touch()
-    (tmp_path / "csd_core" / "a.py").write_text("1")
-    assert set(Code.of(tmp_path).files) == {"dvc.yaml", ".dvcignore", "csd_core/a.py"}
+    installed = set(Code.of(tmp_path).files)
+    assert {"dvc.yaml", ".dvcignore", "csd_core/stages/train.py", "csd_core/project/profiles/tiny.yaml"} <= installed
+    (tmp_path / "csd_core" / "stages" / "__pycache__").mkdir(parents=True)
+    (tmp_path / "csd_core" / "stages" / "__pycache__" / "a.pyc").touch()
+    (tmp_path / "csd_core" / "stages" / "code.py").write_text("1")
+    assert set(Code.of(tmp_path).files) == {"dvc.yaml", ".dvcignore", "csd_core/stages/code.py"}

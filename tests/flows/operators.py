@@ -1,4 +1,4 @@
-"""A project as an operator has it: in git, published, with the server and worker that `make ui` starts."""
+"""A project as an operator has it: in git, published, with the server and worker that `csd ui` starts."""
 
 import os
 import shutil
@@ -29,11 +29,10 @@ from prefect.states import Cancelling
 from ruamel.yaml import YAML
 
 from csd_core.operations.retrainings import retrainings
-from csd_core.params_file import profile_text
+from csd_core.project.setup import set_up
 from csd_core.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = (".dvc/config", ".dvcignore", ".gitignore", "Makefile", "dvc.yaml", "prefect.yaml", "pyproject.toml")
 RETRAIN, APPROVE = "retrain/scheduled", "approve/by-hand"
 FAR_HOUR = (datetime.now(UTC).hour + 12) % 24
 """Of the day in which no test runs, for schedules that must not come due."""
@@ -64,12 +63,7 @@ def csd(root, *arguments):
 
 def published_project(root, profile="tiny"):
     """Digits in one task, trained for a moment, committed and published."""
-    for name in SHIPPED:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, root / name)
-    for name in ("csd_core", "flows"):
-        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (root / "params.yaml").write_text(profile_text(ROOT / "profiles", profile), encoding="utf-8")
+    set_up(root, profile)
     yaml = YAML()
     values = yaml.load(root / "params.yaml")
     for task in ("t2", "t3"):
@@ -81,7 +75,7 @@ def published_project(root, profile="tiny"):
     yaml.dump(values, root / "params.yaml")
     plan = root / "prefect.yaml"
     plan.write_text(plan.read_text().replace('"0 3 * * *"', f'"0 {FAR_HOUR} * * *"'))
-    git(root, "init", "--quiet", "--initial-branch", "main")
+    git(root, "branch", "--move", "--force", "main")
     git(root, "add", "--all")
     git(root, "commit", "--quiet", "--message", "a project")
     csd(root, "run")

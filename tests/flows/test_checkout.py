@@ -20,7 +20,7 @@ from flows.pipeline import stale_stages
 def finished(tmp_path_factory, request):
     """A small project with valid parameters whose pipeline has run; copy it before changing anything."""
     root = shell_project(tmp_path_factory.mktemp("finished") / "project")
-    profiles = request.config.rootpath / "profiles"
+    profiles = request.config.rootpath / "csd_core/project/profiles"
     (root / "params.yaml").write_text(profile_text(profiles, "tiny"), encoding="utf-8")
     dvc(root, "repro", "--quiet")
     commit(root, "finished")

@@ -31,7 +31,9 @@ def told(monkeypatch):
 @pytest.fixture(scope="module")
 def template(tmp_path_factory, request):
     root = shell_project(tmp_path_factory.mktemp("template") / "project")
-    text = profile_text(request.config.rootpath / "profiles", "tiny").replace("max_rejected: 100", "max_rejected: 2")
+    text = profile_text(request.config.rootpath / "csd_core/project/profiles", "tiny").replace(
+        "max_rejected: 100", "max_rejected: 2"
+    )
     (root / "params.yaml").write_text(text, encoding="utf-8")
     (root / ".gitignore").write_text("/operations/\n/data/\n")
     commit(root)

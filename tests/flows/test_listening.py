@@ -16,7 +16,7 @@ def test_this_machine_alone_needs_no_password(host, address):
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7"])  # noqa: S104 - it is refused
 def test_an_address_that_others_reach_is_refused_without_a_password(host):
-    with pytest.raises(ParamsError, match=rf"^HOST={host}: other machines .*; set {AUTH} to user:password"):
+    with pytest.raises(ParamsError, match=rf"^--host {host}: other machines .*; set {AUTH} to user:password"):
         Listening.checked(host, 4200, auth=None)
     assert Listening.checked(host, 4200, auth=GOOD).host == host
 
@@ -33,12 +33,12 @@ def test_the_password_is_not_in_what_a_traceback_shows():
 
 @pytest.mark.parametrize("port", [0, -1, 65535])
 def test_a_port_without_a_next_one_is_refused(port):
-    with pytest.raises(ParamsError, match=rf"^PORT={port}: give a port from 1 to 65534"):
+    with pytest.raises(ParamsError, match=rf"^--port {port}: give a port from 1 to 65534"):
         Listening.checked("127.0.0.1", port, auth=None)
 
 
 def test_a_host_that_nobody_knows_is_named():
-    with pytest.raises(ParamsError, match=r"^HOST=no-such-host\.invalid: there is no such host"):
+    with pytest.raises(ParamsError, match=r"^--host no-such-host\.invalid: there is no such host"):
         Listening.checked("no-such-host.invalid", 4200, auth=None)
 
 

@@ -85,7 +85,7 @@ def test_one_that_is_stopping_is_waited_for_and_followed(tmp_path, holder):
 
 def test_one_that_never_answers_is_an_error(tmp_path, holder):
     announce(holder, "http://127.0.0.1:9")
-    with pytest.raises(CsdError, match=r"^another `make ui` of this project is starting or stopping since 0\.1 s"):
+    with pytest.raises(CsdError, match=r"^another `csd ui` of this project is starting or stopping since 0\.1 s"):
         Occupancy(tmp_path).claim(lambda: time.sleep(0.06), wait=0.1)
 
 
@@ -126,7 +126,7 @@ def test_a_port_in_use_is_named_with_its_user_and_the_remedy(offset):
             refuse_taken(Listening.checked("127.0.0.1", first, auth=None))
     assert str(caught.value).startswith(f"port {port} of 127.0.0.1 cannot be used: address already in use by ")
     assert f"process {os.getpid()}" in str(caught.value)
-    assert str(caught.value).endswith("; choose another: make ui PORT=...")
+    assert str(caught.value).endswith("; choose another: csd ui --port ...")
 
 
 def test_an_address_of_another_machine_cannot_be_listened_at():

@@ -1,4 +1,4 @@
-"""Scheduled retraining on the real thing: the server, pool, worker and deployments that `make ui` starts. Minutes."""
+"""Scheduled retraining on the real thing: the server, pool, worker and deployments that `csd ui` starts. Minutes."""
 
 import json
 import os
@@ -294,7 +294,7 @@ def test_a_run_ends_with_its_worker_and_the_next_worker_goes_on(operations):
     run = operations.run(RETRAIN, overrides=LONG, publish=False)
     operations.in_training(run, epochs=20)
     worker = operations.worker()
-    # sooner, `make ui` gives it up
+    # sooner, `csd ui` gives it up
     until(lambda: time.time() - worker.create_time() > SHORT_LIFE + 5, seconds=PATIENCE)
     worker.send_signal(signal.SIGKILL)
     assert operations.ended(run).name == "Crashed"

@@ -1,6 +1,5 @@
 """prefect.yaml, as the installed Prefect reads it."""
 
-import ast
 import re
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import yaml
 from prefect.cli.deploy._models import PrefectYamlModel
 from prefect.cli.deploy._triggers import _initialize_deployment_triggers
 from prefect.client.schemas.objects import ConcurrencyLimitStrategy
+from prefect.flows import load_flow_from_entrypoint
 
 from flows.server import POOL
 
@@ -18,11 +18,11 @@ MODEL = PrefectYamlModel.model_validate(yaml.safe_load((ROOT / "prefect.yaml").r
 
 def test_prefect_understands_every_deployment_of_the_project():
     assert [(each.entrypoint, each.name) for each in MODEL.deployments] == [
-        ("flows/retrain.py:retrain", "scheduled"),
-        ("flows/approve.py:approve", "by-hand"),
-        ("flows/backfill.py:backfill", "by-hand"),
-        ("flows/publish.py:publish", "by-hand"),
-        ("flows/publish.py:rollback", "by-hand"),
+        ("flows.retrain.retrain", "scheduled"),
+        ("flows.approve.approve", "by-hand"),
+        ("flows.backfill.backfill", "by-hand"),
+        ("flows.publish.publish", "by-hand"),
+        ("flows.publish.rollback", "by-hand"),
     ]
     for each in MODEL.deployments:
         assert (each.work_pool.name, each.work_pool.job_variables) == (POOL, {"stream_output": False})
@@ -48,7 +48,6 @@ def test_the_deployments_hold_no_paths_of_a_machine():
 
 
 @pytest.mark.parametrize("entrypoint", [each.entrypoint for each in MODEL.deployments])
-def test_every_deployment_names_a_flow_that_exists(entrypoint):
-    file, name = entrypoint.split(":")
-    functions = [node for node in ast.parse((ROOT / file).read_text("utf-8")).body if isinstance(node, ast.FunctionDef)]
-    assert name in [function.name for function in functions]
+def test_every_deployment_names_a_flow_that_prefect_finds_anywhere(entrypoint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_flow_from_entrypoint(entrypoint, use_placeholder_flow=False).name == entrypoint.rpartition(".")[2]

@@ -1,4 +1,4 @@
-"""`make ui` with a real server and worker, in a project of its own."""
+"""`csd ui` with a real server and worker, in a project of its own."""
 
 import base64
 import os
@@ -53,7 +53,7 @@ deployments:
 
 
 class Ui:
-    """A running `make ui`.
+    """A running `csd ui`.
 
     Attributes:
         folder: Its project.
@@ -146,7 +146,7 @@ def project(folder):
 
 @pytest.fixture
 def start(tmp_path):
-    """(host, environment) -> a `make ui` of one project, however often; it is ended with the test."""
+    """(host, environment) -> a `csd ui` of one project, however often; it is ended with the test."""
     started = []
 
     def start(**options):
@@ -318,7 +318,7 @@ def test_on_all_addresses_everything_asks_for_the_password_and_nothing_shows_it(
 
 
 def failing(folder, *arguments, **environment):
-    """`make ui` that must not start: exit code, and its one message."""
+    """`csd ui` that must not start: exit code, and its one message."""
     done = subprocess.run(
         [sys.executable, "-m", "flows.server", *arguments],
         cwd=folder,
@@ -334,7 +334,7 @@ def failing(folder, *arguments, **environment):
 def test_another_host_without_a_password_is_refused_before_anything_starts(tmp_path):
     code, message = failing(project(tmp_path), "--host", "0.0.0.0")  # noqa: S104 - it is refused
     assert code == 2
-    assert message.startswith("HOST=0.0.0.0: other machines can reach this address")
+    assert message.startswith("--host 0.0.0.0: other machines can reach this address")
     assert message.count("\n") == 1
     assert not (tmp_path / "operations").exists()
 
@@ -346,7 +346,7 @@ def test_a_port_in_use_is_refused_before_anything_starts(tmp_path):
         code, message = failing(project(tmp_path), "--port", str(other.getsockname()[1]))
     assert code == 1
     assert "address already in use by " in message
-    assert message.endswith("; choose another: make ui PORT=...\n")
+    assert message.endswith("; choose another: csd ui --port ...\n")
     assert not (tmp_path / "operations" / "prefect" / "logs").exists()
 
 
@@ -369,7 +369,7 @@ def test_elsewhere_than_in_a_project_nothing_starts(tmp_path):
 
 def test_no_runs_at_a_time_is_an_error(tmp_path):
     code, message = failing(project(tmp_path), "--workers", "0")
-    assert (code, message) == (2, "WORKERS=0: give the number of runs at a time, 1 or more\n")
+    assert (code, message) == (2, "--workers 0: give the number of runs at a time, 1 or more\n")
 
 
 @pytest.fixture

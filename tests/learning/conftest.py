@@ -16,7 +16,7 @@ from csd_core.learning.start import StageData
 from csd_core.params_training import LaterStage, Network, Training
 from csd_core.records import ImageForm, ShardRecord
 
-DIGITS = Path(__file__).parents[2] / "profiles" / "digits.yaml"
+DIGITS = Path(__file__).parents[2] / "csd_core/project/profiles" / "digits.yaml"
 FORM = ImageForm(size=8, channels=1, resize="squash")
 
 

@@ -27,7 +27,7 @@ from csd_core.learning.weights import TrainedModel
 from csd_core.params_training import Training
 from csd_core.records import ImageForm, ModelRecord, ShardRecord
 
-DIGITS = Path(__file__).parents[2] / "profiles" / "digits.yaml"
+DIGITS = Path(__file__).parents[2] / "csd_core/project/profiles" / "digits.yaml"
 FORM = ImageForm(size=8, channels=1, resize="squash")
 CLASSIFIERS = {"lucir": "scaled-cosine", "hoc": "simplex"}
 BATCH = 19

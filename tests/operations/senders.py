@@ -14,7 +14,7 @@ from csd_core.params import Inbox as Policy
 from csd_core.production.release import ReleaseRecord, name_of
 from csd_core.workspace import Workspace
 
-DIGITS = Path(__file__).parents[2] / "profiles" / "digits.yaml"
+DIGITS = Path(__file__).parents[2] / "csd_core/project/profiles" / "digits.yaml"
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 

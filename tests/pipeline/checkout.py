@@ -68,9 +68,8 @@ def new_project(root, profile="tiny"):
     for name in SHIPPED:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, root / name)
-    for name in ("csd_core", "profiles"):
-        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (root / "params.yaml").write_text(profile_text(ROOT / "profiles", profile), encoding="utf-8")
+    shutil.copytree(ROOT / "csd_core", root / "csd_core", ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "params.yaml").write_text(profile_text(ROOT / "csd_core/project/profiles", profile), encoding="utf-8")
     project = Project(root)
     project.run("dvc", "config", "--local", "core.no_scm", "true")
     return project

@@ -19,7 +19,7 @@ def reader(tmp_path_factory):
     (project.root / ".venv").symlink_to(sys.prefix)
     make_photos(project.root / "data" / "raw" / "photos", ("cat", "dog"))
     make_photos(project.root / "data" / "raw" / "more-photos", ("owl",), brightness=100)
-    profile = project.root / "profiles" / "imagefolder.yaml"
+    profile = project.root / "csd_core/project/profiles" / "imagefolder.yaml"
     text = profile.read_text(encoding="utf-8").replace("pixels: 64", "pixels: 12")
     text = re.sub(r"epochs: \d+", "epochs: 2", text)
     text = re.sub(r"min_map_at_r: \S+", "min_map_at_r: 0.0\n  min_recall: 0.0", text)

@@ -31,7 +31,7 @@ from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.lineage import Lineage
 from csd_core.workspace import Workspace
 
-DIGITS = Path(__file__).parents[2] / "profiles" / "digits.yaml"
+DIGITS = Path(__file__).parents[2] / "csd_core/project/profiles" / "digits.yaml"
 SIZE = 8
 
 

@@ -32,7 +32,7 @@ from csd_core.retrieval.embedder import EmbedderMetadata
 from csd_core.stages import adapt, check, init, promote
 from csd_core.workspace import Workspace
 
-PROFILES = Path(__file__).parents[2] / "profiles"
+PROFILES = Path(__file__).parents[2] / "csd_core/project/profiles"
 ROLES = ("train", "train", "train", "select", "gate", "gate", "test", "test")
 
 

@@ -14,7 +14,7 @@ from csd_core.retrieval.embedder import digest_of
 from csd_core.stages import adapt, check, export, ingest, init, promote, split, train
 from csd_core.workspace import Workspace
 
-DIGITS = Path(__file__).parents[2] / "profiles" / "digits.yaml"
+DIGITS = Path(__file__).parents[2] / "csd_core/project/profiles" / "digits.yaml"
 
 
 @pytest.fixture

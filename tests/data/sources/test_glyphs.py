@@ -63,7 +63,7 @@ def profiles(tmp_path_factory):
     found = []
     for name in ("glyphs-2", "glyphs-5", "glyphs-10"):
         path = tmp_path_factory.mktemp(name) / "params.yaml"
-        path.write_text(profile_text(ROOT / "profiles", name), encoding="utf-8")
+        path.write_text(profile_text(ROOT / "csd_core/project/profiles", name), encoding="utf-8")
         found.append(load_params(path))
     return found
 
@@ -291,7 +291,9 @@ def test_a_font_of_another_version_is_taken_and_said():
 @needs_fonts
 def test_glyphs_are_ingested_and_their_test_images_stay_test(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    text = profile_text(ROOT / "profiles", "glyphs-2").replace("limit_per_class: null", "limit_per_class: 8")
+    text = profile_text(ROOT / "csd_core/project/profiles", "glyphs-2").replace(
+        "limit_per_class: null", "limit_per_class: 8"
+    )
     Path("params.yaml").write_text(text, encoding="utf-8")
     ingest.main("glyphs")
     files = Workspace()

@@ -1,0 +1,1 @@
+"""What a project of one's own starts with: profiles of parameters, the template's files, and `csd init`'s work."""
