@@ -19,8 +19,8 @@ import numpy as np
 import onnxruntime as ort
 
 from csd_core.data.shards import load_shard
-from csd_core.release.backfill import backfill
-from csd_core.release.backfill_shards import BATCH, THREADS, ShardFolders
+from csd_core.upgrade.backfill.engine import backfill
+from csd_core.upgrade.backfill.shards import BATCH, THREADS, ShardFolders
 
 
 def bare_loop(model: Path, images: np.ndarray) -> Callable[[], np.ndarray]:

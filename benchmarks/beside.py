@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from csd_core.processes import SPINS, WAITING
+from csd_core.system.processes import SPINS, WAITING
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def train(size: Size) -> None:
     import numpy as np  # noqa: PLC0415 - OpenMP reads the environment when torch is loaded
     from training import NEW, OLD, csd_stage  # noqa: PLC0415
 
-    from csd_core.params_training import Network  # noqa: PLC0415
+    from csd_core.params.training import Network  # noqa: PLC0415
 
     network = Network.model_validate(
         {

@@ -26,8 +26,8 @@ import bombs
 
 from csd_core.data.decode import decode
 from csd_core.data.decoder_processes import decoders
-from csd_core.errors import DataError
-from csd_core.records import ImageForm
+from csd_core.records.stages import ImageForm
+from csd_core.system.errors import DataError
 
 COUNT = 2000
 MEMORY, SECONDS = 512 << 20, 5.0

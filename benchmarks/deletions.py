@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from csd_core.production.live import LiveGallery
-from csd_core.production.rows import LiveItems
+from csd_core.live.gallery import LiveGallery
+from csd_core.live.rows import LiveItems
 from csd_core.retrieval.gallery import Gallery
 
 DIMENSION = 64

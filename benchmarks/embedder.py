@@ -16,9 +16,9 @@ import onnxruntime as ort
 import torch
 
 from csd_core.data.shards import load_shard
-from csd_core.learning.network import unit
-from csd_core.learning.weights import load_model
-from csd_core.records import Quantization
+from csd_core.learning.networks.resnet import unit
+from csd_core.learning.networks.weights import load_model
+from csd_core.records.stages import Quantization
 from csd_core.retrieval.embedder import Embedder
 from csd_core.workspace import Workspace
 

@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING
 import faiss
 import numpy as np
 
-from csd_core.params import Adapter, Partial, Policy, Upgrade
-from csd_core.release.adaptation import Lessons, fit_adapters
-from csd_core.release.adapters import CandidateAdapters
-from csd_core.release.check import check
-from csd_core.release.evidence import Evidence
-from csd_core.release.gate import judge
-from csd_core.release.strategies import Situation
+from csd_core.params.model import Adapter, Partial, Policy, Upgrade
 from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.lineage import Lineage
+from csd_core.upgrade.adaptation import Lessons, fit_adapters
+from csd_core.upgrade.adapters import CandidateAdapters
+from csd_core.upgrade.check import check
+from csd_core.upgrade.evaluation_data import EvaluationData
+from csd_core.upgrade.gate import judge
+from csd_core.upgrade.strategies import Situation
 
 if TYPE_CHECKING:
-    from csd_core.records_check import CheckReport
+    from csd_core.records.check import CheckReport
 
 DIMENSION, CLASSES, NEW = 64, 1000, 0.1
 SETTINGS = Upgrade(
@@ -82,12 +82,12 @@ class Data:
         )
         self.place = np.cumsum(self.old) - 1
 
-    def evidence(self, first: int, queries: int) -> Evidence:
+    def evaluation(self, first: int, queries: int) -> EvaluationData:
         """The rows from `first` on, some of them as queries."""
         mine = slice(first, first + self.rows)
         old = self.old[mine]
         positions = self.place[mine][old]
-        return Evidence(
+        return EvaluationData(
             labels=self.labels[mine].astype(np.str_),
             tasks=np.where(old, "t1", "t2"),
             old=old,
@@ -109,7 +109,7 @@ def seconds(work: Callable[[], object]) -> float:
 def measure(rows: int, queries: int, scratch: Path) -> tuple[float, float, float]:
     """Seconds of the whole check, of one faiss search, and of the verdict."""
     data = Data(rows, queries)
-    gate, select = data.evidence(0, queries), data.evidence(rows, queries // 4)
+    gate, select = data.evaluation(0, queries), data.evaluation(rows, queries // 4)
     embedded = {"champion": data.champion[:5000], "candidate": data.candidate[:5000]}
 
     class Retained(Lineage):

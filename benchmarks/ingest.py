@@ -15,7 +15,7 @@ from PIL import Image
 
 from csd_core.data.canonical import write_source
 from csd_core.data.sources.folder import open_folder
-from csd_core.records import ImageForm
+from csd_core.records.stages import ImageForm
 
 CLASSES = 10
 

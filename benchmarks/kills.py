@@ -26,15 +26,15 @@ sys.path.insert(0, str(ROOT / "tests" / "production"))  # the tests' projects: l
 
 from projects import Project, pixels_of  # noqa: E402 - found on the path set above
 
-from csd_core.errors import CsdError  # noqa: E402 - as above
-from csd_core.production.checksums import hash_of  # noqa: E402 - as above
-from csd_core.production.completion import complete  # noqa: E402 - as above
-from csd_core.production.publish import publish  # noqa: E402 - as above
-from csd_core.production.rollback import rollback  # noqa: E402 - as above
+from csd_core.audit.checksums import hash_of  # noqa: E402 - as above
+from csd_core.releases.backfill.finish import complete  # noqa: E402 - as above
+from csd_core.releases.publish import publish  # noqa: E402 - as above
+from csd_core.releases.rollback import rollback  # noqa: E402 - as above
+from csd_core.system.errors import CsdError  # noqa: E402 - as above
 
 TASKS = ("t1", "t2")
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["projects", "csd_core.production.completion", "csd_core.production.rollback"])
+FORKS.set_forkserver_preload(["projects", "csd_core.releases.backfill.finish", "csd_core.releases.rollback"])
 KINDS = ("publish", "rollback", "backfill", "erase", "first deletion")
 
 
@@ -85,7 +85,7 @@ def change(root: str, commands: Any, says: Any) -> None:
             production.releases.forget(words, tagged=report.tagged, why="kills")
     else:
         says.send("begun")
-        production.live.delete(production.releases.in_force().table, ["nosuch"], why="kills")
+        production.live.delete(production.releases.active().table, ["nosuch"], why="kills")
     says.send("done")
 
 
@@ -123,7 +123,7 @@ class Changer:
 
 def due(project: Project) -> str:
     """The next change of the release: publish, complete it, go back."""
-    record = project.in_force().record
+    record = project.active().record
     if record.task == "t1":
         return "publish"
     if record.kind != "backfill":
@@ -208,7 +208,7 @@ def was_inside(project: Project, name: str, erased: list[str], first: Path) -> b
     if name == "erase":
         item = hash_of(erased[-1])
         forgotten = any(entry.event == "forgot" and item in entry.items for entry in trail.entries)
-        return bool(live.tombstones_of([erased[-1]]).graves) and not forgotten
+        return bool(live.tombstones_of([erased[-1]]).tombstones_found) and not forgotten
     if name == "first deletion":
         return (first / "live").is_dir() and any((first / "live").rglob("tombstones.lance"))
     return trail.open is not None

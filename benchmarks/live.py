@@ -14,10 +14,10 @@ from typing import Any
 import faiss
 import numpy as np
 
-from csd_core.production.filters import Filters
-from csd_core.production.live import LiveGallery
-from csd_core.production.rows import LiveItems, StoredImages
-from csd_core.production.search import Snapshot
+from csd_core.live.filters import Filters
+from csd_core.live.gallery import LiveGallery
+from csd_core.live.rows import LiveItems, StoredImages
+from csd_core.live.search import Snapshot
 from csd_core.retrieval.gallery import Gallery
 
 K = 10

@@ -16,16 +16,16 @@ from ruamel.yaml import YAML
 from csd_core.data.pool import ItemPool
 from csd_core.data.shards import Shard
 from csd_core.learning.batches import LabelledImages
-from csd_core.learning.device import prepare_device
 from csd_core.learning.methods.registry import METHODS
-from csd_core.learning.network import new_network
+from csd_core.learning.networks.device import prepare_device
+from csd_core.learning.networks.resnet import new_network
+from csd_core.learning.networks.weights import TrainedModel
 from csd_core.learning.seeding import keyed_generator
 from csd_core.learning.start import StageData
 from csd_core.learning.training import train
-from csd_core.learning.weights import TrainedModel
-from csd_core.params import Compute
-from csd_core.params_training import Training
-from csd_core.records import ImageForm, ModelRecord, ShardRecord
+from csd_core.params.model import Compute
+from csd_core.params.training import Training
+from csd_core.records.stages import ImageForm, ModelRecord, ShardRecord
 
 DIGITS = Path(__file__).parents[1] / "csd_core/project/profiles" / "digits.yaml"
 OLD, NEW = 32, 33

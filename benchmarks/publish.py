@@ -22,9 +22,9 @@ sys.path.insert(0, str(ROOT / "tests" / "production"))  # the tests' projects: l
 
 from projects import Project, pixels_of  # noqa: E402 - found on the path set above
 
-from csd_core.production.publish import publish  # noqa: E402 - as above
-from csd_core.production.rollback import rollback  # noqa: E402 - as above
-from csd_core.production.verify import verify  # noqa: E402 - as above
+from csd_core.releases.publish import publish  # noqa: E402 - as above
+from csd_core.releases.rollback import rollback  # noqa: E402 - as above
+from csd_core.releases.verify import verify  # noqa: E402 - as above
 
 
 def timed(call: Callable[[], Any]) -> float:

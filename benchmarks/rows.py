@@ -21,9 +21,9 @@ import httpx
 import numpy as np
 from service import load, quantiles, serving
 
-from csd_core.production.images import encode_png
-from csd_core.production.rows import LiveItems
-from csd_core.production.succession import Production
+from csd_core.live.images import encode_png
+from csd_core.live.rows import LiveItems
+from csd_core.releases.candidate import Production
 from csd_core.retrieval.embedder import Embedder
 from csd_core.workspace import Workspace
 
@@ -41,7 +41,7 @@ def grown(project: Path, rows: int) -> Iterator[tuple[Path, np.ndarray]]:
         copy = Path(name) / "project"
         shutil.copytree(project, copy, symlinks=True, ignore=shutil.ignore_patterns(".git", ".dvc", ".venv"))
         production = Production.of(Workspace(copy))
-        release = production.releases.in_force()
+        release = production.releases.active()
         assert release is not None, "publish something first"
         model = Embedder.load(release.embedder, device="cpu")
         vectors = around_centres(rows, model.metadata.dimension)

@@ -25,10 +25,10 @@ import psutil
 from PIL import Image
 
 from csd_core.data.decode import decode
-from csd_core.production.images import encode_png
-from csd_core.production.release import Release
-from csd_core.production.rollback import rollback
-from csd_core.production.succession import Production
+from csd_core.live.images import encode_png
+from csd_core.releases.candidate import Production
+from csd_core.releases.contents.release import Release
+from csd_core.releases.rollback import rollback
 from csd_core.retrieval.embedder import Embedder
 from csd_core.workspace import Workspace
 
@@ -143,7 +143,7 @@ def query_images(release: Release) -> list[bytes]:
 
 def published(project: Path) -> Release:
     """Return the release that a project serves."""
-    release = Production.of(Workspace(project)).releases.in_force()
+    release = Production.of(Workspace(project)).releases.active()
     assert release is not None, "publish something first"
     return release
 

@@ -24,17 +24,17 @@ from csd_core.data.pool import ItemPool
 from csd_core.data.shards import Shard
 from csd_core.learning.augmentation import augment
 from csd_core.learning.batches import LabelledImages, epoch_batches
-from csd_core.learning.device import prepare_device
 from csd_core.learning.methods.protocol import Classes
 from csd_core.learning.methods.registry import METHODS
-from csd_core.learning.network import EmbeddingNetwork, grow_classifier, new_network
+from csd_core.learning.networks.device import prepare_device
+from csd_core.learning.networks.resnet import EmbeddingNetwork, grow_classifier, new_network
 from csd_core.learning.objective import Objective
 from csd_core.learning.seeding import keyed_generator
 from csd_core.learning.teacher import FrozenTeacher, Outputs
 from csd_core.learning.training import new_optimizer
-from csd_core.params import Compute
-from csd_core.params_training import LaterStage, Network
-from csd_core.records import ShardRecord
+from csd_core.params.model import Compute
+from csd_core.params.training import LaterStage, Network
+from csd_core.records.stages import ShardRecord
 
 OLD, NEW = 50, 50
 """Classes, as in the paper's first setting."""

@@ -1,7 +1,7 @@
 """The program `csd`; its commands are in `csd_core.commands`."""
 
-from csd_core.processes import wait_briefly
-from csd_core.programs import run_app
+from csd_core.system.processes import wait_briefly
+from csd_core.system.programs import run_app
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -17,10 +17,10 @@ import httpx
 import numpy as np
 import numpy.typing as npt
 
-from csd_core.client_answers import Embedded, Found, Hit, Put, known
-from csd_core.errors import CsdError, DataError, ParamsError
+from csd_core.client_answers import Embedded, Hit, Put, SearchResult, known
+from csd_core.system.errors import CsdError, DataError, ParamsError
 
-__all__ = ["Client", "Embedded", "Found", "Hit", "Image", "Put", "ServiceError", "Which"]
+__all__ = ["Client", "Embedded", "Hit", "Image", "Put", "SearchResult", "ServiceError", "Which"]
 
 Image = Path | str | bytes | npt.NDArray[np.uint8]
 """A file, as a path or as its bytes, or (H, W, C) pixels, C 1 or 3."""
@@ -118,7 +118,7 @@ class Client:
         embedded_by: Sequence[str] | None = None,
         since: datetime | None = None,
         release: Which = "in_force",
-    ) -> Found:
+    ) -> SearchResult:
         """Neighbours of an image, of a vector, or of an item of the gallery.
 
         Args:
@@ -155,7 +155,7 @@ class Client:
         body = {name: value for name, value in query.items() if value is not None}
         found = self._json("POST", "/v1/search", json=body | {"k": k, "filters": filters, "release": release})
         hits = tuple(known(Hit, hit) for hit in found["hits"])
-        return known(Found, found | {"hits": hits})
+        return known(SearchResult, found | {"hits": hits})
 
     def put(self, item: str, image: Image, *, label: str) -> Put:
         """Write an item, or replace the one of this id.

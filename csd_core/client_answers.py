@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-Answer = TypeVar("Answer")
+GateResult = TypeVar("GateResult")
 
 
 class Embedded(NamedTuple):
@@ -46,7 +46,7 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class SearchResult:
     """Neighbours of a query, nearest first, all from one release.
 
     Attributes:
@@ -85,7 +85,7 @@ class Put:
     replaced: bool
 
 
-def known(kind: type[Answer], values: Mapping[str, Any]) -> Answer:
+def known(kind: type[GateResult], values: Mapping[str, Any]) -> GateResult:
     """Return the fields that this client knows; a newer service may send more."""
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # dataclasses all
     return kind(**{name: values[name] for name in names})

@@ -34,8 +34,8 @@ The stage or flow that writes a thing stands behind it.
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from csd_core.params import Params
-from csd_core.params_file import load_params
+from csd_core.params.file import load_params
+from csd_core.params.model import Params
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,17 @@ from pathlib import Path
 
 from cyclopts import App
 
-from csd_core.console import say
-from csd_core.endings import plain_endings
-from csd_core.errors import CsdError, ParamsError
-from csd_core.processes import environment
-from csd_core.programs import version
+from csd_core.system.console import say
+from csd_core.system.endings import plain_endings
+from csd_core.system.errors import CsdError, ParamsError
+from csd_core.system.processes import environment
+from csd_core.system.programs import version
 from csd_core.workspace import Workspace
-from flows.children import Child
-from flows.listening import AUTH, HEARTBEAT, Listening
-from flows.occupancy import Occupancy
-from flows.reports_server import serving
-from flows.server import POOL, PREFECT, Interruption
+from flows.ui.address import AUTH, HEARTBEAT, Listening
+from flows.ui.children import Child
+from flows.ui.instance_lock import Occupancy
+from flows.ui.reports import serving
+from flows.ui.server import POOL, PREFECT, Interruption
 
 ANYWHERE = "0.0.0.0"  # noqa: S104 - of the container; compose.yaml says who reaches it
 
@@ -53,7 +53,7 @@ def _work(workers: int, *, pause: Callable[[], None], ready: Callable[[], None])
         CsdError: if a step fails or the worker ends by itself.
         KeyboardInterrupt: if we are asked to stop.
     """
-    _complete("setup", sys.executable, "-m", "flows.server_setup", POOL, pause=pause)
+    _complete("setup", sys.executable, "-m", "flows.ui.setup", POOL, pause=pause)
     _complete("deploy", *PREFECT, "--no-prompt", "deploy", "--all", pause=pause)
     worker = _start("worker", *PREFECT, "worker", "start", "--pool", POOL, "--limit", str(workers))
     try:

@@ -7,18 +7,18 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from csd_core.errors import CompatibilityError
-from csd_core.params import Choice, Decision, Review
-from csd_core.params_edits import decide
-from flows.checkout import checkout
-from flows.failures import plainly, tell
+from csd_core.params.edits import decide
+from csd_core.params.model import Choice, Decision, Review
+from csd_core.system.errors import CompatibilityError
 from flows.forms import Approve
-from flows.lifeline import ends_with_its_worker
-from flows.outcome import conclude, end, is_in_force, keep_report, refuse_outdated, verdicts_of
-from flows.pipeline import Pipeline
 from flows.project import project
-from flows.reviews import deciding, note, subject_of
+from flows.runs.checkout import checkout
+from flows.runs.failures import fail_with_message, tell
+from flows.runs.outcome import conclude, end, is_in_force, keep_report, refuse_outdated, verdicts_of
+from flows.runs.pipeline import Pipeline
+from flows.runs.reviews import deciding, note, subject_of
 from flows.steps import bring_up_to_date
+from flows.ui.parent_watchdog import ends_with_its_worker
 
 DECISIONS: dict[Choice, Decision] = {
     "approve": "auto",
@@ -40,7 +40,7 @@ DECISIONS: dict[Choice, Decision] = {
     on_cancellation=[tell],
     persist_result=False,
 )
-@plainly
+@fail_with_message
 def approve(settings: Approve) -> State[Any]:
     """Carry out a decision: params.yaml and the branch hold it, and what it promotes is published if that is meant."""
     home = project()

@@ -17,19 +17,19 @@ from prefect.tasks import Task
 from prefect.utilities.annotations import unmapped
 from pydantic import Field
 
-from csd_core.errors import CsdError
-from csd_core.params_section import Positive, Section
-from csd_core.production.completion import finish
-from csd_core.production.live_backfill import LiveBackfill, alone, embed, plan
-from csd_core.production.release import Release
-from csd_core.production.succession import Production
-from csd_core.production.switch import LISTED
-from csd_core.release.backfill_shards import BackfillShard, ShardResult
-from csd_core.release.workers import Pace, Throttle
-from csd_core.reporting.review import escaped
-from flows.failures import plainly, tell
-from flows.lifeline import ends_with_its_worker
+from csd_core.params.section import Positive, Section
+from csd_core.releases.activate import LISTED
+from csd_core.releases.backfill.finish import finish
+from csd_core.releases.backfill.rows import LiveBackfill, alone, embed, plan
+from csd_core.releases.candidate import Production
+from csd_core.releases.contents.release import Release
+from csd_core.report.review import escaped
+from csd_core.system.errors import CsdError
+from csd_core.upgrade.backfill.shards import BackfillShard, ShardResult
+from csd_core.upgrade.backfill.workers import Pace, Throttle
 from flows.project import project
+from flows.runs.failures import fail_with_message, tell
+from flows.ui.parent_watchdog import ends_with_its_worker
 
 PROGRESS, DONE = "backfill-progress", "backfill"
 """Keys of the artifacts."""
@@ -53,7 +53,7 @@ class Backfill(Section):
 
 
 @flow(name="backfill", on_failure=[tell], on_crashed=[tell], on_cancellation=[tell], persist_result=False)
-@plainly
+@fail_with_message
 def backfill(settings: Backfill = Backfill()) -> State[Any]:  # noqa: B008 - frozen
     """Re-embed the rows that older models made, shard by shard, and activate the finished gallery."""
     production, by = Production.of(project()), settings.by or None
@@ -70,7 +70,7 @@ def backfill(settings: Backfill = Backfill()) -> State[Any]:  # noqa: B008 - fro
 def embed_shards(work: LiveBackfill, settings: Backfill) -> list[ShardResult]:
     """Embed all shards, one task run each; the first that fails ends the others, and what is finished is kept."""
     rate = settings.max_rows_per_second
-    progress = Progress(work.rows)
+    progress = BackfillProgress(work.rows)
     pace = Pace(throttle=None if rate is None else Throttle(rate), report=progress.advance)
     runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=settings.workers)
     with runner:
@@ -97,7 +97,9 @@ def is_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> boo
     retry_delay_seconds=PAUSES,
     retry_condition_fn=is_transient,
 )
-def embed_shard(work: LiveBackfill, shard: BackfillShard, pace: Pace, progress: "Progress") -> ShardResult | State[Any]:
+def embed_shard(
+    work: LiveBackfill, shard: BackfillShard, pace: Pace, progress: "BackfillProgress"
+) -> ShardResult | State[Any]:
     """Embed a shard; Cached if an earlier run finished it, Failed with the one line of a CsdError."""
     if earlier := work.finished(shard):
         progress.keep(len(shard.ids))
@@ -108,7 +110,7 @@ def embed_shard(work: LiveBackfill, shard: BackfillShard, pace: Pace, progress: 
         return Failed(message=str(error), data=error)
 
 
-class Progress:
+class BackfillProgress:
     """A progress artifact that several threads move on.
 
     Args:

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, create_model
 
-from csd_core import params
-from csd_core.params import Choice
-from csd_core.params_section import Section
+from csd_core.params import model as params
+from csd_core.params.model import Choice
+from csd_core.params.section import Section
 
 BLOCKS = ("compute", "runtime", "data", "inbox", "training", "upgrade", "gate")
 """Of params.yaml, that a run may override."""

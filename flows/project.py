@@ -10,10 +10,10 @@ from pathlib import Path
 
 from prefect.runtime import flow_run
 
-from csd_core.errors import CsdError
-from csd_core.production.locks import Lock
+from csd_core.system.errors import CsdError
+from csd_core.system.locks import Lock
 from csd_core.workspace import Workspace
-from flows.checkout import git
+from flows.runs.checkout import git
 
 LONGEST = 60
 """Characters of a run's name that are kept."""

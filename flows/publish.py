@@ -10,27 +10,27 @@ from prefect.events import emit_event
 from prefect.states import Completed
 from prefect.transactions import Transaction, get_transaction, transaction
 
-from csd_core.errors import ArtifactError, ParamsError
-from csd_core.operations.start import starting_point
-from csd_core.production import publish as publishing
-from csd_core.production import rollback as rolling_back
-from csd_core.production import verify as verifying
-from csd_core.production.live import LiveGallery
-from csd_core.production.releases import Releases
-from csd_core.production.succession import Production
+from csd_core.live.gallery import LiveGallery
+from csd_core.releases import publish as publishing
+from csd_core.releases import rollback as rolling_back
+from csd_core.releases import verify as verifying
+from csd_core.releases.candidate import Production
+from csd_core.releases.store import Releases
+from csd_core.retraining.start import starting_point
+from csd_core.system.errors import ArtifactError, ParamsError
 from csd_core.workspace import Workspace
-from flows.checkout import checkout
-from flows.failures import plainly, tell
 from flows.forms import Publish, Rollback
-from flows.lifeline import ends_with_its_worker
 from flows.project import project, run_name
+from flows.runs.checkout import checkout
+from flows.runs.failures import fail_with_message, tell
+from flows.ui.parent_watchdog import ends_with_its_worker
 
 MADE, FORMER = "made", "former"
 """What a publication tells its undo."""
 
 
 @flow(name="publish", on_failure=[tell], on_crashed=[tell], on_cancellation=[tell], persist_result=False)
-@plainly
+@fail_with_message
 def publish(settings: Publish = Publish()) -> State[Any]:  # noqa: B008 - frozen
     """Activate a champion, from the artefacts of a commit."""
     home = project()
@@ -44,7 +44,7 @@ def publish(settings: Publish = Publish()) -> State[Any]:  # noqa: B008 - frozen
 
 
 @flow(name="rollback", on_failure=[tell], on_crashed=[tell], on_cancellation=[tell], persist_result=False)
-@plainly
+@fail_with_message
 def rollback(settings: Rollback) -> State[Any]:
     """Activate an earlier release again, with its model, its rows and what people wrote and deleted since."""
     home = project()
@@ -76,7 +76,7 @@ def bring_into_force(
     made = []
     for name in tasks:
         with production.releases.changing(), transaction():
-            release = put_in_force(production, name, by=by, why=why)
+            release = activate(production, name, by=by, why=why)
             prove(production)
         if release:
             _announce("published", release)
@@ -85,9 +85,9 @@ def bring_into_force(
 
 
 @task(name="publish", task_run_name="publish {after}", cache_policy=NO_CACHE, persist_result=False)
-def put_in_force(production: Production, after: str, *, by: str | None, why: str) -> str | None:
+def activate(production: Production, after: str, *, by: str | None, why: str) -> str | None:
     """The champion after a task becomes active; None if it is already."""
-    former = production.releases.in_force()
+    former = production.releases.active()
     release = publishing.publish(production, task=after, by=by, why=why)
     get_run_logger().info("active: %s", release.name if release else "as before, it is this champion already")
     done = get_transaction()
@@ -97,7 +97,7 @@ def put_in_force(production: Production, after: str, *, by: str | None, why: str
     return release.name if release else None
 
 
-@put_in_force.on_rollback
+@activate.on_rollback
 def withdraw(done: Transaction) -> None:
     """Activate the previous release again; the first release has none, and stays."""
     production = Production.of(project())
@@ -138,7 +138,7 @@ def of_checkout(home: Workspace, files: Workspace) -> Production:
 def new_tasks(home: Workspace, files: Workspace) -> tuple[str, ...]:
     """Return the tasks of a checkout that come after the active release; the last one where none does."""
     tasks = tuple(files.params().tasks)
-    release = Releases.of(home).in_force()
+    release = Releases.of(home).active()
     if release is None or release.record.after not in tasks:
         return tasks
     return tasks[tasks.index(release.record.after) + 1 :] or tasks[-1:]

@@ -8,20 +8,20 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from csd_core.operations.start import Start, starting_point, tasks_left
-from csd_core.params_edits import override
+from csd_core.params.edits import override
+from csd_core.retraining.start import Start, starting_point, tasks_left
 from csd_core.workspace import Workspace
-from flows.checkout import checkout
-from flows.failures import plainly, tell
 from flows.forms import Retrain
-from flows.intake import cut_task, look_into_inbox
-from flows.lifeline import ends_with_its_worker
-from flows.outcome import conclude, heal, record, verdicts_of, with_reasons
-from flows.pipeline import Pipeline
 from flows.project import alone, project, run_name
 from flows.publish import new_tasks, of_checkout
-from flows.reviews import ask_for_review, reject_overdue
+from flows.runs.checkout import checkout
+from flows.runs.failures import fail_with_message, tell
+from flows.runs.intake import cut_task, look_into_inbox
+from flows.runs.outcome import conclude, record, recover, verdicts_of, with_reasons
+from flows.runs.pipeline import Pipeline
+from flows.runs.reviews import ask_for_review, reject_overdue
 from flows.steps import bring_up_to_date
+from flows.ui.parent_watchdog import ends_with_its_worker
 
 
 @flow(
@@ -32,17 +32,17 @@ from flows.steps import bring_up_to_date
     on_cancellation=[tell],
     persist_result=False,
 )
-@plainly
+@fail_with_message
 def retrain(settings: Retrain = Retrain()) -> State[Any]:  # noqa: B008 - frozen
     """Take what is new, bring the pipeline up to date from the active release, and publish what the gate promotes."""
     home, began = project(), datetime.now(UTC)
     name = run_name(home)
     with ends_with_its_worker(), alone(home):
-        heal(home)
+        recover(home)
         reject_overdue(home)
         start = starting_point(home, settings.start_from or None)
         intake = look_into_inbox(home, start, settings)
-        if not (intake.arrivals or _other_work(home, start, settings)):
+        if not (intake.inbox_batches or _other_work(home, start, settings)):
             return Completed(name="NothingToDo", message=intake.why)
         if intake.settled:
             return Completed(name="NothingToDo", message=intake.settled)

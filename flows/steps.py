@@ -10,12 +10,12 @@ from prefect.futures import PrefectFuture, wait
 from prefect.states import Cancelled, Completed, Failed
 from prefect.tasks import Task
 
-from csd_core.errors import CompatibilityError, CsdError
-from csd_core.production.release import Release
-from csd_core.records import Champion
-from csd_core.records_verdict import Rejected, VerdictFile, outcome_in_words
+from csd_core.records.stages import Champion
+from csd_core.records.verdict import Rejected, VerdictFile, outcome_in_words
+from csd_core.releases.contents.release import Release
+from csd_core.system.errors import CompatibilityError, CsdError
 from csd_core.workspace import Workspace
-from flows.pipeline import Pipeline, Stage, StageFailedError, StoppedError
+from flows.runs.pipeline import Pipeline, Stage, StageFailedError, StoppedError
 
 PAUSES = [5.0, 60.0]
 """Seconds before a stage is tried again, where what ended it may well not happen twice."""

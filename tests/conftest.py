@@ -15,8 +15,8 @@ from filelock import FileLock
 from onnx import TensorProto, helper, numpy_helper
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from csd_core.processes import wait_briefly
 from csd_core.retrieval.embedder import EmbedderMetadata
+from csd_core.system.processes import wait_briefly
 
 wait_briefly()  # before any test loads torch: tests run beside each other
 IDENTITY = ("GIT_AUTHOR_", "GIT_COMMITTER_")

@@ -1,6 +1,6 @@
 import pytest
 
-from csd_core.atomic import atomic_file, atomic_folder, write_text
+from csd_core.system.atomic import atomic_file, atomic_folder, write_text
 
 
 class PowerCutError(Exception):

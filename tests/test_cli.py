@@ -8,8 +8,8 @@ from PIL import Image
 from csd_core import cli
 from csd_core.data.canonical import write_source
 from csd_core.data.sources.registry import open_source
-from csd_core.params_file import load_params
-from csd_core.records import ImageForm
+from csd_core.params.file import load_params
+from csd_core.records.stages import ImageForm
 from csd_core.stages.ingest import main as ingest
 
 ROOT = Path(__file__).parents[1]

@@ -8,10 +8,10 @@ import grimp
 import pytest
 from ruamel.yaml import YAML
 
-from csd_core.choices import ARCHITECTURES, METHODS, SOURCES
-from csd_core.code_digest import BASIS, CHILDREN, FRAME, REGISTRIES, Code
-from csd_core.params import Params
-from csd_core.params_file import profile_text
+from csd_core.code_digest.digest import BASIS, CHILDREN, FRAME, REGISTRIES, Code
+from csd_core.params.choices import ARCHITECTURES, METHODS, SOURCES
+from csd_core.params.file import profile_text
+from csd_core.params.model import Params
 from csd_core.stages.code import PLAIN, closure_of, digests_of
 
 ROOT = Path(__file__).parents[1]
@@ -109,12 +109,19 @@ def test_no_other_module_of_a_stage_starts_code_that_no_import_names(values):
     modules |= {module for name in params.sources.published for module in closure_of(CODE, params, "ingest", name)}
     hidden = re.compile(r'"import |"from |"-m"|import_module\(|__import__\(|__doc__|getsource')
     found = {module for module in modules if hidden.search(CODE.file(module).read_text(encoding="utf-8"))}
-    known = {"csd_core.learning.methods.registry", "csd_core.learning.launch"}  # from `choices`; the stage's own module
+    known = {
+        "csd_core.learning.methods.registry",
+        "csd_core.learning.distributed.launch",
+    }  # from `choices`; the stage's own module
     assert found == {*CHILDREN, *known}
 
 
 def test_an_architecture_that_is_not_chosen_retrains_nothing(edited, values):
-    edit = ("learning/torchvision_resnet.py", "from pathlib import Path\n", "from pathlib import Path\n\nMORE = 1\n")
+    edit = (
+        "learning/networks/torchvision_resnet.py",
+        "from pathlib import Path\n",
+        "from pathlib import Path\n\nMORE = 1\n",
+    )
     assert changed(edited, values, *edit) == set()
 
 
@@ -127,7 +134,7 @@ def test_another_choice_of_the_parameters_is_another_digest(values):
 
 def test_a_template_changes_the_report_alone(edited, values):
     assert changed(edited, values, "release/default_policy.yaml", "gate", "gate ") == set()
-    assert changed(edited, values, "reporting/upgrades.html.jinja", "<", " <") == {("report", None)}
+    assert changed(edited, values, "report/upgrades.html.jinja", "<", " <") == {("report", None)}
 
 
 def test_the_environment_of_stages_changes_all_of_them(edited, values):
@@ -143,6 +150,7 @@ def test_the_stage_that_takes_digests_imports_nothing_heavy():
         "csd_core.stages",
         "csd_core.stages.code",
         "csd_core.code_digest",
-        "csd_core.code_form",
+        "csd_core.code_digest.digest",
+        "csd_core.code_digest.form",
         *BASIS,
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from csd_core.code_form import form_of
+from csd_core.code_digest.form import form_of
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(

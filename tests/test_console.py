@@ -4,8 +4,8 @@ import io
 
 import pytest
 
-from csd_core import console as printing
-from csd_core.console import Terminal, say, show
+from csd_core.system import console as printing
+from csd_core.system.console import Terminal, say, show
 
 HEAD = ("id", "label", "task", "origin", "written (UTC)", "embedded by")
 ROWS = [

@@ -12,9 +12,9 @@ from dvc.stage.cache import _get_cache_hash
 from dvc.stage.serialize import to_single_stage_lockfile
 from dvc_data.hashfile.hash_info import HashInfo
 
-from csd_core.code_digest import Code
-from csd_core.params_file import load_params, profile_text
-from csd_core.params_section import UNSEEN
+from csd_core.code_digest.digest import Code
+from csd_core.params.file import load_params, profile_text
+from csd_core.params.section import UNSEEN
 from csd_core.stages.code import digests_of
 
 ROOT = Path(__file__).parents[1]

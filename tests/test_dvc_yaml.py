@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from csd_core.code_digest import Code
-from csd_core.params_file import load_params
+from csd_core.code_digest.digest import Code
+from csd_core.params.file import load_params
 from csd_core.stages.code import digests_of
 
 ROOT = Path(__file__).parents[1]

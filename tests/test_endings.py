@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from csd_core.endings import plain_endings
-from csd_core.errors import CsdError
+from csd_core.system.endings import plain_endings
+from csd_core.system.errors import CsdError
 
 ROOT = Path(__file__).parents[1]
 STAGES = sorted(
@@ -19,7 +19,7 @@ STAGES = sorted(
 PROGRAMS = {
     **{f"csd_core.stages.{stage}": "interrupted; run again to resume\n" for stage in STAGES},
     "csd_core.cli": "interrupted\n",
-    "flows.server": "interrupted\n",
+    "flows.ui.server": "interrupted\n",
 }
 
 

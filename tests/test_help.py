@@ -12,7 +12,7 @@ from rich.console import Console
 
 from csd_core import cli
 from csd_core.commands.tree import app
-from flows.server import app as server
+from flows.ui.server import app as server
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,7 +25,7 @@ def commands(group, name):
             yield from commands(group[each], f"{name} {each}")
 
 
-COMMANDS = {**dict(commands(app, "csd")), "python -m flows.server": server}
+COMMANDS = {**dict(commands(app, "csd")), "python -m flows.ui.server": server}
 
 
 def options(command):
@@ -107,7 +107,7 @@ def test_help_and_version_load_no_command(capsys, monkeypatch):
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     loaded = told.splitlines()[-1].split()
-    assert not {"lancedb", "torch", "sklearn", "csd_core.commands.items"} & set(loaded)
+    assert not {"lancedb", "torch", "sklearn", "csd_core.commands.production.items"} & set(loaded)
 
 
 @pytest.mark.parametrize(

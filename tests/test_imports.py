@@ -10,7 +10,7 @@ HEAVY = ("torch", "torchvision", "dvc", "prefect", "onnx", "sklearn", "matplotli
 
 @pytest.mark.parametrize(
     "module",
-    ["csd_core.retrieval.embedder", "csd_core.retrieval.metrics", "csd_core.release.gate", "csd_core.data.decode"],
+    ["csd_core.retrieval.embedder", "csd_core.retrieval.metrics", "csd_core.upgrade.gate", "csd_core.data.decode"],
 )
 def test_the_inference_side_loads_nothing_heavy(module):
     script = f"import sys, {module}; print(*sys.modules)"

@@ -5,11 +5,11 @@ import pytest
 from pydantic import Field, create_model
 from ruamel.yaml import YAML
 
-from csd_core.errors import ParamsError
-from csd_core.params import Params
-from csd_core.params_file import load_params, profile_names, profile_text
-from csd_core.params_section import Section
-from csd_core.params_sources import FolderSource
+from csd_core.params.file import load_params, profile_names, profile_text
+from csd_core.params.model import Params
+from csd_core.params.section import Section
+from csd_core.params.sources import FolderSource
+from csd_core.system.errors import ParamsError
 
 PROFILES = Path(__file__).parents[1] / "csd_core/project/profiles"
 

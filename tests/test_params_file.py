@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from csd_core.errors import ParamsError
-from csd_core.params_file import load_params, profile_text, use_profile
+from csd_core.params.file import load_params, profile_text, use_profile
+from csd_core.system.errors import ParamsError
 
 PROFILES = Path(__file__).parents[1] / "csd_core/project/profiles"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from csd_core.processes import SPINS, WAITING, environment, wait_briefly
+from csd_core.system.processes import SPINS, WAITING, environment, wait_briefly
 
 
 def test_the_stages_see_our_python_first(monkeypatch):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from csd_core.data.classes import order_classes
-from csd_core.params_file import load_params, profile_text
+from csd_core.params.file import load_params, profile_text
 
 PROFILES = Path(__file__).parents[1] / "csd_core/project/profiles"
 PAPER = {2: 50, 5: 20, 10: 10}

@@ -8,11 +8,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from csd_core.errors import ParamsError
-from csd_core.params import Review
-from csd_core.params_edits import add_task, decide, override
-from csd_core.params_file import load_params, profile_text
-from csd_core.yaml_file import dump, parse_yaml, read_document, read_yaml, same_values
+from csd_core.params.edits import add_task, decide, override
+from csd_core.params.file import load_params, profile_text
+from csd_core.params.model import Review
+from csd_core.system.errors import ParamsError
+from csd_core.system.yaml_file import dump, parse_yaml, read_document, read_yaml, same_values
 
 PROFILES = Path(__file__).parents[1] / "csd_core/project/profiles"
 

@@ -7,15 +7,15 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from csd_core.console import say
-from csd_core.errors import ArtifactError, ParamsError
-from csd_core.records_verdict import Rejected
-from csd_core.release.policy_file import load_policy
-from csd_core.standalone.examination import Answer, Question, examine
+from csd_core.records.verdict import Rejected
+from csd_core.standalone.examination import GateInput, GateResult, examine
 from csd_core.standalone.foreign import is_exported_by_csd
 from csd_core.standalone.preprocessing import Preprocessing
 from csd_core.standalone.table import print_findings
 from csd_core.standalone.wrapping import wrap
+from csd_core.system.console import say
+from csd_core.system.errors import ArtifactError, ParamsError
+from csd_core.upgrade.policy_file import load_policy
 
 Options = Annotated[Preprocessing | None, Parameter(name="*")]
 """For models that csd did not export."""
@@ -69,7 +69,7 @@ def check(
         raise ArtifactError(f"--out {out}: is a folder; name a file, such as {out / 'check.json'}")
     with TemporaryDirectory(prefix="csd-") as temporary:
         scratch = Path(temporary)
-        question = ask(
+        gate_input = ask(
             old,
             new,
             images=images,
@@ -82,12 +82,12 @@ def check(
             preprocessing=preprocessing,
             scratch=scratch,
         )
-        answer = examine(question, scratch)
-        print_findings(answer.report, answer.verdict)
+        gate_result = examine(gate_input, scratch)
+        print_findings(gate_result.report, gate_result.verdict)
         if out is not None:
-            answer.report.save(out)
+            gate_result.report.save(out)
             say(f"report: {out}")
-    exit_if_rejected(answer)
+    exit_if_rejected(gate_result)
 
 
 def ask(
@@ -103,7 +103,7 @@ def ask(
     seed: int,
     preprocessing: Preprocessing | None,
     scratch: Path,
-) -> Question:
+) -> GateInput:
     """Return a question from a command's arguments; models that csd did not export are wrapped in `scratch`.
 
     Raises:
@@ -114,7 +114,7 @@ def ask(
         raise ParamsError(f"--max-queries {max_queries}: must be at least 1")
     rules, settings = load_policy(policy)
     wrapped = embedders((old, new), preprocessing or Preprocessing(), scratch / "models")
-    return Question(
+    return GateInput(
         old=wrapped[0],
         new=wrapped[1],
         images=images,
@@ -148,8 +148,8 @@ def embedders(files: tuple[Path, ...], preprocessing: Preprocessing, folder: Pat
     return tuple(file if mine else target for file, mine, target in zip(files, ours, targets, strict=True))
 
 
-def exit_if_rejected(answer: Answer) -> None:
+def exit_if_rejected(gate_result: GateResult) -> None:
     """End the process with REJECTED where the gate rejects the candidate, so that a CI job can depend on it."""
-    if isinstance(answer.verdict, Rejected):
+    if isinstance(gate_result.verdict, Rejected):
         sys.stdout.flush()
         sys.exit(REJECTED)

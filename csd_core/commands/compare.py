@@ -7,17 +7,17 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 from filelock import FileLock, Timeout
 
-from csd_core.comparison.bench import Code
-from csd_core.comparison.cells import CELLS, cells_of, params_of
-from csd_core.comparison.figures import load_comparison
-from csd_core.comparison.merging import merge_results, recorded
-from csd_core.comparison.progress import told
-from csd_core.comparison.report import PAGE, write_report
-from csd_core.comparison.results import FILE, write_results
-from csd_core.comparison.running import Run, finished
-from csd_core.comparison.spec import load_spec
-from csd_core.console import say
-from csd_core.errors import BusyError, CsdError, ParamsError
+from csd_core.comparison.report.page import PAGE, write_report
+from csd_core.comparison.results.figures import load_comparison
+from csd_core.comparison.results.merging import merge_results, recorded
+from csd_core.comparison.results.table import FILE, write_results
+from csd_core.comparison.running.progress import told
+from csd_core.comparison.running.run_folder import Code
+from csd_core.comparison.running.runs import CELLS, cells_of, params_of
+from csd_core.comparison.running.scheduler import Run, finished
+from csd_core.comparison.running.spec import load_spec
+from csd_core.system.console import say
+from csd_core.system.errors import BusyError, CsdError, ParamsError
 
 RUNS = Path("comparisons") / "runs"
 

@@ -3,12 +3,12 @@
 import json
 import subprocess
 
-from csd_core.console import say
 from csd_core.data.folders import check_folders, pass_over, told
-from csd_core.errors import CsdError
-from csd_core.operations.stale import Changes, without_code
-from csd_core.params import Params
-from csd_core.processes import dvc_is_busy, environment
+from csd_core.params.model import Params
+from csd_core.project.stale import Changes, without_code
+from csd_core.system.console import say
+from csd_core.system.errors import CsdError
+from csd_core.system.processes import dvc_is_busy, environment
 from csd_core.workspace import Workspace
 
 BUSY = "another run is in progress in this project; wait until it has ended, or end it where it was started"

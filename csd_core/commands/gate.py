@@ -4,12 +4,12 @@ from pathlib import Path
 
 from cyclopts import App
 
-from csd_core.console import say
-from csd_core.params import Decision
-from csd_core.records_check import CheckReport
-from csd_core.records_verdict import Judged, outcome_in_words
-from csd_core.release.gate import judge
-from csd_core.release.policy_file import load_policy
+from csd_core.params.model import Decision
+from csd_core.records.check import CheckReport
+from csd_core.records.verdict import Judged, outcome_in_words
+from csd_core.system.console import say
+from csd_core.upgrade.gate import judge
+from csd_core.upgrade.policy_file import load_policy
 from csd_core.workspace import Workspace
 
 app = App(name="gate", help="Judge a check's report again.")

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from csd_core.console import say
 from csd_core.project.setup import set_up
+from csd_core.system.console import say
 
 DEFAULT = "digits"
 

@@ -4,9 +4,9 @@ import json
 
 from cyclopts import App
 
-from csd_core.console import say
 from csd_core.data.folders import check_folders, told
-from csd_core.params import Params
+from csd_core.params.model import Params
+from csd_core.system.console import say
 from csd_core.workspace import Workspace
 
 app = App(name="params", help="Check params.yaml.")

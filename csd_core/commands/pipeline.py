@@ -1,10 +1,10 @@
 """`csd run` and `csd summary`."""
 
 from csd_core.commands.dvc import BUSY, NOTHING, clear_the_way, reproduce, stale_stages
-from csd_core.console import say
-from csd_core.errors import CsdError
-from csd_core.records_verdict import Rejected, VerdictFile
-from csd_core.reporting.summary import print_summary
+from csd_core.records.verdict import Rejected, VerdictFile
+from csd_core.report.summary import print_summary
+from csd_core.system.console import say
+from csd_core.system.errors import CsdError
 from csd_core.workspace import Workspace
 
 

@@ -5,8 +5,8 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from csd_core.console import say
-from csd_core.params_file import profile_file, profile_names, profile_text, use_profile
+from csd_core.params.file import profile_file, profile_names, profile_text, use_profile
+from csd_core.system.console import say
 
 PROFILES = Path("profiles")
 """Of the project's own."""

@@ -2,10 +2,10 @@
 
 from cyclopts import App
 
-from csd_core.console import say, show
 from csd_core.data.canonical import REJECTED, load_source, read_rejected
-from csd_core.errors import DataError, ParamsError
-from csd_core.names import printable
+from csd_core.system.console import say, show
+from csd_core.system.errors import DataError, ParamsError
+from csd_core.system.names import printable
 from csd_core.workspace import Workspace
 
 app = App(name="sources", help="List the sources of images, and the files that they could not use.")

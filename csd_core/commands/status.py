@@ -1,11 +1,11 @@
 """`csd status`: what a run would do, and why."""
 
 from csd_core.commands.dvc import BUSY, NOTHING, clear_the_way, stale_stages
-from csd_core.console import say, show
-from csd_core.errors import CsdError
-from csd_core.operations.stale import reasons
-from csd_core.programs import version
 from csd_core.project.setup import differs
+from csd_core.project.stale import reasons
+from csd_core.system.console import say, show
+from csd_core.system.errors import CsdError
+from csd_core.system.programs import version
 from csd_core.workspace import Workspace
 
 

@@ -7,18 +7,18 @@ from unicodedata import normalize
 from cyclopts import App
 
 from csd_core.commands.dvc import clear_the_way, stale_stages
-from csd_core.console import say, show
 from csd_core.data.canonical import load_source
 from csd_core.data.classes import order_classes
 from csd_core.data.folders import check_folders, told
-from csd_core.errors import DataError, ParamsError
-from csd_core.names import path_flaw
-from csd_core.params import Params
-from csd_core.params_edits import add_task
-from csd_core.params_file import load_params
-from csd_core.params_sources import FolderSource
-from csd_core.records_check import strategy_name
-from csd_core.records_verdict import Ledger
+from csd_core.params.edits import add_task
+from csd_core.params.file import load_params
+from csd_core.params.model import Params
+from csd_core.params.sources import FolderSource
+from csd_core.records.check import strategy_name
+from csd_core.records.verdict import Ledger
+from csd_core.system.console import say, show
+from csd_core.system.errors import DataError, ParamsError
+from csd_core.system.names import path_flaw
 from csd_core.workspace import Workspace
 
 app = App(name="tasks", help="List tasks and append new ones.")

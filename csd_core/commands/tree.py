@@ -5,8 +5,8 @@ What a command's docstring says first stands here again, so that `csd --help` lo
 
 from cyclopts import App, Parameter
 
-from csd_core.console import Terminal
-from csd_core.programs import version
+from csd_core.system.console import Terminal
+from csd_core.system.programs import version
 
 app = App(
     name="csd",
@@ -30,29 +30,33 @@ _COMMANDS = {
     "upgrade:app": "Plan and apply the upgrade of a gallery of your own.",
     "gate:app": "Judge a check's report again.",
     "compare:app": "Compare methods on data profiles and seeds.",
-    "releases:publish": "Activate the champion, with its gallery and the rows that people wrote since.",
-    "releases:rollback": """Activate an earlier release again, under a new number.
+    "production.releases:publish": "Activate the champion, with its gallery and the rows that people wrote since.",
+    "production.releases:rollback": """Activate an earlier release again, under a new number.
 
 Rows that people wrote since are re-embedded by its model; what was deleted since stays deleted.""",
-    "releases:releases": "List the releases.",
-    "releases:verify": "Verify releases, gallery, pointer and audit log; exit with 4 if anything has changed.",
-    "backfill:backfill": """Re-embed with the active model the rows that older models made, then serve them.
+    "production.releases:releases": "List the releases.",
+    "production.releases:verify": (
+        "Verify releases, gallery, pointer and audit log; exit with 4 if anything has changed."
+    ),
+    "production.backfill:backfill": """Re-embed with the active model the rows that older models made, then serve them.
 
 Searches and writes continue meanwhile, and what people write or delete is kept. Run it again to resume.""",
-    "items:app": "List, search, write and erase the items that production searches.",
-    "serve:serve": """Answer queries over HTTP until Ctrl-C.
+    "production.items:app": "List, search, write and erase the items that production searches.",
+    "production.serve:serve": """Answer queries over HTTP until Ctrl-C.
 
 A publish or rollback takes effect without a restart.""",
-    "query:query": "Show the items nearest to an image, as a running service finds them.",
-    "embed:embed": """Embed all images of a folder into a Parquet file: path, id, vector.
+    "production.query:query": "Show the items nearest to an image, as a running service finds them.",
+    "production.embed:embed": """Embed all images of a folder into a Parquet file: path, id, vector.
 
 Run it again to resume after a stop.""",
-    "keys:app": "Make, list and revoke keys of the service.",
-    "inbox:app": "Show the batches of new images, and mark one as complete.",
+    "production.keys:app": "Make, list and revoke keys of the service.",
+    "retraining.inbox:app": "Show the batches of new images, and mark one as complete.",
     "ui:ui": "Start scheduled retraining: server, deployments, worker and reports; Ctrl-C stops everything.",
-    "retrainings:retrainings": "List the retrainings, oldest first, with their tasks, how they ended and why.",
+    "retraining.history:retrainings": "List the retrainings, oldest first, with their tasks, how they ended and why.",
 }
 
 for place, sentence in _COMMANDS.items():
     module, _, attribute = place.partition(":")
-    app.command(f"csd_core.commands.{place}", name=module if attribute == "app" else attribute, help=sentence)
+    app.command(
+        f"csd_core.commands.{place}", name=module.rpartition(".")[2] if attribute == "app" else attribute, help=sentence
+    )

@@ -4,7 +4,7 @@ import os
 import sys
 from importlib.util import find_spec
 
-from csd_core.errors import CsdError
+from csd_core.system.errors import CsdError
 
 
 def ui(*, host: str = "127.0.0.1", port: int = 4200, workers: int = 4) -> None:
@@ -22,4 +22,4 @@ def ui(*, host: str = "127.0.0.1", port: int = 4200, workers: int = 4) -> None:
     if find_spec("prefect") is None:
         raise CsdError("`csd ui` needs Prefect, which is not installed here: pip install 'csd[flows]'")
     options = ["--host", host, "--port", str(port), "--workers", str(workers)]
-    os.execv(sys.executable, [sys.executable, "-m", "flows.server", *options])  # noqa: S606 - this process goes on as it
+    os.execv(sys.executable, [sys.executable, "-m", "flows.ui.server", *options])  # noqa: S606 - this process goes on as it

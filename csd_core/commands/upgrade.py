@@ -8,11 +8,8 @@ from typing import Annotated
 import numpy as np
 from cyclopts import App, Parameter
 
-from csd_core.atomic import atomic_file
 from csd_core.commands.check import Options, ask, embedders, exit_if_rejected
-from csd_core.console import say
-from csd_core.records_verdict import Promoted
-from csd_core.release.policy_file import DEFAULT
+from csd_core.records.verdict import Promoted
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.lineage import Lineage
 from csd_core.standalone.application import apply_plan
@@ -21,8 +18,11 @@ from csd_core.standalone.examination import embedded, examine
 from csd_core.standalone.own_gallery import ItemsRecord, OwnGallery, refuse_existing
 from csd_core.standalone.plan_folder import PlanFolder, write_plan
 from csd_core.standalone.preprocessing import Preprocessing
-from csd_core.standalone.roles import deal
+from csd_core.standalone.roles import assign_roles
 from csd_core.standalone.table import print_findings
+from csd_core.system.atomic import atomic_file
+from csd_core.system.console import say
+from csd_core.upgrade.policy_file import DEFAULT
 
 Out = Annotated[Path, Parameter(name=("--out", "-o"))]
 
@@ -77,7 +77,7 @@ def plan(
     refuse_existing(out)
     with TemporaryDirectory(prefix="csd-") as temporary:
         scratch = Path(temporary)
-        question = ask(
+        gate_input = ask(
             old,
             new,
             images=images,
@@ -90,12 +90,12 @@ def plan(
             preprocessing=preprocessing,
             scratch=scratch,
         )
-        answer = examine(question, scratch)
-        print_findings(answer.report, answer.verdict)
-        write_plan(answer, question.settings, question.new, out)
-    if isinstance(answer.verdict, Promoted):
+        gate_result = examine(gate_input, scratch)
+        print_findings(gate_result.report, gate_result.verdict)
+        write_plan(gate_result, gate_input.settings, gate_input.new, out)
+    if isinstance(gate_result.verdict, Promoted):
         say(f"plan: {out}; `csd upgrade apply` carries it out")
-    exit_if_rejected(answer)
+    exit_if_rejected(gate_result)
 
 
 @app.command
@@ -174,7 +174,7 @@ def index(model: Path, /, *, images: Path, out: Out, seed: int = 1, preprocessin
         embedder = Embedder.load(file)
         form = embedder.metadata.form
         collection = read_collection(images, ids_in=form, forms=(form,), scratch=scratch / "images")
-        roles = deal(collection.items, gallery=None, new_classes=(), seed=seed)
+        roles = assign_roles(collection.items, gallery=None, new_classes=(), seed=seed)
         pool = collection.pool(splits=roles.splits, tasks=roles.tasks)
         gallery = embedded(pool, np.arange(len(pool.ids)), embedder)
         OwnGallery(

@@ -19,13 +19,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from csd_core.atomic import atomic_file, atomic_folder
 from csd_core.data.classes import order_classes
 from csd_core.data.npy import map_images, write_rows
 from csd_core.data.sources.protocol import Batch, Rejection, Source, SourceSplit
 from csd_core.data.tables import Strings, read_table, write_table
-from csd_core.errors import ArtifactError, DataError
-from csd_core.records import ImageForm, SourceRecord
+from csd_core.records.stages import ImageForm, SourceRecord
+from csd_core.system.atomic import atomic_file, atomic_folder
+from csd_core.system.errors import ArtifactError, DataError
 
 IMAGES, ITEMS, REJECTED, RECORD = "images.npy", "items.parquet", "rejected.parquet", "source.json"
 REASONS_SHOWN = 5

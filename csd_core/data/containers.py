@@ -9,7 +9,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from csd_core.errors import DataError
+from csd_core.system.errors import DataError
 
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"

@@ -18,7 +18,7 @@ from csd_core.data.containers import JPEG, PNG, jpeg_scans
 from csd_core.data.decoder_processes import Limits, Room, decoders
 from csd_core.data.image_files import FORMATS, opened, reason, refuse_start
 from csd_core.data.pixels import DRAFT, Box, Form, Pixels, as_array, drafted, in_form, shaped
-from csd_core.errors import DataError
+from csd_core.system.errors import DataError
 
 __all__ = [
     "DRAFT",

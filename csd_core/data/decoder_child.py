@@ -18,7 +18,7 @@ from PIL import AvifImagePlugin, Image
 
 from csd_core.data.image_files import decoded
 from csd_core.data.pixels import Box
-from csd_core.errors import DataError
+from csd_core.system.errors import DataError
 
 _GROWTH = 16 << 20
 """Bytes that a process may keep after a file; one that kept more ends, and another takes its place."""

@@ -21,8 +21,8 @@ import numpy as np
 from PIL import Image
 
 from csd_core.data.pixels import Box, Form, Pixels
-from csd_core.errors import DataError, DecoderStartError, told_by
-from csd_core.processes import ended
+from csd_core.system.errors import DataError, DecoderStartError, told_by
+from csd_core.system.processes import ended
 
 CLOCK = 120.0
 """Seconds by the clock after which a process is given up: it waits for a disk, or the machine is stuck."""

@@ -9,11 +9,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from csd_core.atomic import write_text
 from csd_core.data.sources.flaws import HIDDEN, Flaw, flaws_for_dvc
-from csd_core.errors import DataError
-from csd_core.names import UNPRINTABLE
-from csd_core.params_sources import FolderSource
+from csd_core.params.sources import FolderSource
+from csd_core.system.atomic import write_text
+from csd_core.system.errors import DataError
+from csd_core.system.names import UNPRINTABLE
 
 TAKEN = (
     ".git", ".dvc", ".csd", "artifacts", "data/seen", "data/shards", "data/sources", "live", "metrics.json",

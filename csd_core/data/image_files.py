@@ -6,7 +6,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from csd_core.data.containers import refused_format, tidied
 from csd_core.data.pixels import Box, Form, Pixels, drafted, shaped
-from csd_core.errors import DataError
+from csd_core.system.errors import DataError
 
 FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "QOI", "TIFF", "WEBP")
 """Raster formats only: Pillow would hand an EPS file to Ghostscript."""

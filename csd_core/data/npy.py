@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy_format
 
-from csd_core.errors import ArtifactError
+from csd_core.system.errors import ArtifactError
 
 
 class RowWriter:

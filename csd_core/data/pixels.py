@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile
 
-from csd_core.errors import DataError
+from csd_core.system.errors import DataError
 
 Pixels = npt.NDArray[np.uint8]
 Part = tuple[int, int, int, int]

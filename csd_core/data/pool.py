@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from csd_core.data.shards import Shard
-from csd_core.errors import DataError
+from csd_core.system.errors import DataError
 
 CHUNK = 2048
 """Images gathered at a time."""

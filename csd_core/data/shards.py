@@ -20,13 +20,13 @@ from typing import get_args
 import numpy as np
 import numpy.typing as npt
 
-from csd_core.atomic import atomic_folder
 from csd_core.data.canonical import CanonicalSet
 from csd_core.data.npy import map_images, write_rows
 from csd_core.data.tables import Strings, read_table, write_table
-from csd_core.errors import ArtifactError, DataError
-from csd_core.params import Split, SplitShares, Task
-from csd_core.records import ShardRecord
+from csd_core.params.model import Split, SplitShares, Task
+from csd_core.records.stages import ShardRecord
+from csd_core.system.atomic import atomic_folder
+from csd_core.system.errors import ArtifactError, DataError
 
 IMAGES, ITEMS, RECORD = "images.npy", "items.parquet", "shard.json"
 CHUNK_BYTES = 16 << 20
@@ -59,7 +59,7 @@ class Shard:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Cut:
+class ShardItems:
     """Which items of a source make up a shard.
 
     Attributes:
@@ -77,7 +77,7 @@ class Cut:
     emptied: tuple[str, ...]
 
 
-def cut_shard(source: CanonicalSet, task: Task, shares: SplitShares, *, name: str, earlier: Strings) -> Cut:
+def cut_shard(source: CanonicalSet, task: Task, shares: SplitShares, *, name: str, earlier: Strings) -> ShardItems:
     """Choose a task's items and give each a role.
 
     Args:
@@ -120,7 +120,7 @@ def cut_shard(source: CanonicalSet, task: Task, shares: SplitShares, *, name: st
             "add images"
         )
     skipped = sum(int(taken[rows_of[label]].sum()) for label in wanted)
-    return Cut(
+    return ShardItems(
         classes=tuple(label for label in wanted if label not in emptied),
         rows=np.concatenate(kept),
         splits=np.concatenate(splits),
@@ -150,7 +150,7 @@ def apportion(items: int, shares: SplitShares) -> dict[Split, int]:
     return counts
 
 
-def write_shard(folder: Path, source: CanonicalSet, cut: Cut, *, task: str) -> ShardRecord:
+def write_shard(folder: Path, source: CanonicalSet, cut: ShardItems, *, task: str) -> ShardRecord:
     """Write a shard, a chunk of images in memory at a time.
 
     Args:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from csd_core.errors import ArtifactError
+from csd_core.system.errors import ArtifactError
 
 Strings = npt.NDArray[np.str_]
 

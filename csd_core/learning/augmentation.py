@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the name every torch user knows
 
-from csd_core.params_training import Augmentation
+from csd_core.params.training import Augmentation
 
 
 def augment(

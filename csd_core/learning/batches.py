@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from csd_core.data.pool import CHUNK, ItemPool
-from csd_core.errors import DataError, TrainingError
-from csd_core.learning.ranks import ALONE, Ranks
+from csd_core.learning.distributed.group import ALONE, ProcessGroup
+from csd_core.system.errors import DataError, TrainingError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -94,7 +94,7 @@ def batch_sizes(count: int, batch_size: int) -> list[int]:
 
 
 def epoch_batches(
-    images: LabelledImages, *, batch_size: int, generator: torch.Generator, ranks: Ranks = ALONE
+    images: LabelledImages, *, batch_size: int, generator: torch.Generator, ranks: ProcessGroup = ALONE
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield images (n, H, W, C) uint8 and targets (N,), each item once, in an order drawn from `generator`.
 

@@ -10,11 +10,11 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from csd_core.atomic import atomic_file
-from csd_core.console import say
-from csd_core.errors import TrainingError
-from csd_core.learning.ranks import Ranks
-from csd_core.learning.weights import plain
+from csd_core.learning.distributed.group import ProcessGroup
+from csd_core.learning.networks.weights import plain
+from csd_core.system.atomic import atomic_file
+from csd_core.system.console import say
+from csd_core.system.errors import TrainingError
 
 FILE = "checkpoint.safetensors"
 
@@ -23,7 +23,7 @@ Epoch = dict[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class TrainingState:
     """How far a stage is.
 
     Attributes:
@@ -47,7 +47,7 @@ class Checkpoint:
         best: The weights of the best epoch.
     """
 
-    progress: Progress
+    progress: TrainingState
     student: dict[str, Tensor]
     optimizer: dict[str, Tensor]
     best: dict[str, Tensor]
@@ -75,7 +75,7 @@ class Checkpoint:
                 for key in opened.keys():  # noqa: SIM118 - no mapping
                     part, _, name = key.partition("/")
                     parts[part][name] = opened.get_tensor(key)
-            progress = Progress(
+            progress = TrainingState(
                 history=tuple(values["history"]), best_epoch=values["best_epoch"], best_recall=values["best_recall"]
             )
         except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
@@ -85,7 +85,7 @@ class Checkpoint:
         return cls(progress=progress, student=parts["student"], optimizer=parts["optimizer"], best=parts["best"])
 
 
-def load_by_all(folder: Path, ranks: Ranks) -> Checkpoint | None:
+def load_by_all(folder: Path, ranks: ProcessGroup) -> Checkpoint | None:
     """Return the checkpoint that all processes of a training find in `folder`; None where there is none.
 
     Raises:

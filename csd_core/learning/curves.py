@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from csd_core.atomic import atomic_folder
-from csd_core.errors import TrainingError
 from csd_core.learning.checkpoint import Epoch
+from csd_core.system.atomic import atomic_folder
+from csd_core.system.errors import TrainingError
 
 
 class Curves:

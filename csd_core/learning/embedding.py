@@ -5,7 +5,7 @@ import numpy.typing as npt
 import torch
 
 from csd_core.learning.batches import LabelledImages
-from csd_core.learning.network import EmbeddingNetwork, unit
+from csd_core.learning.networks.resnet import EmbeddingNetwork, unit
 from csd_core.retrieval.metrics import recall_at
 
 BATCH = 512

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the name every torch user knows
 
-from csd_core.errors import TrainingError
+from csd_core.system.errors import TrainingError
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, *, old_classes: int = 0, columns: str = "all") -> Tensor:

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from csd_core.errors import TrainingError
 from csd_core.learning.losses import cross_entropy, triplet_batch_hard
 from csd_core.learning.methods.protocol import Batch, Method
 from csd_core.learning.teacher import Outputs
-from csd_core.params_training import FirstStage
+from csd_core.params.training import FirstStage
+from csd_core.system.errors import TrainingError
 
 
 class Objective:

@@ -2,7 +2,7 @@
 
 import math
 
-from csd_core.params_training import Cosine, MultiStep, OneCycle, Schedule
+from csd_core.params.training import Cosine, MultiStep, OneCycle, Schedule
 
 START_DIVISOR, END_DIVISOR = 25.0, 1e4
 """one-cycle starts at 1/25 of the full rate and ends at 1/10,000 of that, as torch's does."""

@@ -6,19 +6,19 @@ from pathlib import Path
 
 import torch
 
-from csd_core.errors import CompatibilityError, TrainingError
-from csd_core.learning.batch_norm import share_statistics
 from csd_core.learning.batches import LabelledImages
+from csd_core.learning.distributed.batch_norm import share_statistics
+from csd_core.learning.distributed.group import ProcessGroup
 from csd_core.learning.methods.protocol import Classes, Method
 from csd_core.learning.methods.registry import METHODS
-from csd_core.learning.network import EmbeddingNetwork, grow_classifier, new_network
+from csd_core.learning.networks.resnet import EmbeddingNetwork, grow_classifier, new_network
+from csd_core.learning.networks.weights import TrainedModel
 from csd_core.learning.objective import Objective
-from csd_core.learning.ranks import Ranks
 from csd_core.learning.seeding import keyed_generator
 from csd_core.learning.teacher import FrozenTeacher
-from csd_core.learning.weights import TrainedModel
-from csd_core.params_training import FirstStage, LaterStage, Network, Training
-from csd_core.records import ImageForm
+from csd_core.params.training import FirstStage, LaterStage, Network, Training
+from csd_core.records.stages import ImageForm
+from csd_core.system.errors import CompatibilityError, TrainingError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -70,7 +70,7 @@ def start_of(
     champion: TrainedModel | None,
     device: torch.device,
     start_weights: Path | None,
-    ranks: Ranks,
+    ranks: ProcessGroup,
 ) -> Start:
     """Set a stage up; without a champion it is a first one, which has no method.
 
@@ -146,7 +146,12 @@ def _generator(data: StageData, training: Training) -> torch.Generator:
 
 
 def _teacher(
-    champion: TrainedModel, data: StageData, training: Training, method: Method, device: torch.device, ranks: Ranks
+    champion: TrainedModel,
+    data: StageData,
+    training: Training,
+    method: Method,
+    device: torch.device,
+    ranks: ProcessGroup,
 ) -> FrozenTeacher:
     """Return the champion, after the method's look at it."""
     teacher = FrozenTeacher(

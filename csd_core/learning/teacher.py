@@ -6,11 +6,11 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from csd_core.learning.batch_norm import share_statistics
-from csd_core.learning.network import EmbeddingNetwork
-from csd_core.learning.precision import features_of
-from csd_core.learning.ranks import ALONE, Ranks
-from csd_core.params_training import Precision
+from csd_core.learning.distributed.batch_norm import share_statistics
+from csd_core.learning.distributed.group import ALONE, ProcessGroup
+from csd_core.learning.networks.precision import features_of
+from csd_core.learning.networks.resnet import EmbeddingNetwork
+from csd_core.params.training import Precision
 
 
 class Outputs(NamedTuple):
@@ -36,7 +36,7 @@ class FrozenTeacher:
         mode: Literal["eval", "train"] = "eval",
         device: torch.device = torch.device("cpu"),  # noqa: B008 - immutable
         precision: Precision = "float32",
-        ranks: Ranks = ALONE,
+        ranks: ProcessGroup = ALONE,
     ) -> None:
         """Freeze a copy of `network`.
 

@@ -10,30 +10,30 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from csd_core.console import Meter, progress, say
-from csd_core.errors import TrainingError
 from csd_core.learning.augmentation import augment
 from csd_core.learning.batches import batch_sizes, epoch_batches
 from csd_core.learning.checkpoint import (
     Checkpoint,
     Epoch,
-    Progress,
+    TrainingState,
     load_by_all,
     optimizer_state,
     restore_optimizer,
 )
 from csd_core.learning.curves import live_curves
+from csd_core.learning.distributed.group import ALONE, ProcessGroup
 from csd_core.learning.embedding import embed, recall_at_1
-from csd_core.learning.network import EmbeddingNetwork
-from csd_core.learning.precision import features_of
-from csd_core.learning.ranks import ALONE, Ranks
+from csd_core.learning.networks.precision import features_of
+from csd_core.learning.networks.resnet import EmbeddingNetwork
+from csd_core.learning.networks.weights import TrainedModel, plain
 from csd_core.learning.schedules import rate_factor
 from csd_core.learning.seeding import keyed_generator
 from csd_core.learning.start import StageData, start_of
 from csd_core.learning.teacher import Outputs
-from csd_core.learning.weights import TrainedModel, plain
-from csd_core.params_training import Optimizer, Training
-from csd_core.records import ModelRecord
+from csd_core.params.training import Optimizer, Training
+from csd_core.records.stages import ModelRecord
+from csd_core.system.console import Meter, progress, say
+from csd_core.system.errors import TrainingError
 
 LIVE = "live"
 
@@ -47,7 +47,7 @@ def train(
     work: Path,
     start_weights: Path | None = None,
     on_first_batch: Callable[[], None] = lambda: None,
-    ranks: Ranks = ALONE,
+    ranks: ProcessGroup = ALONE,
 ) -> TrainedModel:
     """Train a stage, resuming from the checkpoint in `work` if there is one.
 
@@ -100,7 +100,7 @@ class _Stage:
         champion: TrainedModel | None,
         device: torch.device,
         start_weights: Path | None,
-        ranks: Ranks = ALONE,
+        ranks: ProcessGroup = ALONE,
     ) -> None:
         self._data, self._seed, self._device, self._ranks = data, training.seed, device, ranks
         self._precision = training.precision
@@ -113,7 +113,7 @@ class _Stage:
         self._optimizer = new_optimizer(self._student, self.recipe.optimizer)
         self._batch_sizes = batch_sizes(len(data.train), self.recipe.batch_size)
         self._best: dict[str, Tensor] = {}
-        self.progress = Progress()
+        self.progress = TrainingState()
 
     @property
     def images_per_epoch(self) -> int:

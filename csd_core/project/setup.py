@@ -7,10 +7,10 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from csd_core.atomic import write_text
-from csd_core.errors import ParamsError
-from csd_core.operations.git import ask
-from csd_core.params_file import profile_text, write_checked
+from csd_core.params.file import profile_text, write_checked
+from csd_core.system.atomic import write_text
+from csd_core.system.errors import ParamsError
+from csd_core.system.git import ask
 
 TEMPLATE = Path(__file__).parent / "template"
 

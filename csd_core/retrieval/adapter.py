@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from csd_core.errors import ArtifactError, CompatibilityError
 from csd_core.retrieval.embedder import digest_of
 from csd_core.retrieval.onnx_session import open_session
+from csd_core.system.errors import ArtifactError, CompatibilityError
 
 Floats = npt.NDArray[np.float32]
 Method = Literal["ridge", "mlp"]

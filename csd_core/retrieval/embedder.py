@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from csd_core.errors import CompatibilityError
-from csd_core.params import ResizeRule
-from csd_core.records import ImageForm
+from csd_core.params.model import ResizeRule
+from csd_core.records.stages import ImageForm
 from csd_core.retrieval.onnx_session import open_session
+from csd_core.system.errors import CompatibilityError
 
 FORMAT = "1"
 BATCH = 256

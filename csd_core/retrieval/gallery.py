@@ -17,9 +17,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from csd_core.atomic import atomic_folder
-from csd_core.errors import ArtifactError, CompatibilityError
-from csd_core.records import Record
+from csd_core.records.stages import Record
+from csd_core.system.atomic import atomic_folder
+from csd_core.system.errors import ArtifactError, CompatibilityError
 
 Strings = npt.NDArray[np.str_]
 

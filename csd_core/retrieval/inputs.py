@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from csd_core.errors import CompatibilityError
+from csd_core.system.errors import CompatibilityError
 
 MATRIX = 2
 """Axes of N vectors."""

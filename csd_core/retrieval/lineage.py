@@ -15,12 +15,12 @@ from typing import Literal, Self
 import numpy as np
 import numpy.typing as npt
 
-from csd_core.atomic import atomic_folder
-from csd_core.errors import ArtifactError
-from csd_core.records import Digest, Record
+from csd_core.records.stages import Digest, Record
 from csd_core.retrieval.adapter import Adapter
 from csd_core.retrieval.embedder import Embedder, digest_of
 from csd_core.retrieval.gallery import Provenance
+from csd_core.system.atomic import atomic_folder
+from csd_core.system.errors import ArtifactError
 
 RECORD = "lineage.json"
 

@@ -23,8 +23,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from csd_core.errors import CompatibilityError
 from csd_core.retrieval.inputs import labels_of, own_rows, refuse_other_kinds, vectors_of
+from csd_core.system.errors import CompatibilityError
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.intp]

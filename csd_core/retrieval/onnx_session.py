@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import onnxruntime as ort
 
-from csd_core.errors import ArtifactError, told_by
+from csd_core.system.errors import ArtifactError, told_by
 
 Metadata = TypeVar("Metadata")
 

@@ -10,10 +10,13 @@ from pydantic import BaseModel, ConfigDict
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from csd_core.serving import problems, routes_items, routes_releases, routes_search
-from csd_core.serving.addresses import Parameters
-from csd_core.serving.edge import Edge
+from csd_core.serving.http import problems
+from csd_core.serving.http.addresses import Parameters
+from csd_core.serving.http.edge import Edge
 from csd_core.serving.keys import KeyRing
+from csd_core.serving.routes import items as routes_items
+from csd_core.serving.routes import releases as routes_releases
+from csd_core.serving.routes import search as routes_search
 from csd_core.serving.service import Service
 from csd_core.serving.telemetry import Metrics
 from csd_core.workspace import Workspace

@@ -18,10 +18,10 @@ from typing import Annotated, Literal
 
 from pydantic import StringConstraints
 
-from csd_core.atomic import write_text
-from csd_core.errors import ArtifactError, ParamsError
-from csd_core.production.locks import Lock
-from csd_core.records import Digest, Record
+from csd_core.records.stages import Digest, Record
+from csd_core.system.atomic import write_text
+from csd_core.system.errors import ArtifactError, ParamsError
+from csd_core.system.locks import Lock
 
 FILE = "keys.json"
 Role = Literal["read", "write"]

@@ -15,11 +15,11 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.config import STARTUP_FAILURE
 
-from csd_core.errors import CsdError
 from csd_core.serving.app import SETTINGS, Settings, create
-from csd_core.serving.connections import Connection, raise_descriptors
+from csd_core.serving.http.connections import Connection, raise_descriptors
 from csd_core.serving.supervisor import Supervisor
 from csd_core.serving.telemetry import MULTIPROCESS, configure_logs, forget_dead
+from csd_core.system.errors import CsdError
 
 PARENT = "CSD_SERVE_PARENT"
 """Environment variable: the process that starts the workers."""

@@ -12,16 +12,16 @@ from typing import TypeVar
 from fastapi import Request
 from PIL import Image
 
-from csd_core.errors import CsdError
-from csd_core.params import Params
-from csd_core.production.live import LiveGallery
-from csd_core.production.releases import Releases
-from csd_core.serving.current import ANSWER_SECONDS, Current
+from csd_core.live.gallery import LiveGallery
+from csd_core.params.model import Params
+from csd_core.releases.store import Releases
+from csd_core.serving.http.problems import Problem
+from csd_core.serving.http.uploads import Decoder
 from csd_core.serving.keys import KeyRing
-from csd_core.serving.problems import Problem
+from csd_core.serving.release_manager import ANSWER_SECONDS, ReleaseManager
 from csd_core.serving.telemetry import Metrics
-from csd_core.serving.uploads import Decoder
 from csd_core.serving.writes import Writes
+from csd_core.system.errors import CsdError
 from csd_core.workspace import Workspace
 
 CLOSE_SECONDS = 5.0
@@ -54,7 +54,7 @@ class Service:
     ) -> None:
         self.params, self.metrics, self.keys = params, metrics, keys
         threads = params.runtime.threads or max(1, (os.cpu_count() or 1) // workers)
-        self.current = Current(
+        self.current = ReleaseManager(
             releases=Releases.of(files),
             live=LiveGallery.of(files, params),
             params=params,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
-from csd_core.processes import ended
+from csd_core.system.processes import ended
 
 STEADY_SECONDS = 60.0
 """A worker that ran for so long was well; the next one starts at once."""

@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from csd_core.errors import ParamsError
-from csd_core.production.images import encode_png
-from csd_core.production.rows import LiveItems, StoredImages
+from csd_core.live.images import encode_png
+from csd_core.live.rows import LiveItems, StoredImages
 from csd_core.serving.batching import MicroBatcher
-from csd_core.serving.current import ANSWER_SECONDS, Current
-from csd_core.serving.problems import Problem
-from csd_core.serving.served import Image, Served, Vector
+from csd_core.serving.http.problems import Problem
+from csd_core.serving.loaded_release import Image, LoadedRelease, Vector
+from csd_core.serving.release_manager import ANSWER_SECONDS, ReleaseManager
+from csd_core.system.errors import ParamsError
 
 LOCK_SECONDS = 20.0
 """How long a write waits for other writers."""
@@ -44,7 +44,7 @@ class Written(NamedTuple):
 
     existed: bool
     """The item was there before."""
-    served: Served
+    served: LoadedRelease
     """The release in whose table it was written."""
 
 
@@ -59,7 +59,7 @@ class Writes:
         current: The release that is served.
     """
 
-    def __init__(self, current: Current) -> None:
+    def __init__(self, current: ReleaseManager) -> None:
         self._current = current
         self._executor = ThreadPoolExecutor(1, "csd-write")
         self._commits: MicroBatcher[Put | Delete, Written | ParamsError] = MicroBatcher(
@@ -159,7 +159,7 @@ class Writes:
         return done
 
 
-def _items(embedded: Iterable[tuple[Put, Vector]], served: Served) -> LiveItems:
+def _items(embedded: Iterable[tuple[Put, Vector]], served: LoadedRelease) -> LiveItems:
     """As rows. An upload has no address to fetch it from again, so its pixels are kept whatever `live.images` says."""
     puts, vectors = zip(*embedded, strict=True)
     return LiveItems(

@@ -5,20 +5,20 @@ if __name__ == "__main__":
 
     run_stage("adapt")
 
-from csd_core.atomic import atomic_folder
-from csd_core.console import say
 from csd_core.data.pool import ItemPool
 from csd_core.data.shards import load_shard
-from csd_core.records import AdapterFits, SeenShards
-from csd_core.records_verdict import Pending
-from csd_core.release.adaptation import Lessons, fit_adapters
-from csd_core.release.adapters import RECORD
-from csd_core.release.gather import gather
-from csd_core.release.sampling import evenly
+from csd_core.records.stages import AdapterFits, SeenShards
+from csd_core.records.verdict import Pending
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.lineage import Lineage
 from csd_core.stages.computing import use_threads
+from csd_core.system.atomic import atomic_folder
+from csd_core.system.console import say
+from csd_core.upgrade.adaptation import Lessons, fit_adapters
+from csd_core.upgrade.adapters import RECORD
+from csd_core.upgrade.measured import gather
+from csd_core.upgrade.sampling import evenly
 from csd_core.workspace import Workspace
 
 

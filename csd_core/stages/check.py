@@ -5,19 +5,19 @@ if __name__ == "__main__":
 
     run_stage("check")
 
-from csd_core.console import say
 from csd_core.data.pool import ItemPool
 from csd_core.data.shards import load_shard
-from csd_core.records import Champion, SeenShards
-from csd_core.records_verdict import Ledger, Pending
-from csd_core.release.adapters import CandidateAdapters
-from csd_core.release.check import check
-from csd_core.release.conditions import points
-from csd_core.release.gather import gather
-from csd_core.release.strategies import Situation
+from csd_core.records.stages import Champion, SeenShards
+from csd_core.records.verdict import Ledger, Pending
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.gallery import Gallery
 from csd_core.stages.computing import use_threads
+from csd_core.system.console import say
+from csd_core.upgrade.adapters import CandidateAdapters
+from csd_core.upgrade.check import check
+from csd_core.upgrade.gate_rules import points
+from csd_core.upgrade.measured import gather
+from csd_core.upgrade.strategies import Situation
 from csd_core.workspace import Workspace
 
 

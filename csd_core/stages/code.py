@@ -8,11 +8,11 @@ if __name__ == "__main__":
 import json
 from typing import Any
 
-from csd_core.atomic import write_text
-from csd_core.choices import ARCHITECTURES, METHODS, SOURCES
-from csd_core.code_digest import Code
-from csd_core.params import Params
-from csd_core.params_sources import FolderSource
+from csd_core.code_digest.digest import Code
+from csd_core.params.choices import ARCHITECTURES, METHODS, SOURCES
+from csd_core.params.model import Params
+from csd_core.params.sources import FolderSource
+from csd_core.system.atomic import write_text
 from csd_core.workspace import Workspace
 
 PLAIN = ("init", "split", "adapt", "check", "promote", "report")
@@ -47,7 +47,7 @@ def closure_of(code: Code, params: Params, stage: str, name: str | None = None) 
 
 
 def chosen(params: Params, stage: str, name: str | None = None) -> tuple[str, ...]:
-    """Return what the parameters choose for a stage of a source or a task, as `csd_core.choices` has it."""
+    """Return what the parameters choose for a stage of a source or a task, as `csd_core.params.choices` has it."""
     architecture = ARCHITECTURES[params.training.network.architecture]
     match stage:
         case "ingest":

@@ -2,7 +2,7 @@
 
 from threadpoolctl import threadpool_limits
 
-from csd_core.params import Compute
+from csd_core.params.model import Compute
 
 
 def use_threads(compute: Compute) -> int:

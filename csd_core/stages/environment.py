@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Mapping
 
-from csd_core.processes import WAITING, wait_briefly
+from csd_core.system.processes import WAITING, wait_briefly
 
 CLEARED = (
     "ATEN_",

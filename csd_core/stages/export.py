@@ -5,18 +5,18 @@ if __name__ == "__main__":
 
     run_stage("export")
 
-from csd_core.atomic import atomic_folder
-from csd_core.console import say
 from csd_core.data.pool import ItemPool
 from csd_core.data.shards import load_shard
-from csd_core.errors import ArtifactError
 from csd_core.learning.batches import LabelledImages
-from csd_core.learning.device import prepare_torch
-from csd_core.learning.onnx_export import export_embedder
-from csd_core.learning.quantization import quantized
-from csd_core.learning.weights import load_model
-from csd_core.records import Champion, Quantization, SeenShards
+from csd_core.learning.export.embedder import export_embedder
+from csd_core.learning.export.quantization import quantized
+from csd_core.learning.networks.device import prepare_torch
+from csd_core.learning.networks.weights import load_model
+from csd_core.records.stages import Champion, Quantization, SeenShards
 from csd_core.stages.computing import use_threads
+from csd_core.system.atomic import atomic_folder
+from csd_core.system.console import say
+from csd_core.system.errors import ArtifactError
 from csd_core.workspace import Workspace
 
 

@@ -8,12 +8,12 @@ if __name__ == "__main__":
 import warnings
 from pathlib import Path
 
-from csd_core.console import progress, say
 from csd_core.data.canonical import REJECTED, read_rejected, write_source
 from csd_core.data.sources.registry import open_source
-from csd_core.errors import DataError, ParamsError
-from csd_core.params_sources import FashionMnistSource
-from csd_core.records import ImageForm
+from csd_core.params.sources import FashionMnistSource
+from csd_core.records.stages import ImageForm
+from csd_core.system.console import progress, say
+from csd_core.system.errors import DataError, ParamsError
 from csd_core.workspace import Workspace
 
 CONFLICTS_SHOWN = 5

@@ -5,12 +5,12 @@ if __name__ == "__main__":
 
     run_stage("init")
 
-from csd_core.atomic import atomic_folder
-from csd_core.params_rules import GENESIS
-from csd_core.records import Champion, ModelRecord, SeenShards
-from csd_core.records_verdict import Ledger, Pending
+from csd_core.params.rules import GENESIS
+from csd_core.records.stages import Champion, ModelRecord, SeenShards
+from csd_core.records.verdict import Ledger, Pending
 from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.lineage import Lineage
+from csd_core.system.atomic import atomic_folder
 from csd_core.workspace import Workspace
 
 

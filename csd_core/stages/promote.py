@@ -11,23 +11,23 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from csd_core.atomic import atomic_folder
-from csd_core.console import say
 from csd_core.data.pool import ItemPool
 from csd_core.data.shards import load_shard
-from csd_core.params import Params
-from csd_core.records import Champion, SeenShards
-from csd_core.records_check import CheckReport
-from csd_core.records_verdict import Ledger, LedgerEntry, Pending, Promoted, Rejected, VerdictFile, outcome_in_words
-from csd_core.release.adapters import CandidateAdapters
-from csd_core.release.backfill import backfill
-from csd_core.release.backfill_shards import ShardFolders
-from csd_core.release.gate import judge
-from csd_core.release.strategies import Situation, strategy_named
+from csd_core.params.model import Params
+from csd_core.records.check import CheckReport
+from csd_core.records.stages import Champion, SeenShards
+from csd_core.records.verdict import Ledger, LedgerEntry, Pending, Promoted, Rejected, VerdictFile, outcome_in_words
 from csd_core.retrieval.embedder import Embedder, digest_of
 from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.lineage import Lineage
 from csd_core.stages.computing import use_threads
+from csd_core.system.atomic import atomic_folder
+from csd_core.system.console import say
+from csd_core.upgrade.adapters import CandidateAdapters
+from csd_core.upgrade.backfill.engine import backfill
+from csd_core.upgrade.backfill.shards import ShardFolders
+from csd_core.upgrade.gate import judge
+from csd_core.upgrade.strategies import Situation, strategy_named
 from csd_core.workspace import Workspace
 
 ONE_PROCESS = 20_000

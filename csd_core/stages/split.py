@@ -7,10 +7,10 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from csd_core.console import say
 from csd_core.data.canonical import load_source
 from csd_core.data.shards import cut_shard, load_shard, write_shard
-from csd_core.records import SeenShards
+from csd_core.records.stages import SeenShards
+from csd_core.system.console import say
 from csd_core.workspace import Workspace
 
 

@@ -15,23 +15,23 @@ from typing import Any, Literal
 
 import torch
 
-from csd_core.console import say
 from csd_core.data.pool import ItemPool
 from csd_core.data.shards import Shard, load_shard
 from csd_core.learning.batches import LabelledImages
 from csd_core.learning.checkpoint import discard
 from csd_core.learning.curves import save_curves
-from csd_core.learning.device import prepare_device
-from csd_core.learning.launch import joined, launch, launched
+from csd_core.learning.distributed.group import ProcessGroup
+from csd_core.learning.distributed.launch import joined, launch, launched
 from csd_core.learning.methods.registry import METHODS
-from csd_core.learning.ranks import Ranks
+from csd_core.learning.networks.device import prepare_device
+from csd_core.learning.networks.weights import RECORD, WEIGHTS, load_model, save_model
 from csd_core.learning.start import StageData
 from csd_core.learning.training import LIVE, train
-from csd_core.learning.weights import RECORD, WEIGHTS, load_model, save_model
-from csd_core.params import Params
-from csd_core.records import ImageForm, SeenShards
-from csd_core.records_verdict import Pending
+from csd_core.params.model import Params
+from csd_core.records.stages import ImageForm, SeenShards
+from csd_core.records.verdict import Pending
 from csd_core.stages.computing import use_threads
+from csd_core.system.console import say
 from csd_core.workspace import Workspace
 
 MODULE = "csd_core.stages.train"
@@ -56,7 +56,7 @@ def main(task: str) -> None:
         _train(task, ranks)
 
 
-def _train(task: str, ranks: Ranks) -> None:
+def _train(task: str, ranks: ProcessGroup) -> None:
     files = Workspace()
     params = files.params()
     use_threads(params.compute)

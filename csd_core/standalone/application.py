@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from csd_core.data.tables import Strings, read_table
-from csd_core.errors import ArtifactError, DataError
-from csd_core.release.backfill import backfill
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.gallery import UNIT_TOLERANCE, Gallery
 from csd_core.retrieval.metrics import Floats
 from csd_core.standalone.folder_images import FolderImages
 from csd_core.standalone.own_gallery import OwnGallery, refuse_existing
 from csd_core.standalone.plan_folder import PlanFolder
+from csd_core.system.errors import ArtifactError, DataError
+from csd_core.upgrade.backfill.engine import backfill
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,18 +14,18 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from csd_core.console import progress, say
 from csd_core.data.canonical import CanonicalSet, load_source, write_source
 from csd_core.data.npy import map_images, write_rows
 from csd_core.data.pool import CHUNK, ItemPool
 from csd_core.data.shards import Shard
 from csd_core.data.sources.folder import ImageFolder, open_folder
 from csd_core.data.tables import Strings, read_table
-from csd_core.errors import CompatibilityError, DataError
-from csd_core.records import ImageForm, ShardRecord
+from csd_core.records.stages import ImageForm, ShardRecord
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.gallery import UNIT_TOLERANCE, Provenance
 from csd_core.retrieval.lineage import Embeds, Lineage
+from csd_core.system.console import progress, say
+from csd_core.system.errors import CompatibilityError, DataError
 
 Images = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]

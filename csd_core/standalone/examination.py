@@ -6,31 +6,31 @@ from pathlib import Path
 
 import numpy as np
 
-from csd_core.atomic import atomic_folder
-from csd_core.console import say
-from csd_core.errors import DataError
-from csd_core.params import Policy, Upgrade
-from csd_core.records import AdapterFits, ImageForm
-from csd_core.records_check import CheckReport
-from csd_core.records_verdict import Promoted, Rejected
-from csd_core.release.adaptation import Lessons, fit_adapters
-from csd_core.release.adapters import RECORD, CandidateAdapters
-from csd_core.release.check import check
-from csd_core.release.evidence import Evidence
-from csd_core.release.gate import judge
-from csd_core.release.gather import gather
-from csd_core.release.sampling import evenly
-from csd_core.release.strategies import Situation
+from csd_core.params.model import Policy, Upgrade
+from csd_core.records.check import CheckReport
+from csd_core.records.stages import AdapterFits, ImageForm
+from csd_core.records.verdict import Promoted, Rejected
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.lineage import Lineage
 from csd_core.standalone.collection import Collection, CollectionPool, FormedLineage, read_collection
 from csd_core.standalone.own_gallery import ItemsRecord, OwnGallery
-from csd_core.standalone.roles import NEW, Roles, deal, refuse_too_few
+from csd_core.standalone.roles import NEW, Roles, assign_roles, refuse_too_few
+from csd_core.system.atomic import atomic_folder
+from csd_core.system.console import say
+from csd_core.system.errors import DataError
+from csd_core.upgrade.adaptation import Lessons, fit_adapters
+from csd_core.upgrade.adapters import RECORD, CandidateAdapters
+from csd_core.upgrade.check import check
+from csd_core.upgrade.evaluation_data import EvaluationData
+from csd_core.upgrade.gate import judge
+from csd_core.upgrade.measured import gather
+from csd_core.upgrade.sampling import evenly
+from csd_core.upgrade.strategies import Situation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class GateInput:
     """What is to be judged.
 
     Attributes:
@@ -59,7 +59,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Answer:
+class GateResult:
     """What became of it.
 
     Attributes:
@@ -81,49 +81,49 @@ class Answer:
     roles: Roles
 
 
-def examine(question: Question, scratch: Path) -> Answer:
+def examine(gate_input: GateInput, scratch: Path) -> GateResult:
     """Judge a candidate.
 
     Args:
-        question: What is to be judged.
+        gate_input: What is to be judged.
         scratch: An empty folder with room for the decoded images; it must outlive the answer.
 
     Raises:
         CsdError: if something that was given is missing, unusable or does not belong together.
     """
-    old, new = Embedder.load(question.old), Embedder.load(question.new)
-    own = OwnGallery.load(question.gallery, model=old, file=question.old) if question.gallery else None
+    old, new = Embedder.load(gate_input.old), Embedder.load(gate_input.new)
+    own = OwnGallery.load(gate_input.gallery, model=old, file=gate_input.old) if gate_input.gallery else None
     items = own.items if own else ItemsRecord(form=old.metadata.form, best_own_gallery={})
     forms = {old.metadata.form, new.metadata.form, *(_forms(own.lineage) if own else ())}
-    collection = read_collection(question.images, ids_in=items.form, forms=forms, scratch=scratch / "images")
-    roles = deal(
+    collection = read_collection(gate_input.images, ids_in=items.form, forms=forms, scratch=scratch / "images")
+    roles = assign_roles(
         collection.items,
         gallery=own.gallery if own else None,
-        new_classes=question.new_classes,
-        seed=question.seed,
+        new_classes=gate_input.new_classes,
+        seed=gate_input.seed,
     )
     refuse_too_few(collection.items, roles)
     pool = collection.pool(splits=roles.splits, tasks=roles.tasks)
     if own is None:
-        known = Lineage(models={}, adapters={}).extended(models=[question.old])
+        known = Lineage(models={}, adapters={}).extended(models=[gate_input.old])
         own = OwnGallery(gallery=embedded(pool, np.flatnonzero(roles.old), old), items=items, lineage=known)
     elif lost := len(own.gallery) - int(roles.old.sum()):
         say(
-            f"{question.images}: has no image of {lost:,} of the gallery's {len(own.gallery):,} rows; they are "
+            f"{gate_input.images}: has no image of {lost:,} of the gallery's {len(own.gallery):,} rows; they are "
             "not measured"
         )
 
     gate, select = (
-        _asked(gather(pool, own.gallery, split, candidate=new, champion=old), question.max_queries)
+        _asked(gather(pool, own.gallery, split, candidate=new, champion=old), gate_input.max_queries)
         for split in ("gate", "select")
     )
-    adapters = _fitted(question, own, pool, roles, new, select, forms=forms, scratch=scratch)
+    adapters = _fitted(gate_input, own, pool, roles, new, select, forms=forms, scratch=scratch)
     situation = Situation(
         gallery=own.gallery,
         candidate=new.digest,
         dimension=new.metadata.dimension,
         adapters=adapters,
-        settings=question.settings,
+        settings=gate_input.settings,
     )
     report = check(
         str(roles.tasks[~roles.old][0]) if not roles.old.all() else NEW,
@@ -134,9 +134,9 @@ def examine(question: Question, scratch: Path) -> Answer:
         pending=(),
         best_own_gallery=own.items.best_own_gallery,
     )
-    return Answer(
+    return GateResult(
         report=report,
-        verdict=judge(report, question.policy),
+        verdict=judge(report, gate_input.policy),
         own=own,
         dimension=new.metadata.dimension,
         adapters=adapters,
@@ -162,18 +162,18 @@ def _forms(lineage: Lineage) -> Iterable[ImageForm]:
     return (Embedder.load(path).metadata.form for path in lineage.models.values())
 
 
-def _asked(evidence: Evidence, most: int | None) -> Evidence:
+def _asked(evaluation: EvaluationData, most: int | None) -> EvaluationData:
     """Return the same with fewer queries; every item stays a row."""
-    return evidence if most is None else replace(evidence, asked=evenly(len(evidence.labels), most))
+    return evaluation if most is None else replace(evaluation, asked=evenly(len(evaluation.labels), most))
 
 
 def _fitted(
-    question: Question,
+    gate_input: GateInput,
     own: OwnGallery,
     pool: CollectionPool,
     roles: Roles,
     new: Embedder,
-    select: Evidence,
+    select: EvaluationData,
     *,
     forms: set[ImageForm],
     scratch: Path,
@@ -181,13 +181,13 @@ def _fitted(
     """Fit the candidate's adapters, or say why there is none."""
     folder = scratch / "adapters"
     train_pool, train = pool, np.flatnonzero(roles.taught & (roles.splits == "train"))
-    if question.fit:
-        train_pool = _lessons_of(question.fit, own.items.form, forms, scratch / "fit")
+    if gate_input.fit:
+        train_pool = _lessons_of(gate_input.fit, own.items.form, forms, scratch / "fit")
         measured = pool.ids[pool.rows("gate", "select")]
         train = np.flatnonzero(~np.isin(train_pool.ids, measured))
         if not len(train):
-            raise DataError(f"{question.fit}: every image is among those that judge; give others to fit adapters on")
-    train = train[evenly(len(train), question.settings.adapter.max_images)]
+            raise DataError(f"{gate_input.fit}: every image is among those that judge; give others to fit adapters on")
+    train = train[evenly(len(train), gate_input.settings.adapter.max_images)]
     why_not = _why_no_adapter(own.gallery, new, len(train))
     if why_not:
         with atomic_folder(folder) as partial:
@@ -205,8 +205,8 @@ def _fitted(
             held_out=lambda embed: pool.embed(held_out, embed),
             select=select,
         ),
-        settings=question.settings.adapter,
-        seed=question.settings.seed,
+        settings=gate_input.settings.adapter,
+        seed=gate_input.settings.seed,
     )
     return CandidateAdapters.load(folder)
 

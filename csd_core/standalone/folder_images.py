@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from csd_core.data.decode import decode
 from csd_core.data.tables import Strings, read_table
-from csd_core.errors import DataError
-from csd_core.records import ImageForm
-from csd_core.release.backfill_shards import Fetched
+from csd_core.records.stages import ImageForm
+from csd_core.system.errors import DataError
+from csd_core.upgrade.backfill.shards import Fetched
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import numpy as np
 import onnxruntime as ort
 from onnx import TensorProto, helper
 
-from csd_core.errors import ArtifactError, ParamsError
 from csd_core.standalone.preprocessing import Layout, Preprocessing
+from csd_core.system.errors import ArtifactError, ParamsError
 
 TYPES = {
     "tensor(uint8)": TensorProto.UINT8,

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from csd_core.atomic import atomic_folder
 from csd_core.data.tables import write_table
-from csd_core.errors import ArtifactError, CompatibilityError
-from csd_core.records import ImageForm, Record
+from csd_core.records.stages import ImageForm, Record
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.lineage import Lineage
+from csd_core.system.atomic import atomic_folder
+from csd_core.system.errors import ArtifactError, CompatibilityError
 
 ITEMS, LINEAGE, FAILED = "items.json", "lineage", "failed.parquet"
 

@@ -3,7 +3,7 @@
 plan.json       PlanRecord: what it is a plan for; missing where the gate rejected the candidate
 check.json      CheckReport
 verdict.json    VerdictFile
-adapters/       the candidate's adapters (csd_core.release.adapters)
+adapters/       the candidate's adapters (csd_core.upgrade.adapters)
 lineage/        the models and adapters of the rows before and after, the candidate among them
 items.parquet   id, label, split, task, path of the folder's images
 """
@@ -13,20 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from csd_core.atomic import atomic_folder
 from csd_core.data.tables import write_table
-from csd_core.errors import ArtifactError, CompatibilityError
-from csd_core.params import Order, Rest, Strategy, Upgrade
-from csd_core.records import Digest, Record
-from csd_core.records_verdict import Promoted, VerdictFile
-from csd_core.release.adapters import CandidateAdapters
-from csd_core.release.plans import UpgradePlan
-from csd_core.release.strategies import Situation, strategy_named
+from csd_core.params.model import Order, Rest, Strategy, Upgrade
+from csd_core.records.stages import Digest, Record
+from csd_core.records.verdict import Promoted, VerdictFile
 from csd_core.retrieval.embedder import digest_of
 from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.lineage import Lineage
-from csd_core.standalone.examination import Answer
+from csd_core.standalone.examination import GateResult
 from csd_core.standalone.own_gallery import ItemsRecord
+from csd_core.system.atomic import atomic_folder
+from csd_core.system.errors import ArtifactError, CompatibilityError
+from csd_core.upgrade.adapters import CandidateAdapters
+from csd_core.upgrade.plans import UpgradePlan
+from csd_core.upgrade.strategies import Situation, strategy_named
 
 RECORD, CHECK, VERDICT = "plan.json", "check.json", "verdict.json"
 ADAPTERS, LINEAGE, ITEMS = "adapters", "lineage", "items.parquet"
@@ -138,38 +138,38 @@ class PlanFolder:
         return plan
 
 
-def write_plan(answer: Answer, settings: Upgrade, new: Path, folder: Path) -> None:
+def write_plan(gate_result: GateResult, settings: Upgrade, new: Path, folder: Path) -> None:
     """Write a plan, whole or not at all.
 
     Args:
-        answer: What the gate found.
+        gate_result: What the gate found.
         settings: Ways to serve the candidate.
         new: Its ONNX file, in csd's form.
         folder: To write; there is none yet.
     """
     with atomic_folder(folder) as partial:
-        answer.report.save(partial / CHECK)
-        VerdictFile(verdict=answer.verdict).save(partial / VERDICT)
-        if isinstance(answer.verdict, Promoted):
-            _write_what_to_do(answer, answer.verdict, settings, new, partial)
+        gate_result.report.save(partial / CHECK)
+        VerdictFile(verdict=gate_result.verdict).save(partial / VERDICT)
+        if isinstance(gate_result.verdict, Promoted):
+            _write_what_to_do(gate_result, gate_result.verdict, settings, new, partial)
 
 
-def _write_what_to_do(answer: Answer, verdict: Promoted, settings: Upgrade, new: Path, folder: Path) -> None:
-    report, gallery, items = answer.report, answer.own.gallery, answer.collection.items
+def _write_what_to_do(gate_result: GateResult, verdict: Promoted, settings: Upgrade, new: Path, folder: Path) -> None:
+    report, gallery, items = gate_result.report, gate_result.own.gallery, gate_result.collection.items
     chosen = next(
         each for each in report.alternatives if (each.strategy, each.share) == (verdict.strategy, verdict.share)
     )
-    if answer.adapters.folder is not None:
-        shutil.copytree(answer.adapters.folder, folder / ADAPTERS)
-    after = answer.own.lineage.extended(models=[new], adapters=answer.adapters.paths())
+    if gate_result.adapters.folder is not None:
+        shutil.copytree(gate_result.adapters.folder, folder / ADAPTERS)
+    after = gate_result.own.lineage.extended(models=[new], adapters=gate_result.adapters.paths())
     after.save(folder / LINEAGE)
     write_table(
         folder / ITEMS,
         {
             "id": items.ids,
             "label": items.labels,
-            "split": answer.roles.splits,
-            "task": answer.roles.tasks,
+            "split": gate_result.roles.splits,
+            "task": gate_result.roles.tasks,
             "path": items.paths,
         },
     )
@@ -182,7 +182,7 @@ def _write_what_to_do(answer: Answer, verdict: Promoted, settings: Upgrade, new:
         rows=len(gallery),
         old=str(report.champion),
         new=report.candidate,
-        dimension=answer.dimension,
+        dimension=gate_result.dimension,
         strategy=verdict.strategy,
         share=verdict.share,
         order=partial.order if partial else None,
@@ -191,5 +191,5 @@ def _write_what_to_do(answer: Answer, verdict: Promoted, settings: Upgrade, new:
         rows_embedded=chosen.rows_embedded,
         rows_mapped=chosen.rows_mapped,
         rows_kept=len(gallery) - chosen.rows_embedded - chosen.rows_mapped,
-        items=ItemsRecord(form=answer.own.items.form, best_own_gallery=best),
+        items=ItemsRecord(form=gate_result.own.items.form, best_own_gallery=best),
     ).save(folder / RECORD)

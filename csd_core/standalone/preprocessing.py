@@ -6,8 +6,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from csd_core.errors import ParamsError
-from csd_core.params import ResizeRule
+from csd_core.params.model import ResizeRule
+from csd_core.system.errors import ParamsError
 
 Layout = Literal["nchw", "nhwc"]
 

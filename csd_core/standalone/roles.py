@@ -7,10 +7,10 @@ import numpy as np
 from csd_core.data.canonical import CanonicalSet
 from csd_core.data.shards import cut_shard
 from csd_core.data.tables import Strings
-from csd_core.errors import DataError, ParamsError
-from csd_core.params import SplitShares, Task
+from csd_core.params.model import SplitShares, Task
 from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.metrics import Bools
+from csd_core.system.errors import DataError, ParamsError
 
 SELECT, GATE = 0.2, 0.5
 """Shares of a class's images; the rest fits adapters. The gate gets most: its queries bound what a verdict can tell."""
@@ -39,7 +39,7 @@ class Roles:
     taught: Bools
 
 
-def deal(items: CanonicalSet, *, gallery: Gallery | None, new_classes: tuple[str, ...], seed: int) -> Roles:
+def assign_roles(items: CanonicalSet, *, gallery: Gallery | None, new_classes: tuple[str, ...], seed: int) -> Roles:
     """Give every item a role; one that is in the gallery keeps its own.
 
     Args:

@@ -2,10 +2,10 @@
 
 from rich.table import Table
 
-from csd_core.console import new_table, print_table, say
-from csd_core.records_check import Alternative, CheckReport, Measurement, Recalls
-from csd_core.records_verdict import Judged, Promoted, Rejected, outcome_in_words
-from csd_core.release.conditions import points
+from csd_core.records.check import Alternative, CheckReport, Measurement, Recalls
+from csd_core.records.verdict import Judged, Promoted, Rejected, outcome_in_words
+from csd_core.system.console import new_table, print_table, say
+from csd_core.upgrade.gate_rules import points
 
 
 def print_findings(report: CheckReport, verdict: Promoted | Rejected) -> None:

@@ -12,12 +12,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from csd_core.atomic import atomic_file
-from csd_core.errors import ArtifactError, CompatibilityError
-from csd_core.records import ImageForm
+from csd_core.records.stages import ImageForm
 from csd_core.retrieval.embedder import Embedder, EmbedderMetadata, digest_of
 from csd_core.standalone.foreign import PROBE, ForeignInput, first_line, input_of, open_session, output_of, probe
 from csd_core.standalone.preprocessing import Preprocessing
+from csd_core.system.atomic import atomic_file
+from csd_core.system.errors import ArtifactError, CompatibilityError
 
 IMAGES, EMBEDDINGS = "images", "embeddings"
 """Input and output of csd's form."""

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from csd_core.comparison.cells import Cell
-from csd_core.comparison.figures import load_comparison
-from csd_core.comparison.measures import CellMeasures, Measure
-from csd_core.comparison.results import FILE, write_results
+from csd_core.comparison.results.figures import load_comparison
+from csd_core.comparison.results.measures import CellMeasures, Measure
+from csd_core.comparison.results.table import FILE, write_results
+from csd_core.comparison.running.runs import Cell
 from csd_core.retrieval import continual
 
 PROFILES = {"glyphs-2": 2, "digits-11": 11}

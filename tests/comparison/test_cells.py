@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from csd_core.comparison.cells import Cell, cells_of, params_of
-from csd_core.comparison.presets import METHODS
-from csd_core.comparison.spec import Spec
-from csd_core.errors import ParamsError
-from csd_core.params_file import load_params
+from csd_core.comparison.running.presets import METHODS
+from csd_core.comparison.running.runs import Cell, cells_of, params_of
+from csd_core.comparison.running.spec import Spec
+from csd_core.params.file import load_params
+from csd_core.system.errors import ParamsError
 
 ROOT = Path(__file__).parents[2]
 

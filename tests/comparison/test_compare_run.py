@@ -14,7 +14,7 @@ from filelock import FileLock
 from patience import PATIENCE
 
 from csd_core import cli
-from csd_core.comparison.results import read_results
+from csd_core.comparison.results.table import read_results
 
 ROOT = Path(__file__).parents[2]
 FOLDER = Path("comparisons/runs/example")

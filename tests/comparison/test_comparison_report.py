@@ -11,16 +11,16 @@ from scipy import stats
 from synthetic import ALONE, DIGEST, LEVELS, MISSING, PLANNED, PROFILES, loaded, values, written
 
 from csd_core import cli
-from csd_core.comparison.cells import Cell, params_of
-from csd_core.comparison.columns import COLUMNS
-from csd_core.comparison.intervals import difference, spread
-from csd_core.comparison.report import write_report
-from csd_core.comparison.spec import load_spec
-from csd_core.comparison.tables import against, cost_table, difference_table, profile_table
-from csd_core.comparison.upgrade_tables import count_table, upgrade_table
-from csd_core.comparison.words import headline, missing, sentences
-from csd_core.errors import ArtifactError, ParamsError
-from csd_core.reporting.narrative import DASH, MINUS
+from csd_core.comparison.report.page import write_report
+from csd_core.comparison.report.tables import against, cost_table, difference_table, profile_table
+from csd_core.comparison.report.text import headline, missing, sentences
+from csd_core.comparison.report.upgrade_tables import count_table, upgrade_table
+from csd_core.comparison.results.columns import COLUMNS
+from csd_core.comparison.results.intervals import difference, spread
+from csd_core.comparison.running.runs import Cell, params_of
+from csd_core.comparison.running.spec import load_spec
+from csd_core.report.narrative import DASH, MINUS
+from csd_core.system.errors import ArtifactError, ParamsError
 
 ROOT = Path(__file__).parents[2]
 

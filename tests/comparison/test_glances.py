@@ -9,8 +9,8 @@ from scipy import stats
 from synthetic import ALONE, MISSING, PLANNED, loaded, values, written
 
 from csd_core import cli
-from csd_core.comparison.glances import glance_table, pairs_table, seed_table
-from csd_core.reporting.narrative import DASH, MINUS
+from csd_core.comparison.report.summary_tables import glance_table, pairs_table, seed_table
+from csd_core.report.narrative import DASH, MINUS
 
 DOCS = Path(__file__).parents[2] / "docs"
 

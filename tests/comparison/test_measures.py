@@ -6,13 +6,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from csd_core.comparison.cells import Cell, params_of
-from csd_core.comparison.measures import CellMeasures, Measure, measure_cell
-from csd_core.comparison.results import SCHEMA, read_results, write_results
-from csd_core.comparison.spec import load_spec
-from csd_core.comparison.timings import StageTime, Timings
-from csd_core.errors import ArtifactError
-from csd_core.records_check import CheckReport
+from csd_core.comparison.results.measures import CellMeasures, Measure, measure_cell
+from csd_core.comparison.results.table import SCHEMA, read_results, write_results
+from csd_core.comparison.running.runs import Cell, params_of
+from csd_core.comparison.running.spec import load_spec
+from csd_core.comparison.running.timings import StageTime, Timings
+from csd_core.records.check import CheckReport
+from csd_core.system.errors import ArtifactError
 
 ROOT = Path(__file__).parents[2]
 RECORDED = Path(__file__).parent / "recorded"

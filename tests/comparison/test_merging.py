@@ -4,10 +4,10 @@ import pytest
 from synthetic import DIGEST, PLANNED, measures_of, written
 
 from csd_core import cli
-from csd_core.comparison.figures import load_cells
-from csd_core.comparison.measures import CellMeasures
-from csd_core.comparison.merging import OF_A_CLOCK, merge_results, recorded
-from csd_core.comparison.results import FILE, write_results
+from csd_core.comparison.results.figures import load_cells
+from csd_core.comparison.results.measures import CellMeasures
+from csd_core.comparison.results.merging import OF_A_CLOCK, merge_results, recorded
+from csd_core.comparison.results.table import FILE, write_results
 
 HERE, THERE, TWICE = PLANNED[:5], PLANNED[4:9], PLANNED[4]
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from patience import PATIENCE
 
-from csd_core.comparison import child
-from csd_core.comparison.bench import Bench, Code
-from csd_core.comparison.cells import Cell, params_of
-from csd_core.comparison.measures import CellMeasures
-from csd_core.comparison.running import Run, finished
-from csd_core.comparison.spec import Spec
+from csd_core.comparison.results.measures import CellMeasures
+from csd_core.comparison.running import child
+from csd_core.comparison.running.run_folder import Bench, Code
+from csd_core.comparison.running.runs import Cell, params_of
+from csd_core.comparison.running.scheduler import Run, finished
+from csd_core.comparison.running.spec import Spec
 
 ROOT = Path(__file__).parents[2]
 RECORDED = Path(__file__).parent / "recorded"

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from csd_core.comparison.presets import METHODS
-from csd_core.comparison.spec import load_spec
-from csd_core.errors import ParamsError
+from csd_core.comparison.running.presets import METHODS
+from csd_core.comparison.running.spec import load_spec
+from csd_core.system.errors import ParamsError
 
 ROOT = Path(__file__).parents[2]
 

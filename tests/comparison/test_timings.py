@@ -1,7 +1,7 @@
 import pytest
 
-from csd_core.comparison import timings
-from csd_core.comparison.timings import StageTime, Timings, Watch
+from csd_core.comparison.running import timings
+from csd_core.comparison.running.timings import StageTime, Timings, Watch
 
 
 @pytest.fixture

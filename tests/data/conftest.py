@@ -10,7 +10,7 @@ from PIL import Image
 
 from csd_core.data.canonical import CanonicalSet
 from csd_core.data.classes import order_classes
-from csd_core.records import SourceRecord
+from csd_core.records.stages import SourceRecord
 
 MakeSet = Callable[..., CanonicalSet]
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from csd_core.data.decode import decode
-from csd_core.errors import DataError
-from csd_core.records import ImageForm
+from csd_core.records.stages import ImageForm
+from csd_core.system.errors import DataError
 
 FORM = ImageForm(size=6, channels=3, resize="squash")
 PIXELS = np.random.default_rng(7).integers(0, 256, (6, 6, 3), np.uint8)

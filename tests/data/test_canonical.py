@@ -7,8 +7,8 @@ import pytest
 
 from csd_core.data.canonical import load_source, read_rejected, write_source
 from csd_core.data.sources.protocol import Batch, Rejection
-from csd_core.errors import ArtifactError, DataError
-from csd_core.records import ImageForm
+from csd_core.records.stages import ImageForm
+from csd_core.system.errors import ArtifactError, DataError
 
 FORM = ImageForm(size=2, channels=1, resize="squash")
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from csd_core.data.decode import decode, resize
-from csd_core.errors import DataError
-from csd_core.records import ImageForm
+from csd_core.records.stages import ImageForm
+from csd_core.system.errors import DataError
 
 RGB4 = ImageForm(size=4, channels=3, resize="squash")
 GREY4 = ImageForm(size=4, channels=1, resize="squash")

@@ -19,8 +19,8 @@ from csd_core.data import decode as decoding
 from csd_core.data import decoder_processes
 from csd_core.data.decode import decode, resize
 from csd_core.data.decoder_processes import Limits, Room, _Child, decoders
-from csd_core.errors import DataError, DecoderStartError
-from csd_core.records import ImageForm
+from csd_core.records.stages import ImageForm
+from csd_core.system.errors import DataError, DecoderStartError
 
 FORM = ImageForm(size=8, channels=3, resize="squash")
 BUDGET = 512 << 20
@@ -29,8 +29,8 @@ import json, resource, sys, warnings
 from pathlib import Path
 from PIL import Image
 from csd_core.data.decode import decode
-from csd_core.errors import DataError
-from csd_core.records import ImageForm
+from csd_core.system.errors import DataError
+from csd_core.records.stages import ImageForm
 
 def peak(who):
     return resource.getrusage(who).ru_maxrss << 10
@@ -239,7 +239,7 @@ def test_a_forked_process_has_decoders_of_its_own():
         "import os, bombs\n"
         "from PIL import Image\n"
         "from csd_core.data.decode import decode\n"
-        "from csd_core.records import ImageForm\n"
+        "from csd_core.records.stages import ImageForm\n"
         "form = ImageForm(size=8, channels=3, resize='squash')\n"
         "file = bombs.saved(Image.new('RGB', (9, 9), 'red'), 'BMP')\n"
         "decode(file, form)\n"

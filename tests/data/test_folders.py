@@ -8,9 +8,9 @@ import pytest
 from csd_core.data.folders import check_folders, pass_over, told
 from csd_core.data.sources.flaws import DEEPEST
 from csd_core.data.sources.folder import open_folder
-from csd_core.errors import DataError
-from csd_core.params_sources import FolderSource
-from csd_core.processes import environment
+from csd_core.params.sources import FolderSource
+from csd_core.system.errors import DataError
+from csd_core.system.processes import environment
 
 
 def folder(path):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from csd_core.data.npy import map_images, write_rows
-from csd_core.errors import ArtifactError
+from csd_core.system.errors import ArtifactError
 
 
 def test_rows_written_in_chunks_read_as_one_array(tmp_path):

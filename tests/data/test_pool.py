@@ -3,8 +3,8 @@ import pytest
 
 from csd_core.data.pool import ItemPool
 from csd_core.data.shards import cut_shard, load_shard, write_shard
-from csd_core.errors import DataError
-from csd_core.params import SplitShares, Task
+from csd_core.params.model import SplitShares, Task
+from csd_core.system.errors import DataError
 
 
 @pytest.fixture

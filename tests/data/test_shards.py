@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from csd_core.data.shards import SPLITS, apportion, cut_shard, load_shard, write_shard
-from csd_core.errors import ArtifactError, DataError
-from csd_core.params import SplitShares, Task
+from csd_core.params.model import SplitShares, Task
+from csd_core.system.errors import ArtifactError, DataError
 
 SHARES = SplitShares(seed=1, select=0.15, gate=0.2, test=0.2)
 NONE = np.empty(0, np.str_)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from csd_core.data.tables import read_table, write_table
-from csd_core.errors import ArtifactError
+from csd_core.system.errors import ArtifactError
 
 
 def test_columns_come_back_as_text_and_null_as_nothing(tmp_path):

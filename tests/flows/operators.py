@@ -28,8 +28,8 @@ from prefect.client.schemas.sorting import LogSort
 from prefect.states import Cancelling
 from ruamel.yaml import YAML
 
-from csd_core.operations.retrainings import retrainings
 from csd_core.project.setup import set_up
+from csd_core.retraining.history import retrainings
 from csd_core.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
@@ -120,7 +120,7 @@ class Operations:
         environment |= {"PYTHONPATH": str(self.root), "PYTHONUNBUFFERED": "1"}
         log = self.root.with_name("ui.log").open("w")
         self.server = subprocess.Popen(
-            [sys.executable, "-m", "flows.server", "--port", str(self.port)],
+            [sys.executable, "-m", "flows.ui.server", "--port", str(self.port)],
             cwd=self.root,
             env=environment,
             stdout=log,

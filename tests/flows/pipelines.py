@@ -5,7 +5,7 @@ from pathlib import Path
 
 import psutil
 
-from csd_core.processes import environment
+from csd_core.system.processes import environment
 
 DVC_YAML = """\
 stages:

@@ -11,14 +11,14 @@ from prefect.artifacts import Artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
-from csd_core.errors import DataError
-from csd_core.production.live_backfill import embed, plan
-from csd_core.production.publish import publish
-from csd_core.production.rows import LiveItems, StoredImages
-from csd_core.release.workers import Pace
-from csd_core.reporting.review import escaped
+from csd_core.live.rows import LiveItems, StoredImages
+from csd_core.releases.backfill.rows import embed, plan
+from csd_core.releases.publish import publish
+from csd_core.report.review import escaped
+from csd_core.system.errors import DataError
+from csd_core.upgrade.backfill.workers import Pace
 from flows import backfill as module
-from flows.backfill import Backfill, Progress, backfill
+from flows.backfill import Backfill, BackfillProgress, backfill
 
 sys.path.append(str(Path(__file__).parents[1] / "production"))
 from projects import Project  # the folder is no package
@@ -68,7 +68,7 @@ def artifact(key):
 @flow
 def making(rows, clock):
     """A progress artifact belongs to a run."""
-    return Progress(rows, clock=clock)
+    return BackfillProgress(rows, clock=clock)
 
 
 def models(project):
@@ -78,7 +78,7 @@ def models(project):
 @pytest.mark.slow
 def test_a_run_puts_a_gallery_of_the_model_alone_in_force_and_shows_how_it_went(project):
     state = run(why="the rest", by="olga", workers=2)
-    release = project.in_force()
+    release = project.active()
     assert (state.type.value, state.message) == ("COMPLETED", f"Active: {release.name}, {2 * ROWS:,} rows")
     assert (release.record.kind, release.record.why, release.record.by) == ("backfill", "the rest", "olga")
     assert models(project) == {release.record.model}
@@ -101,7 +101,7 @@ def test_a_run_goes_on_where_a_killed_one_stopped(project):
     state = run()
     assert state.is_completed()
     assert task_states(state.state_details.flow_run_id) == {"shard 0": "Cached", "shard 1": "Completed"}
-    assert models(project) == {project.in_force().record.model}
+    assert models(project) == {project.active().record.model}
 
 
 def test_an_error_of_csd_fails_the_run_with_its_one_line_and_ends_the_other_shards(project, monkeypatch):
@@ -118,8 +118,8 @@ def test_an_error_of_csd_fails_the_run_with_its_one_line_and_ends_the_other_shar
     assert (state.type.value, state.message) == ("FAILED", "the store of images is shut")
     assert sorted(tried) == [0, 1]  # each once
     assert task_states(state.state_details.flow_run_id) == {"shard 0": "Failed", "shard 1": "Failed"}
-    assert not list(project.files.live_backfill(project.in_force().name).glob("shard-*"))
-    assert project.in_force().number == 1
+    assert not list(project.files.live_backfill(project.active().name).glob("shard-*"))
+    assert project.active().number == 1
     with pytest.raises(DataError, match="^the store of images is shut$"):
         backfill()
 
@@ -136,11 +136,11 @@ def test_a_disk_that_does_not_answer_at_once_is_tried_again(project, monkeypatch
     monkeypatch.setattr(module.embed_shard, "retry_delay_seconds", [0.0, 0.0])
     assert run().is_completed()
     assert failures == []
-    assert models(project) == {project.in_force().record.model}
+    assert models(project) == {project.active().record.model}
 
 
 def test_images_that_cannot_be_read_are_named_in_the_artifact(project):
-    live, table = project.production.live, project.in_force().table
+    live, table = project.production.live, project.active().table
     (identity,) = plan(project.production).shards[0].ids[:1].tolist()
     model = project.model("t1")
     live.upsert(

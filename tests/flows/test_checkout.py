@@ -9,11 +9,11 @@ import pytest
 from filelock import FileLock, Timeout
 from pipelines import commit, dvc, git, shell_project
 
-from csd_core.errors import ArtifactError, CsdError, ParamsError
-from csd_core.params_file import profile_text
+from csd_core.params.file import profile_text
+from csd_core.system.errors import ArtifactError, CsdError, ParamsError
 from csd_core.workspace import Workspace
-from flows.checkout import checkout, remove_branch, remove_leftovers
-from flows.pipeline import stale_stages
+from flows.runs.checkout import checkout, remove_branch, remove_leftovers
+from flows.runs.pipeline import stale_stages
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_two_runs_work_side_by_side_but_not_under_one_name(home):
 def test_what_a_killed_run_left_is_removed_and_what_a_living_one_has_stays(home):
     script = (
         "import os, sys; from pathlib import Path; from csd_core.workspace import Workspace;"
-        "from flows.checkout import checkout\n"
+        "from flows.runs.checkout import checkout\n"
         "with checkout(Workspace(Path(sys.argv[1])), 'HEAD', name='killed'): os.kill(os.getpid(), 9)"
     )
     done = subprocess.run([sys.executable, "-c", script, str(home.root)], check=False, capture_output=True, text=True)

@@ -7,7 +7,7 @@ import psutil
 import pytest
 from patience import PATIENCE
 
-from flows.children import Child
+from flows.ui.children import Child
 
 WORKER = """
 import os, pathlib, signal, subprocess, sys, time
@@ -165,7 +165,7 @@ def test_an_idle_worker_that_will_not_end_is_killed(tmp_path, told):
 @pytest.mark.xfail(sys.platform != "linux", reason="only Linux tethers", run=False)
 def test_a_child_cannot_outlive_us(tmp_path):
     program = (
-        "import sys, time; from pathlib import Path; from flows.children import Child\n"
+        "import sys, time; from pathlib import Path; from flows.ui.children import Child\n"
         f"started = Child([sys.executable, '-c', 'import time; time.sleep(900)'], log=Path({str(tmp_path / 'log')!r}), "
         "environment={})\nprint(started.process.pid, flush=True); time.sleep(900)"
     )

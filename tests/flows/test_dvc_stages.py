@@ -6,8 +6,8 @@ import time
 import pytest
 from pipelines import alive, commit, dvc, git, shell_project
 
-from csd_core.errors import CsdError
-from flows.pipeline import Pipeline, StageFailedError, StoppedError, stages_of, stale_stages
+from csd_core.system.errors import CsdError
+from flows.runs.pipeline import Pipeline, StageFailedError, StoppedError, stages_of, stale_stages
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value will soon:DeprecationWarning:dvc")  # DVC's own use
 NAMES = ["init", "train@t1", "train@t2", "report"]
@@ -65,7 +65,7 @@ def test_a_stage_that_is_unchanged_starts_no_process(tmp_path, monkeypatch):
     root = shell_project(tmp_path / "p")
     run_all(root)
     with Pipeline(root) as pipeline:
-        monkeypatch.setattr("flows.pipeline.subprocess.Popen", None)
+        monkeypatch.setattr("flows.runs.pipeline.subprocess.Popen", None)
         assert [pipeline.run(each, print) for each in pipeline.stages] == ["unchanged"] * 4
 
 

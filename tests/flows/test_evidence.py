@@ -6,12 +6,12 @@ import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
 
-from csd_core.errors import ArtifactError
-from csd_core.params_file import load_params
-from csd_core.reporting.review import ReviewPage
-from csd_core.reporting.svg import Chart
+from csd_core.params.file import load_params
+from csd_core.report.charts.svg import Chart
+from csd_core.report.review import ReviewPage
+from csd_core.system.errors import ArtifactError
 from csd_core.workspace import Workspace
-from flows import evidence
+from flows.runs import review_artifacts as evidence
 
 pytestmark = pytest.mark.usefixtures("prefect_harness")
 

@@ -5,10 +5,10 @@ from prefect import flow
 from prefect.client.schemas.objects import StateType
 from prefect.states import Completed, State
 
-from csd_core.errors import ParamsError
-from flows import failures
-from flows.failures import plainly, tell
-from flows.pipeline import StageFailedError
+from csd_core.system.errors import ParamsError
+from flows.runs import failures
+from flows.runs.failures import fail_with_message, tell
+from flows.runs.pipeline import StageFailedError
 
 pytestmark = [pytest.mark.usefixtures("prefect_harness")]
 
@@ -21,7 +21,7 @@ def events(monkeypatch):
 
 
 @flow(name="train", on_failure=[tell])
-@plainly
+@fail_with_message
 def training(how: str = "well"):
     match how:
         case "stage":

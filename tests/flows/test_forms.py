@@ -6,10 +6,10 @@ import pytest
 from prefect.utilities.callables import parameter_schema
 from pydantic import ValidationError
 
-from csd_core import params
-from csd_core.params import Choice
-from csd_core.params_edits import override
-from csd_core.params_file import load_params
+from csd_core.params import model as params
+from csd_core.params.edits import override
+from csd_core.params.file import load_params
+from csd_core.params.model import Choice
 from flows.approve import DECISIONS
 from flows.forms import BLOCKS, Approve, Overrides, Publish, Retrain, Rollback
 from flows.retrain import retrain

@@ -7,14 +7,14 @@ from operators import send_batch
 from pipelines import commit, git, shell_project
 from prefect.logging import disable_run_logger
 
-from csd_core.operations.cuts import Cut, taken_at
-from csd_core.operations.retrainings import Retraining
-from csd_core.operations.start import starting_point
-from csd_core.params_file import load_params, profile_text
+from csd_core.params.file import load_params, profile_text
+from csd_core.retraining.history import Retraining
+from csd_core.retraining.manifests import TaskManifest, taken_at
+from csd_core.retraining.start import starting_point
 from csd_core.workspace import Workspace
-from flows import intake as module
 from flows.forms import Overrides, Retrain
-from flows.intake import cut_task, look_into_inbox
+from flows.runs import intake as module
+from flows.runs.intake import cut_task, look_into_inbox
 
 TWO = Overrides(inbox={"min_images": 2})
 
@@ -57,7 +57,7 @@ def cut(home, **settings):
 
 def test_an_empty_inbox_offers_nothing(home):
     intake = look(home)
-    assert (intake.arrivals, intake.why) == ((), "no batch waits in the inbox")
+    assert (intake.inbox_batches, intake.why) == ((), "no batch waits in the inbox")
     assert cut_task(home, home, intake, Retrain()) == ()
     assert list(load_params(home.root / "params.yaml").tasks) == ["t1", "t2", "t3"]
 
@@ -65,14 +65,14 @@ def test_an_empty_inbox_offers_nothing(home):
 def test_too_little_waits_and_says_how_much_is_missing(home):
     send_batch(home.root, "monday", ["cat", "dog"], images=3)
     intake = look(home)
-    assert intake.arrivals == ()
+    assert intake.inbox_batches == ()
     assert intake.why.startswith("6 of 200 images wait, 2 new classes (cat, dog)")
 
 
 def test_a_run_may_have_a_policy_of_its_own_or_cut_at_once(home):
     send_batch(home.root, "monday", ["cat", "dog"], images=3)
-    assert [each.name for each in look(home, overrides=TWO).arrivals] == ["monday"]
-    assert [each.name for each in look(home, cut_now=True).arrivals] == ["monday"]
+    assert [each.name for each in look(home, overrides=TWO).inbox_batches] == ["monday"]
+    assert [each.name for each in look(home, cut_now=True).inbox_batches] == ["monday"]
 
 
 def test_all_batches_that_wait_become_one_task_that_dvc_versions(home):
@@ -87,12 +87,12 @@ def test_all_batches_that_wait_become_one_task_that_dvc_versions(home):
     assert params.sources.folders["t4"].path == "batches/t4"
     assert sorted(path.name for path in (home.batch("t4") / "cat").iterdir()) == ["monday", "tuesday"]
     assert len(list(home.batch("t4").rglob("*.png"))) == 10
-    assert Cut.load(home.batch_record("t4")).batches == taken
+    assert TaskManifest.load(home.batch_record("t4")).batches == taken
     made = commit(home.root)
     assert {"batches/t4.dvc", "batches/t4.json"} <= set(git(home.root, "ls-files").split())
     assert not any(name.endswith(".png") for name in git(home.root, "ls-files").split())
     assert taken_at(home.root, made).keys() == {"monday", "tuesday"}
-    assert look(home, cut_now=True).arrivals == ()
+    assert look(home, cut_now=True).inbox_batches == ()
 
 
 def test_a_batch_of_broken_files_is_left_out_and_told_and_the_others_are_taken(home, told):
@@ -165,10 +165,10 @@ def test_a_batch_that_was_found_broken_is_not_looked_at_again_until_it_changes(h
     cut(home)
     assert len(told) == 1
     next((home.root / "data" / "inbox" / "bad" / "dog").iterdir()).write_bytes(b"another size")
-    assert [each.name for each in look(home).arrivals] == ["bad"]
+    assert [each.name for each in look(home).inbox_batches] == ["bad"]
 
 
-def tried(home, arrivals, outcome):
+def tried(home, inbox_batches, outcome):
     """A retraining that took these batches from here."""
     start = starting_point(home, None)
     Retraining(
@@ -178,7 +178,7 @@ def tried(home, arrivals, outcome):
         base=start.commit,
         release=None,
         tasks=("t4",),
-        batches=tuple({"name": each.name, "digest": each.digest, "images": each.images} for each in arrivals),
+        batches=tuple({"name": each.name, "digest": each.digest, "images": each.images} for each in inbox_batches),
         settings=Retrain().digest,
         outcome=outcome,
         why="t4 rejected",
@@ -193,7 +193,7 @@ def tried(home, arrivals, outcome):
 
 def test_what_gave_nothing_is_not_tried_again_until_something_changes(home):
     send_batch(home.root, "monday", ["cat"], images=200)
-    tried(home, look(home).arrivals, "rejected")
+    tried(home, look(home).inbox_batches, "rejected")
     assert "2026-11-24-otter was rejected (t4 rejected)" in look(home).settled
     assert look(home, overrides=TWO).settled is None  # other parameters are something else
     assert look(home, promotion="review").settled is None
@@ -204,7 +204,7 @@ def test_what_gave_nothing_is_not_tried_again_until_something_changes(home):
 
 def test_what_left_nothing_behind_is_tried_again(home):
     send_batch(home.root, "monday", ["cat"], images=200)
-    tried(home, look(home).arrivals, "unfinished")
+    tried(home, look(home).inbox_batches, "unfinished")
     assert look(home).settled is None
 
 
@@ -216,5 +216,5 @@ def test_a_retraining_without_images_is_not_repeated_either(home):
 
 def test_batches_in_a_review_do_not_count(home):
     send_batch(home.root, "monday", ["cat"], images=200)
-    tried(home, look(home).arrivals, "in review")
+    tried(home, look(home).inbox_batches, "in review")
     assert look(home).why == "no batch waits in the inbox"

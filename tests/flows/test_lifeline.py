@@ -11,7 +11,7 @@ from pipelines import alive
 
 RUN = """
 import os, sys, time
-from flows.lifeline import ends_with_its_worker
+from flows.ui.parent_watchdog import ends_with_its_worker
 try:
     with ends_with_its_worker():
         print(os.getpid(), flush=True)

@@ -3,63 +3,63 @@ from pathlib import Path
 
 import pytest
 
-from csd_core.errors import ParamsError
-from flows.listening import AUTH, Listening
+from csd_core.system.errors import ParamsError
+from flows.ui.address import AUTH, ServerAddress
 
 GOOD = "olga:correct-horse-battery"
 
 
 @pytest.mark.parametrize(("host", "address"), [("127.0.0.1", "127.0.0.1"), ("localhost", "127.0.0.1"), ("::1", "::1")])
 def test_this_machine_alone_needs_no_password(host, address):
-    assert Listening.checked(host, 4200, auth=None).host == address
+    assert ServerAddress.checked(host, 4200, auth=None).host == address
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7"])  # noqa: S104 - it is refused
 def test_an_address_that_others_reach_is_refused_without_a_password(host):
     with pytest.raises(ParamsError, match=rf"^--host {host}: other machines .*; set {AUTH} to user:password"):
-        Listening.checked(host, 4200, auth=None)
-    assert Listening.checked(host, 4200, auth=GOOD).host == host
+        ServerAddress.checked(host, 4200, auth=None)
+    assert ServerAddress.checked(host, 4200, auth=GOOD).host == host
 
 
 @pytest.mark.parametrize("auth", ["", "olga", ":correct-horse-battery", "olga:short", "olga:correct-hörse-battery"])
 def test_a_weak_or_malformed_password_is_refused_wherever_the_server_listens_and_not_shown(auth):
     with pytest.raises(ParamsError, match=rf"^{AUTH}: expected user:password in ASCII, .* 12 characters$"):
-        Listening.checked("127.0.0.1", 4200, auth=auth)
+        ServerAddress.checked("127.0.0.1", 4200, auth=auth)
 
 
 def test_the_password_is_not_in_what_a_traceback_shows():
-    assert "horse" not in repr(Listening.checked("127.0.0.1", 4200, auth=GOOD))
+    assert "horse" not in repr(ServerAddress.checked("127.0.0.1", 4200, auth=GOOD))
 
 
 @pytest.mark.parametrize("port", [0, -1, 65535])
 def test_a_port_without_a_next_one_is_refused(port):
     with pytest.raises(ParamsError, match=rf"^--port {port}: give a port from 1 to 65534"):
-        Listening.checked("127.0.0.1", port, auth=None)
+        ServerAddress.checked("127.0.0.1", port, auth=None)
 
 
 def test_a_host_that_nobody_knows_is_named():
     with pytest.raises(ParamsError, match=r"^--host no-such-host\.invalid: there is no such host"):
-        Listening.checked("no-such-host.invalid", 4200, auth=None)
+        ServerAddress.checked("no-such-host.invalid", 4200, auth=None)
 
 
 def test_the_pages_of_reports_are_at_the_next_port():
-    listening = Listening.checked("127.0.0.1", 4300, auth=None)
+    listening = ServerAddress.checked("127.0.0.1", 4300, auth=None)
     assert (listening.url, listening.ui_url) == ("http://127.0.0.1:4300", "http://127.0.0.1:4300")
     assert listening.reports_url == "http://127.0.0.1:4301"
 
 
 def test_an_address_of_version_6_stands_in_brackets():
-    assert Listening.checked("::1", 4300, auth=None).url == "http://[::1]:4300"
+    assert ServerAddress.checked("::1", 4300, auth=None).url == "http://[::1]:4300"
 
 
 def test_on_all_addresses_programs_here_use_the_loopback_and_people_the_machines_name():
-    listening = Listening.checked("0.0.0.0", 4300, auth=GOOD)  # noqa: S104 - with a password
+    listening = ServerAddress.checked("0.0.0.0", 4300, auth=GOOD)  # noqa: S104 - with a password
     assert listening.url == "http://127.0.0.1:4300"
     assert listening.ui_url == f"http://{socket.gethostname()}:4300"
 
 
 def environment(given=None, *, auth=None):
-    return Listening.checked("127.0.0.1", 4300, auth=auth).environment(given or {}, home=Path("operations/prefect"))
+    return ServerAddress.checked("127.0.0.1", 4300, auth=auth).environment(given or {}, home=Path("operations/prefect"))
 
 
 def test_the_processes_are_told_where_the_server_and_the_reports_are():

@@ -35,10 +35,10 @@ from prefect.events.clients import PrefectEventsClient
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.utilities.asyncutils import run_coro_as_sync
 
-from csd_core.operations.retrainings import retrainings
-from csd_core.production.releases import Releases
-from csd_core.records import Champion
-from flows.server import SHORT_LIFE
+from csd_core.records.stages import Champion
+from csd_core.releases.store import Releases
+from csd_core.retraining.history import retrainings
+from flows.ui.server import SHORT_LIFE
 
 pytestmark = pytest.mark.slow
 
@@ -79,8 +79,8 @@ def operations(served, published):
     return served
 
 
-def in_force(operations):
-    return Releases.of(operations.files).in_force().record
+def active(operations):
+    return Releases.of(operations.files).active().record
 
 
 def only(operations):
@@ -207,7 +207,7 @@ def test_new_images_become_a_release(operations):
     record = only(operations)
     assert (record.outcome, record.tasks) == ("published", ("t2",))
     assert [batch.name for batch in record.batches] == ["monday"]
-    release = in_force(operations)
+    release = active(operations)
     assert (release.number, release.task, release.commit, release.uncommitted) == (2, "t2", record.commit, False)
     assert "monday" in git(operations.root, "show", "--format=%B", "--no-patch", record.branch)
     changed = git(operations.root, "show", "--name-only", "--format=", record.branch).split()
@@ -248,7 +248,7 @@ def test_a_users_own_run_goes_on_beside_a_retraining(operations):
     assert "epochs: 400" in params.read_text()
     assert git(operations.root, "rev-parse", "--abbrev-ref", "HEAD") == "main"
     mine = Champion.load(operations.files.champion_embedder("t1") / "champion.json").digest
-    assert in_force(operations).parent_model != mine
+    assert active(operations).parent_model != mine
     assert subprocess.run(["dvc", "status", "--quiet"], cwd=operations.root, check=False).returncode == 0
 
 
@@ -348,7 +348,7 @@ def beside(published, tmp_path, operations):
 
 RUN = """
 import os
-import flows.outcome
+import flows.runs.outcome
 import flows.{flow} as flow
 die = lambda *_, **__: os._exit(9)
 {where}
@@ -368,20 +368,20 @@ def approved(project, where="", **settings):
 
 @pytest.mark.parametrize(
     ("where", "was_out"),
-    [("flow.record = die", False), ("flow.conclude = die", False), ("flows.outcome.end = die", True)],
+    [("flow.record = die", False), ("flow.conclude = die", False), ("flows.runs.outcome.end = die", True)],
 )
 def test_a_run_that_died_at_its_end_is_made_whole_by_the_next(beside, where, was_out):
     send_batch(beside.root, "monday", ["cat", "dog"])
     assert retrained(beside, where)[0] == 9
     assert retrained(beside) == (0, "NothingToDo" if was_out else "Completed")
     record = only(beside)
-    assert (record.outcome, record.tasks, in_force(beside).number) == ("published", ("t2",), 2)
+    assert (record.outcome, record.tasks, active(beside).number) == ("published", ("t2",), 2)
     assert beside.left_behind() == NOTHING | {"branches": [record.branch], "records": [record.name]}
 
 
 @pytest.mark.parametrize(
     ("where", "was_out"),
-    [("flow.note = die", False), ("flow.conclude = die", False), ("flows.outcome.end = die", True)],
+    [("flow.note = die", False), ("flow.conclude = die", False), ("flows.runs.outcome.end = die", True)],
 )
 def test_an_approval_that_died_can_be_made_again(beside, where, was_out):
     send_batch(beside.root, "monday", ["cat", "dog"])
@@ -389,7 +389,7 @@ def test_an_approval_that_died_can_be_made_again(beside, where, was_out):
     assert approved(beside, where, choice="keep", by="Ada", reason="fine")[0] == 9
     again = approved(beside, choice="backfill", by="Grace", reason="on second thoughts")
     assert again == (0, "NothingToDo" if was_out else "Completed")
-    record, release = only(beside), in_force(beside)
+    record, release = only(beside), active(beside)
     assert (record.outcome, release.number) == ("published", 2)
     assert (release.strategy, release.by) == (("keep", "Ada") if was_out else ("backfill", "Grace"))
     assert beside.left_behind() == NOTHING | {"branches": [record.branch], "records": [record.name]}
@@ -399,7 +399,7 @@ def test_a_project_without_a_release_gets_its_first_and_is_then_at_rest(beside):
     for name in ("releases", "live"):
         shutil.rmtree(beside.root / name)
     assert retrained(beside) == (0, "Completed")
-    assert (in_force(beside).number, in_force(beside).task) == (1, "t1")
+    assert (active(beside).number, active(beside).task) == (1, "t1")
     assert retrained(beside) == (0, "NothingToDo")
 
 
@@ -409,7 +409,7 @@ def test_a_first_model_waits_for_its_review_once(beside):
     assert retrained(beside, promotion="review") == (0, "AwaitingReview")
     assert retrained(beside, promotion="review") == (0, "NothingToDo")
     assert approved(beside, by="Ada", reason="a good start") == (0, "Completed")
-    assert (in_force(beside).number, in_force(beside).by) == (1, "Ada")
+    assert (active(beside).number, active(beside).by) == (1, "Ada")
 
 
 # --- reviews ----------------------------------------------------------------------------------------------------------
@@ -421,7 +421,7 @@ def test_a_review_waits_without_a_process_and_an_approval_publishes_it(operation
     state = operations.ended(run)
     assert state.name == "AwaitingReview", operations.lines(run)
     record = only(operations)
-    assert (record.outcome, in_force(operations).number) == ("in review", 1)
+    assert (record.outcome, active(operations).number) == ("in review", 1)
     assert operations.left_behind() == NOTHING | {"branches": [record.branch], "records": [record.name]}
     page = operations.artifacts(run)["review-t2"]
     assert "t2: promoted" in page
@@ -432,7 +432,7 @@ def test_a_review_waits_without_a_process_and_an_approval_publishes_it(operation
     operations.start()  # a review outlives the server
     decided = operations.run(APPROVE, choice="backfill", by="Ada Lovelace", reason="all anew", retraining=record.name)
     assert operations.ended(decided).name == "Completed", operations.lines(decided)
-    record, release = only(operations), in_force(operations)
+    record, release = only(operations), active(operations)
     assert (record.outcome, release.strategy, release.by) == ("published", "backfill", "Ada Lovelace")
     assert (release.commit, release.uncommitted) == (record.commit, False)
     assert git(operations.root, "rev-parse", record.branch) == record.commit
@@ -450,16 +450,16 @@ def test_a_review_waits_without_a_process_and_an_approval_publishes_it(operation
 def test_a_rejected_candidate_leaves_the_champion_and_makes_its_images_searchable(operations):
     send_batch(operations.root, "monday", ["cat", "dog"])
     operations.ended(operations.run(RETRAIN, promotion="review"))
-    before = in_force(operations)
+    before = active(operations)
     decided = operations.run(APPROVE, choice="reject", by="Ada", reason="the flips")
     assert operations.ended(decided).name == "Completed", operations.lines(decided)
-    release = in_force(operations)
+    release = active(operations)
     assert (release.kind, release.model) == ("refresh", before.model)
     assert release.rows == before.rows + 50
     assert "t2: reject" in git(operations.root, "show", f"{only(operations).branch}:params.yaml")
     send_batch(operations.root, "tuesday", ["owl", "fox"])
     assert operations.ended(operations.run(RETRAIN)).name == "Completed"
-    assert in_force(operations).task == "t3"
+    assert active(operations).task == "t3"
 
 
 def test_a_review_that_nobody_decides_is_rejected_and_others_go_on_meanwhile(operations):
@@ -469,7 +469,7 @@ def test_a_review_that_nobody_decides_is_rejected_and_others_go_on_meanwhile(ope
     assert operations.ended(run).name == "AwaitingReview", operations.lines(run)
     until(lambda: only(operations).outcome == "rejected", seconds=PATIENCE)
     record = only(operations)
-    assert in_force(operations).number == 1
+    assert active(operations).number == 1
     assert "by: time-out" in git(operations.root, "show", f"{record.branch}:params.yaml")
     state = operations.ended(operations.run(RETRAIN, **settings))
     assert state.name == "NothingToDo"
@@ -489,4 +489,4 @@ def test_a_review_is_outdated_when_another_release_came_first(operations, asked)
         assert "Its batches wait in the inbox again" in state.message
     assert operations.ended(operations.run(RETRAIN)).name == "Completed"
     assert next(each for each in retrainings(operations.files) if each.name == name).outcome == "outdated"
-    assert in_force(operations).task == "t3"
+    assert active(operations).task == "t3"

@@ -4,14 +4,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from csd_core.errors import ArtifactError, BusyError, CompatibilityError
-from csd_core.operations.retrainings import Retraining, find
-from csd_core.params import Review
-from csd_core.records import Champion
-from csd_core.records_verdict import Promoted, Rejected
+from csd_core.params.model import Review
+from csd_core.records.stages import Champion
+from csd_core.records.verdict import Promoted, Rejected
+from csd_core.retraining.history import Retraining, find
+from csd_core.system.errors import ArtifactError, BusyError, CompatibilityError
 from csd_core.workspace import Workspace
-from flows import outcome as module
-from flows.outcome import conclude, heal, in_words, with_reasons
+from flows.runs import outcome as module
+from flows.runs.outcome import conclude, in_words, recover, with_reasons
 
 NAME = "2026-11-25-otter"
 COMMON = {"candidate": "c" * 64, "champion": "a" * 64, "decision": "auto", "judged": ()}
@@ -181,10 +181,10 @@ def test_a_retraining_from_another_release_is_not_published(home, published):
 # --- what killed runs left open ---------------------------------------------------------------------------------------
 
 
-def in_force(monkeypatch, *, commit, name="0002-cccccccccccc"):
+def active(monkeypatch, *, commit, name="0002-cccccccccccc"):
     """Pretend that a release of this commit is active."""
     release = SimpleNamespace(name=name, record=SimpleNamespace(commit=commit))
-    fake = SimpleNamespace(in_force=lambda: release, all=lambda: (release,))
+    fake = SimpleNamespace(active=lambda: release, all=lambda: (release,))
     monkeypatch.setattr(module.Releases, "of", lambda _: fake)
 
 
@@ -199,7 +199,7 @@ def test_a_run_that_died_before_anything_came_of_it_leaves_nothing(home, branche
     record = retraining(home)
     page = home.retraining(NAME).with_suffix(".html")
     page.write_text("report")
-    heal(home)
+    recover(home)
     assert branches == [(record.branch, record.commit)]
     assert not home.retraining(NAME).exists()
     assert not page.exists()
@@ -208,28 +208,28 @@ def test_a_run_that_died_before_anything_came_of_it_leaves_nothing(home, branche
 @pytest.mark.parametrize("left", ["unfinished", "in review"])
 def test_a_run_that_died_after_publishing_is_written_down_as_published(home, branches, monkeypatch, left):
     record = retraining(home, outcome=left)
-    in_force(monkeypatch, commit=record.commit)
-    heal(home)
+    active(monkeypatch, commit=record.commit)
+    recover(home)
     assert (outcome(home), branches) == ("published", [])
 
 
 def test_a_review_that_another_release_outdated_ends_so_that_its_batches_wait_again(home, branches, monkeypatch):
     retraining(home, outcome="in review", release="0001-aaaaaaaaaaaa")
-    in_force(monkeypatch, commit="d" * 40)
-    heal(home)
+    active(monkeypatch, commit="d" * 40)
+    recover(home)
     assert (outcome(home), branches) == ("outdated", [])
 
 
 def test_a_review_that_still_fits_goes_on_waiting(home, branches):
     retraining(home, outcome="in review")
-    heal(home)
+    recover(home)
     assert outcome(home) == "in review"
 
 
 @pytest.mark.parametrize("ended", ["kept", "rejected", "published", "refused", "outdated"])
 def test_what_has_ended_stays_as_it_ended(home, branches, ended):
     retraining(home, outcome=ended)
-    heal(home)
+    recover(home)
     assert (outcome(home), branches) == (ended, [])
 
 

@@ -13,7 +13,7 @@ from operators import APPROVE, RETRAIN, Operations, published_project, until
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from csd_core.operations.retrainings import retrainings
+from csd_core.retraining.history import retrainings
 
 pytestmark = pytest.mark.slow
 

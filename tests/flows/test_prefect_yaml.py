@@ -10,7 +10,7 @@ from prefect.cli.deploy._triggers import _initialize_deployment_triggers
 from prefect.client.schemas.objects import ConcurrencyLimitStrategy
 from prefect.flows import load_flow_from_entrypoint
 
-from flows.server import POOL
+from flows.ui.server import POOL
 
 ROOT = Path(__file__).parents[2]
 MODEL = PrefectYamlModel.model_validate(yaml.safe_load((ROOT / "prefect.yaml").read_text("utf-8")))

@@ -7,8 +7,8 @@ import pytest
 from prefect import flow
 from ruamel.yaml import YAML
 
-from csd_core.errors import ArtifactError, CompatibilityError, ParamsError
-from csd_core.production.releases import Releases
+from csd_core.releases.store import Releases
+from csd_core.system.errors import ArtifactError, CompatibilityError, ParamsError
 from flows import publish as module
 from flows.forms import Rollback
 from flows.publish import bring_into_force, new_tasks, of_checkout, rollback
@@ -41,8 +41,8 @@ def publishing(home, files, tasks):
     return bring_into_force(home, files, tasks, by="Ada", why="a test")
 
 
-def in_force(project):
-    return Releases.of(project.files).in_force().record
+def active(project):
+    return Releases.of(project.files).active().record
 
 
 def test_each_champion_follows_the_one_it_was_trained_from(project):
@@ -63,7 +63,7 @@ def test_a_champion_of_another_line_is_refused_and_nothing_changes(project):
     publishing(project.files, project.files, ["t2"])
     with pytest.raises(CompatibilityError, match="does not descend from its model"):
         publishing(project.files, project.files, ["t1"])
-    assert in_force(project).after == "t2"
+    assert active(project).after == "t2"
 
 
 def test_a_release_that_does_not_prove_fit_is_withdrawn(project, monkeypatch):
@@ -73,13 +73,13 @@ def test_a_release_that_does_not_prove_fit_is_withdrawn(project, monkeypatch):
     def damaged(releases, live, *, which):
         told = found(releases, live, which=which)
         return (
-            told._replace(findings=("release 0002: its model is another",)) if releases.in_force().number == 2 else told
+            told._replace(findings=("release 0002: its model is another",)) if releases.active().number == 2 else told
         )
 
     monkeypatch.setattr(module.verifying, "verify", damaged)
     with pytest.raises(ArtifactError, match="its model is another"):
         publishing(project.files, project.files, ["t2"])
-    release = in_force(project)
+    release = active(project)
     assert (release.kind, release.rolled_back_to, release.after) == ("rollback", 1, "t1")
     assert "withdrawn" in release.why
 
@@ -91,7 +91,7 @@ def test_a_first_release_that_does_not_prove_fit_stays_for_there_is_no_other(pro
     monkeypatch.setattr(module.verifying, "verify", damaged)
     with pytest.raises(ArtifactError, match="damaged"):
         publishing(project.files, project.files, ["t1"])
-    assert in_force(project).number == 1
+    assert active(project).number == 1
 
 
 def test_the_flow_rollback_returns_to_the_release_before(project):
@@ -99,7 +99,7 @@ def test_the_flow_rollback_returns_to_the_release_before(project):
     state = rollback(Rollback(why="complaints", by="Ada"), return_state=True)
     assert state.is_completed()
     assert "which is release 1 again" in state.message
-    assert (in_force(project).rolled_back_to, in_force(project).by) == (1, "Ada")
+    assert (active(project).rolled_back_to, active(project).by) == (1, "Ada")
 
 
 def test_a_rollback_that_is_impossible_fails_with_its_one_line(project):

@@ -8,7 +8,7 @@ import pytest
 from patience import PATIENCE
 from ports import free_port
 
-from flows.reports_server import serving
+from flows.ui.reports import serving
 
 AUTH = "olga:correct-horse-battery"
 

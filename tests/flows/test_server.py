@@ -17,10 +17,10 @@ from operators import FAR_HOUR
 from patience import PATIENCE
 from ports import free_port
 
-from csd_core.errors import CsdError
-from flows.listening import AUTH, Listening
-from flows.server import POOL, Interruption, Station
-from flows.server_setup import AUTOMATION
+from csd_core.system.errors import CsdError
+from flows.ui.address import AUTH, ServerAddress
+from flows.ui.server import POOL, Interruption, LocalStack
+from flows.ui.setup import AUTOMATION
 
 KNOWN = ("olga", "correct-horse-battery")
 
@@ -31,7 +31,7 @@ from pathlib import Path
 
 from prefect import flow
 
-from flows.lifeline import ends_with_its_worker
+from flows.ui.parent_watchdog import ends_with_its_worker
 
 
 @flow
@@ -66,7 +66,7 @@ class Ui:
         self.output = folder / f"output-{self.port}"
         with self.output.open("w") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "flows.server", "--host", host, "--port", str(self.port), "--workers", "2"],
+                [sys.executable, "-m", "flows.ui.server", "--host", host, "--port", str(self.port), "--workers", "2"],
                 cwd=folder,
                 env=clean_environment() | environment,
                 stdout=output,
@@ -320,7 +320,7 @@ def test_on_all_addresses_everything_asks_for_the_password_and_nothing_shows_it(
 def failing(folder, *arguments, **environment):
     """`csd ui` that must not start: exit code, and its one message."""
     done = subprocess.run(
-        [sys.executable, "-m", "flows.server", *arguments],
+        [sys.executable, "-m", "flows.ui.server", *arguments],
         cwd=folder,
         env=clean_environment() | environment,
         capture_output=True,
@@ -376,8 +376,8 @@ def test_no_runs_at_a_time_is_an_error(tmp_path):
 def station(tmp_path):
     """A station whose programs are ours to choose."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    listening = Listening.checked("127.0.0.1", free_port(), auth=None)
-    yield Station(listening, workers=1, folder=tmp_path, interruption=Interruption())
+    listening = ServerAddress.checked("127.0.0.1", free_port(), auth=None)
+    yield LocalStack(listening, workers=1, folder=tmp_path, interruption=Interruption())
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
@@ -396,7 +396,7 @@ def test_an_interruption_ends_the_step_that_is_under_way(station):
 
 
 def test_a_server_that_is_silent_for_too_long_is_given_up(station, monkeypatch):
-    monkeypatch.setattr("flows.server.STARTING", 0.0)
+    monkeypatch.setattr("flows.ui.server.STARTING", 0.0)
     silent = station._start("server", sys.executable, "-c", "import time; time.sleep(900)")
     with pytest.raises(CsdError, match=r"^the server does not answer after 0 s; its last lines:"):
         station._await_answer(silent)
@@ -422,7 +422,7 @@ def test_a_worker_that_ends_at_once_is_not_started_again_and_again(station, serv
 
 
 def test_a_worker_that_ends_after_a_while_is_started_again(station, server, monkeypatch, capsys):
-    monkeypatch.setattr("flows.server.SHORT_LIFE", 0.0)
+    monkeypatch.setattr("flows.ui.server.SHORT_LIFE", 0.0)
     station._worker = station._start("worker", sys.executable, "-c", "print('killed')")
 
     def start_worker():

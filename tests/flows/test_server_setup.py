@@ -3,8 +3,8 @@ from datetime import timedelta
 import pytest
 from prefect.client.orchestration import get_client
 
-from flows.listening import HEARTBEAT
-from flows.server_setup import AUTOMATION, crash_automation, ensure_automation, ensure_pool
+from flows.ui.address import HEARTBEAT
+from flows.ui.setup import AUTOMATION, crash_automation, ensure_automation, ensure_pool
 
 
 @pytest.fixture

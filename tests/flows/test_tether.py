@@ -9,8 +9,8 @@ import psutil
 import pytest
 from patience import PATIENCE
 
-from flows import tether
-from flows.tether import tethered
+from flows.ui import tether
+from flows.ui.tether import tethered
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(900)"]
 
@@ -33,7 +33,7 @@ def ended(pid, *, within=PATIENCE):
 def test_a_tethered_program_ends_with_a_starter_that_is_killed_outright(tmp_path):
     pid = tmp_path / "pid"
     program = (
-        "import subprocess, sys; from flows.tether import tethered\n"
+        "import subprocess, sys; from flows.ui.tether import tethered\n"
         f"subprocess.Popen(tethered([sys.executable, '-c', {writes_its_pid(pid)!r}])).wait()"
     )
     starter = subprocess.Popen([sys.executable, "-c", program])

@@ -13,8 +13,8 @@ from csd_core.data.pool import ItemPool
 from csd_core.data.shards import Shard
 from csd_core.learning.batches import LabelledImages
 from csd_core.learning.start import StageData
-from csd_core.params_training import LaterStage, Network, Training
-from csd_core.records import ImageForm, ShardRecord
+from csd_core.params.training import LaterStage, Network, Training
+from csd_core.records.stages import ImageForm, ShardRecord
 
 DIGITS = Path(__file__).parents[2] / "csd_core/project/profiles" / "digits.yaml"
 FORM = ImageForm(size=8, channels=1, resize="squash")

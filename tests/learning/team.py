@@ -13,19 +13,19 @@ import torch
 from ruamel.yaml import YAML
 from torch import distributed
 
-from csd_core.console import Meter
 from csd_core.data.pool import ItemPool
 from csd_core.data.shards import Shard
 from csd_core.learning.batches import LabelledImages
+from csd_core.learning.distributed.group import ALONE, ProcessGroup
 from csd_core.learning.methods.registry import METHODS
-from csd_core.learning.network import new_network
-from csd_core.learning.ranks import ALONE, Ranks
+from csd_core.learning.networks.resnet import new_network
+from csd_core.learning.networks.weights import TrainedModel
 from csd_core.learning.seeding import keyed_generator
 from csd_core.learning.start import StageData
 from csd_core.learning.training import _Stage
-from csd_core.learning.weights import TrainedModel
-from csd_core.params_training import Training
-from csd_core.records import ImageForm, ModelRecord, ShardRecord
+from csd_core.params.training import Training
+from csd_core.records.stages import ImageForm, ModelRecord, ShardRecord
+from csd_core.system.console import Meter
 
 DIGITS = Path(__file__).parents[2] / "csd_core/project/profiles" / "digits.yaml"
 FORM = ImageForm(size=8, channels=1, resize="squash")
@@ -141,7 +141,7 @@ def main(rank, folder):
                 "gloo", init_method=f"file://{folder}/meeting-{count}", rank=rank, world_size=count
             )
             for case in cases:
-                found = trained(case, Ranks(rank=rank, count=count, local_rank=rank, local_count=count))
+                found = trained(case, ProcessGroup(rank=rank, count=count, local_rank=rank, local_count=count))
                 safetensors.torch.save_file(found, f"{folder}/{case}-{rank}-of-{count}.safetensors")
             distributed.destroy_process_group()
 

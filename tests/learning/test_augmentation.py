@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from csd_core.learning.augmentation import augment, crop_and_flip
-from csd_core.params_training import Augmentation
+from csd_core.params.training import Augmentation
 
 
 def by_loop(images, corners, flips, padding):

@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from csd_core.data.pool import ItemPool
-from csd_core.errors import DataError, TrainingError
 from csd_core.learning.batches import LabelledImages, batch_sizes, epoch_batches
 from csd_core.learning.seeding import keyed_generator
+from csd_core.system.errors import DataError, TrainingError
 
 CLASSES = ("0", "1", "2", "3", "4")
 

@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from csd_core.learning.checkpoint import FILE, Checkpoint, Progress, discard, optimizer_state, restore_optimizer
-from csd_core.learning.network import new_network
+from csd_core.learning.checkpoint import FILE, Checkpoint, TrainingState, discard, optimizer_state, restore_optimizer
+from csd_core.learning.networks.resnet import new_network
 from csd_core.learning.seeding import keyed_generator
 from csd_core.learning.training import new_optimizer
-from csd_core.params_training import Optimizer
+from csd_core.params.training import Optimizer
 
 IMAGES = torch.randint(256, (16, 8, 8, 1), dtype=torch.uint8, generator=keyed_generator("images"))
 OPTIMIZERS = [
@@ -23,7 +23,7 @@ def step(model, optimizer):
 
 def checkpoint(**changes):
     values = {
-        "progress": Progress(history=({"train/ce": 0.1, "train/lr": 1e-3},), best_epoch=1, best_recall=1 / 3),
+        "progress": TrainingState(history=({"train/ce": 0.1, "train/lr": 1e-3},), best_epoch=1, best_recall=1 / 3),
         "student": {"a/b": torch.rand(3, 4).T, "count": torch.tensor(7)},
         "optimizer": {"a:step": torch.tensor(2.0)},
         "best": {"a/b": torch.rand(4, 3)},

@@ -2,8 +2,8 @@ import subprocess
 
 import pytest
 
-from csd_core.errors import TrainingError
 from csd_core.learning.curves import live_curves, save_curves
+from csd_core.system.errors import TrainingError
 
 HISTORY = [
     {"train/ce": 0.1 + 0.2, "select/recall_at_1": 0.5},

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from csd_core.errors import TrainingError
-from csd_core.learning.device import prepare_device
-from csd_core.learning.ranks import Ranks
-from csd_core.params import Compute
+from csd_core.learning.distributed.group import ProcessGroup
+from csd_core.learning.networks.device import prepare_device
+from csd_core.params.model import Compute
+from csd_core.system.errors import TrainingError
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,7 @@ def test_threads_are_those_of_the_parameters_whatever_they_were_and_torch_is_det
 
 
 def pair(local_rank):
-    return Ranks(rank=local_rank, count=2, local_rank=local_rank, local_count=2)
+    return ProcessGroup(rank=local_rank, count=2, local_rank=local_rank, local_count=2)
 
 
 def test_processes_of_a_machine_have_a_gpu_each(monkeypatch):

@@ -7,8 +7,8 @@ from pytorch_metric_learning.losses import SupConLoss, TripletMarginLoss
 from pytorch_metric_learning.miners import BatchHardMiner
 from torch import Tensor
 
-from csd_core.errors import TrainingError
 from csd_core.learning.losses import cross_entropy, csd_loss, knowledge_distillation, triplet_batch_hard
+from csd_core.system.errors import TrainingError
 
 CONTRASTS = ("student+teacher", "teacher")
 

@@ -2,12 +2,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from csd_core.errors import ArtifactError
-from csd_core.learning.classifiers import CosineClassifier
-from csd_core.learning.network import grow_classifier, new_network, unit
+from csd_core.learning.networks.classifiers import CosineClassifier
+from csd_core.learning.networks.resnet import grow_classifier, new_network, unit
+from csd_core.learning.networks.weights import plain
 from csd_core.learning.seeding import keyed_generator
-from csd_core.learning.weights import plain
-from csd_core.params_training import Network
+from csd_core.params.training import Network
+from csd_core.system.errors import ArtifactError
 
 
 def images(count=4, size=8, channels=1):

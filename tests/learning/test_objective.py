@@ -1,13 +1,13 @@
 import pytest
 import torch
 
-from csd_core.errors import TrainingError
 from csd_core.learning.losses import cross_entropy, csd_loss, knowledge_distillation, triplet_batch_hard
 from csd_core.learning.methods.protocol import Classes
 from csd_core.learning.methods.registry import METHODS
 from csd_core.learning.objective import Objective
 from csd_core.learning.seeding import keyed_generator
 from csd_core.learning.teacher import Outputs
+from csd_core.system.errors import TrainingError
 
 GENERATOR = keyed_generator("outputs")
 STUDENT = Outputs(torch.randn(12, 8, generator=GENERATOR), torch.randn(12, 5, generator=GENERATOR))

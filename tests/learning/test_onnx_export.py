@@ -9,17 +9,17 @@ import pytest
 import torch
 
 from csd_core.data.pool import ItemPool
-from csd_core.errors import ArtifactError
 from csd_core.learning.batches import LabelledImages
 from csd_core.learning.embedding import embed
-from csd_core.learning.network import new_network
-from csd_core.learning.onnx_export import export_embedder
-from csd_core.learning.onnx_graph import IR_VERSION
+from csd_core.learning.export.embedder import export_embedder
+from csd_core.learning.export.graph import IR_VERSION
+from csd_core.learning.networks.resnet import new_network
+from csd_core.learning.networks.weights import TrainedModel, save_model
 from csd_core.learning.seeding import keyed_generator
-from csd_core.learning.weights import TrainedModel, save_model
-from csd_core.params import Export
-from csd_core.records import ImageForm, ModelRecord
+from csd_core.params.model import Export
+from csd_core.records.stages import ImageForm, ModelRecord
 from csd_core.retrieval.embedder import Embedder
+from csd_core.system.errors import ArtifactError
 
 EXPORT = Export(
     opset=18,
@@ -159,9 +159,9 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import numpy as np, torch
-from csd_core.learning.onnx_export import export_embedder
-from csd_core.learning.weights import load_model
-from csd_core.params import Export
+from csd_core.learning.export.embedder import export_embedder
+from csd_core.learning.networks.weights import load_model
+from csd_core.params.model import Export
 
 class Images:
     def __len__(self): return 33

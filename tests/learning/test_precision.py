@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from csd_core.learning.network import new_network
-from csd_core.learning.precision import features_of
+from csd_core.learning.networks.precision import features_of
+from csd_core.learning.networks.resnet import new_network
 from csd_core.learning.seeding import keyed_generator
 from csd_core.learning.teacher import FrozenTeacher
 from csd_core.learning.training import train

@@ -13,17 +13,17 @@ from torch.nn import functional
 
 from csd_core.data.pool import ItemPool
 from csd_core.data.shards import Shard
-from csd_core.errors import ArtifactError
 from csd_core.learning.batches import LabelledImages
-from csd_core.learning.network import new_network
-from csd_core.learning.onnx_export import export_embedder
-from csd_core.learning.onnx_graph import IR_VERSION
-from csd_core.learning.quantization import judge, quantize, quantized
+from csd_core.learning.export.embedder import export_embedder
+from csd_core.learning.export.graph import IR_VERSION
+from csd_core.learning.export.quantization import judge, quantize, quantized
+from csd_core.learning.networks.resnet import new_network
+from csd_core.learning.networks.weights import TrainedModel
 from csd_core.learning.seeding import keyed_generator
-from csd_core.learning.weights import TrainedModel
-from csd_core.params import Export
-from csd_core.records import ImageForm, ModelRecord, ShardRecord
+from csd_core.params.model import Export
+from csd_core.records.stages import ImageForm, ModelRecord, ShardRecord
 from csd_core.retrieval.embedder import Embedder, digest_of
+from csd_core.system.errors import ArtifactError
 
 EXPORT = Export(
     opset=18,
@@ -153,7 +153,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import numpy as np
-from csd_core.learning.quantization import quantize
+from csd_core.learning.export.quantization import quantize
 
 quantize(Path(sys.argv[1]), Path("out.onnx"), calibration=np.load(sys.argv[2]), threads=int(sys.argv[3]))
 assert "torch" not in sys.modules
@@ -293,7 +293,7 @@ def test_a_variant_that_loses_more_than_allowed_does_not_ship_and_leaves_no_file
         dark = np.zeros_like(calibration)  # its ranges do not fit digits
         quantize(model, target, calibration=dark, threads=threads)
 
-    monkeypatch.setattr("csd_core.learning.quantization.quantize", from_darkness)
+    monkeypatch.setattr("csd_core.learning.export.quantization.quantize", from_darkness)
     record = quantized(model, tmp_path / "int8.onnx", pool=pool, export=EXPORT, threads=1)
     lost = 100 * (record.recall_fp32 - record.recall_int8)
     assert lost > 2
@@ -309,7 +309,7 @@ def test_a_loss_of_just_what_is_allowed_ships(model, pool, tmp_path, monkeypatch
     fp32 = judge(pool, model=Embedder.load(model), variant=Embedder.load(model))[0]
     worse = type(fp32)(k=fp32.k, rank=fp32.rank.copy(), possible=fp32.possible)
     worse.rank[np.flatnonzero(fp32.rank == 0)[:3]] = 1
-    monkeypatch.setattr("csd_core.learning.quantization.judge", lambda *_, **__: (fp32, worse))
+    monkeypatch.setattr("csd_core.learning.export.quantization.judge", lambda *_, **__: (fp32, worse))
     shipped = [
         quantized(
             model,

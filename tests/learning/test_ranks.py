@@ -10,14 +10,14 @@ import safetensors.torch
 import team
 import torch
 
-from csd_core.errors import TrainingError
-from csd_core.learning import ranks as ranks_module
-from csd_core.learning.batch_norm import RankedBatchNorm, share_statistics
-from csd_core.learning.checkpoint import Checkpoint, Progress, load_by_all
-from csd_core.learning.launch import STARTER, joined
-from csd_core.learning.network import new_network
-from csd_core.learning.ranks import ALONE, Ranks
+from csd_core.learning.checkpoint import Checkpoint, TrainingState, load_by_all
+from csd_core.learning.distributed import group as ranks_module
+from csd_core.learning.distributed.batch_norm import RankedBatchNorm, share_statistics
+from csd_core.learning.distributed.group import ALONE, ProcessGroup
+from csd_core.learning.distributed.launch import STARTER, joined
+from csd_core.learning.networks.resnet import new_network
 from csd_core.learning.seeding import keyed_generator
+from csd_core.system.errors import TrainingError
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_processes_learn_together_what_one_learns_alone(together, case, count):
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
 @pytest.mark.parametrize("total", [0, 2, 3, 7, 8, 64])
 def test_shares_are_all_rows_in_order_and_differ_by_one_at_most(total, count):
-    shares = [range(total)[Ranks(rank=rank, count=count).share(total)] for rank in range(count)]
+    shares = [range(total)[ProcessGroup(rank=rank, count=count).share(total)] for rank in range(count)]
     assert [row for share in shares for row in share] == list(range(total))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
@@ -83,7 +83,7 @@ def test_statistics_are_shared_by_the_parameters_a_network_has_already(network):
     model = new_network(network, channels=1, classes=2, generator=keyed_generator("shared")).eval()
     before, images = model.state_dict(), torch.randint(256, (4, 8, 8, 1), dtype=torch.uint8)
     expected, parameters = model(images), list(model.parameters())
-    share_statistics(model, Ranks(rank=1, count=2))
+    share_statistics(model, ProcessGroup(rank=1, count=2))
     after = model.state_dict()
     assert sum(isinstance(module, RankedBatchNorm) for module in model.modules()) == 7
     assert list(before) == list(after)
@@ -100,11 +100,11 @@ def test_a_process_that_loses_another_says_so_unless_it_is_ended_before(monkeypa
     monkeypatch.setattr(ranks_module.time, "sleep", waited.append)
     monkeypatch.setattr(ranks_module.distributed, "all_reduce", lost)
     with pytest.raises(TrainingError, match=r"cannot be reached any more \(Connection closed by peer\); see what"):
-        Ranks(rank=1, count=2).sum(torch.ones(1))
+        ProcessGroup(rank=1, count=2).sum(torch.ones(1))
     assert waited == [ranks_module.PATIENCE]
 
 
-class Second(Ranks):
+class Second(ProcessGroup):
     """The second of two processes, where the first one finds three epochs."""
 
     __slots__ = ()
@@ -119,7 +119,7 @@ class Second(Ranks):
 @pytest.mark.parametrize("epochs", [0, 2, 3])
 def test_processes_that_find_different_checkpoints_are_refused(tmp_path, epochs):
     if epochs:
-        progress = Progress(history=tuple({"train/ce": 1.0} for _ in range(epochs)), best_epoch=1)
+        progress = TrainingState(history=tuple({"train/ce": 1.0} for _ in range(epochs)), best_epoch=1)
         Checkpoint(progress=progress, student={}, optimizer={}, best={"a": torch.ones(1)}).save(tmp_path)
     second = Second(rank=1, count=2)
     if epochs == 3:

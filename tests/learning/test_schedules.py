@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from csd_core.learning.schedules import rate_factor
-from csd_core.params_training import Cosine, MultiStep, OneCycle
+from csd_core.params.training import Cosine, MultiStep, OneCycle
 
 
 def factors(schedule, *, steps_per_epoch, epochs):

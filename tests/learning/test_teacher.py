@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from csd_core.learning.network import new_network
+from csd_core.learning.networks.resnet import new_network
 from csd_core.learning.seeding import keyed_generator
 from csd_core.learning.teacher import FrozenTeacher
 

@@ -3,13 +3,13 @@ import pytest
 import torch
 
 from csd_core.data.pool import ItemPool
-from csd_core.errors import CompatibilityError, TrainingError
 from csd_core.learning import training as engine
 from csd_core.learning.batches import LabelledImages
 from csd_core.learning.checkpoint import FILE, Checkpoint
 from csd_core.learning.embedding import embed, recall_at_1
 from csd_core.learning.training import train
-from csd_core.records import ImageForm
+from csd_core.records.stages import ImageForm
+from csd_core.system.errors import CompatibilityError, TrainingError
 
 CSD = {
     "kd": {"weight": 1.0, "temperature": 2.0},

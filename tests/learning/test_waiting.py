@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from patience import PATIENCE
 
-from csd_core.processes import SPINS, WAITING
+from csd_core.system.processes import SPINS, WAITING
 
 SCRIPT = """
 import sys, safetensors.torch, team, torch

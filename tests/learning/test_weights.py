@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from csd_core.errors import ArtifactError
-from csd_core.learning.network import new_network
+from csd_core.learning.networks.resnet import new_network
+from csd_core.learning.networks.weights import RECORD, WEIGHTS, TrainedModel, load_model, save_model
 from csd_core.learning.seeding import keyed_generator
-from csd_core.learning.weights import RECORD, WEIGHTS, TrainedModel, load_model, save_model
-from csd_core.records import ImageForm, ModelRecord
+from csd_core.records.stages import ImageForm, ModelRecord
+from csd_core.system.errors import ArtifactError
 
 IMAGES = torch.randint(256, (4, 8, 8, 1), dtype=torch.uint8, generator=keyed_generator("images"))
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from csd_core.params_file import profile_text
+from csd_core.params.file import profile_text
 from csd_core.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]

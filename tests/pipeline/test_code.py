@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from csd_core.code_digest import FRAME, Code
-from csd_core.params_file import load_params
+from csd_core.code_digest.digest import FRAME, Code
+from csd_core.params.file import load_params
 from csd_core.stages.code import closure_of
 
 pytestmark = pytest.mark.slow

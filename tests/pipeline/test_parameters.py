@@ -5,7 +5,7 @@ from functools import reduce
 import numpy as np
 import pytest
 
-from csd_core.params_file import load_params
+from csd_core.params.file import load_params
 
 pytestmark = pytest.mark.slow
 

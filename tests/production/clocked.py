@@ -14,9 +14,9 @@ from pathlib import Path
 
 from projects import Project, content_ids, pixels_of
 
-from csd_core.production.completion import complete
-from csd_core.production.publish import publish
-from csd_core.production.rollback import rollback
+from csd_core.releases.backfill.finish import complete
+from csd_core.releases.publish import publish
+from csd_core.releases.rollback import rollback
 
 YEAR, MONTH = 365 * 86400, 30 * 86400
 library = ctypes.CDLL(None)
@@ -73,8 +73,8 @@ class People:
         releases = self.project.production.releases
         trail = releases.audit.read()
         assert [release.number for release in releases.all()] == list(range(1, count + 1))
-        assert releases.in_force().number == count
-        assert trail.in_force == releases.pointer()
+        assert releases.active().number == count
+        assert trail.active == releases.pointer()
         assert [entry.line for entry in trail.entries] == list(range(1, len(trail.entries) + 1))
         assert {int(name.split("-")[0]) for name in trail.retired} == retired
         assert self.project.findings() == ()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from csd_core.production.live import LiveGallery
+from csd_core.live.gallery import LiveGallery
 from csd_core.retrieval.gallery import Gallery
 
 

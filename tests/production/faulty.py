@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from csd_core.errors import ArtifactError, CsdError
-from csd_core.production.live import LiveGallery
-from csd_core.production.owner import Project
-from csd_core.production.rows import LiveItems
+from csd_core.live.gallery import LiveGallery
+from csd_core.live.rows import LiveItems
+from csd_core.live.storage.owner import Project
 from csd_core.retrieval.gallery import Gallery
+from csd_core.system.errors import ArtifactError, CsdError
 
 library = ctypes.CDLL(None)
 WAYS = {"no room": (errno.ENOSPC, 0), "killed": (errno.EIO, 1)}

@@ -21,7 +21,7 @@ from pathlib import Path
 from projects import Project, content_ids, pixels_of
 
 from csd_core.cli import main as csd
-from csd_core.production.publish import publish
+from csd_core.releases.publish import publish
 
 WAYS = {"no room": (errno.ENOSPC, 0), "ended": (errno.EIO, 1)}
 KILL = -1
@@ -42,7 +42,7 @@ def make(folder):
 
 
 def vector(project):
-    live, table = project.production.live, project.in_force().table
+    live, table = project.production.live, project.active().table
     return live.rows(table, ids=[ITEM], columns=["vector"])["vector"].combine_chunks().flatten().to_numpy().tobytes()
 
 

@@ -13,22 +13,22 @@ from ruamel.yaml import YAML
 
 from csd_core.data.canonical import CanonicalSet
 from csd_core.data.pool import ItemPool
-from csd_core.data.shards import Cut, load_shard, write_shard
-from csd_core.production.images import encode_png
-from csd_core.production.rows import LiveItems, StoredImages
-from csd_core.production.search import Snapshot
-from csd_core.production.succession import Production
-from csd_core.production.verify import verify
-from csd_core.records import AdapterFit, AdapterFits, AdapterOffer, Champion, SeenShards, SourceRecord
-from csd_core.records_check import CheckReport
-from csd_core.records_verdict import Ledger, LedgerEntry, Promoted, Rejected, VerdictFile
-from csd_core.release.adaptation import fit_ridge, write_adapter
-from csd_core.release.adapters import CandidateAdapters
-from csd_core.release.strategies import Situation, strategy_named
+from csd_core.data.shards import ShardItems, load_shard, write_shard
+from csd_core.live.images import encode_png
+from csd_core.live.rows import LiveItems, StoredImages
+from csd_core.live.search import Snapshot
+from csd_core.records.check import CheckReport
+from csd_core.records.stages import AdapterFit, AdapterFits, AdapterOffer, Champion, SeenShards, SourceRecord
+from csd_core.records.verdict import Ledger, LedgerEntry, Promoted, Rejected, VerdictFile
+from csd_core.releases.candidate import Production
+from csd_core.releases.verify import verify
 from csd_core.retrieval.adapter import AdapterMetadata
 from csd_core.retrieval.embedder import Embedder, EmbedderMetadata, digest_of
 from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.lineage import Lineage
+from csd_core.upgrade.adaptation import fit_ridge, write_adapter
+from csd_core.upgrade.adapters import CandidateAdapters
+from csd_core.upgrade.strategies import Situation, strategy_named
 from csd_core.workspace import Workspace
 
 DIGITS = Path(__file__).parents[2] / "csd_core/project/profiles" / "digits.yaml"
@@ -185,12 +185,12 @@ class Project:
 
     # --- what production serves ---------------------------------------------------------------------------------------
 
-    def in_force(self):
-        return self.production.releases.in_force()
+    def active(self):
+        return self.production.releases.active()
 
     def search(self, images, k=3):
         """Answers of the release in force."""
-        production, release = self.production, self.in_force()
+        production, release = self.production, self.active()
         embedder = Embedder.load(release.embedder, device="cpu", threads=1)
         snapshot = Snapshot.load(
             production.live,
@@ -230,7 +230,7 @@ class Project:
             [None] * len(images) if refs is None else refs,
         )
         with production.live.writing():
-            release = production.releases.in_force()
+            release = production.releases.active()
             embedder = Embedder.load(release.embedder, device="cpu", threads=1)
             production.live.upsert(
                 release.table,
@@ -247,12 +247,12 @@ class Project:
     def delete(self, ids, why="a person asked"):
         production = self.production
         with production.live.writing():
-            return production.live.delete(production.releases.in_force().table, ids, why=why)
+            return production.live.delete(production.releases.active().table, ids, why=why)
 
     def rows(self):
         """Id -> row of the table in force, as it is now."""
         production = self.production
-        rows = production.live.rows(production.releases.in_force().table).to_pylist()
+        rows = production.live.rows(production.releases.active().table).to_pylist()
         return {row["id"]: row for row in rows}
 
     # --- writing ------------------------------------------------------------------------------------------------------
@@ -278,7 +278,7 @@ class Project:
         )
         every = np.arange(len(images))
         splits = np.array(["train", "gate"])[every % 2]
-        cut = Cut(classes=classes, rows=every, splits=splits, skipped=0, emptied=())
+        cut = ShardItems(classes=classes, rows=every, splits=splits, skipped=0, emptied=())
         record = write_shard(self.files.shard(task), source, cut, task=task)
         earlier = SeenShards.load(self.files.seen(previous))
         SeenShards(shards=(*earlier.shards, record)).save(self.files.seen(task))

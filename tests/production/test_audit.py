@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from csd_core.errors import ArtifactError
-from csd_core.production.audit import AuditLog
+from csd_core.audit.log import AuditLog
+from csd_core.system.errors import ArtifactError
 
 
 @pytest.fixture
@@ -33,11 +33,11 @@ def test_each_line_says_who_what_when_and_why_and_nothing_that_does_not_apply(lo
 
 def test_an_empty_log_has_no_problems(tmp_path):
     trail = AuditLog(tmp_path).read()
-    assert (trail.entries, trail.problems, trail.in_force, trail.open) == ((), (), None, None)
+    assert (trail.entries, trail.problems, trail.active, trail.open) == ((), (), None, None)
 
 
 def test_the_log_knows_what_is_in_force_and_what_is_open(log):
-    assert log.read().in_force == "0002-b"
+    assert log.read().active == "0002-b"
     assert log.read().open is None
     log.append("begun", by="olga", release="0004-d")
     assert log.read().open.release == "0004-d"

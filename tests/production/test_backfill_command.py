@@ -4,8 +4,8 @@ import pytest
 from projects import Project, pixels_of
 
 from csd_core import cli
-from csd_core.commands.releases import releases
-from csd_core.production.publish import publish
+from csd_core.commands.production.releases import releases
+from csd_core.releases.publish import publish
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def project(tmp_path, monkeypatch):
     project.bare = project.put(pixels_of(40, 1, seed=1), "bare", keep_images=False)
     publish(project.production)
     monkeypatch.chdir(project.root)
-    monkeypatch.setattr("csd_core.console.console.width", 250)
+    monkeypatch.setattr("csd_core.system.console.console.width", 250)
     return project
 
 
@@ -31,7 +31,7 @@ def run(*arguments):
 def test_it_says_what_is_in_force_now_and_which_rows_it_had_to_leave(project, capsys):
     assert run("--why", "the rest", "--by", "olga", "--workers", "2", "--max-rows-per-second", "100000") == 0
     told = capsys.readouterr().out
-    release = project.in_force()
+    release = project.active()
     assert f"backfilled: release {release.name} is active: 97 rows" in told
     assert f"{project.bare[0]}: has neither an image nor a reference to one" in told
     assert (release.record.by, release.record.why) == ("olga", "the rest")
@@ -44,7 +44,7 @@ def test_it_says_that_there_is_nothing_to_do(project, capsys):
     run("--why", "the rest")
     capsys.readouterr()
     assert run("--why", "again") == 0
-    name = project.in_force().name
+    name = project.active().name
     told = capsys.readouterr().out
     assert told == f"Nothing to do: every row of release {name} that has an image is its model's own.\n"
 

@@ -10,7 +10,7 @@ from projects import Project, pixels_of
 from small_disks import AMOUNTS, only_free, small_disk
 
 from csd_core.cli import main
-from csd_core.production.publish import publish
+from csd_core.releases.publish import publish
 
 PROFILES = Path(__file__).parents[2] / "profiles"
 COMMANDS = {

@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 
-from csd_core.errors import ArtifactError
-from csd_core.production import held
-from csd_core.production.filters import Filters
-from csd_core.production.rows import LiveItems
-from csd_core.production.search import WORDS, Snapshot
+from csd_core.live import memory as held
+from csd_core.live.filters import Filters
+from csd_core.live.rows import LiveItems
+from csd_core.live.search import WORDS, Snapshot
 from csd_core.retrieval.gallery import Gallery
+from csd_core.system.errors import ArtifactError
 
 ROWS, DIMENSION = 700, 8
 
@@ -118,8 +118,8 @@ def test_rows_that_come_otherwise_the_second_time_are_refused_lest_vectors_chang
 GROWTH = """
 import re, sys
 from pathlib import Path
-from csd_core.production.live import LiveGallery
-from csd_core.production.search import Snapshot
+from csd_core.live.gallery import LiveGallery
+from csd_core.live.search import Snapshot
 
 def most():
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) << 10

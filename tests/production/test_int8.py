@@ -9,15 +9,15 @@ from onnx import numpy_helper
 from projects import Project, pixels_of
 from ruamel.yaml import YAML
 
-from csd_core.errors import ArtifactError, CompatibilityError
-from csd_core.production.completion import complete
-from csd_core.production.publish import publish
-from csd_core.production.rollback import rollback
-from csd_core.production.search import Snapshot
-from csd_core.production.verify import examine
-from csd_core.records_verdict import Ledger
+from csd_core.live.search import Snapshot
+from csd_core.records.verdict import Ledger
+from csd_core.releases.backfill.finish import complete
+from csd_core.releases.publish import publish
+from csd_core.releases.rollback import rollback
+from csd_core.releases.verify import examine
 from csd_core.retrieval.embedder import Embedder, digest_of
 from csd_core.retrieval.lineage import Lineage
+from csd_core.system.errors import ArtifactError, CompatibilityError
 
 INT8 = "embedder.int8.onnx"
 
@@ -55,7 +55,7 @@ def variants(release):
 
 
 def test_a_release_lets_the_variant_search_whatever_the_model_may_search(project):
-    release = project.in_force()
+    release = project.active()
     champion = project.files.champion_embedder("t2")
     assert variants(release) == {
         "fp32": (release.record.model, "embedder.onnx"),
@@ -68,7 +68,7 @@ def test_a_release_lets_the_variant_search_whatever_the_model_may_search(project
 
 
 def test_its_queries_find_what_the_models_queries_find(project):
-    release, images = project.in_force(), np.concatenate([pixels_of(kind, 5, seed=3) for kind in (2, 3)])
+    release, images = project.active(), np.concatenate([pixels_of(kind, 5, seed=3) for kind in (2, 3)])
     queries = Embedder.load(release.folder / INT8, device="cpu", threads=1)
     snapshot = Snapshot.load(
         project.production.live,
@@ -82,7 +82,7 @@ def test_its_queries_find_what_the_models_queries_find(project):
 
 
 def test_rows_are_never_the_variants(project):
-    release = project.in_force()
+    release = project.active()
     (late,) = project.put(pixels_of(41, 1, seed=1), "late")
     rows = project.rows()
     assert rows[late]["embedded_by"] == release.record.model
@@ -110,9 +110,9 @@ def test_a_rollback_brings_the_earlier_variant_back(project):
 
 
 def test_a_backfill_of_the_live_gallery_keeps_the_variant_and_embeds_with_the_model(project):
-    before = project.in_force()
+    before = project.active()
     complete(project.production, why="the rest")
-    release = project.in_force()
+    release = project.active()
     assert (release.number, release.record.kind) == (3, "backfill")
     assert variants(release) == variants(before)
     assert {row["embedded_by"] for row in project.rows().values()} == {release.record.model}
@@ -120,7 +120,7 @@ def test_a_backfill_of_the_live_gallery_keeps_the_variant_and_embeds_with_the_mo
 
 
 def test_a_variant_that_was_exchanged_is_found(project):
-    release = project.in_force()
+    release = project.active()
     shutil.copy(project.files.champion_embedder("t1") / INT8, release.folder / INT8)
     (line,) = project.findings()
     assert f"release {release.name}: {INT8}" in line
@@ -199,5 +199,5 @@ def test_a_variant_of_another_model_or_a_damaged_one_is_not_published(tmp_path, 
         message = r"int8.onnx: onnxruntime cannot load it"
     with pytest.raises(ArtifactError, match=message):
         publish(project.production)
-    assert project.in_force().number == 1
-    assert Embedder.load(project.in_force().embedder).digest == project.in_force().record.model
+    assert project.active().number == 1
+    assert Embedder.load(project.active().embedder).digest == project.active().record.model

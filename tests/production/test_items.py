@@ -14,10 +14,10 @@ from PIL import Image
 from projects import SIZE, Project, content_ids
 from ruamel.yaml import YAML
 
-from csd_core.commands import items
-from csd_core.errors import ArtifactError, CsdError, DataError, ParamsError
-from csd_core.production.images import content_id
-from csd_core.production.publish import publish
+from csd_core.commands.production import items
+from csd_core.live.images import content_id
+from csd_core.releases.publish import publish
+from csd_core.system.errors import ArtifactError, CsdError, DataError, ParamsError
 
 ROWS = 48
 
@@ -36,7 +36,7 @@ def project(template, tmp_path, monkeypatch) -> Project:
     """A copy of it, as the current folder."""
     project = template.copied_to(tmp_path / "project")
     monkeypatch.chdir(project.root)
-    monkeypatch.setattr("csd_core.console.console.width", 250)
+    monkeypatch.setattr("csd_core.system.console.console.width", 250)
     return project
 
 
@@ -101,7 +101,7 @@ def test_an_image_that_is_put_again_is_replaced(production, capsys):
     run("put", "new.png", "--label", "a", "--id", "mine")
     run("put", "new.png", "--label", "b", "--id", "mine")
     assert "0 added, 1 replaced" in capsys.readouterr().out
-    table = production.releases.in_force().table
+    table = production.releases.active().table
     assert production.live.count(table) == ROWS + 1
     assert production.live.rows(table, ids=["mine"], columns=["label"]).to_pylist() == [{"label": "b"}]
 
@@ -114,14 +114,14 @@ def test_one_bad_image_among_several_writes_nothing(production):
         run("put", "new.png", "new.png", "--label", "a", "--id", "mine")
     with pytest.raises(ParamsError, match="is given twice"):
         run("put", "new.png", "new.png", "--label", "a")
-    assert production.live.count(production.releases.in_force().table) == ROWS
+    assert production.live.count(production.releases.active().table) == ROWS
 
 
 def test_references_are_kept_instead_of_pixels_where_params_say_so(production):
     configure(images="reference")
     picture = picture_file("new.png")
     run("put", "new.png", "--label", "a")
-    table = production.releases.in_force().table
+    table = production.releases.active().table
     (row,) = production.live.rows(table, ids=[content_id(picture)], columns=["image", "image_ref"]).to_pylist()
     assert row == {"image": None, "image_ref": str(Path("new.png").resolve())}
 
@@ -131,7 +131,7 @@ def test_a_publish_between_embedding_and_writing_makes_put_embed_anew(production
     embed = items.embedder_of
 
     def embed_while_someone_publishes(*arguments):
-        if production.releases.in_force().number == 1:
+        if production.releases.active().number == 1:
             embedder = embed(*arguments)
             publish(production, task="t2")
             return embedder
@@ -140,7 +140,7 @@ def test_a_publish_between_embedding_and_writing_makes_put_embed_anew(production
     monkeypatch.setattr(items, "embedder_of", embed_while_someone_publishes)
     run("put", "new.png", "--label", "a")
     assert "1 added, 0 replaced in release 2" in capsys.readouterr().out
-    release = production.releases.in_force()
+    release = production.releases.active()
     (row,) = production.live.rows(release.table, ids=[content_id(picture)], columns=["embedded_by"]).to_pylist()
     assert row["embedded_by"] == release.record.model
     assert production.live.count(production.releases.get(1).table) == ROWS
@@ -181,13 +181,13 @@ def test_compaction_says_what_it_did_and_the_release_stands(project, production,
     capsys.readouterr()
     run("compact")
     assert "51 rows;" in capsys.readouterr().out
-    release = production.releases.in_force()
+    release = production.releases.active()
     assert production.live.count(release.table, version=release.tag) == ROWS
     assert project.findings() == ()
 
 
 def test_an_erased_item_is_in_no_file_and_the_release_stands(project, production, pictures, capsys, files_with):
-    release = production.releases.in_force()
+    release = production.releases.active()
     queries = json.loads((release.folder / "known" / "known.json").read_text("utf-8"))["queries"]
     identity = queries[0]["item"]
     picture = next(each for each in pictures if content_id(each) == identity)
@@ -199,7 +199,7 @@ def test_an_erased_item_is_in_no_file_and_the_release_stands(project, production
     assert "nothing of it is left here" in capsys.readouterr().out
     assert not files_with(project.root, identity.encode())
     assert not files_with(project.root, picture.tobytes())
-    assert production.releases.in_force().record.rows == ROWS - 1
+    assert production.releases.active().record.rows == ROWS - 1
     assert project.findings() == ()
     Image.fromarray(picture[..., 0]).save("again.png")
     with pytest.raises(ParamsError, match="was erased"):
@@ -229,7 +229,7 @@ def test_an_erasure_says_where_the_pipeline_still_has_the_item_and_exits_with_7(
 
 
 def test_the_commands_load_neither_torch_nor_dvc():
-    script = "import sys, csd_core.commands.items; print(*sys.modules)"
+    script = "import sys, csd_core.commands.production.items; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert not {"torch", "dvc", "prefect"} & set(done.stdout.split())
 

@@ -6,11 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from csd_core.errors import ArtifactError, CompatibilityError, CsdError, DataError, ParamsError
-from csd_core.production.filters import Filters
-from csd_core.production.live import LiveGallery
-from csd_core.production.rows import LiveItems, StoredImages
+from csd_core.live.filters import Filters
+from csd_core.live.gallery import LiveGallery
+from csd_core.live.rows import LiveItems, StoredImages
 from csd_core.retrieval.gallery import Gallery
+from csd_core.system.errors import ArtifactError, CompatibilityError, CsdError, DataError, ParamsError
 
 
 def pngs(ids):
@@ -253,12 +253,12 @@ def test_an_item_that_is_written_again_may_come_back(live, built):
 
 def test_a_row_written_after_the_deletion_stands_though_its_tombstone_was_not_lifted(live, built):
     live.delete("g", ["item-3", "item-4"], why="test")
-    (grave,) = {grave.at for grave in live.tombstones().graves.values()}
+    (tombstone,) = {tombstone.at for tombstone in live.tombstones().tombstones_found.values()}
     second = np.timedelta64(1, "s")
     ids = np.array(["item-3", "item-3", "item-5"])
-    times = np.array([grave + second, grave - second, grave - second])
-    assert live.tombstones().buries(ids, written_at=times).tolist() == [False, True, False]
-    assert live.tombstones().buries(ids).tolist() == [True, True, False]
+    times = np.array([tombstone + second, tombstone - second, tombstone - second])
+    assert live.tombstones().is_deleted(ids, written_at=times).tolist() == [False, True, False]
+    assert live.tombstones().is_deleted(ids).tolist() == [True, True, False]
 
 
 def test_tombstones_hold_no_id(live, built, files_with, tmp_path):

@@ -13,14 +13,14 @@ from kills import REAPER
 from patience import PATIENCE
 from projects import Project, content_ids, pixels_of
 
-from csd_core.errors import ArtifactError, CompatibilityError, CsdError, DataError, ParamsError
-from csd_core.production.completion import complete, finish
-from csd_core.production.images import encode_png
-from csd_core.production.live_backfill import embed, plan
-from csd_core.production.publish import publish
-from csd_core.production.rollback import rollback
-from csd_core.production.switch import STEPS
-from csd_core.release.workers import Pace
+from csd_core.live.images import encode_png
+from csd_core.releases.activate import STEPS
+from csd_core.releases.backfill.finish import complete, finish
+from csd_core.releases.backfill.rows import embed, plan
+from csd_core.releases.publish import publish
+from csd_core.releases.rollback import rollback
+from csd_core.system.errors import ArtifactError, CompatibilityError, CsdError, DataError, ParamsError
+from csd_core.upgrade.backfill.workers import Pace
 
 HERE = Path(__file__).parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])])}
@@ -31,9 +31,9 @@ PREAMBLE = """
 import os, signal, sys
 from pathlib import Path
 from projects import Project
-from csd_core.production.completion import complete
-from csd_core.production.live_backfill import alone, embed, plan
-from csd_core.release.workers import Pace
+from csd_core.releases.backfill.finish import complete
+from csd_core.releases.backfill.rows import alone, embed, plan
+from csd_core.upgrade.backfill.workers import Pace
 
 production = Project(Path(sys.argv[1]), tasks=("t1", "t2", "t3")).production
 point = sys.argv[2]
@@ -91,7 +91,7 @@ def project(template, tmp_path):
 
 def others(project):
     """Ids of the rows that are not the own ones of the model in force."""
-    model = project.in_force().record.model
+    model = project.active().record.model
     own = (model, "", model)
     return {
         identity
@@ -110,7 +110,7 @@ def traces(project):
 
 def finished(project):
     """When each finished shard was written, by its folder."""
-    folders = project.files.live_backfill(project.in_force().name).glob("shard-*")
+    folders = project.files.live_backfill(project.active().name).glob("shard-*")
     return {folder.name: (folder / "shard.json").stat().st_mtime_ns for folder in folders}
 
 
@@ -129,14 +129,14 @@ def images_of(project):
 
 
 def test_every_row_becomes_the_own_one_of_the_model_in_force_in_a_new_release(project):
-    before, former = project.rows(), project.in_force()
+    before, former = project.rows(), project.active()
     assert len(others(project)) == 48 + 48 + 3
     release = complete(project.production, why="the rest", by="olga", shard_rows=ROWS)
     record = release.record
     assert (record.number, record.kind, record.strategy, record.parent) == (4, "backfill", "backfill", 3)
     assert (record.model, record.task, record.after) == (former.record.model, "t3", "t3")
     assert (record.by, record.why, record.left_out, record.rolled_back_to) == ("olga", "the rest", 0, None)
-    assert project.in_force().name == release.name
+    assert project.active().name == release.name
     assert others(project) == set()
     rows, model = project.rows(), project.model("t3")
     images = images_of(project)
@@ -153,7 +153,7 @@ def test_every_row_becomes_the_own_one_of_the_model_in_force_in_a_new_release(pr
 
 
 def test_the_release_keeps_the_evidence_and_no_model_that_no_row_needs(project):
-    former = project.in_force()
+    former = project.active()
     release = complete(project.production, why="the rest")
     for name in ("embedder.onnx", "verdict.json", "check.json", "params.yaml", "adapters/adapters.json"):
         assert (release.folder / name).read_bytes() == (former.folder / name).read_bytes()
@@ -171,7 +171,7 @@ def test_afterwards_there_is_nothing_left_to_backfill_or_to_publish(project):
 
 
 def test_rollback_returns_to_the_release_before(project):
-    live, former = project.production.live, project.in_force()
+    live, former = project.production.live, project.active()
     digest = live.digest(former.table, version=former.tag)
     complete(project.production, why="the rest")
     release = rollback(project.production, why="slower")
@@ -196,7 +196,7 @@ def test_a_gallery_that_is_the_models_own_is_left_alone(tmp_path):
     publish(project.production)
     assert complete(project.production, why="the rest") is None
     assert traces(project) == []
-    assert project.in_force().number == 1
+    assert project.active().number == 1
 
 
 def test_before_the_first_release_there_is_nothing_to_backfill(tmp_path):
@@ -209,7 +209,7 @@ def test_before_the_first_release_there_is_nothing_to_backfill(tmp_path):
 def test_impossible_options_are_refused(project, option):
     with pytest.raises(ParamsError, match="it must be"):
         complete(project.production, why="the rest", **option)
-    assert project.in_force().number == 3
+    assert project.active().number == 3
 
 
 def test_references_into_shards_are_read_too(tmp_path):
@@ -266,10 +266,10 @@ def test_a_row_whose_image_cannot_be_had_stays_as_it_is_and_is_named(lossy, caps
 def test_if_no_image_at_all_can_be_read_nothing_changes(lossy):
     project, _, gone = lossy
     complete(project.production, why="the rest")
-    before = project.in_force().name
+    before = project.active().name
     with pytest.raises(DataError, match=rf"none of the 1 images could be read, such as that of item {gone}: gone.png"):
         complete(project.production, why="the rest of the rest")
-    assert project.in_force().name == before
+    assert project.active().name == before
     assert traces(project) == []
     (project.root / "gone.png").write_bytes(encode_png(pixels_of(41, 1, seed=1)[0]))
     complete(project.production, why="the image is back")
@@ -361,7 +361,7 @@ def test_a_backfill_that_another_release_has_overtaken_is_refused(project):
     rollback(project.production, why="complaints")
     with pytest.raises(CompatibilityError, match=r"planned for release 0003-\w+, and 0004-\w+ is in force now"):
         finish(project.production, backfill, why="the rest")
-    assert project.in_force().number == 4
+    assert project.active().number == 4
 
 
 def test_what_was_planned_for_an_earlier_release_is_removed_by_the_next_plan(project):
@@ -414,7 +414,7 @@ def test_a_shard_that_is_missing_or_damaged_is_not_served_and_the_next_run_embed
     vectors.write_bytes(content)
     with pytest.raises(ArtifactError, match="shard 1 is not finished, or damaged; run the backfill again"):
         finish(project.production, backfill, why="the rest")
-    assert project.in_force().number == 3
+    assert project.active().number == 3
     complete(project.production, why="the rest", shard_rows=ROWS)
     assert others(project) == set()
 
@@ -423,7 +423,7 @@ def test_a_shard_that_is_missing_or_damaged_is_not_served_and_the_next_run_embed
 def test_a_process_killed_while_it_switches_is_completed_or_done_again(project, step):
     killed_at(step, project)
     switched = step == "switched"
-    assert project.in_force().number == (4 if switched else 3)
+    assert project.active().number == (4 if switched else 3)
     assert project.findings() == ()
     release = complete(project.production, why="the rest", shard_rows=ROWS)
     assert (release and release.number) == (None if switched else 5)
@@ -445,7 +445,7 @@ def test_ending_at_any_step_leaves_the_old_or_the_new_release(project, step):
         )
     assert ended
     switched = STEPS.index(step) >= STEPS.index("switched")
-    assert project.in_force().number == (4 if switched else 3)
+    assert project.active().number == (4 if switched else 3)
     assert project.findings() == ()
     complete(project.production, why="the rest", shard_rows=ROWS)
     assert others(project) == set()

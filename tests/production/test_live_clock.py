@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from csd_core.production import clock
-from csd_core.production.rows import LiveItems
+from csd_core.live.rows import LiveItems
+from csd_core.live.storage import clock
 
 YEAR = timedelta(days=365)
 
@@ -42,7 +42,7 @@ def put(live, identity):
 def buried(live, identity, *, tag=None):
     rows = live.rows("g", version=tag, ids=[identity], columns=["written_at"])
     times = rows["written_at"].combine_chunks().cast("timestamp[us]").to_numpy()
-    return bool(live.tombstones().buries(np.array([identity]), written_at=times)[0])
+    return bool(live.tombstones().is_deleted(np.array([identity]), written_at=times)[0])
 
 
 def test_times_never_go_back(set_clock):
@@ -80,7 +80,7 @@ def test_a_row_written_after_its_deletion_stands_though_its_tombstone_was_not_li
     set_clock(timedelta())
     live.delete("g", ["x"], why="test")
     set_clock(step)
-    monkeypatch.setattr("csd_core.production.tombstones.lift", lambda *_: None)
+    monkeypatch.setattr("csd_core.live.tombstones.lift", lambda *_: None)
     put(live, "x")
     assert not buried(live, "x")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from csd_core.errors import ParamsError
-from csd_core.production.rows import LiveItems, StoredImages
+from csd_core.live.rows import LiveItems, StoredImages
+from csd_core.system.errors import ParamsError
 
 SCRIPT = Path(__file__).with_name("faulty_erase.py")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from csd_core.errors import StorageError
-from csd_core.production.rows import LiveItems
+from csd_core.live.rows import LiveItems
+from csd_core.system.errors import StorageError
 
 HERE = Path(__file__).parent
 
@@ -52,7 +52,7 @@ def test_a_folder_without_a_version_is_no_table(live, gallery_of_items, tmp_path
     assert live.half_made() == ("tombstones",)
     assert live.delete("g", ["item-1"], why="test") == 1
     assert live.half_made() == ()
-    assert live.tombstones_of(["item-1"]).graves
+    assert live.tombstones_of(["item-1"]).tombstones_found
 
 
 def test_a_table_that_lost_its_versions_is_not_made_again(live, gallery_of_items, tmp_path):
@@ -68,7 +68,7 @@ def test_a_table_that_lost_its_versions_is_not_made_again(live, gallery_of_items
 def test_the_first_link_of_a_first_deletion_may_fail(live, gallery_of_items, tmp_path, fault):
     built(live, gallery_of_items)
     program = (
-        "import sys; from pathlib import Path; from csd_core.production.live import LiveGallery;"
+        "import sys; from pathlib import Path; from csd_core.live.gallery import LiveGallery;"
         "root = Path(sys.argv[1]);"
         "LiveGallery.open(str(root / 'live'), lock=root / 'write.lock').delete('g', ['nosuch'], why='')"
     )
@@ -77,7 +77,7 @@ def test_the_first_link_of_a_first_deletion_may_fail(live, gallery_of_items, tmp
     assert ended.returncode != 0
     assert live.count("g") == 5
     assert live.delete("g", ["item-1"], why="test") == 1
-    assert live.tombstones_of(["item-1"]).graves
+    assert live.tombstones_of(["item-1"]).tombstones_found
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a small disk is mounted, which root alone may do")

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from csd_core.production import tables, tombstones, upkeep
-from csd_core.production.lance import files_of
-from csd_core.production.rows import LiveItems
+from csd_core.live import tombstones
+from csd_core.live.rows import LiveItems
+from csd_core.live.storage import tables, upkeep
+from csd_core.live.storage.lance import files_of
 
 
 def put(live, *ids):
@@ -44,8 +45,8 @@ def test_many_deletions_have_an_index(live, built, monkeypatch):
     assert [index.columns for index in handle.list_indices()] == [["item"]]
     assert files_of(handle) <= 5
     put(live, "gone-3-1")
-    assert len(live.tombstones().graves) == 44
-    assert live.tombstones_of(["gone-8-4", "gone-3-1"]).graves.keys() == {tombstones.hash_of("gone-8-4")}
+    assert len(live.tombstones().tombstones_found) == 44
+    assert live.tombstones_of(["gone-8-4", "gone-3-1"]).tombstones_found.keys() == {tombstones.hash_of("gone-8-4")}
 
 
 def test_rows_that_the_index_does_not_have_yet_stay_few_where_many_are_deleted_at_once(live, built):
@@ -55,7 +56,7 @@ def test_rows_that_the_index_does_not_have_yet_stay_few_where_many_are_deleted_a
         statistics = live._tables.opened("tombstones").index_stats("item_idx")
         unindexed.append(statistics.num_unindexed_rows if statistics else 1500)
     assert max(unindexed) <= upkeep.ROWS
-    assert live.tombstones_of(["gone-7-1499", "other"]).graves.keys() == {tombstones.hash_of("gone-7-1499")}
+    assert live.tombstones_of(["gone-7-1499", "other"]).tombstones_found.keys() == {tombstones.hash_of("gone-7-1499")}
 
 
 def test_single_writes_do_not_pile_up_files(live, built, monkeypatch):
@@ -74,5 +75,5 @@ def test_deletions_that_nothing_could_undo_are_forgotten_and_erasures_never(live
     live.delete("g", ["live-only", "item-1", "never", "in-the-pipeline"], why="test")
     live.erase(["item-2"])
     assert live.forget_deletions(needed=["in-the-pipeline"]) == 2
-    graves = live.tombstones().graves.keys()
-    assert graves == {tombstones.hash_of(each) for each in ("item-1", "in-the-pipeline", "item-2")}
+    tombstones_found = live.tombstones().tombstones_found.keys()
+    assert tombstones_found == {tombstones.hash_of(each) for each in ("item-1", "in-the-pipeline", "item-2")}

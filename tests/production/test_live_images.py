@@ -10,10 +10,10 @@ from PIL import Image
 from csd_core.data.decode import decode
 from csd_core.data.pool import ItemPool
 from csd_core.data.shards import Shard
-from csd_core.errors import DataError
-from csd_core.production.images import PoolImages, content_id, encode_png, fetch
-from csd_core.production.rows import LiveItems, StoredImages
-from csd_core.records import ImageForm, ShardRecord
+from csd_core.live.images import PoolImages, content_id, encode_png, fetch
+from csd_core.live.rows import LiveItems, StoredImages
+from csd_core.records.stages import ImageForm, ShardRecord
+from csd_core.system.errors import DataError
 from csd_core.workspace import Workspace
 
 FORM = ImageForm(size=8, channels=1, resize="squash")

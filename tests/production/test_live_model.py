@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from csd_core.production.rows import LiveItems
+from csd_core.live.rows import LiveItems
 
 
 def unit(rng, count):
@@ -56,6 +56,6 @@ def test_whatever_is_done_the_table_and_its_tags_are_those_of_a_dictionary(live,
             changes = live.changed_since("g", tag)
             assert set(changes.deleted) == then.keys() - now.keys()
             assert {name for name in now if now[name] != then.get(name)} <= set(changes.upserted) <= now.keys()
-    graves = live.tombstones()
+    tombstones_found = live.tombstones()
     names = np.array([f"item-{i}" for i in range(30)])
-    assert set(names[graves.buries(names)]) == deleted | erased
+    assert set(names[tombstones_found.is_deleted(names)]) == deleted | erased

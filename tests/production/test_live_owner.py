@@ -4,9 +4,9 @@ import pytest
 from projects import Project, pixels_of
 
 from csd_core.cli import main
-from csd_core.errors import ArtifactError, CompatibilityError
-from csd_core.production.publish import publish
-from csd_core.production.rollback import rollback
+from csd_core.releases.publish import publish
+from csd_core.releases.rollback import rollback
+from csd_core.system.errors import ArtifactError, CompatibilityError
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def test_another_project_can_neither_publish_nor_write_nor_erase_until_it_takes_
     mine, other = make("mine"), make("other")
     publish(mine.production, task="t1")
     (item,) = mine.put(pixels_of(40, 1, seed=1), "live")
-    table = mine.in_force().table
+    table = mine.active().table
     refusal = r"belongs to the project at .*:/.*/mine, so nothing was written; .* `csd items take-over"
     attempts = [
         lambda: publish(other.production, task="t1"),
@@ -37,7 +37,7 @@ def test_another_project_can_neither_publish_nor_write_nor_erase_until_it_takes_
         with pytest.raises(CompatibilityError, match=refusal):
             attempt()
     assert item in mine.rows()
-    assert other.production.releases.in_force() is None
+    assert other.production.releases.active() is None
     assert mine.findings() == ()
 
     monkeypatch.chdir(other.root)
@@ -45,7 +45,7 @@ def test_another_project_can_neither_publish_nor_write_nor_erase_until_it_takes_
         main(["items", "take-over", "--why", "the other one is given up"])
     assert "before it was" in capsys.readouterr().out
     publish(other.production, task="t1")
-    assert other.in_force() is not None
+    assert other.active() is not None
     with pytest.raises(CompatibilityError, match=r"belongs to the project at .*/other"):
         mine.delete([item])
     assert any("belongs to the project at" in finding for finding in mine.findings())

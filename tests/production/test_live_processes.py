@@ -18,9 +18,9 @@ PRELUDE = """
 import sys, os, signal
 from pathlib import Path
 import numpy as np
-from csd_core.production.live import LiveGallery
-from csd_core.production.rows import LiveItems, StoredImages
-from csd_core.production.tables import Tables
+from csd_core.live.gallery import LiveGallery
+from csd_core.live.rows import LiveItems, StoredImages
+from csd_core.live.storage.tables import Tables
 from csd_core.retrieval.gallery import Gallery
 
 root = Path(sys.argv[1])

@@ -8,9 +8,9 @@ import sys
 import pytest
 from projects import Project
 
-from csd_core.errors import StorageError
-from csd_core.production.publish import publish
-from csd_core.serving.problems import problem_of
+from csd_core.releases.publish import publish
+from csd_core.serving.http.problems import problem_of
+from csd_core.system.errors import StorageError
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM])

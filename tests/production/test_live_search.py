@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from csd_core.errors import ArtifactError, CompatibilityError, ParamsError
-from csd_core.production import search
-from csd_core.production.filters import Filters
-from csd_core.production.rows import LiveItems
-from csd_core.production.search import Snapshot
+from csd_core.live import search
+from csd_core.live.filters import Filters
+from csd_core.live.rows import LiveItems
+from csd_core.live.search import Snapshot
 from csd_core.retrieval.gallery import Gallery
+from csd_core.system.errors import ArtifactError, CompatibilityError, ParamsError
 
 SPACES = ("model-1",)
 HOSTILE = ("it's", "x' OR '1'='1", '"; DROP TABLE g; --', "%", "_", "ü€😀", "\\", "label IN ('a')")

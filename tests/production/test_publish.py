@@ -2,15 +2,15 @@ import numpy as np
 import pytest
 from projects import Project, content_ids, pixels_of
 
-from csd_core.errors import ArtifactError, CompatibilityError, CsdError
-from csd_core.production.publish import publish
-from csd_core.production.rollback import rollback
-from csd_core.production.switch import STEPS
-from csd_core.records_verdict import Ledger
+from csd_core.records.verdict import Ledger
+from csd_core.releases.activate import STEPS
+from csd_core.releases.publish import publish
+from csd_core.releases.rollback import rollback
 from csd_core.retrieval.adapter import Adapter
 from csd_core.retrieval.embedder import digest_of
 from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.lineage import Lineage
+from csd_core.system.errors import ArtifactError, CompatibilityError, CsdError
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def near(vectors, others):
 
 def test_the_first_publish_serves_the_pipelines_gallery_with_images_and_evidence(project_under):
     project = project_under("keep")
-    release, gallery = project.in_force(), Gallery.load(project.files.gallery("t1"))
+    release, gallery = project.active(), Gallery.load(project.files.gallery("t1"))
     rows = project.rows()
     assert rows.keys() == set(gallery.ids.tolist())
     assert release.record.rows == len(gallery)
@@ -140,7 +140,7 @@ def test_if_no_live_row_can_be_upgraded_the_publish_is_refused_and_nothing_chang
     tables = project.production.live.tables()
     with pytest.raises(CsdError, match=r"none of the 2 live rows can be upgraded.*neither an image nor a reference"):
         publish(project.production)
-    assert project.in_force().number == 1
+    assert project.active().number == 1
     assert project.production.live.tables() == tables
     assert project.production.releases.audit.read().entries[-1].event == "abandoned"
     assert project.findings() == ()
@@ -344,7 +344,7 @@ def test_artefacts_that_do_not_belong_together_are_refused(project_under):
     Gallery.load(project.files.gallery("t1")).save(project.files.gallery("t2"))
     with pytest.raises(ArtifactError, match=r"artifacts/t2: the gallery is another than the ledger's; run `csd run`"):
         publish(project.production)
-    assert project.in_force().number == 1
+    assert project.active().number == 1
 
 
 def test_another_model_than_the_champions_record_is_refused(project_under):
@@ -387,7 +387,7 @@ def test_a_release_that_answers_known_queries_otherwise_never_comes_into_force(p
 
     with pytest.raises(ArtifactError, match=r"release 0002-\w+ is not fit and was given up: known/images.npy"):
         publish(project.production, on_step=tampering)
-    assert project.in_force().number == 1
+    assert project.active().number == 1
     assert project.findings() == ()
     assert publish(project.production).number == 3
 

@@ -12,10 +12,10 @@ from kills import REAPER
 from patience import PATIENCE
 from projects import Project, content_ids, pixels_of
 
-from csd_core.errors import CsdError
-from csd_core.production.publish import publish
-from csd_core.production.rollback import rollback
-from csd_core.production.switch import STEPS
+from csd_core.releases.activate import STEPS
+from csd_core.releases.publish import publish
+from csd_core.releases.rollback import rollback
+from csd_core.system.errors import CsdError
 
 HERE = Path(__file__).parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])])}
@@ -24,8 +24,8 @@ PREAMBLE = """
 import json, os, signal, sys, time
 from pathlib import Path
 from projects import Project, pixels_of
-from csd_core.production.publish import publish
-from csd_core.production.rollback import rollback
+from csd_core.releases.publish import publish
+from csd_core.releases.rollback import rollback
 
 root, command, point = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 project = Project(root, tasks=("t1", "t2"))
@@ -107,7 +107,7 @@ def templates(tmp_path_factory):
 def fit(project, before, after):
     """Exactly the old or the new release is in force, and all is well; then the same command succeeds."""
     assert project.findings() == ()
-    release = project.in_force()
+    release = project.active()
     assert release.number in (before, after)
     hits = project.search(pixels_of(40, 1, seed=1), k=1)
     assert hits.labels.tolist() == [["live"]]
@@ -120,10 +120,10 @@ def finish(project, command):
     people = {identity for identity, row in rows.items() if row["origin"] == "live"}
     if command == "publish":
         publish(project.production)
-        assert project.in_force().record.task == "t2"
-    elif project.in_force().record.kind != "rollback":
+        assert project.active().record.task == "t2"
+    elif project.active().record.kind != "rollback":
         rollback(project.production, 1, why="worse")
-        assert project.in_force().record.task == "t1"
+        assert project.active().record.task == "t1"
     else:
         publish(project.production, task="t1")  # nothing to do, but the log is completed
     assert project.findings() == ()
@@ -131,7 +131,7 @@ def finish(project, command):
     production = project.production
     trail = production.releases.audit.read()
     assert (trail.open, trail.torn) == (None, False)
-    assert trail.in_force == project.in_force().name
+    assert trail.active == project.active().name
     assert set(production.live.tables()) == {release.table for release in production.releases.all()}
     for release in production.releases.all():
         assert set(production.live.tags(release.table)) == {release.tag}
@@ -158,7 +158,7 @@ COMMANDS = {
 @pytest.mark.parametrize("step", STEPS)
 def test_ending_at_any_step_leaves_the_old_or_the_new_release(templates, tmp_path, command, step):
     project = templates[command].copied_to(tmp_path / "project")
-    before = project.in_force().number
+    before = project.active().number
     with REAPER.ends() as ended:
         COMMANDS[command](project.production, on_step=lambda each: REAPER.now() if each == step else None)
     assert ended
@@ -174,7 +174,7 @@ def test_ending_before_a_change_to_a_file_leaves_the_old_or_the_new_release(temp
     while ended:
         event += 3  # each takes a second, and there are more than a hundred
         project = templates[command].copied_to(tmp_path / f"project-{event}")
-        before = project.in_force().number
+        before = project.active().number
         if event % 12 == 2:
             ended = killed(project, command, str(event), script=AT_EVENT)
         else:
@@ -201,7 +201,7 @@ def test_a_run_killed_after_the_switch_is_published_in_the_log_by_the_next(templ
     assert killed(project, "publish", "switched")
     assert publish(project.production) is None
     entry = project.production.releases.audit.read().entries[-1]
-    assert (entry.event, entry.recovered, entry.release) == ("published", True, project.in_force().name)
+    assert (entry.event, entry.recovered, entry.release) == ("published", True, project.active().name)
 
 
 def test_a_run_killed_before_the_switch_is_abandoned_in_the_log_by_the_next(templates, tmp_path):
@@ -210,7 +210,7 @@ def test_a_run_killed_before_the_switch_is_abandoned_in_the_log_by_the_next(temp
     publish(project.production)
     events = [entry.event for entry in project.production.releases.audit.read().entries[3:]]
     assert events == ["begun", "built", "abandoned", "begun", "built", "published"]
-    assert project.in_force().number == 3  # a number is never given twice
+    assert project.active().number == 3  # a number is never given twice
 
 
 def test_of_two_publishers_at_once_one_publishes_and_the_other_finds_nothing_to_do(templates, tmp_path):

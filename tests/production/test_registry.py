@@ -7,8 +7,8 @@ import pytest
 from projects import Project
 from ruamel.yaml import YAML
 
-from csd_core.production.publish import publish
-from csd_core.production.rollback import rollback
+from csd_core.releases.publish import publish
+from csd_core.releases.rollback import rollback
 from csd_core.retrieval.embedder import digest_of
 
 ENVIRONMENT = {
@@ -92,7 +92,7 @@ def test_a_rollback_moves_the_stage_back(project, tmp_path):
     rollback(project.production, why="complaints")
     assert fetched(project, tmp_path, "--stage", "production") == first.record.model
     rollback(project.production, why="no, it was fine")
-    assert fetched(project, tmp_path, "--stage", "production") == project.in_force().record.model
+    assert fetched(project, tmp_path, "--stage", "production") == project.active().record.model
 
 
 def test_a_version_that_a_person_registered_at_this_commit_is_taken(project, tmp_path):
@@ -106,7 +106,7 @@ def test_a_version_that_a_person_registered_at_this_commit_is_taken(project, tmp
 def test_outside_git_the_release_is_published_and_told_why_it_is_not_registered(project, capsys):
     publish(project.production, task="t1")
     assert "not registered with GTO: this is no git repository" in capsys.readouterr().out
-    assert project.in_force().record.commit is None
+    assert project.active().record.commit is None
 
 
 def test_a_model_that_is_not_the_committed_one_is_not_registered(project, capsys):
@@ -148,7 +148,7 @@ def test_without_a_git_identity_the_release_is_published_and_told_why_it_is_not_
     run(project.root, "git", "config", "--unset", "user.name")
     run(project.root, "git", "config", "--unset", "user.email")
     home = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path), "GIT_CONFIG_GLOBAL": os.devnull}
-    code = "from csd_core.commands.releases import publish; publish(task='t1')"
+    code = "from csd_core.commands.production.releases import publish; publish(task='t1')"
     done = subprocess.run(  # a process of its own: libgit2 remembers where it found its configuration
         [sys.executable, "-c", code],
         cwd=project.root,
@@ -158,7 +158,7 @@ def test_without_a_git_identity_the_release_is_published_and_told_why_it_is_not_
         text=True,
     )
     assert "not registered with GTO: Git user name and email must be configured" in done.stdout
-    assert project.in_force().number == 1
+    assert project.active().number == 1
 
 
 def test_without_a_declared_artefact_nothing_is_registered(project, capsys):
@@ -172,7 +172,7 @@ def test_a_git_repository_without_a_commit_is_told(project, capsys):
     run(project.root, "git", "init", "-q")
     publish(project.production, task="t1")
     assert "not registered with GTO: " in capsys.readouterr().out
-    assert project.in_force().record.commit is None
+    assert project.active().record.commit is None
 
 
 def test_a_project_below_the_repositorys_root_is_registered_under_its_folder(tmp_path):

@@ -1,16 +1,16 @@
 import pytest
 from projects import Project, pixels_of
 
-from csd_core.commands.releases import publish as publish_command
-from csd_core.commands.releases import releases as releases_command
-from csd_core.commands.releases import rollback as rollback_command
-from csd_core.commands.releases import verify as verify_command
-from csd_core.errors import ArtifactError, CompatibilityError, ParamsError
-from csd_core.production import known
-from csd_core.production.publish import publish
-from csd_core.production.releases import Releases
-from csd_core.production.rollback import rollback
-from csd_core.production.verify import verify
+from csd_core.commands.production.releases import publish as publish_command
+from csd_core.commands.production.releases import releases as releases_command
+from csd_core.commands.production.releases import rollback as rollback_command
+from csd_core.commands.production.releases import verify as verify_command
+from csd_core.releases.contents import golden_queries as known
+from csd_core.releases.publish import publish
+from csd_core.releases.rollback import rollback
+from csd_core.releases.store import Releases
+from csd_core.releases.verify import verify
+from csd_core.system.errors import ArtifactError, CompatibilityError, ParamsError
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +35,12 @@ def project(template, tmp_path):
 
 def test_before_the_first_release_nothing_is_in_force(tmp_path):
     releases = Releases(tmp_path / "releases")
-    assert (releases.in_force(), releases.all(), releases.pointer()) == (None, (), None)
+    assert (releases.active(), releases.all(), releases.pointer()) == (None, (), None)
     assert not (tmp_path / "releases").exists()
 
 
 def test_a_release_says_which_rows_its_model_may_search_and_refuses_other_models(project):
-    release = project.in_force()
+    release = project.active()
     first = project.production.releases.get(1)
     assert release.searchable_spaces == (first.record.model, release.record.model)
     assert release.spaces_for(release.record.model) == release.searchable_spaces
@@ -53,7 +53,7 @@ def test_a_release_says_which_rows_its_model_may_search_and_refuses_other_models
 def test_releases_are_ordered_by_number_and_found_by_it(project):
     releases = project.production.releases
     assert [release.number for release in releases.all()] == [1, 2]
-    assert releases.get(2).name == releases.in_force().name
+    assert releases.get(2).name == releases.active().name
     with pytest.raises(ArtifactError, match=r"release 5: there is no such release \(there are: 1, 2\)"):
         releases.get(5)
 
@@ -150,18 +150,18 @@ def test_after_an_erasure_the_releases_can_be_rolled_back_and_published(project)
 
 
 def test_erasing_what_no_known_query_names_changes_the_recorded_rows_only(project):
-    release = project.in_force()
+    release = project.active()
     named = {each for query in known_items(release).queries for each in (query.item, *query.ids)}
     other = next(identity for identity in sorted(project.rows()) if identity not in named)
     before = (release.folder / "known" / "images.npy").read_bytes()
     erased(project, [other])
     assert (release.folder / "known" / "images.npy").read_bytes() == before
-    assert project.in_force().record.rows == release.record.rows - 1
+    assert project.active().record.rows == release.record.rows - 1
     assert project.findings() == ()
 
 
 def test_an_erasure_does_not_hide_that_a_file_was_changed(project):
-    release = project.in_force()
+    release = project.active()
     record = release.folder / "release.json"
     record.write_text(record.read_text().replace("better", "worse!"))
     erased(project, sorted(project.rows())[:1])
@@ -170,7 +170,7 @@ def test_an_erasure_does_not_hide_that_a_file_was_changed(project):
 
 def test_an_interrupted_erasure_is_completed_by_the_next_publish(project):
     production = project.production
-    ids = [query.item for query in known_items(project.in_force()).queries[:1]]
+    ids = [query.item for query in known_items(project.active()).queries[:1]]
     production.live.erase(ids)
     items = tuple(known.hash_of(identity) for identity in ids)
     production.releases.audit.append("forgetting", by="olga", items=items, why="the person asked")
@@ -181,9 +181,9 @@ def test_an_interrupted_erasure_is_completed_by_the_next_publish(project):
 
 
 def test_an_erasure_that_ended_among_the_files_of_a_release_is_completed_by_a_second_one(project, monkeypatch):
-    ids = [query.item for query in known_items(project.in_force()).queries[:1]]
+    ids = [query.item for query in known_items(project.active()).queries[:1]]
     with monkeypatch.context() as full, pytest.raises(OSError, match="No space"):
-        full.setattr("csd_core.production.releases._sum_anew", failing)
+        full.setattr("csd_core.releases.store._sum_anew", failing)
         erased(project, ids)
     assert project.findings()
     erased(project, ids)
@@ -206,7 +206,7 @@ def test_forgetting_without_releases_does_nothing(tmp_path):
 
 def test_the_commands_publish_verify_list_and_roll_back(project, monkeypatch, capsys):
     monkeypatch.chdir(project.root)
-    monkeypatch.setattr("csd_core.console.console.width", 200)
+    monkeypatch.setattr("csd_core.system.console.console.width", 200)
     publish_command(task="t3", why="new classes", by="olga")
     assert "published: release 0003-" in capsys.readouterr().out
     publish_command(task="t3")
@@ -228,7 +228,7 @@ def test_the_commands_publish_verify_list_and_roll_back(project, monkeypatch, ca
 
 def test_verify_tells_one_line_for_each_finding_and_exits_with_4(project, monkeypatch):
     monkeypatch.chdir(project.root)
-    (project.in_force().folder / "verdict.json").unlink()
+    (project.active().folder / "verdict.json").unlink()
     (project.root / "releases" / "stray").touch()
     with pytest.raises(ArtifactError) as error:
         verify_command()

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from projects import Project, pixels_of
 
-from csd_core.errors import ArtifactError, CompatibilityError
-from csd_core.production.publish import publish
-from csd_core.production.rollback import rollback
+from csd_core.releases.publish import publish
+from csd_core.releases.rollback import rollback
+from csd_core.system.errors import ArtifactError, CompatibilityError
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_rollback_serves_the_earlier_model_and_rows_as_a_new_release(project, ea
     assert (release.number, record.kind, record.rolled_back_to, record.parent) == (3, "rollback", 1, 2)
     assert (record.model, record.by, record.why) == (former.record.model, "olga", "complaints")
     assert {row["task"] for row in project.rows().values()} == {"t1", "live"}
-    assert project.in_force().number == 3
+    assert project.active().number == 3
     for name in ("embedder.onnx", "verdict.json", "check.json", "params.yaml"):
         assert (release.folder / name).read_bytes() == (former.folder / name).read_bytes()
     entry = project.production.releases.audit.read().entries[-1]
@@ -112,7 +112,7 @@ def test_rows_written_while_it_is_prepared_are_served(project):
 
 
 def test_rollback_can_be_undone(project):
-    second = project.in_force().record
+    second = project.active().record
     rollback(project.production, why="complaints")
     release = rollback(project.production, why="the complaints were about something else")
     assert (release.number, release.record.rolled_back_to, release.record.model) == (4, 2, second.model)
@@ -161,7 +161,7 @@ def test_a_damaged_release_is_not_rolled_back_to(project):
     model.write_bytes(model.read_bytes()[:-1])
     with pytest.raises(ArtifactError, match=r"release 0001-\w+ is damaged, so nothing was rolled back: embedder.onnx"):
         rollback(project.production, why="complaints")
-    assert project.in_force().number == 2
+    assert project.active().number == 2
 
 
 def test_a_retired_release_is_not_rolled_back_to(tmp_path):

@@ -7,8 +7,8 @@ from threading import Thread
 import pytest
 from ports import free_port
 
-from csd_core.errors import ArtifactError
-from csd_core.production.live import LiveGallery
+from csd_core.live.gallery import LiveGallery
+from csd_core.system.errors import ArtifactError
 
 CHECK = "check live.uri and the variables AWS_ENDPOINT_URL, AWS_ALLOW_HTTP, AWS_REGION and the keys"
 

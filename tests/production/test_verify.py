@@ -9,13 +9,13 @@ import pyarrow as pa
 import pytest
 from projects import Project, pixels_of
 
-from csd_core.errors import ArtifactError
-from csd_core.production.audit import AuditEntry
-from csd_core.production.checksums import CHECKSUMS, Checksums
-from csd_core.production.publish import publish
-from csd_core.production.rollback import rollback
-from csd_core.production.rows import LiveItems
-from csd_core.production.verify import verify
+from csd_core.audit.checksums import CHECKSUMS, Checksums
+from csd_core.audit.log import AuditEntry
+from csd_core.live.rows import LiveItems
+from csd_core.releases.publish import publish
+from csd_core.releases.rollback import rollback
+from csd_core.releases.verify import verify
+from csd_core.system.errors import ArtifactError
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def project(template, tmp_path):
 @pytest.fixture
 def folder(project):
     """Of the release in force."""
-    return project.in_force().folder
+    return project.active().folder
 
 
 def flip_a_byte(path):
@@ -58,7 +58,7 @@ def test_live_writes_after_a_release_are_no_tampering(project):
     project.put(pixels_of(44, 1, seed=1), "later")
     project.delete(sorted(project.rows())[:1])
     production = project.production
-    production.live.compact(project.in_force().table)
+    production.live.compact(project.active().table)
     assert project.findings() == ()
 
 
@@ -138,7 +138,7 @@ def test_a_row_changed_at_the_tag_is_found(project, number):
 
 
 def test_a_vector_changed_in_its_last_bit_at_the_tag_is_found(project):
-    release = project.in_force()
+    release = project.active()
 
     def nudge(rows):
         vector = np.array(rows[0]["vector"], np.float32)
@@ -150,26 +150,26 @@ def test_a_vector_changed_in_its_last_bit_at_the_tag_is_found(project):
 
 
 def test_an_image_changed_at_the_tag_is_found(project):
-    release = project.in_force()
+    release = project.active()
     retagged(project, release, lambda rows: change(rows, "image", rows[1]["image"]))
     assert f"release {release.name}: table {release.table}: a row at its tag was changed" in project.findings()
 
 
 @pytest.mark.parametrize(("column", "value"), [("revision", "forged"), ("written_at", datetime(2020, 2, 2))])  # noqa: DTZ001 - as stored
 def test_a_revision_or_time_of_writing_changed_at_the_tag_is_found(project, column, value):
-    release = project.in_force()
+    release = project.active()
     retagged(project, release, lambda rows: change(rows, column, value))
     assert f"release {release.name}: table {release.table}: a row at its tag was changed" in project.findings()
 
 
 def test_a_row_added_at_the_tag_is_found(project):
-    release = project.in_force()
+    release = project.active()
     retagged(project, release, lambda rows: rows.append(rows[0] | {"id": "smuggled"}))
     assert any(f"has {release.record.rows + 1} rows at its tag" in line for line in project.findings())
 
 
 def test_a_row_removed_at_the_tag_is_found(project):
-    release = project.in_force()
+    release = project.active()
     retagged(project, release, lambda rows: rows.pop())
     assert any(f"has {release.record.rows - 1} rows at its tag" in line for line in project.findings())
 
@@ -193,14 +193,14 @@ def retagged(project, release, tamper):
 
 
 def test_a_moved_tag_is_found(project):
-    release = project.in_force()
+    release = project.active()
     project.put(pixels_of(44, 1, seed=1), "later")
     project.production.live.tag(release.table, release.tag)
     assert any("rows at its tag" in line for line in project.findings())
 
 
 def test_a_lost_tag_or_table_is_found(project):
-    release, former = project.in_force(), project.production.releases.get(1)
+    release, former = project.active(), project.production.releases.get(1)
     project.production.live.untag(release.table, release.tag)
     project.production.live.drop(former.table)
     findings = project.findings()
@@ -216,7 +216,7 @@ def test_a_table_that_belongs_to_no_release_is_found(project, gallery_of_items):
 def test_rows_in_force_in_a_space_that_may_not_be_searched_are_found(project, gallery_of_items):
     foreign = gallery_of_items(1, model="c" * 64, dimension=16)
     project.production.live.upsert(
-        project.in_force().table,
+        project.active().table,
         LiveItems(ids=foreign.ids, labels=foreign.labels, vectors=foreign.vectors, embedded_by="c" * 64),
     )
     (line,) = project.findings()
@@ -229,7 +229,7 @@ def test_a_pointer_to_nowhere_is_found_and_never_followed(project, content):
     (project.root / "releases" / "current").write_text(content)
     assert any(line.startswith("current points to") and "audit log says" in line for line in project.findings())
     with pytest.raises(ArtifactError, match="which is no release"):
-        project.production.releases.in_force()
+        project.production.releases.active()
 
 
 def test_a_pointer_set_to_another_release_is_found(project):
@@ -288,7 +288,7 @@ def test_only_the_release_in_force_is_looked_at_unless_others_are_asked_for(proj
 def test_an_unfinished_run_is_a_note_and_no_finding(project):
     production = project.production
     audit = production.releases.audit
-    audit.append("begun", by="olga", release="0003-abcdefabcdef", from_release=project.in_force().name, table="gallery")
+    audit.append("begun", by="olga", release="0003-abcdefabcdef", from_release=project.active().name, table="gallery")
     found = verify(production.releases, production.live, which="all")
     assert found.findings == ()
     assert found.notes == (
@@ -304,7 +304,7 @@ def test_a_project_without_releases_has_no_findings(tmp_path):
 def test_a_rolled_back_release_is_verified_like_any_other(project):
     rollback(project.production, 1, why="complaints")
     assert project.findings() == ()
-    flip_a_byte(project.in_force().folder / "verdict.json")
+    flip_a_byte(project.active().folder / "verdict.json")
     assert any("verdict.json was changed" in line for line in project.findings())
 
 
@@ -326,7 +326,7 @@ def test_a_changed_byte_of_pointer_head_or_log_is_found_wherever_it_is(project, 
 
 
 def test_a_damaged_file_of_the_live_gallery_is_a_finding_and_no_traceback(project):
-    release = project.in_force()
+    release = project.active()
     (folder,) = (project.root / "live").glob(f"{release.table}.*")
     files = [path for path in folder.rglob("*") if path.is_file() and path.suffix == ".lance"]
     assert files

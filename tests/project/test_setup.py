@@ -8,9 +8,9 @@ import pytest
 from dvc.repo import Repo
 
 from csd_core import cli
-from csd_core.errors import ParamsError
-from csd_core.params_file import PROFILES, profile_text
+from csd_core.params.file import PROFILES, profile_text
 from csd_core.project.setup import FILES, set_up, template
+from csd_core.system.errors import ParamsError
 
 ROOT = Path(__file__).parents[2]
 WRITTEN = ("params.yaml", *FILES)

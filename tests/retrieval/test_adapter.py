@@ -2,11 +2,11 @@ import numpy as np
 import onnx
 import pytest
 
-from csd_core.errors import ArtifactError, CompatibilityError
-from csd_core.release.adaptation import Fitted, write_adapter
 from csd_core.retrieval import adapter as module
 from csd_core.retrieval.adapter import Adapter, AdapterMetadata
 from csd_core.retrieval.embedder import digest_of
+from csd_core.system.errors import ArtifactError, CompatibilityError
+from csd_core.upgrade.adaptation import Fitted, write_adapter
 
 
 def metadata(**changes):

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from csd_core.errors import ArtifactError, CompatibilityError
 from csd_core.retrieval.gallery import Gallery, Provenance
+from csd_core.system.errors import ArtifactError, CompatibilityError
 
 
 def gallery(names=("ä", "b", "c"), *, model="m1", dimension=4):

@@ -4,12 +4,12 @@ import shutil
 import numpy as np
 import pytest
 
-from csd_core.errors import ArtifactError
-from csd_core.release.adaptation import Fitted, write_adapter
 from csd_core.retrieval.adapter import Adapter, AdapterMetadata
 from csd_core.retrieval.embedder import Embedder, digest_of
 from csd_core.retrieval.gallery import Provenance
 from csd_core.retrieval.lineage import RECORD, Lineage
+from csd_core.system.errors import ArtifactError
+from csd_core.upgrade.adaptation import Fitted, write_adapter
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_metrics import map_at_r_by_hand, unit
 
-from csd_core.errors import CompatibilityError
 from csd_core.retrieval import metrics
 from csd_core.retrieval.metrics import map_at_r, recall_at
+from csd_core.system.errors import CompatibilityError
 
 NAMES = ["a", "b", "c", "d", "e"]
 CORNERS = unit([[1, 0], [0, 1], [1, 1], [1, -1], [-1, 0]])

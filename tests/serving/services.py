@@ -18,8 +18,8 @@ sys.path.append(str(Path(__file__).parents[1] / "production"))
 from ports import free_port
 from projects import Project, pixels_of
 
-from csd_core.production.images import encode_png
-from csd_core.production.publish import publish
+from csd_core.live.images import encode_png
+from csd_core.releases.publish import publish
 
 PNG = {"Content-Type": "image/png"}
 

@@ -4,8 +4,8 @@ import httpx
 import pytest
 from services import address, png, search
 
-from csd_core.serving.addresses import Parameters, refuse_undecodable
-from csd_core.serving.problems import Problem
+from csd_core.serving.http.addresses import Parameters, refuse_undecodable
+from csd_core.serving.http.problems import Problem
 
 ROUTES = Parameters({("/s", "GET"): {"k": False, "label": True}, ("/n", "GET"): {}})
 

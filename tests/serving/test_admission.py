@@ -1,4 +1,4 @@
-from csd_core.serving.admission import BURST, LONGEST_REFUSAL, REFUSALS_PER_SECOND, Admission
+from csd_core.serving.http.admission import BURST, LONGEST_REFUSAL, REFUSALS_PER_SECOND, Admission
 
 
 class Clock:

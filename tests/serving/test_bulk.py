@@ -14,12 +14,12 @@ from PIL import Image
 from projects import pixels_of
 
 from csd_core.data.decode import decode
-from csd_core.errors import ArtifactError, BusyError, DataError, ParamsError
-from csd_core.production.images import content_id, encode_png
-from csd_core.production.locks import Lock
+from csd_core.live.images import content_id, encode_png
 from csd_core.retrieval.embedder import Embedder
-from csd_core.serving.bulk import embed_folder
-from csd_core.serving.bulk_files import list_files
+from csd_core.serving.bulk.embed import embed_folder
+from csd_core.serving.bulk.files import list_files
+from csd_core.system.errors import ArtifactError, BusyError, DataError, ParamsError
+from csd_core.system.locks import Lock
 
 FILES = 30
 DIMENSION = 16
@@ -166,8 +166,8 @@ import os, shutil, signal, sys
 from pathlib import Path
 from test_bulk import SMALL, Breaking
 from csd_core.retrieval.embedder import Embedder
-from csd_core.serving.bulk import embed_folder
-from csd_core.serving.bulk_parts import Parts
+from csd_core.serving.bulk.embed import embed_folder
+from csd_core.serving.bulk.parts import Parts
 
 folder, target, model = map(Path, sys.argv[1:4])
 when = sys.argv[4]
@@ -373,7 +373,7 @@ def test_impossible_numbers_are_refused(tmp_path, folder, embedder, numbers):
 HOLDING = """
 import sys
 from pathlib import Path
-from csd_core.production.locks import Lock
+from csd_core.system.locks import Lock
 
 with Lock(Path(sys.argv[1]), what="out.parquet").held():
     print("held", flush=True)

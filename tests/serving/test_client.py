@@ -9,10 +9,10 @@ import pytest
 from projects import pixels_of
 from services import png
 
-from csd_core.client import LONGEST_SECONDS, Client, Found, ServiceError
+from csd_core.client import LONGEST_SECONDS, Client, SearchResult, ServiceError
 from csd_core.data.decode import decode
-from csd_core.errors import DataError, ParamsError
-from csd_core.records import ImageForm
+from csd_core.records.stages import ImageForm
+from csd_core.system.errors import DataError, ParamsError
 
 
 def client_of(handler, waits, **kwargs):
@@ -125,7 +125,7 @@ def test_it_says_only_what_was_asked_for():
     handle, seen = answering(httpx.Response(200, json=hits))
     with client_of(handle, []) as client:
         found = client.search(item="a", label=["7"], k=3)
-    assert found == Found(hits=(), release=1, model="m", variant="fp32", rows=0, exact=True)
+    assert found == SearchResult(hits=(), release=1, model="m", variant="fp32", rows=0, exact=True)
     body = json.loads(seen[0].content)
     assert body == {"item": "a", "k": 3, "filters": {"label": ["7"]}, "release": "in_force"}
 

@@ -7,8 +7,8 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from csd_core.serving import connections
-from csd_core.serving.connections import MOST_HEADER_BYTES, MOST_HEADERS, Connection, most_connections
+from csd_core.serving.http import connections
+from csd_core.serving.http.connections import MOST_HEADER_BYTES, MOST_HEADERS, Connection, most_connections
 
 LARGE = 16 << 20
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -23,12 +23,12 @@ from patience import PATIENCE
 from ports import free_port
 from ruamel.yaml import YAML
 
-from csd_core.errors import ParamsError
 from csd_core.serving import telemetry
-from csd_core.serving.edge import OPEN
+from csd_core.serving.http.edge import OPEN
 from csd_core.serving.server import GRACE_SECONDS
-from flows.listening import AUTH, DEFAULTS, Listening
-from flows.server import POOL
+from csd_core.system.errors import ParamsError
+from flows.ui.address import AUTH, DEFAULTS, ServerAddress
+from flows.ui.server import POOL
 
 ROOT = Path(__file__).parents[2]
 OURS = {"serve": "serve", "prefect-server": "flows", "prefect-worker": "flows"}
@@ -254,7 +254,7 @@ def test_a_password_that_is_not_set_stops_compose_with_what_to_do(name):
 
 def test_the_server_of_flows_is_told_what_make_ui_tells_it():
     told = services()["prefect-server"]["environment"]
-    listening = Listening.checked("0.0.0.0", 4200, auth=GIVEN[AUTH])  # noqa: S104 - of the container
+    listening = ServerAddress.checked("0.0.0.0", 4200, auth=GIVEN[AUTH])  # noqa: S104 - of the container
     wanted = listening.environment({}, home=Path("/prefect"))
     elsewhere = {
         "PREFECT_UI_URL": "http://127.0.0.1:4200",
@@ -291,7 +291,7 @@ import time
 
 from prefect import flow
 
-from flows.lifeline import ends_with_its_worker
+from flows.ui.parent_watchdog import ends_with_its_worker
 
 
 @flow

@@ -9,12 +9,12 @@ from fastapi import FastAPI, Request
 from patience import PATIENCE
 from starlette.routing import Route
 
-from csd_core.errors import ArtifactError, BusyError, StorageError
-from csd_core.serving import problems
-from csd_core.serving.addresses import Parameters
-from csd_core.serving.edge import Edge
+from csd_core.serving.http import problems
+from csd_core.serving.http.addresses import Parameters
+from csd_core.serving.http.edge import Edge
 from csd_core.serving.keys import KeyRing, issue
 from csd_core.serving.telemetry import Metrics
+from csd_core.system.errors import ArtifactError, BusyError, StorageError
 
 
 def guarded(*, keys=None, loopback=True, max_body=1000, max_waiting=4, body_seconds=5.0):

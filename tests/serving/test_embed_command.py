@@ -5,10 +5,10 @@ import pytest
 from cyclopts import App
 from projects import Project, pixels_of
 
-from csd_core.commands.embed import embed
-from csd_core.errors import ArtifactError, DataError, ParamsError
-from csd_core.production.images import encode_png
-from csd_core.production.publish import publish
+from csd_core.commands.production.embed import embed
+from csd_core.live.images import encode_png
+from csd_core.releases.publish import publish
+from csd_core.system.errors import ArtifactError, DataError, ParamsError
 
 IMAGES = 5
 
@@ -24,7 +24,7 @@ def project(tmp_path, monkeypatch):
     for number, image in enumerate(pixels_of(0, IMAGES, seed=5)):
         (photos / f"{number}.png").write_bytes(encode_png(image))
     monkeypatch.chdir(project.root)
-    monkeypatch.setattr("csd_core.console.console.width", 250)
+    monkeypatch.setattr("csd_core.system.console.console.width", 250)
     return project
 
 
@@ -36,7 +36,7 @@ def run(*arguments):
 
 def test_by_default_the_model_in_force_embeds(project, capsys):
     run("photos", "-o", "out.parquet")
-    model = project.in_force().record.model
+    model = project.active().record.model
     assert capsys.readouterr().out == f"out.parquet: {IMAGES} vectors of 16 dimensions, model {model[:12]}\n"
     assert pq.read_schema("out.parquet").metadata[b"csd.model"] == model.encode()
 

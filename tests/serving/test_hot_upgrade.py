@@ -7,8 +7,8 @@ import httpx
 import pytest
 from services import PNG, address, pixels_of, png, published, put, search, serving
 
-from csd_core.production.publish import publish
-from csd_core.production.rollback import rollback
+from csd_core.releases.publish import publish
+from csd_core.releases.rollback import rollback
 from csd_core.retrieval.gallery import Gallery
 
 pytestmark = pytest.mark.slow
@@ -96,7 +96,7 @@ def upgrades_under_load(project, running, until=0.0, *, searchers=3, writers=2):
         while time.monotonic() < until:
             time.sleep(0.3)
             rollback(project.production, why="complaints")
-        running.serves(project.in_force().number)
+        running.serves(project.active().number)
         time.sleep(2)  # rows that were written last
     return load
 
@@ -109,9 +109,9 @@ def judge(project, running, load):
     expected = load.written.keys() - load.deleted
     assert expected - rows.keys() == set(), "written, acknowledged and lost"
     assert load.deleted & rows.keys() == set(), "deleted and come back"
-    model = project.in_force().record.model
+    model = project.active().record.model
     assert {row["space"] for row in rows.values()} == {model}
-    assert search(running.url, png(0)).json()["release"] == project.in_force().number
+    assert search(running.url, png(0)).json()["release"] == project.active().number
     assert len(load.written) > 10
     assert project.findings() == ()
 

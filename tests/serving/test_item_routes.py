@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from services import address, pixels_of, png, published, put, search, serving
 
-from csd_core.production.images import content_id
+from csd_core.live.images import content_id
 from csd_core.serving.keys import KeyRing, issue
 
 

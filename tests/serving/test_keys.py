@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from csd_core.errors import ArtifactError, ParamsError
 from csd_core.serving import keys
 from csd_core.serving.keys import KeyFile, KeyRing, issue, revoke
+from csd_core.system.errors import ArtifactError, ParamsError
 
 
 @pytest.fixture

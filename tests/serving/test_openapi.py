@@ -14,8 +14,8 @@ from schemathesis.specs.openapi.checks import (
 )
 from services import address, published, serving
 
-from csd_core.production.rows import LONGEST_ID
-from csd_core.serving.messages import PIXEL
+from csd_core.live.rows import LONGEST_ID
+from csd_core.serving.http.messages import PIXEL
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 HOSTILE = [

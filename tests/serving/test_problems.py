@@ -8,8 +8,16 @@ import pytest
 from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel
 
-from csd_core.errors import ArtifactError, BusyError, CompatibilityError, CsdError, DataError, ParamsError, StorageError
-from csd_core.serving.problems import MEDIA_TYPE, Problem, install, render, responses
+from csd_core.serving.http.problems import MEDIA_TYPE, Problem, install, render, responses
+from csd_core.system.errors import (
+    ArtifactError,
+    BusyError,
+    CompatibilityError,
+    CsdError,
+    DataError,
+    ParamsError,
+    StorageError,
+)
 
 INSIDE = "/srv/secret/embedder.onnx: damaged"
 

@@ -8,8 +8,8 @@ import pytest
 from services import pixels_of, png
 
 from csd_core.data.decode import decode
-from csd_core.production.images import content_id
-from csd_core.records import ImageForm
+from csd_core.live.images import content_id
+from csd_core.records.stages import ImageForm
 from csd_core.retrieval.embedder import Embedder
 
 

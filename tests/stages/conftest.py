@@ -8,8 +8,8 @@ import pytest
 from ruamel.yaml import YAML
 from stage_params import change_params
 
-from csd_core.records import Champion
-from csd_core.records_verdict import Pending
+from csd_core.records.stages import Champion
+from csd_core.records.verdict import Pending
 from csd_core.retrieval.embedder import digest_of
 from csd_core.stages import adapt, check, export, ingest, init, promote, split, train
 from csd_core.workspace import Workspace

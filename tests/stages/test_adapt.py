@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from csd_core.errors import ArtifactError, ParamsError
-from csd_core.records import AdapterFits
-from csd_core.release.adapters import RECORD, CandidateAdapters
+from csd_core.records.stages import AdapterFits
 from csd_core.retrieval.embedder import digest_of
 from csd_core.retrieval.gallery import Gallery, Provenance
 from csd_core.retrieval.lineage import Lineage
 from csd_core.stages import adapt
+from csd_core.system.errors import ArtifactError, ParamsError
+from csd_core.upgrade.adapters import RECORD, CandidateAdapters
 from csd_core.workspace import Workspace
 
 

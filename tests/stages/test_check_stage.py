@@ -3,13 +3,13 @@ import shutil
 import pytest
 from ruamel.yaml import YAML
 
-from csd_core.params_file import load_params
-from csd_core.records_check import CheckReport
-from csd_core.records_verdict import Promoted, Rejected
-from csd_core.release.gate import judge
+from csd_core.params.file import load_params
+from csd_core.records.check import CheckReport
+from csd_core.records.verdict import Promoted, Rejected
 from csd_core.retrieval.embedder import digest_of
 from csd_core.retrieval.gallery import Gallery
 from csd_core.stages import adapt, check, export, train
+from csd_core.upgrade.gate import judge
 from csd_core.workspace import Workspace
 
 

@@ -3,11 +3,11 @@ import shutil
 import pytest
 from ruamel.yaml import YAML
 
-from csd_core.errors import ArtifactError, ParamsError
-from csd_core.learning.quantization import quantize
-from csd_core.records import Champion, Quantization
+from csd_core.learning.export.quantization import quantize
+from csd_core.records.stages import Champion, Quantization
 from csd_core.retrieval.embedder import Embedder, digest_of
 from csd_core.stages import export
+from csd_core.system.errors import ArtifactError, ParamsError
 from csd_core.workspace import Workspace
 
 
@@ -114,7 +114,7 @@ def test_an_int8_variant_that_costs_too_much_does_not_ship_and_the_one_before_it
     def dark(model, target, *, calibration, threads):
         quantize(model, target, calibration=calibration * 0, threads=threads)
 
-    monkeypatch.setattr("csd_core.learning.quantization.quantize", dark)
+    monkeypatch.setattr("csd_core.learning.export.quantization.quantize", dark)
     record, names = folder_of(export_with(quantize="int8", max_recall_loss=0.0001))
     assert (record.asked, record.shipped, names) == ("int8", False, ["quantization.json"])
     assert record.recall_int8 < record.recall_fp32

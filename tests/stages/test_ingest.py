@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from csd_core.data.canonical import load_source
-from csd_core.errors import DataError, ParamsError
 from csd_core.stages.ingest import main
+from csd_core.system.errors import DataError, ParamsError
 
 DIGITS = {"digits": {"kind": "digits", "limit_per_class": 5}}
 ONE_TASK = {"t1": ("digits", None)}

@@ -8,8 +8,8 @@ from csd_core.data.shards import load_shard
 from csd_core.data.sources import cifar as cifar_source
 from csd_core.data.sources import cub as cub_source
 from csd_core.data.sources.cifar import CIFAR10, CIFAR100
-from csd_core.errors import DataError
 from csd_core.stages import ingest, init, split
+from csd_core.system.errors import DataError
 
 
 @pytest.fixture

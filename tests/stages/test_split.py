@@ -6,10 +6,10 @@ import pytest
 from PIL import Image
 
 from csd_core.data.shards import load_shard
-from csd_core.errors import DataError, ParamsError
-from csd_core.params_rules import GENESIS
-from csd_core.records import SeenShards
+from csd_core.params.rules import GENESIS
+from csd_core.records.stages import SeenShards
 from csd_core.stages import ingest, split
+from csd_core.system.errors import DataError, ParamsError
 
 DIGITS = {"digits": {"kind": "digits", "limit_per_class": 20}}
 T1, T2, T3 = ("digits", ["0", "1", "2", "3"]), ("digits", ["4", "5", "6"]), ("digits", ["9", "8", "7"])

@@ -14,12 +14,12 @@ import pytest
 from patience import PATIENCE
 from ruamel.yaml import YAML
 
-from csd_core.errors import ParamsError
 from csd_core.learning.checkpoint import FILE, Checkpoint
-from csd_core.learning.weights import RECORD, WEIGHTS, load_model
-from csd_core.records import ModelRecord
-from csd_core.records_verdict import Pending
+from csd_core.learning.networks.weights import RECORD, WEIGHTS, load_model
+from csd_core.records.stages import ModelRecord
+from csd_core.records.verdict import Pending
 from csd_core.stages import train
+from csd_core.system.errors import ParamsError
 from csd_core.workspace import Workspace
 
 PARTIAL = f".{FILE}.partial"

@@ -16,7 +16,7 @@ import torch
 from patience import PATIENCE
 from stage_params import change_params
 
-from csd_core.learning.weights import WEIGHTS
+from csd_core.learning.networks.weights import WEIGHTS
 from csd_core.stages import train
 from csd_core.workspace import Workspace
 
@@ -190,7 +190,7 @@ def test_an_error_of_one_process_is_its_line_and_ends_the_other(project, start, 
         "import os\n"
         f"if os.environ.get('RANK') == '{rank}':\n"
         "    from csd_core.data import shards\n"
-        "    from csd_core.errors import DataError\n"
+        "    from csd_core.system.errors import DataError\n"
         "    def load_shard(folder):\n"
         "        raise DataError(f'{folder}: the disk is broken; fix it')\n"
         "    shards.load_shard = load_shard\n"

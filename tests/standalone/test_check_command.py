@@ -10,9 +10,9 @@ from PIL import Image
 from ruamel.yaml import YAML
 from strangers import exported, linear, saved, write_images
 
-from csd_core.records_check import CheckReport
-from csd_core.release.gate import judge
-from csd_core.release.policy_file import DEFAULT, load_policy
+from csd_core.records.check import CheckReport
+from csd_core.upgrade.gate import judge
+from csd_core.upgrade.policy_file import DEFAULT, load_policy
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,17 +8,17 @@ from PIL import Image
 from strangers import exported, saved, write_images
 
 from csd_core.data.tables import read_table
-from csd_core.records import ImageForm
-from csd_core.records_check import CheckReport
-from csd_core.records_verdict import VerdictFile
-from csd_core.release.policy_file import DEFAULT
+from csd_core.records.check import CheckReport
+from csd_core.records.stages import ImageForm
+from csd_core.records.verdict import VerdictFile
 from csd_core.retrieval.adapter import Adapter
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.lineage import Lineage
 from csd_core.standalone.own_gallery import ItemsRecord
 from csd_core.standalone.plan_folder import PlanRecord
-from csd_core.yaml_file import read_yaml
+from csd_core.system.yaml_file import read_yaml
+from csd_core.upgrade.policy_file import DEFAULT
 
 
 def contents(folder):

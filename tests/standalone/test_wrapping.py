@@ -4,10 +4,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from strangers import FLOAT, FLOAT16, UINT8, exported, linear, saved
 
-from csd_core.errors import ArtifactError, CompatibilityError, ParamsError
 from csd_core.standalone.foreign import is_exported_by_csd
 from csd_core.standalone.preprocessing import Preprocessing
 from csd_core.standalone.wrapping import wrap
+from csd_core.system.errors import ArtifactError, CompatibilityError, ParamsError
 
 DRAW = np.random.default_rng(0)
 PIXELS = DRAW.integers(0, 256, (7, 6, 6, 3), np.uint8)

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Protocol
 
 from csd_core.data.sources.arrays import refuse_other
-from csd_core.errors import DataError
+from csd_core.system.errors import DataError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from csd_core.data.decode import resize
 from csd_core.data.sources.protocol import Batch, SourceSplit, batch_length
-from csd_core.errors import DataError
-from csd_core.records import ImageForm
+from csd_core.records.stages import ImageForm
+from csd_core.system.errors import DataError
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from csd_core.data.sources.archives import Archive, Files, open_files, require
 from csd_core.data.sources.arrays import ArraySource, Part, verify
-from csd_core.errors import DataError
+from csd_core.system.errors import DataError
 
 SIDE, CHANNELS = 32, 3
 PIXELS = CHANNELS * SIDE * SIDE

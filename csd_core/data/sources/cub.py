@@ -24,8 +24,8 @@ from csd_core.data.decode import Box, decode
 from csd_core.data.sources.archives import Archive, Files, open_files, require
 from csd_core.data.sources.decoding import ImageFile, decoded_batches
 from csd_core.data.sources.protocol import Batch, SourceSplit
-from csd_core.errors import DataError
-from csd_core.records import ImageForm
+from csd_core.records.stages import ImageForm
+from csd_core.system.errors import DataError
 
 IMAGES, CLASSES, LABELS, SETS, BOXES = (
     "images.txt",

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from csd_core.data.sources.protocol import Batch, Rejection, SourceSplit, batch_length
-from csd_core.errors import DataError
-from csd_core.records import ImageForm
+from csd_core.records.stages import ImageForm
+from csd_core.system.errors import DataError
 
 WORKERS = os.cpu_count() or 1
 """Threads that decode: Pillow works without the interpreter's lock."""

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from csd_core.data.sources.arrays import ArraySource, Part, verify
-from csd_core.errors import DataError
+from csd_core.system.errors import DataError
 
 PUBLISHED = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",

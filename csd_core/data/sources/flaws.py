@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from csd_core.names import UNPRINTABLE, UNUSABLE_NAME, printable
+from csd_core.system.names import UNPRINTABLE, UNUSABLE_NAME, printable
 
 DEEPEST = 64
 """Folders below each other that are looked through."""

@@ -15,9 +15,9 @@ from csd_core.data.decode import decode
 from csd_core.data.sources.decoding import ImageFile, decoded_batches
 from csd_core.data.sources.flaws import LINKED_FOLDER, flaw_of
 from csd_core.data.sources.protocol import Batch, Rejection, SourceSplit
-from csd_core.errors import DataError
-from csd_core.names import class_flaw, printable
-from csd_core.records import ImageForm
+from csd_core.records.stages import ImageForm
+from csd_core.system.errors import DataError
+from csd_core.system.names import class_flaw, printable
 
 IGNORED = {"Thumbs.db", "ehthumbs.db", "desktop.ini", "__MACOSX"}
 """What file managers leave behind; so are all names that begin with a dot."""

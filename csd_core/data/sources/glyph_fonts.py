@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from csd_core.errors import DataError
+from csd_core.system.errors import DataError
 
 FOLDERS = (
     Path("~/.local/share/fonts"),

@@ -28,7 +28,7 @@ from csd_core.data.sources.glyph_fonts import (
     find_fonts,
 )
 from csd_core.data.sources.protocol import Batch, batch_length
-from csd_core.records import ImageForm
+from csd_core.records.stages import ImageForm
 
 GREEK = "αβγδεζηθλμξσφωΓΔΞΠΣΨΩ"
 CYRILLIC = "АБВДЕЖЗИЙКЛМНОРСТФХЦЧШЩЫЬЭЮЯЄЇЅЋЉЊЎбе"

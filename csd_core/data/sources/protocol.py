@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from csd_core.records import ImageForm
+from csd_core.records.stages import ImageForm
 
 SourceSplit = Literal["train", "test"] | None
 """Which set of the source an image belongs to; None where it makes no difference."""

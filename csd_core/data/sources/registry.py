@@ -1,4 +1,4 @@
-"""From parameters to a source: another kind is another module, a line in `csd_core.choices` and a case here.
+"""From parameters to a source: another kind is a module, a line in `csd_core.params.choices` and a case here.
 
 A kind's module is imported where it is chosen: an ingest depends on no other's code.
 """
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import assert_never
 
 from csd_core.data.sources.protocol import Source
-from csd_core.params_sources import (
+from csd_core.params.sources import (
     Cifar10Source,
     Cifar100Source,
     Cub200Source,

@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the name every torch user knows
 
-from csd_core.errors import TrainingError
 from csd_core.learning.batches import LabelledImages
 from csd_core.learning.methods.protocol import Batch, Classes, Method
 from csd_core.learning.teacher import FrozenTeacher, Outputs
-from csd_core.params_methods import Methods
+from csd_core.params.methods import Methods
+from csd_core.system.errors import TrainingError
 
 EMBEDDED_AT_ONCE = 512
 

@@ -5,8 +5,8 @@ from torch import Tensor
 from csd_core.learning.losses import csd_loss, knowledge_distillation
 from csd_core.learning.methods.protocol import Batch, Classes, Method
 from csd_core.learning.teacher import Outputs
-from csd_core.params_methods import Csd as Knobs
-from csd_core.params_methods import Methods
+from csd_core.params.methods import Csd as Knobs
+from csd_core.params.methods import Methods
 
 
 class Csd(Method):

@@ -6,7 +6,7 @@ from csd_core.learning.methods.csd import csd_terms
 from csd_core.learning.methods.fd import feature_distillation
 from csd_core.learning.methods.protocol import Batch, Classes, Method
 from csd_core.learning.teacher import Outputs
-from csd_core.params_methods import Methods
+from csd_core.params.methods import Methods
 
 
 class CsdPlus(Method):

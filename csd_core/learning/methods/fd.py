@@ -6,7 +6,7 @@ from torch.nn import functional as F  # noqa: N812 - the name every torch user k
 from csd_core.learning.losses import refuse_gradients
 from csd_core.learning.methods.protocol import Batch, Classes, Method
 from csd_core.learning.teacher import Outputs
-from csd_core.params_methods import Methods
+from csd_core.params.methods import Methods
 
 
 def feature_distillation(student: Tensor, teacher: Tensor, *, distance: str) -> Tensor:

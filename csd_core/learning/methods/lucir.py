@@ -7,7 +7,7 @@ from torch import Tensor
 from csd_core.learning.methods.fd import feature_distillation
 from csd_core.learning.methods.protocol import Batch, Classes, Method
 from csd_core.learning.teacher import Outputs
-from csd_core.params_methods import Methods
+from csd_core.params.methods import Methods
 
 
 class Lucir(Method):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from csd_core.learning.batches import LabelledImages
 from csd_core.learning.teacher import FrozenTeacher, Outputs
-from csd_core.params_methods import Methods
+from csd_core.params.methods import Methods
 
 
 class Batch(NamedTuple):

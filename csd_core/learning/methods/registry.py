@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 
-from csd_core import choices
 from csd_core.learning.methods.protocol import Method
-from csd_core.params_methods import MethodName
+from csd_core.params import choices
+from csd_core.params.methods import MethodName
 
 
 class _Methods(Mapping[MethodName, type[Method]]):

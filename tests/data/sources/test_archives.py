@@ -6,7 +6,7 @@ import pytest
 from published_sets import pack
 
 from csd_core.data.sources.archives import Archive, open_files, require
-from csd_core.errors import DataError
+from csd_core.system.errors import DataError
 
 
 def published(sha256=""):

@@ -11,9 +11,9 @@ from csd_core.data.canonical import load_source, write_source
 from csd_core.data.sources import cifar as cifar_source
 from csd_core.data.sources import registry
 from csd_core.data.sources.cifar import CIFAR10, CIFAR100, open_cifar
-from csd_core.errors import DataError
-from csd_core.params_sources import Cifar10Source, Cifar100Source
-from csd_core.records import ImageForm
+from csd_core.params.sources import Cifar10Source, Cifar100Source
+from csd_core.records.stages import ImageForm
+from csd_core.system.errors import DataError
 
 FORM = ImageForm(size=32, channels=3, resize="squash")
 BOTH = pytest.mark.parametrize("real", [CIFAR10, CIFAR100], ids=["cifar10", "cifar100"])

@@ -11,9 +11,9 @@ from csd_core.data.decode import Box, decode
 from csd_core.data.sources import cub as cub_source
 from csd_core.data.sources import registry
 from csd_core.data.sources.cub import CUB200, open_cub
-from csd_core.errors import DataError
-from csd_core.params_sources import Cub200Source
-from csd_core.records import ImageForm
+from csd_core.params.sources import Cub200Source
+from csd_core.records.stages import ImageForm
+from csd_core.system.errors import DataError
 
 FORM = ImageForm(size=8, channels=3, resize="squash")
 TOP = "CUB_200_2011"

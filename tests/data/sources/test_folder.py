@@ -11,9 +11,9 @@ from PIL import Image
 from csd_core.data.canonical import load_source, write_source
 from csd_core.data.decode import decode
 from csd_core.data.sources.folder import open_folder
-from csd_core.errors import DataError
-from csd_core.names import UNUSABLE_NAME
-from csd_core.records import ImageForm
+from csd_core.records.stages import ImageForm
+from csd_core.system.errors import DataError
+from csd_core.system.names import UNUSABLE_NAME
 
 FORM = ImageForm(size=4, channels=3, resize="squash")
 

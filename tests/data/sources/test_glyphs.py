@@ -13,10 +13,10 @@ from csd_core.data.sources import glyphs
 from csd_core.data.sources.glyph_fonts import TEST_FAMILIES, TRAIN_FAMILIES, Face, Family, find_fonts, packages
 from csd_core.data.sources.glyphs import CHARACTERS, Jitter, class_name, open_glyphs
 from csd_core.data.sources.registry import open_source
-from csd_core.errors import DataError
-from csd_core.params_file import load_params, profile_text
-from csd_core.records import ImageForm
+from csd_core.params.file import load_params, profile_text
+from csd_core.records.stages import ImageForm
 from csd_core.stages import ingest
+from csd_core.system.errors import DataError
 from csd_core.workspace import Workspace
 
 ROOT = Path(__file__).parents[3]

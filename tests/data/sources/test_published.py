@@ -14,9 +14,9 @@ from csd_core.data.sources import registry
 from csd_core.data.sources.arrays import Part
 from csd_core.data.sources.digits import open_digits
 from csd_core.data.sources.fashion_mnist import CLASSES, PUBLISHED, find_fashion_mnist, open_fashion_mnist, parse_idx
-from csd_core.errors import DataError
-from csd_core.params_sources import DigitsSource, FashionMnistSource, FolderSource
-from csd_core.records import ImageForm
+from csd_core.params.sources import DigitsSource, FashionMnistSource, FolderSource
+from csd_core.records.stages import ImageForm
+from csd_core.system.errors import DataError
 
 INSTALLED = Path("/usr/share/datasets/fashion-mnist")
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from csd_core.data.pool import ItemPool
-from csd_core.errors import TrainingError
 from csd_core.learning.batches import LabelledImages
 from csd_core.learning.methods.bct import class_means, influence
 from csd_core.learning.methods.co2l import asymmetric_contrast, relation_distillation
@@ -15,9 +14,10 @@ from csd_core.learning.methods.hoc import higher_order
 from csd_core.learning.methods.mmd import squared_mmd
 from csd_core.learning.methods.protocol import Batch, Classes
 from csd_core.learning.methods.registry import METHODS
-from csd_core.learning.network import new_network
+from csd_core.learning.networks.resnet import new_network
 from csd_core.learning.seeding import keyed_generator
 from csd_core.learning.teacher import FrozenTeacher, Outputs
+from csd_core.system.errors import TrainingError
 
 
 def batch(seed=0, *, images=16, dimension=6, classes=4):

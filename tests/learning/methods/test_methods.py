@@ -6,15 +6,15 @@ from typing import get_args
 import pytest
 import torch
 
-from csd_core.errors import TrainingError
 from csd_core.learning import methods
 from csd_core.learning import training as engine
-from csd_core.learning.classifiers import simplex
 from csd_core.learning.embedding import embed
 from csd_core.learning.methods.registry import METHODS
+from csd_core.learning.networks.classifiers import simplex
 from csd_core.learning.start import StageData
 from csd_core.learning.training import train
-from csd_core.params_methods import MethodName
+from csd_core.params.methods import MethodName
+from csd_core.system.errors import TrainingError
 
 
 def by(training, method, *, classifier="cosine", **later):

@@ -1,0 +1,38 @@
+"""What production serves now: the active release, its model, and the snapshot that its queries search."""
+
+from csd_core.live.search import Snapshot
+from csd_core.releases.candidate import Production
+from csd_core.releases.contents.release import Release
+from csd_core.retrieval.embedder import Embedder
+from csd_core.system.errors import ArtifactError
+
+
+def release_in_force(production: Production) -> Release:
+    """Return the release that production serves.
+
+    Raises:
+        ArtifactError: if nothing was published yet.
+    """
+    release = production.releases.active()
+    if release is None:
+        raise ArtifactError("no release is active, so there is no gallery to search; run `csd publish`")
+    return release
+
+
+def embedder_of(production: Production, release: Release) -> Embedder:
+    """Return the model of a release."""
+    runtime = production.params.runtime
+    return Embedder.load(release.embedder, device=runtime.device, threads=runtime.threads)
+
+
+def snapshot_of(production: Production, release: Release) -> Snapshot:
+    """Return the rows of a release as they are now, for its model to search."""
+    knobs = production.params.live
+    return Snapshot.load(
+        production.live,
+        release.table,
+        searchable_spaces=release.searchable_spaces,
+        dimension=release.record.dimension,
+        exact_rows=knobs.exact_rows,
+        probes=knobs.index_probes,
+    )

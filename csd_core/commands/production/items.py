@@ -1,0 +1,319 @@
+"""`csd items`: what is in the gallery that production searches."""
+
+import itertools
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import numpy.typing as npt
+from cyclopts import App, Parameter
+
+from csd_core.audit.log import whoami
+from csd_core.commands.production.active import embedder_of, release_in_force, snapshot_of
+from csd_core.live.erasure import traces
+from csd_core.live.filters import Filters
+from csd_core.live.images import content_id, encode_png, fetch
+from csd_core.live.rows import LiveItems, StoredImages, refuse_bad_id
+from csd_core.live.storage.owner import Project
+from csd_core.records.stages import ImageForm
+from csd_core.releases.candidate import Production
+from csd_core.retrieval.embedder import Embedder
+from csd_core.system.console import say, show
+from csd_core.system.errors import DataError, ErasureIncompleteError, ParamsError
+from csd_core.system.names import class_flaw, printable
+from csd_core.workspace import Workspace
+
+JUDGED = 200
+"""Queries that the recall of an index is measured on."""
+_JUDGED_K = 10
+_SHORT = 12
+
+app = App(name="items", help="List, search, write and erase the items that production searches.")
+
+
+@app.command(name="list")
+def list_items(
+    *,
+    label: tuple[str, ...] | None = None,
+    origin: Literal["pipeline", "live"] | None = None,
+    since: datetime | None = None,
+    limit: Annotated[int, Parameter(name=["--limit", "-n"])] = 20,
+) -> None:
+    """Show the items written last.
+
+    Parameters
+    ----------
+    label
+        Show only items of this class; repeat it for several.
+    origin
+        Show only what the pipeline published, or only what people wrote live.
+    since
+        Show only what was written then or later, in UTC.
+    limit
+        Number of items to show.
+    """
+    production = Production.of(Workspace())
+    table = release_in_force(production).table
+    where = Filters(label=label, origin=None if origin is None else (origin,), since=since)
+    columns = ["id", "label", "task", "origin", "written_at", "embedded_by"]
+    rows = production.live.rows(table, where=where, columns=columns)
+    newest = rows.sort_by([("written_at", "descending"), ("id", "ascending")]).slice(0, limit)
+    shown = []
+    for row in newest.to_pylist():
+        written = f"{row['written_at']:%Y-%m-%d %H:%M:%S}"
+        shown.append((row["id"], row["label"], row["task"], row["origin"], written, row["embedded_by"][:_SHORT]))
+    show(("id", "label", "task", "origin", "written (UTC)", "embedded by"), shown, key="id")
+    say(f"{newest.num_rows} of {rows.num_rows} items of {table}")
+
+
+@app.command(name="show")
+def show_item(item: str) -> None:
+    """Show everything that is known of an item.
+
+    Parameters
+    ----------
+    item
+        Id of the item.
+    """
+    production = Production.of(Workspace())
+    table = release_in_force(production).table
+    rows = production.live.rows(table, ids=[item])
+    if not rows.num_rows:
+        raise DataError(f"item {item}: table {table} has none of that id; `csd items list` shows what it has")
+    (row,) = rows.to_pylist()
+    image, vector = row.pop("image"), row.pop("vector")
+    row["image"] = "none" if image is None else f"PNG of {len(image)} bytes"
+    row["vector"] = f"{len(vector)} dimensions"
+    show(("", ""), [(name, str(value if value is not None else "none")) for name, value in row.items()])
+
+
+@app.command
+def put(
+    image: tuple[str, ...],
+    /,
+    *,
+    label: str,
+    name: Annotated[str | None, Parameter(name="--id")] = None,
+) -> None:
+    """Add images to the gallery, or replace those of the same id.
+
+    Parameters
+    ----------
+    image
+        Image files, or http(s) addresses of images.
+    label
+        Class of the images.
+    name
+        Id of the item, where one image is given; by default the hash of its pixels, as for ingested images.
+    """
+    if not image:
+        raise ParamsError("csd items put: name at least one image")
+    flaw = class_flaw(label)
+    if flaw:
+        raise ParamsError(f'--label "{printable(label)}": {flaw}')
+    if name is not None and len(image) > 1:
+        raise ParamsError(f"--id {name}: there are {len(image)} images; put them one by one, or leave --id out")
+    production = Production.of(Workspace())
+    release = release_in_force(production)
+    while True:  # until no publish came between the embedding and the write
+        embedder = embedder_of(production, release)
+        items = _items(image, label, name, embedder=embedder, production=production)
+        with production.live.writing():
+            now = release_in_force(production)
+            if now.number == release.number:
+                replaced = sum(production.live.has(now.table, items.ids.tolist()).values())
+                production.live.upsert(now.table, items)
+                break
+        release = now
+    for identity in items.ids.tolist():
+        say(identity)
+    say(f"{len(image) - replaced} added, {replaced} replaced in release {now.number}")
+
+
+def _items(
+    sources: tuple[str, ...], label: str, name: str | None, *, embedder: Embedder, production: Production
+) -> LiveItems:
+    images = _read(sources, embedder.metadata.form, production.files.root)
+    ids = [name] if name is not None else [content_id(image) for image in images]
+    if production.params.live.images == "store":
+        stored = StoredImages([encode_png(image) for image in images], [None] * len(ids))
+    else:
+        stored = StoredImages([None] * len(ids), [_reference(source) for source in sources])
+    return LiveItems(
+        ids=np.array(ids, np.str_),
+        labels=np.full(len(ids), label),
+        vectors=embedder(images),
+        embedded_by=embedder.digest,
+        images=stored,
+    )
+
+
+def _read(sources: tuple[str, ...], form: ImageForm, root: Path) -> npt.NDArray[np.uint8]:
+    images = np.empty((len(sources), form.size, form.size, form.channels), np.uint8)
+    for row, source in enumerate(sources):
+        try:
+            images[row] = fetch(source, form=form, root=root)
+        except DataError as error:
+            raise DataError(str(error) if source in str(error) else f"{source} {error}") from None
+    return images
+
+
+def _reference(source: str) -> str:
+    return source if "://" in source else str(Path(source).resolve())
+
+
+@app.command
+def delete(item: tuple[str, ...], /, *, why: str = "") -> None:
+    """Delete items from the gallery; no upgrade or rollback brings them back.
+
+    An id that the gallery does not have is remembered too, for the next release may bring its item.
+
+    Parameters
+    ----------
+    item
+        Ids of the items.
+    why
+        The reason to record.
+    """
+    for identity in item:
+        refuse_bad_id(identity)
+    production = Production.of(Workspace())
+    with production.live.writing():
+        table = release_in_force(production).table
+        gone = production.live.delete(table, item, why=why)
+    say(f"{gone} of {len(set(item))} items deleted; the versions of releases keep them until `csd items erase`")
+
+
+@app.command
+def erase(item: tuple[str, ...], /, *, why: str = "erased") -> None:
+    """Erase items from every table, version and release, and say where the pipeline's data still has them.
+
+    Nothing brings them back. The exit code is 8 while something is left.
+
+    Parameters
+    ----------
+    item
+        Ids of the items.
+    why
+        The reason to record.
+    """
+    if not item:
+        raise ParamsError("csd items erase: name at least one id")
+    for identity in item:
+        refuse_bad_id(identity)
+    production = Production.of(Workspace())
+    with production.releases.changing():  # a publish under way would take its known queries from what is erased
+        production.live.refuse_other_history(production.releases.audit.read())
+        report = production.live.erase(item, why=why)
+        production.releases.forget(item, tagged=report.tagged, why=why)
+    say(
+        f"erased from the live gallery ({len(report.tables)} tables rewritten, {report.rows} rows in the latest "
+        "versions) and from the releases' known queries"
+    )
+    left = traces(production.files, item)
+    for trace in left:
+        original = f" (the source's file {trace.original})" if trace.original else ""
+        say(f"still in {trace.file}: {trace.item}{original}")
+    if left:
+        files = len({trace.file for trace in left})
+        raise ErasureIncompleteError(
+            f"the pipeline still has it in {files} files: remove the image from its source's folder, run `csd run`, "
+            "then `dvc gc --workspace` (--cloud for a remote), and erase it again to see that all is gone"
+        )
+    say("nothing of it is left here; copies elsewhere (DVC remotes, backups) are yours to clear")
+
+
+@app.command
+def search(
+    image: str,
+    /,
+    *,
+    k: Annotated[int, Parameter(name=["-k"])] = 10,
+    label: tuple[str, ...] | None = None,
+    origin: Literal["pipeline", "live"] | None = None,
+    since: datetime | None = None,
+) -> None:
+    """Show the items nearest to an image.
+
+    Parameters
+    ----------
+    image
+        An image file, or the http(s) address of one.
+    k
+        Number of items to show.
+    label
+        Show only items of this class; repeat it for several.
+    origin
+        Show only what the pipeline published, or only what people wrote live.
+    since
+        Show only what was written then or later, in UTC.
+    """
+    production = Production.of(Workspace())
+    release = release_in_force(production)
+    embedder = embedder_of(production, release)
+    snapshot = snapshot_of(production, release)
+    query = embedder(_read((image,), embedder.metadata.form, production.files.root))
+    where = Filters(label=label, origin=None if origin is None else (origin,), since=since)
+    hits = snapshot.search(query, k=k, where=where)
+    columns = (hits.ids, hits.labels, hits.scores, hits.tasks, hits.origins, hits.spaces)
+    rows = zip(*(column[0].tolist() for column in columns), strict=True)
+    shown = [
+        (str(rank), identity, found, f"{score:.4f}", task, by, space[:_SHORT])
+        for rank, (identity, found, score, task, by, space) in zip(itertools.count(1), rows, strict=False)
+    ]
+    show(("rank", "id", "label", "score", "task", "origin", "space"), shown, right=("rank", "score"), key="id")
+    how = "exact" if snapshot.rows is not None else "through the index"
+    say(f"release {release.number}, {snapshot.count} rows, {how}")
+
+
+@app.command(name="take-over")
+def take_over(*, why: str, by: str | None = None) -> None:
+    """Make the live gallery this project's, whosever it was; from then on the other project cannot write to it.
+
+    Its tables stay; `csd publish` adds this project's.
+
+    Parameters
+    ----------
+    why
+        The reason to record in the audit log.
+    by
+        Who asks for it; by default your user name.
+    """
+    production = Production.of(Workspace())
+    releases, live = production.releases, production.live
+    with releases.changing():
+        releases.audit.append("took over", by=by or whoami(), why=why)
+        former = live.take_over(Project(releases.root), releases.audit.read())
+    say(f"live gallery {live.uri} is this project's; before it was {former or 'nobody'}'s")
+
+
+@app.command
+def compact() -> None:
+    """Rewrite every table without the versions that no tag needs and the rows that were deleted."""
+    production = Production.of(Workspace())
+    for table in production.live.tables():
+        done = production.live.compact(table)
+        say(
+            f"{table}: {done.rows} rows; {done.versions_before} -> {done.versions_after} versions, "
+            f"{done.files_before} -> {done.files_after} data files"
+        )
+
+
+@app.command
+def index() -> None:
+    """Build the index of the active table over all its rows, and print its recall against exact search."""
+    production = Production.of(Workspace())
+    release = release_in_force(production)
+    live, knobs = production.live, production.params.live
+    count = live.count(release.table)
+    if count <= knobs.exact_rows:
+        say(f"{release.table}: {count} rows; up to live.exact_rows ({knobs.exact_rows}) search is exact")
+        return
+    live.index(release.table, partitions=knobs.index_partitions)
+    snapshot = snapshot_of(production, release)
+    recall = snapshot.recall_of_index(k=_JUDGED_K, queries=JUDGED)
+    say(
+        f"{release.table}: index of {count} rows in {knobs.index_partitions} cells, {knobs.index_probes} searched: "
+        f"finds {recall:.1%} of the {_JUDGED_K} nearest of {min(JUDGED, count)} rows drawn as queries"
+    )

@@ -1,0 +1,50 @@
+"""`csd query`: asks a running service."""
+
+import itertools
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from csd_core.client import Client
+from csd_core.system.console import say, show
+from csd_core.system.errors import DataError
+
+
+def query(
+    image: Path,
+    /,
+    *,
+    url: Annotated[str, Parameter(env_var="CSD_URL")] = "http://127.0.0.1:8000",
+    key: Annotated[str | None, Parameter(env_var="CSD_KEY")] = None,
+    k: Annotated[int, Parameter(name=["-k"])] = 10,
+    label: tuple[str, ...] | None = None,
+    release: Literal["in_force", "before"] = "in_force",
+) -> None:
+    """Show the items nearest to an image, as a running service finds them.
+
+    Parameters
+    ----------
+    image
+        An image file.
+    url
+        Address of the service.
+    key
+        Key of the service, where it asks for one.
+    k
+        Number of items to show.
+    label
+        Show only items of this class; repeat it for several.
+    release
+        Which release searches: the active one, or the one before the last upgrade.
+    """
+    if not image.is_file():
+        raise DataError(f"{image}: there is no such file; name an image")
+    with Client(url, key=key) as client:
+        found = client.search(image, k=k, label=label, release=release)
+    rows = []
+    for rank, hit in zip(itertools.count(1), found.hits, strict=False):
+        generation = "-" if hit.generation is None else str(hit.generation)
+        rows.append((str(rank), hit.id, hit.label, f"{hit.score:.4f}", generation, hit.task, hit.origin))
+    show(("rank", "id", "label", "score", "generation", "task", "origin"), rows, right=("rank", "score"), key="id")
+    say(f"release {found.release}, {found.rows} rows, {'exact' if found.exact else 'through the index'}")

@@ -1,0 +1,127 @@
+"""Run the cells of a comparison: groups side by side, the cells of one group one after the other."""
+
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from csd_core.comparison.results.measures import CellMeasures, measure_cell
+from csd_core.comparison.running.child import Children, reproduce
+from csd_core.comparison.running.run_folder import Bench, Code
+from csd_core.comparison.running.runs import Cell, CellParams
+from csd_core.comparison.running.timings import Timings
+from csd_core.data.folders import check_folders
+from csd_core.system.errors import ArtifactError, CsdError
+
+LOOK = 0.5
+"""Seconds between two looks at what the workers tell, so that Ctrl-C is heard."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """What a worker tells.
+
+    Attributes:
+        cell: Whose it is.
+        stage: The stage that starts; None at the end of a cell.
+        seconds: It took, at the end.
+        busy: Whether anything was stale.
+        measures: What it measured; None where it failed.
+        failure: Why it failed.
+    """
+
+    cell: Cell
+    stage: str | None = None
+    seconds: float = 0.0
+    busy: bool = False
+    measures: CellMeasures | None = None
+    failure: str | None = None
+
+
+def finished(folder: Path, params: Mapping[Cell, CellParams]) -> dict[Cell, CellMeasures]:
+    """Return what earlier runs measured with the very parameters that are asked for now."""
+    found = {}
+    for cell, mine in params.items():
+        file = Bench.of(cell, folder).measures
+        with suppress(ArtifactError):  # missing, or damaged: to be measured again, which costs a second
+            measures = CellMeasures.load(file)
+            if measures.params == mine.digest:
+                found[cell] = measures
+    return found
+
+
+class Run:
+    """One go at the cells of a comparison."""
+
+    def __init__(self, params: Mapping[Cell, CellParams], *, folder: Path, code: Code, jobs: int) -> None:
+        self._params, self._folder, self._code = params, folder, code
+        self._jobs = jobs
+        self._children = Children()
+        self._told: queue.Queue[Event | BaseException | None] = queue.Queue()
+
+    def events(self, cells: Sequence[Cell]) -> Iterator[Event]:
+        """Run them and tell what happens, until all are done.
+
+        Cells of one (profile, seed) share data and first stage through DVC's run cache, so they wait for each other.
+        """
+        groups = deque(list(group) for _, group in groupby(cells, key=lambda cell: (cell.seed, cell.profile)))
+        lock = threading.Lock()
+
+        def work() -> None:
+            try:
+                while True:
+                    with lock:
+                        group = groups.popleft() if groups else None
+                    if group is None:
+                        break
+                    for cell in group:
+                        self._told.put(self._cell(cell))
+            except KeyboardInterrupt:
+                pass  # the main thread knows: it told the children to stop
+            except BaseException as error:  # noqa: BLE001 - a mistake in a worker ends the run, by the main thread
+                self._told.put(error)
+            self._told.put(None)
+
+        workers = [threading.Thread(target=work, name=f"worker-{number}") for number in range(self._jobs)]
+        try:
+            for worker in workers:
+                worker.start()
+            yield from self._listen(len(workers))
+        finally:
+            groups.clear()
+            self._children.interrupt()
+            for worker in workers:
+                worker.join()
+
+    def _listen(self, working: int) -> Iterator[Event]:
+        while working:
+            try:
+                told = self._told.get(timeout=LOOK)
+            except queue.Empty:
+                continue
+            if isinstance(told, BaseException):
+                raise told
+            if told is None:
+                working -= 1
+            else:
+                yield told
+
+    def _cell(self, cell: Cell) -> Event:
+        bench, mine, started = Bench.of(cell, self._folder), self._params[cell], time.monotonic()
+        tell: Callable[[str], None] = lambda stage: self._told.put(Event(cell=cell, stage=stage))  # noqa: E731
+        try:
+            check_folders(bench.root, mine.params.sources.folders)
+            bench.set_up(self._code, mine.text())
+            busy = reproduce(bench, self._children, on_stage=tell)
+            values = measure_cell(bench.root, mine.params, Timings.of(bench.timings))
+        except (CsdError, OSError) as error:
+            bench.measures.unlink(missing_ok=True)
+            return Event(cell=cell, seconds=time.monotonic() - started, failure=str(error))
+        measures = CellMeasures(params=mine.digest, values=values)
+        measures.save(bench.measures)
+        return Event(cell=cell, seconds=time.monotonic() - started, busy=busy, measures=measures)

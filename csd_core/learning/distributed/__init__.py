@@ -1,0 +1,1 @@
+"""Several processes that train as one. One process is the special case in which nothing here is called."""

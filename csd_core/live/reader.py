@@ -1,0 +1,262 @@
+"""What can be read from the live gallery: its tables, rows, versions, and whether they can be searched."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import reduce
+from operator import and_
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from lancedb.expr import col
+from lancedb.table import Table
+
+from csd_core.live import tombstones
+from csd_core.live.filters import Filters
+from csd_core.live.images import FetchedImages, pixels
+from csd_core.live.rows import (
+    TEXTS,
+    Changes,
+    StoredImages,
+    Strings,
+    fingerprints,
+    gallery_of,
+    refuse_bad_vectors,
+    texts_of,
+    vectors_of,
+)
+from csd_core.live.storage.lance import scan
+from csd_core.live.storage.tables import Result, Tables
+from csd_core.live.tombstones import Tombstones
+from csd_core.records.stages import ImageForm
+from csd_core.retrieval.gallery import Gallery
+from csd_core.system.errors import ArtifactError, CompatibilityError
+
+
+class LiveReader:
+    """The tables of one live gallery, to read.
+
+    Attributes:
+        uri: Where they lie.
+        root: Where relative references to images start.
+    """
+
+    def __init__(self, tables: Tables, *, root: Path) -> None:
+        self.uri = tables.uri
+        self.root = root
+        self._tables = tables
+
+    def tables(self) -> tuple[str, ...]:
+        """All tables that are complete, ascending."""
+        return self._tables.names()
+
+    def is_indexed(self, table: str) -> bool:
+        """Whether the table has an index."""
+        return self._tables.entry(table).partitions > 0
+
+    def tombstones(self) -> Tombstones:
+        """What was deleted and erased."""
+        return tombstones.read(self._tables)
+
+    def tombstones_of(self, ids: Iterable[str]) -> Tombstones:
+        """What became of some items, if they were deleted or erased; costs the same however many others were."""
+        return tombstones.of(self._tables, ids)
+
+    def is_of_another(self) -> str | None:
+        """Machine and folder of the project whose the gallery is; None if it is this one's, or nobody's."""
+        claim, owner = self._tables.claim, self._tables.catalogue().owner
+        return owner.place if claim and owner and claim.is_of_another(owner, self.uri) else None
+
+    def half_made(self) -> tuple[str, ...]:
+        """Tables whose making was interrupted; the next write makes them again."""
+        return self._tables.half_made()
+
+    def count(self, table: str, *, version: str | int | None = None) -> int:
+        """Rows of a table, at a tag or version or now."""
+        return self._tables.read(table, version, lambda handle: int(handle.count_rows()))
+
+    def version(self, table: str) -> str:
+        """A token that changes whenever the table does."""
+        return f"{self._tables.entry(table).physical}/{self._tables.open(table).version}"
+
+    def state(self, table: str) -> tuple[str, int]:
+        """A token that changes whenever the table or what was deleted does."""
+        return self.version(table), tombstones.version(self._tables)
+
+    def reading(self, table: str, version: str | int | None = None) -> Table:
+        """LanceDB's own handle, which stays at a version whatever is written; None for the latest.
+
+        It fails once the table is written anew or dropped; `read` would open it again.
+        """
+        handle = self._tables.open(table, version)
+        handle.checkout(handle.version)
+        return handle
+
+    def read(self, table: str, version: str | int | None, call: Callable[[Table], Result]) -> Result:
+        """Call with LanceDB's own handle at a version; again if the table was written anew meanwhile."""
+
+        def at_version(handle: Table) -> Result:
+            handle.checkout(handle.version)
+            return call(handle)
+
+        return self._tables.read(table, version, at_version)
+
+    def has(self, table: str, ids: Sequence[str]) -> dict[str, bool]:
+        """Which ids the table has."""
+        found = set(self.rows(table, ids=ids, columns=["id"])["id"].to_pylist())
+        return {identity: identity in found for identity in ids}
+
+    def rows(
+        self,
+        table: str,
+        *,
+        version: str | int | None = None,
+        ids: Sequence[str] | Strings | None = None,
+        where: Filters | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pa.Table:
+        """A snapshot of rows, in no particular order.
+
+        Args:
+            table: Its name.
+            version: A tag or version; None for now.
+            ids: Only these, as far as they are there.
+            where: Only rows that match.
+            columns: Only these; all of them with images otherwise.
+        """
+        terms = [] if ids is None else [col("id").isin(list(map(str, ids)))]
+        if where is not None and (predicate := where.predicate()) is not None:
+            terms.append(predicate)
+
+        def read(handle: Table) -> pa.Table:
+            query = handle.search().select(list(columns or handle.schema.names))
+            return (query.where(reduce(and_, terms)) if terms else query).to_arrow()
+
+        return self._tables.read(table, version, read)
+
+    def gallery(
+        self,
+        table: str,
+        *,
+        version: str | int | None = None,
+        query_model: str | None,
+        searchable_spaces: Sequence[str],
+    ) -> Gallery:
+        """A snapshot of rows as a gallery, without images.
+
+        Raises:
+            CompatibilityError: if a row's space may not be searched.
+        """
+        columns = [*TEXTS, "vector"]
+        rows = self.rows(table, version=version, columns=columns)
+        return gallery_of(rows, query_model=query_model, searchable_spaces=searchable_spaces)
+
+    def images_of(
+        self, table: str, ids: Sequence[str] | Strings, *, form: ImageForm, version: str | int | None = None
+    ) -> FetchedImages:
+        """Images of items, decoded as ingest does, in the order of `ids`; those that cannot be had are listed."""
+        wanted = np.array(list(map(str, ids)), np.str_)
+        rows = self.rows(table, version=version, ids=wanted, columns=["id", "image", "image_ref"])
+        at = {identity: row for row, identity in enumerate(rows["id"].to_pylist())}
+        there = [identity for identity in wanted.tolist() if identity in at]
+        taken = rows.take(pa.array([at[identity] for identity in there], pa.int64()))
+        stored = StoredImages(taken["image"].to_pylist(), taken["image_ref"].to_pylist())
+        found = pixels(stored, np.array(there, np.str_), form=form, root=self.root)
+        absent = {identity: f"is not in table {table}" for identity in wanted.tolist() if identity not in at}
+        return FetchedImages(found.ids, found.images, {**found.failed, **absent})
+
+    def tags(self, table: str) -> dict[str, int]:
+        """Tag -> version."""
+        return {name: int(facts["version"]) for name, facts in self._tables.open(table).tags.list().items()}
+
+    def changed_since(self, table: str, tag: str) -> Changes:
+        """What people wrote and deleted since a tagged version."""
+        then = self._revisions(table, tag)
+        now = self._revisions(table, None)
+        upserted = sorted(identity for identity, revision in now.items() if then.get(identity) != revision)
+        deleted = sorted(then.keys() - now.keys())
+        return Changes(np.array(upserted, np.str_), np.array(deleted, np.str_))
+
+    def digest(self, table: str, *, version: str | int | None = None, whole: bool = False) -> str:
+        """sha256 over the rows' content, whatever their order and files.
+
+        Args:
+            table: Its name.
+            version: A version or tag; None for the latest.
+            whole: With the revisions and times of writing too.
+        """
+
+        def read(handle: Table) -> str:
+            prints = fingerprints(scan(handle), whole=whole)
+            found = hashlib.sha256(f"{dimension_of(handle)} {handle.count_rows()}".encode())
+            for identity in sorted(prints):
+                found.update(prints[identity])
+            return found.hexdigest()
+
+        return self._tables.read(table, version, read)
+
+    def check(
+        self,
+        table: str,
+        *,
+        searchable_spaces: Sequence[str],
+        dimension: int,
+        version: str | int | None = None,
+    ) -> None:
+        """Refuse a table that cannot be searched.
+
+        Raises:
+            CompatibilityError: if it has another dimension, a row in another space, or a vector not of unit length.
+            ArtifactError: if an id repeats.
+        """
+
+        def read(handle: Table) -> None:
+            refuse_dimension(handle, table, dimension)
+            ids: set[str] = set()
+            spaces: Counter[str] = Counter()
+            for batch in scan(handle, ["id", "space", "vector"]):
+                refuse_bad_vectors(vectors_of(batch), texts_of(batch, "id"), where=f"table {table}")
+                ids.update(batch["id"].to_pylist())
+                spaces.update(batch["space"].to_pylist())
+            refuse_spaces(spaces, table, searchable_spaces)
+            if len(ids) != spaces.total():
+                raise ArtifactError(f"table {table}: {spaces.total() - len(ids)} ids occur twice; publish it again")
+
+        self._tables.read(table, version, read)
+
+    def _revisions(self, table: str, version: str | None) -> dict[str, str]:
+        rows = self.rows(table, version=version, columns=["id", "revision"])
+        return dict(zip(rows["id"].to_pylist(), rows["revision"].to_pylist(), strict=True))
+
+
+def dimension_of(handle: Table) -> int:
+    """D of a table's vectors."""
+    return int(handle.schema.field("vector").type.list_size)
+
+
+def refuse_dimension(handle: Table, table: str, dimension: int) -> None:
+    """Refuse a table whose vectors have another dimension.
+
+    Raises:
+        CompatibilityError: with both.
+    """
+    stored = dimension_of(handle)
+    if stored != dimension:
+        raise CompatibilityError(
+            f"table {table} has {stored} dimensions, the query model {dimension}; search with its release's model"
+        )
+
+
+def refuse_spaces(spaces: Mapping[str, int], table: str, searchable: Iterable[str]) -> None:
+    """Refuse rows in a space that the query model may not search.
+
+    Raises:
+        CompatibilityError: naming the space.
+    """
+    foreign = sorted(spaces.keys() - set(searchable))
+    if foreign:
+        raise CompatibilityError(
+            f"table {table}: {spaces[foreign[0]]} rows are in the space of {foreign[0][:12]}, which the query "
+            "model may not search; publish an upgrade that embeds or adapts them"
+        )

@@ -1,0 +1,319 @@
+"""params.yaml as frozen models: every knob is named once, here, with its bounds.
+
+No knob has a default, so that params.yaml shows all of them and DVC sees every change. An unknown key is a typo, so it
+is an error; what spans several keys is checked together (`params_rules`).
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from csd_core.params.rules import contradictions
+from csd_core.params.section import ClassName, Location, Name, Positive, Section, Share, Weight
+from csd_core.params.sources import FolderSource, PublishedSource, Sources
+from csd_core.params.training import Training
+from csd_core.system.errors import ParamsError
+
+Split = Literal["train", "select", "gate", "test"]
+Strategy = Literal["none", "keep", "adapt", "partial", "backfill"]
+Decision = Literal["auto", "none", "keep", "adapt", "partial", "backfill", "reject"]
+Choice = Literal["approve", "first-model", "keep", "adapt", "partial", "backfill", "reject"]
+FIRST_MODEL: Choice = "first-model"
+"""The choice that accepts a first model; its decision is `none`, for there is no gallery to upgrade."""
+Rest = Literal["adapt", "keep"]
+Order = Literal["random", "class", "class-mean", "residual"]
+ResizeRule = Literal["squash", "pad", "crop"]
+
+
+class Compute(Section):
+    """The hardware of the stages.
+
+    Other threads, processes or devices round sums differently, so weights differ and DVC runs the stages again.
+    """
+
+    device: Literal["auto", "cpu", "cuda"]
+    """Where networks are trained; auto takes a GPU where there is one."""
+    embedding_device: Literal["auto", "cpu", "cuda"]
+    """Where onnxruntime embeds; cuda needs onnxruntime-gpu, auto takes it where it is."""
+    threads: Annotated[int, Field(ge=1, le=1024)]
+    """CPU threads of torch, BLAS and onnxruntime, in each process."""
+    processes: Annotated[int, Field(ge=1, le=1024)]
+    """Number of processes that train together, each on its share of every batch."""
+
+
+class Runtime(Section):
+    """The hardware of commands and the service, and the memory of stages. No artefact depends on it."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    """auto takes a GPU where there is one."""
+    threads: Annotated[int, Field(ge=0)]
+    """CPU threads of onnxruntime in a process; 0 leaves the choice to it. Stages have `compute.threads`."""
+    max_in_memory_mb: Annotated[int, Field(ge=0)]
+    """Training images up to this size (MiB of uint8) are held in memory, by all processes of a machine together;
+    larger sets stay memory-mapped."""
+
+
+class Images(Section):
+    """The form every image takes before a model sees it, in training as in serving."""
+
+    pixels: Annotated[int, Field(ge=4, le=1024)]
+    """Height and width in pixels."""
+    channels: Literal[1, 3]
+    """1 grey, 3 RGB."""
+    resize: ResizeRule
+    """squash ignores the aspect ratio, pad keeps it on black, crop keeps it and cuts the longer side."""
+
+
+class Data(Section):
+    """What ingest tolerates."""
+
+    max_rejected: Annotated[int, Field(ge=0)]
+    """More unusable files than this stop the run; a copy of an image in another class counts as one, a copy within its
+    class does not."""
+
+
+class SplitShares(Section):
+    """Shares of a task's images by role; training gets the rest. A source's own test set stays test."""
+
+    seed: Annotated[int, Field(ge=0)]
+    select: Share
+    """Chooses the epoch (and, later, strategies)."""
+    gate: Share
+    """Judges a candidate, once."""
+    test: Share
+    """Read once, by the report; used where the source has no test set of its own."""
+
+    @model_validator(mode="after")
+    def _leave_something_to_train_on(self) -> "SplitShares":
+        if self.select + self.gate + self.test >= 1:
+            raise ValueError("select + gate + test leave nothing to train on; make their sum less than 1")
+        return self
+
+
+class Task(Section):
+    """One arrival of labelled data."""
+
+    previous: Name
+    """The task before this one; `init` for the first."""
+    recipe: Literal["first", "later"]
+    """Whose parameters this task's training depends on: `first` for the first task, `later` for all others."""
+    source: Name
+    """A key of sources.published or sources.folders."""
+    classes: list[ClassName] | None
+    """Class names of the source, in the order in which the classifier learns them; null takes the whole source."""
+
+
+class Export(Section):
+    """The ONNX embedding model."""
+
+    opset: Annotated[int, Field(ge=18, le=21)]
+    """Version of the ONNX operators; onnxruntime 1.20 reads up to 21."""
+    max_cosine_error: Positive
+    """Largest 1 - cos between onnxruntime's and torch's embedding of a validation image."""
+    parity_images: Annotated[int, Field(ge=33)]
+    """Validation images on which they are compared."""
+    quantize: Literal["none", "int8"]
+    """int8 also makes a variant of the model in whole numbers, about twice as fast on a CPU; it embeds queries, never
+    rows."""
+    max_recall_loss: Share
+    """Largest loss of Recall@1 on `gate` by which the variant may be shipped."""
+    calibration_images: Annotated[int, Field(ge=1)]
+    """Validation images from which the ranges of its activations are taken, evenly spread."""
+
+
+class Gallery(Section):
+    """What is searchable."""
+
+    splits: Annotated[list[Split], Field(min_length=1)]
+    """Items of these splits enter the gallery; `gate` must be among them, for the gate judges stored rows."""
+
+
+class Adapter(Section):
+    """Maps stored vectors into the candidate's space; fitted on the current stage's training images."""
+
+    max_images: Annotated[int, Field(ge=16)]
+    """Training images it is fitted on, evenly drawn."""
+    ridge: Weight
+    """Penalty of the linear map, as a share of the vectors' mean square."""
+    mlp_width: Annotated[int, Field(ge=1, le=4096)]
+    """Hidden units of the residual network."""
+    mlp_epochs: Annotated[int, Field(ge=1)]
+    mlp_lr: Positive
+
+
+class Partial(Section):
+    """A backfill of the most useful rows only."""
+
+    shares: list[Annotated[float, Field(gt=0, lt=1)]]
+    """Shares of the old rows on offer, ascending; the smallest that passes on `select` is judged."""
+    orders: Annotated[list[Order], Field(min_length=1)]
+    """Which rows come first: at random, class by class, farthest from their class mean, or largest adapter residual on
+    the nearest training images. The order with the largest area under its curve on `select` is taken."""
+    rest: Rest
+    """What becomes of the other rows."""
+
+
+class Upgrade(Section):
+    """Ways to serve a candidate that the check measures."""
+
+    seed: Annotated[int, Field(ge=0)]
+    adapter: Adapter
+    partial: Partial
+
+
+class Live(Section):
+    """The gallery that production searches, and its releases."""
+
+    uri: Location
+    """LanceDB: a folder, relative to params.yaml or absolute, or an object store (s3://bucket/prefix)."""
+    images: Literal["store", "reference"]
+    """store keeps each item's pixels beside its vector; reference keeps where they can be fetched again."""
+    exact_rows: Annotated[int, Field(ge=0)]
+    """Galleries up to this number of rows are searched exactly, in memory; larger ones through an index."""
+    index_partitions: Annotated[int, Field(ge=1)]
+    """Cells of the index (IVF)."""
+    index_probes: Annotated[int, Field(ge=1)]
+    """Cells searched for a query."""
+    keep_releases: Annotated[int, Field(ge=2)]
+    """The newest releases that keep their gallery and model, so that they can be rolled back to."""
+
+
+class Serve(Section):
+    """How `csd serve` answers."""
+
+    variant: Literal["auto", "fp32", "int8"]
+    """The query model: auto takes int8 if the release has it."""
+    max_batch: Annotated[int, Field(ge=1, le=1024)]
+    """Largest number of images, of concurrent requests, that are embedded together."""
+    max_wait_ms: Annotated[float, Field(ge=0, le=1000)]
+    """Longest time that an image waits for others, to be embedded together."""
+    max_waiting: Annotated[int, Field(ge=1)]
+    """Length of each process's queue; further requests get 429. A larger one adds waiting, not throughput."""
+    max_k: Annotated[int, Field(ge=1, le=10_000)]
+    """Largest number of neighbours that one search may ask for."""
+    max_body_mb: Annotated[float, Field(gt=0, le=1024)]
+    """Largest request in MiB."""
+    max_megapixels: Annotated[float, Field(gt=0, le=1000)]
+    """Largest image that is decoded, in millions of pixels."""
+    cache_images: Annotated[int, Field(ge=0)]
+    """Number of query images whose vectors are remembered."""
+    poll_seconds: Annotated[float, Field(gt=0, le=3600)]
+    """Time between two looks at the active release and its rows."""
+
+
+class Policy(Section):
+    """What an upgrade must satisfy; recalls and limits are shares (0.01 is one point)."""
+
+    allowed: list[Literal["keep", "adapt", "partial", "backfill"]]
+    """Strategies the gate may choose; it takes the cheapest that passes."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)]
+    """Confidence of a verdict: `1 - confidence` is the chance that a candidate which breaks a limit passes by luck. The
+    strategies in `allowed` share it, so each is judged more strictly where more are allowed."""
+    resamples: Annotated[int, Field(ge=100)]
+    """Number of bootstrap resamples of the queries."""
+    seed: Annotated[int, Field(ge=0)]
+    max_regression: Share
+    """How far old-class Recall@1 may fall below the status quo (lower bound)."""
+    max_task_regression: Share
+    """The same for each task alone (lower bound)."""
+    max_total_regression: Share
+    """How far a task's Recall@1 on its own gallery may fall below its best ever (point estimate)."""
+    min_gain: Annotated[float, Field(ge=-1, le=1)]
+    """The gain of Recall@1 over all queries must exceed this (lower bound); a value below 0 allows a loss."""
+    max_excess_flips: Share
+    """Share of queries that hit today and would miss, beyond those that a full backfill of the same candidate loses
+    (bound)."""
+    max_map_regression: Share
+    """How far mAP@R of all queries may fall below the status quo (point estimate). On easy data Recall@1 hardly tells
+    a trained network from a random one; mAP@R does."""
+    require_ecc: bool
+    """`keep` also needs the empirical compatibility criterion, its lower bound above zero."""
+    min_recall: Share
+    """Recall@1 the first model must reach."""
+    min_map_at_r: Share
+    """mAP@R the first model must reach; an untrained network stays far below a trained one."""
+
+
+class Review(Section):
+    """What a person decided about a task's candidate; `decisions` holds the outcome."""
+
+    choice: Choice
+    """approve takes what the gate decided; first-model accepts a first model."""
+    by: Annotated[str, Field(min_length=1, max_length=200)]
+    """Who."""
+    reason: Annotated[str, Field(min_length=1, max_length=2000)]
+    """Why."""
+
+
+class Inbox(Section):
+    """Where batches of new images arrive, and when they become a task; the flow `retrain` looks there."""
+
+    uri: Location
+    """A folder, relative to params.yaml or absolute, or an object store (s3://bucket/prefix)."""
+    min_images: Annotated[int, Field(ge=1)]
+    """Minimum number of waiting images that become a task."""
+    min_new_classes: Annotated[int, Field(ge=0)]
+    """Minimum number of classes among them that no task has yet."""
+    max_wait_days: Annotated[float, Field(ge=0)] | None
+    """A batch that has waited so long becomes a task in any case; null waits forever."""
+
+
+class Report(Section):
+    """The HTML page and metrics.json."""
+
+    after: Name
+    """The last task; the report tells the story up to it."""
+    neighbours: Annotated[int, Field(ge=1, le=20)]
+    """Neighbours shown for an example query."""
+    example_queries: Annotated[int, Field(ge=0, le=100)]
+    """Example queries shown for each upgrade."""
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    compute: Compute
+    runtime: Runtime
+    images: Images
+    sources: Sources
+    data: Data
+    split: SplitShares
+    tasks: Annotated[dict[Name, Task], Field(min_length=1)]
+    training: Training
+    export: Export
+    gallery: Gallery
+    upgrade: Upgrade
+    gate: Policy
+    decisions: dict[Name, Decision]
+    reviews: dict[Name, Review]
+    """Who overruled the gate, and why; the flow `approve` writes it."""
+    live: Live
+    serve: Serve
+    inbox: Inbox
+    report: Report
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> "Params":
+        problem = next(contradictions(self), None)
+        if problem:
+            raise ValueError(problem)
+        return self
+
+    def line(self, up_to: str) -> tuple[str, ...]:
+        """Return the tasks from the first to `up_to`, in their order."""
+        names = list(self.tasks)
+        return tuple(names[: names.index(up_to) + 1])
+
+    def task(self, name: str) -> Task:
+        """Return the task called `name`.
+
+        Raises:
+            ParamsError: if there is no such task.
+        """
+        if name not in self.tasks:
+            raise ParamsError(f"task {name}: there is no such task; known: {', '.join(self.tasks)}")
+        return self.tasks[name]
+
+    def source(self, name: str) -> PublishedSource | FolderSource:
+        """Return the source called `name`."""
+        return self.sources.published.get(name) or self.sources.folders[name]

@@ -1,0 +1,94 @@
+"""What must hold across the sections of params.yaml: tasks form one line, a class belongs to one task, and so on."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from csd_core.params.model import Params
+
+GENESIS = "init"
+"""The reserved name of the state before the first task: no model, an empty gallery."""
+
+
+def contradictions(params: "Params") -> Iterator[str]:
+    """Yield what is wrong across sections, each as `key: value: what to do`."""
+    yield from _contradictions_of_tasks(params)
+    yield from _contradictions_of_decisions(params)
+    channels, network = params.images.channels, params.training.network
+    for key, values in (("mean", network.mean), ("std", network.std)):
+        if len(values) != channels:
+            yield f"training.network.{key}: {values}: images have {channels} channel(s); give one number for each"
+    if "gate" not in params.gallery.splits:
+        yield f"gallery.splits: {params.gallery.splits}: the gate judges stored rows of its split; add gate"
+    yield from _contradictions_of_method(params)
+    shares = params.upgrade.partial.shares
+    if shares != sorted(set(shares)):
+        yield f"upgrade.partial.shares: {shares}: must ascend; sort them"
+    if params.split.gate == 0 or params.split.select == 0:
+        yield "split: select and gate need images to choose and judge on; give each a share above 0"
+
+
+def _contradictions_of_method(params: "Params") -> Iterator[str]:
+    training, later = params.training, params.training.later
+    classifier = training.network.classifier
+    needed = {"lucir": ("scaled-cosine",), "hoc": ("simplex",), "bct": ("cosine", "simplex")}
+    if later.method in needed and classifier not in needed[later.method]:
+        choice = " or ".join(needed[later.method])
+        yield f"training.network.classifier: {classifier}: method {later.method} needs {choice}; write that"
+    if later.method == "hoc" and later.triplet.weight > 0:
+        yield f"training.later.triplet.weight: {later.triplet.weight:g}: method hoc has no triplet term; write 0"
+
+
+def _contradictions_of_tasks(params: "Params") -> Iterator[str]:
+    known_sources = {**params.sources.published, **params.sources.folders}
+    for name in params.sources.published.keys() & params.sources.folders.keys():
+        yield f"sources.folders.{name}: is also the name of a published source; rename one"
+    expected = GENESIS
+    for name, task in params.tasks.items():
+        at = f"tasks.{name}"
+        if name == GENESIS:
+            yield f"{at}: {GENESIS} is reserved for the state before the first task; rename the task"
+        if task.previous != expected:
+            known = task.previous == GENESIS or task.previous in params.tasks
+            reason = "tasks form one line" if known else "there is no such task"
+            yield f"{at}.previous: {task.previous}: {reason}; this one follows {expected}"
+        recipe = "first" if expected == GENESIS else "later"
+        if task.recipe != recipe:
+            yield f"{at}.recipe: {task.recipe}: the first task has first, all others later; write {recipe}"
+        if task.source not in known_sources:
+            yield f"{at}.source: {task.source}: there is no such source; known: {', '.join(sorted(known_sources))}"
+        expected = name
+    yield from _contradictions_of_classes(params)
+    if params.report.after != expected:
+        yield f"report.after: {params.report.after}: the last task is {expected}; write {expected}"
+
+
+def _contradictions_of_classes(params: "Params") -> Iterator[str]:
+    learned: dict[str, str] = {}
+    for name, task in params.tasks.items():
+        at = f"tasks.{name}.classes"
+        if task.classes is not None and not task.classes:
+            yield f"{at}: []: a task needs a class; name some, or write null for the whole source"
+        for label in task.classes or ():
+            if learned.get(label) == name:
+                yield f'{at}: "{label}": is there twice; name it once'
+            elif label in learned:
+                yield f'{at}: "{label}": is already learned by task {learned[label]}; a class belongs to one task'
+            learned[label] = name
+
+
+def _contradictions_of_decisions(params: "Params") -> Iterator[str]:
+    for name in params.tasks:
+        if name not in params.decisions:
+            yield f"decisions.{name}: missing; add `{name}: auto`"
+    for name, decision in params.decisions.items():
+        if name not in params.tasks:
+            yield f"decisions.{name}: {decision}: there is no such task; remove it"
+        if decision in ("keep", "adapt", "partial", "backfill") and decision not in params.gate.allowed:
+            yield (
+                f"decisions.{name}: {decision}: gate.allowed has only {', '.join(params.gate.allowed) or 'nothing'}; "
+                "allow it there or decide otherwise"
+            )
+    for name in params.reviews:
+        if name not in params.tasks:
+            yield f"reviews.{name}: there is no such task; remove it"

@@ -1,0 +1,66 @@
+"""What every block of params.yaml is, and the kinds of values that several of them hold."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from csd_core.system.names import class_flaw, path_flaw, printable
+
+UNSEEN = frozenset({"size", "nfiles"})
+"""Keys that DVC leaves out when it looks whether a stage has run before (`dvc.stage.cache`), in parameters too: a
+change of one would be answered with the outcome of its previous value."""
+
+
+def _seen(name: str) -> str:
+    if name in UNSEEN:
+        raise ValueError("DVC overlooks changes under a key of this name; choose another name")
+    return name
+
+
+def _label(label: str) -> str:
+    flaw = class_flaw(label)
+    if flaw:
+        raise ValueError(f'"{printable(label)}": {flaw}')
+    return label
+
+
+def _here(path: str) -> str:
+    flaw = path_flaw(path)
+    if flaw is None and "://" in path:
+        flaw = "is an address; name a file or folder of this machine"
+    if flaw:
+        raise ValueError(f"{printable(path)}: {flaw}")
+    return path
+
+
+def _anywhere(uri: str) -> str:
+    return uri if "://" in uri else _here(uri)
+
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64), AfterValidator(_seen)]
+"""Of a task or a source; it becomes a key of params.yaml, and part of a stage's name and of paths."""
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+ClassName = Annotated[str, AfterValidator(_label)]
+LocalPath = Annotated[str, AfterValidator(_here)]
+"""A file or folder, relative to params.yaml or absolute; csd and DVC take it as it is written."""
+Location = Annotated[str, AfterValidator(_anywhere)]
+"""The same, or the address of an object store."""
+
+
+class Section(BaseModel):
+    """A block of params.yaml; an unknown key is a typo, so it is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse fields whose changes DVC would overlook."""
+        super().__pydantic_init_subclass__(**kwargs)
+        for name, field in cls.model_fields.items():
+            if not UNSEEN.isdisjoint({name, field.alias, field.validation_alias}):
+                raise TypeError(
+                    f"{cls.__name__}.{name}: DVC leaves keys of this name out of its run cache's key, so that a change "
+                    "would be ignored; name it otherwise"
+                )

@@ -1,1 +1,0 @@
-"""What production searches: releases and the live gallery."""

@@ -1,0 +1,158 @@
+"""What the check of a candidate found: check.json."""
+
+from typing import Literal
+
+from csd_core.params.model import Order, Rest, Strategy
+from csd_core.records.stages import Digest, Record
+
+
+class Paired(Record):
+    """The same queries under two systems, at top 1; differences are second minus first."""
+
+    queries: int
+    lost: int
+    """Hit under the first, miss under the second: negative flips where the first is the status quo."""
+    gained: int
+
+    @property
+    def difference(self) -> float:
+        """Change of Recall@1."""
+        return (self.gained - self.lost) / self.queries if self.queries else 0.0
+
+
+class Recalls(Record):
+    """Recall of one group of queries."""
+
+    queries: int
+    excluded: int
+    """Queries without a second item of their class: no hit is possible, so they do not count."""
+    at: dict[int, float]
+    """K -> Recall@K; 0 where no query counts."""
+    map_at_r: float
+
+    @property
+    def recall_at_1(self) -> float | None:
+        """Recall@1; None where no query counts."""
+        return self.at[1] if self.queries else None
+
+
+class Measurement(Record):
+    """One way to serve, measured on the gate's queries over all rows it would search."""
+
+    overall: Recalls
+    old: Recalls | None
+    """Queries of items that were in the gallery before; None for the first model."""
+    new: Recalls | None
+    per_task: dict[str, float]
+    """Task -> Recall@1 of its queries over the whole gallery."""
+    own_gallery: dict[str, float]
+    """Task -> Recall@1 of its queries over its own rows."""
+
+
+def strategy_name(strategy: Strategy, share: float | None) -> str:
+    """Return a strategy as people read it, with the share of a partial backfill."""
+    if strategy == "none":
+        return "first model"
+    return strategy if share is None else f"{strategy} {100 * share:g} %"
+
+
+class Alternative(Record):
+    """A strategy as it would be served, against the status quo."""
+
+    strategy: Strategy
+    share: float | None
+    """Of the old rows that a partial backfill re-embeds."""
+    possible: bool
+    why_not: str | None
+    """Why it cannot be served at all, such as another dimension."""
+    rows_embedded: int
+    """Old rows of the whole gallery that would have to be re-embedded: its cost."""
+    rows_mapped: int
+    """Old rows that an adapter would map."""
+    measured: Measurement | None
+    against_status_quo: dict[str, Paired]
+    """`overall`, `old`, and `task:NAME` for each task with old rows."""
+    hits_against_backfill: Paired | None = None
+    """Of the queries that hit under the status quo: `lost` are those that a full backfill keeps and this way loses,
+    `gained` the reverse; `queries` counts all queries. None for a first model."""
+
+    @property
+    def name(self) -> str:
+        """The strategy, with its share."""
+        return strategy_name(self.strategy, self.share)
+
+
+class CrossTest(Record):
+    """Old items only: queries by old and by new model on the rows as they are stored (BCT, Shen et al., CVPR 2020)."""
+
+    self_test: float
+    """C[k,k]: the champion's queries on the stored rows; Recall@1."""
+    cross_test: float
+    """C[t,k]: the candidate's queries on the same rows; Recall@1."""
+    paired: Paired
+    """First the self-test, second the cross-test."""
+    adapted: Paired | None = None
+    """First the self-test, second the candidate's queries on these rows as `adapt` would map them; None where no
+    adapter can."""
+
+
+class Rehearsal(Record):
+    """The same measured on `select`, where the share of a partial backfill is chosen."""
+
+    status_quo: Measurement
+    alternatives: tuple[Alternative, ...]
+
+
+class PartialCurve(Record):
+    """Recall against the share of old rows re-embedded, most useful first; measured on `select`."""
+
+    order: Order
+    shares: tuple[float, ...]
+    """From 0 (nothing but what has no other path) to 1."""
+    recalls: tuple[float, ...]
+    """Recall@1 of all queries."""
+    area: float
+
+
+class PartialCurves(Record):
+    """How far a partial backfill would get."""
+
+    order: Order
+    """The one with the largest area."""
+    rest: Rest
+    """What becomes of the other rows."""
+    curves: tuple[PartialCurve, ...]
+
+
+class ServingPoint(Record):
+    """What users see while a backfill runs: Recall@1 when a share of the old rows is done."""
+
+    share: float
+    naive: float | None
+    """The candidate's queries over the mixture; None where the dimensions differ."""
+    merged: float
+    """Each generation searched in its own space, merged by calibrated similarity (Seo et al., 2023)."""
+
+
+class CheckReport(Record):
+    """What promoting the candidate would do to search; measured on one split's rows, judged elsewhere."""
+
+    task: str
+    split: Literal["gate"]
+    candidate: Digest
+    champion: Digest | None
+    pending: tuple[str, ...]
+    """Tasks whose data the candidate also trained on."""
+    status_quo: Measurement | None
+    cross_test: CrossTest | None
+    alternatives: tuple[Alternative, ...]
+    """Cheapest first."""
+    rehearsal: Rehearsal | None
+    """None for a first model, and where the gallery holds no `select` rows."""
+    partial: PartialCurves | None
+    adapter_methods: dict[str, float]
+    """Method of the adapters -> Recall@1 of all queries under `adapt` with it; the choice between them is not made
+    here."""
+    during_backfill: tuple[ServingPoint, ...]
+    best_own_gallery: dict[str, float]
+    """Task -> best Recall@1 on its own gallery that was ever served (the ratchet's reference)."""

@@ -1,0 +1,187 @@
+"""What stages hand to each other, as frozen models written to JSON.
+
+Digests are sha256 in hex; a model's digest is that of its ONNX file. Recalls are shares between 0 and 1. No record
+holds a clock, a host name or a path of a machine, so equal inputs give equal bytes.
+"""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from csd_core.params.model import ResizeRule
+from csd_core.params.training import Network
+from csd_core.system.atomic import write_text
+from csd_core.system.errors import ArtifactError
+
+Digest = str
+
+
+class Record(BaseModel):
+    """A frozen JSON document."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
+
+    def save(self, path: Path) -> None:
+        """Write as indented JSON, whole or not at all."""
+        write_text(path, self.model_dump_json(indent=2) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            ArtifactError: if the file is missing or is not such a record.
+        """
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            raise ArtifactError(f"{path}: missing; run `csd run` to make it") from None
+        except ValidationError as error:
+            mistake = error.errors()[0]
+            where = ".".join(map(str, mistake["loc"]))
+            raise ArtifactError(f"{path}: not a {cls.__name__} ({where}: {mistake['msg']}); make it again") from None
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+
+class SourceRecord(Record):
+    """A canonical set: `images.npy` (uint8, N x H x W x C) and `items.parquet`, row by row the same items."""
+
+    name: str
+    kind: str
+    images: int
+    rejected: int
+    """Unusable files."""
+    duplicates: int
+    """Files left out because another has the same pixels."""
+    classes: tuple[str, ...]
+    """In natural order ("2" before "10")."""
+
+
+class ShardRecord(Record):
+    """One task's own images and items, split by role."""
+
+    task: str
+    source: str
+    classes: tuple[str, ...]
+    """In the order in which the classifier learns them; frozen when the shard is cut."""
+    counts: dict[str, int]
+    """Images of each split."""
+    skipped: int
+    """Images an earlier task already has (a duplicate keeps its first split)."""
+    digest: Digest
+    """Over ids, splits, classes and pixels."""
+
+
+class SeenShards(Record):
+    """The shards up to a task: whoever reads older shards depends on this list of their digests."""
+
+    shards: tuple[ShardRecord, ...]
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Task names, oldest first."""
+        return tuple(shard.task for shard in self.shards)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """All class names in order of arrival."""
+        return tuple(dict.fromkeys(label for shard in self.shards for label in shard.classes))
+
+
+# --- models -----------------------------------------------------------------------------------------------------------
+
+
+class ImageForm(Record):
+    """The form an image must have before the model sees it."""
+
+    size: int
+    channels: int
+    resize: ResizeRule
+
+
+class ModelRecord(Record):
+    """What the weights beside it belong to."""
+
+    task: str | None
+    """Whose stage trained it; None at genesis, where there are no weights."""
+    network: Network | None
+    images: ImageForm | None
+    classes: tuple[str, ...]
+    """The classifier's columns."""
+    trained_on: tuple[str, ...]
+    """The tasks of this stage's training images: its own and those that were pending."""
+    best_epoch: int | None
+    """Counted from 1; the first with the highest Recall@1 on `select`."""
+    select_recall: float | None
+    """That Recall@1, over all classes seen so far."""
+
+
+class Champion(Record):
+    """The active model."""
+
+    task: str | None
+    """Whose candidate it was; None while there is no model."""
+    digest: Digest | None
+    parent: Digest | None
+    """The champion it was trained from."""
+    dimension: int | None
+    classes: tuple[str, ...]
+
+
+class Quantization(Record):
+    """quantization.json: what became of the candidate's int8 variant."""
+
+    asked: Literal["none", "int8"]
+    digest: Digest | None
+    """Of the variant, whether or not it ships."""
+    calibrated_on: int
+    """`select` images from which the ranges of its activations were taken."""
+    recall_fp32: float | None
+    """Recall@1 of the candidate's own queries on its rows of all seen `gate` images; None where no query counts."""
+    recall_int8: float | None
+    """The same of the variant's queries, on the same rows."""
+    queries: int = 0
+    """That count; with few of them the loss is known roughly."""
+    shipped: bool
+    """The variant lies beside this record, and goes where the candidate goes."""
+    why_not: str | None
+    """Why one that was asked for does not ship."""
+
+
+# --- adapters ---------------------------------------------------------------------------------------------------------
+
+
+class AdapterOffer(Record):
+    """One map from stored vectors to the candidate's space."""
+
+    method: Literal["ridge", "mlp"]
+    digest: Digest
+    select_recall: float | None
+    """Recall@1 of the candidate's queries of these rows' items on `select`, over the mapped rows and the candidate's
+    own; None where `select` has no such rows."""
+    select_cosine: float
+    """Mean cosine between mapped and candidate's vectors of the current stage's `select` images."""
+
+
+class AdapterFit(Record):
+    """The maps for the rows of one provenance."""
+
+    embedded_by: Digest
+    adapters: str
+    """The chain so far, joined by commas."""
+    images: int
+    """Training images of the current stage it was fitted on."""
+    offers: tuple[AdapterOffer, ...]
+    chosen: Digest
+    """The better on `select`."""
+
+
+class AdapterFits(Record):
+    """adapters.json: one fit for each provenance in the old gallery that has a path to the candidate's space."""
+
+    fits: tuple[AdapterFit, ...]
+    why_not: str | None
+    """Why there is none."""

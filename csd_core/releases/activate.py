@@ -1,0 +1,261 @@
+"""How a release comes into force: built beside the one in force, caught up, verified, then switched to at once.
+
+A process may be killed anywhere. Until the rename of `current` the former release is in force and all that was built
+is rubbish that the next run removes; from then on the new one is, and the next run completes the audit log.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from csd_core.audit.checksums import CHECKSUMS
+from csd_core.live.migration import RowMigration
+from csd_core.live.rows import Strings, texts_of
+from csd_core.releases.candidate import Production, ReleaseCandidate
+from csd_core.releases.contents.folder import write_release
+from csd_core.releases.contents.release import Release, name_of, table_of, tag_of
+from csd_core.releases.recovery import mark_of, recover
+from csd_core.releases.verify import examine
+from csd_core.retrieval.embedder import digest_of
+from csd_core.system.console import say
+from csd_core.system.errors import ArtifactError, CsdError
+
+STEPS = (
+    "begun",
+    "marked",
+    "built",
+    "carried",
+    "caught up",
+    "checked",
+    "tagged",
+    "written",
+    "logged",
+    "verified",
+    "locked",
+    "switched",
+    "unmarked",
+    "published",
+)
+"""What `on_step` is told, in this order, when each is done. If people wrote after `caught up`, all from there to
+`verified` is done again after `locked`."""
+
+OnStep = Callable[[str], None]
+LISTED = 20
+"""Rows left out that are named one by one."""
+
+
+def activate(
+    production: Production, release_candidate: ReleaseCandidate, *, by: str, why: str, on_step: OnStep
+) -> Release:
+    """Make a release and switch to it; the caller holds the releases' lock.
+
+    Args:
+        production: Where.
+        release_candidate: What is to come into force.
+        by: Who asked for it.
+        why: For the audit log.
+        on_step: Told each of STEPS when it is done.
+
+    Raises:
+        CsdError: if the new release is not fit; the former one is in force as before.
+    """
+    releases = production.releases
+    number = releases.next_number()
+    model = release_candidate.rules.embedder.digest
+    before = releases.active()
+    production.live.refuse_other_history(releases.audit.read())
+    releases.audit.append(
+        "begun",
+        by=by,
+        why=why,
+        release=name_of(number, model),
+        from_release=before.name if before else None,
+        table=table_of(number, model),
+    )
+    on_step("begun")
+    upgrade = _Upgrade(
+        production=production,
+        release_candidate=release_candidate,
+        number=number,
+        before=before,
+        by=by,
+        why=why,
+        on_step=on_step,
+    )
+    try:
+        production.live.follow(releases.audit.read())
+        upgrade.build()
+        release = upgrade.switch()
+        if before:
+            production.live.untag(before.table, mark_of(number))
+        on_step("unmarked")
+        releases.audit.append(
+            "rolled back" if release_candidate.kind == "rollback" else "published",
+            by=by,
+            why=why,
+            release=release.name,
+            from_release=before.name if before else None,
+            checksums={release.name: digest_of(release.folder / CHECKSUMS)},
+        )
+        on_step("published")
+    except BaseException as error:
+        _clear_up(production, error, by=by)
+        raise
+    _tell(upgrade.left_out)
+    return release
+
+
+def _clear_up(production: Production, error: BaseException, *, by: str) -> None:
+    """Remove what a failed run left; where that fails too, such as on a full disk, the next run does it."""
+    try:
+        recover(production, by=by, why=str(error) or type(error).__name__)
+    except (CsdError, OSError):
+        say("what the run left is removed by the next publish or rollback")
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Upgrade:
+    """One upgrade of the live gallery, from the table in force to the next.
+
+    Attributes:
+        production: Where.
+        release_candidate: What is to come into force.
+        number: Of the new release.
+        before: The release in force; None before the first.
+        by: Who asked for it.
+        why: For the record.
+        on_step: Told each step.
+    """
+
+    production: Production
+    release_candidate: ReleaseCandidate
+    number: int
+    before: Release | None
+    by: str
+    why: str
+    on_step: OnStep
+    _carrier: RowMigration | None = None
+    _seen: tuple[str, int] | None = None
+    """State of the table in force, and of the tombstones, up to which the next table has caught up."""
+
+    @property
+    def table(self) -> str:
+        """The next table."""
+        return table_of(self.number, self.release_candidate.rules.embedder.digest)
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Id -> why its row could not be carried."""
+        return self._carrier.left_out if self._carrier else {}
+
+    def build(self) -> None:
+        """Write the next table, with the rows that people wrote until now."""
+        live, base = self.production.live, self.release_candidate.base
+        written = np.empty(0, np.str_)
+        if self.before:
+            self._carrier = RowMigration(
+                live=live, source=self.before.table, target=self.table, rules=self.release_candidate.rules
+            )
+            live.tag(self.before.table, mark_of(self.number))
+            written = self._written_live(self.before)
+            base = base.without(written)
+        self.on_step("marked")
+        settings = self.production.params.live
+        live.build(
+            self.table,
+            base.gallery,
+            origin=base.origins,
+            images=base.images,
+            revisions=base.revisions,
+            written_at=base.written_at,
+            partitions=settings.index_partitions if len(base.gallery) > settings.exact_rows else 0,
+        )
+        self.on_step("built")
+        if self._carrier:
+            self._carrier.migrate(written.tolist())
+        self.on_step("carried")
+
+    def switch(self) -> Release:
+        """Prepare the release while people write; keep them waiting only if they did, and only to do it once more."""
+        release = self._prepared()
+        with self.production.live.writing():
+            self.on_step("locked")
+            if not self._is_quiet():
+                release = self._prepared()
+            self.production.releases.switch_to(release)
+            self.on_step("switched")
+        return release
+
+    def _prepared(self) -> Release:
+        """The release on disk, found fit."""
+        live, releases = self.production.live, self.production.releases
+        self._catch_up()
+        self.on_step("caught up")
+        embedder = self.release_candidate.rules.embedder
+        live.check(
+            self.table,
+            searchable_spaces=self.release_candidate.rules.searchable_spaces,
+            dimension=embedder.metadata.dimension,
+        )
+        self.on_step("checked")
+        live.tag(self.table, tag_of(self.number))
+        self.on_step("tagged")
+        release = write_release(
+            self.production,
+            self.release_candidate,
+            self.number,
+            before=self.before,
+            left_out=len(self.left_out),
+            by=self.by,
+            why=self.why,
+        )
+        self.on_step("written")
+        checksums = digest_of(release.folder / CHECKSUMS)
+        releases.audit.append("built", by=self.by, release=release.name, checksums={release.name: checksums})
+        self.on_step("logged")
+        problems = list(examine(release, live, checksums=checksums))
+        if problems:
+            raise ArtifactError(f"release {release.name} is not fit and was given up: {problems[0]}")
+        self.on_step("verified")
+        return release
+
+    def _catch_up(self) -> None:
+        """Write and delete in the next table what people wrote and deleted since the last look."""
+        if self.before is None or self._carrier is None:
+            return
+        live = self.production.live
+        with live.writing():
+            changes = live.changed_since(self.before.table, mark_of(self.number))
+            live.tag(self.before.table, mark_of(self.number))
+            self._seen = live.state(self.before.table)
+        self._carrier.migrate(changes.upserted.tolist())
+        self._carrier.discard_deleted()
+
+    def _is_quiet(self) -> bool:
+        """Whether nothing was written or deleted since the last look; the caller holds the write lock."""
+        return self.before is None or self._seen == self.production.live.state(self.before.table)
+
+    def _written_live(self, before: Release) -> Strings:
+        """Ids of the rows that people wrote, but for those that the base holds in the same revision."""
+        rows = self.production.live.rows(
+            before.table, version=mark_of(self.number), columns=["id", "origin", "revision"]
+        )
+        by_people = texts_of(rows, "origin") == "live"
+        ids, revisions = texts_of(rows, "id")[by_people], texts_of(rows, "revision")[by_people]
+        base = self.release_candidate.base
+        held = dict(zip(base.gallery.ids.tolist(), base.revisions.tolist(), strict=True))
+        same = [held.get(each) == revision for each, revision in zip(ids.tolist(), revisions.tolist(), strict=True)]
+        mine: Strings = ids[~np.array(same, np.bool_)]
+        return mine
+
+
+def _tell(left_out: dict[str, str]) -> None:
+    """Name the rows that did not come along."""
+    if not left_out:
+        return
+    say(f"{len(left_out)} live rows were left out: their images cannot be had")
+    for identity, reason in sorted(left_out.items())[:LISTED]:
+        say(f"  {identity}: {reason}")
+    if len(left_out) > LISTED:
+        say(f"  and {len(left_out) - LISTED} more; write them again with `csd items put`")

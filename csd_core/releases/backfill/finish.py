@@ -1,0 +1,202 @@
+"""Completion: the rows in force that other models made are embedded anew, and the finished table comes into force.
+
+People go on writing and deleting meanwhile; the switch is that of any new release (`csd_core.releases.activate`).
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import replace
+
+import numpy as np
+
+from csd_core.audit.log import whoami
+from csd_core.live.migration import MigrationRules
+from csd_core.live.rows import Strings
+from csd_core.releases.activate import LISTED, OnStep, activate
+from csd_core.releases.backfill.rows import LiveBackfill, alone, clear, plan, rows_of_others
+from csd_core.releases.candidate import Base, Production, ReleaseCandidate
+from csd_core.releases.contents.release import Release
+from csd_core.releases.recovery import recover
+from csd_core.releases.registry import register
+from csd_core.releases.retention import retire
+from csd_core.retrieval.embedder import Embedder
+from csd_core.retrieval.gallery import Gallery
+from csd_core.system.console import progress, say
+from csd_core.system.errors import ArtifactError, CompatibilityError, DataError
+from csd_core.system.locks import WAIT
+from csd_core.upgrade.backfill.shards import SHARD_ROWS, load_vectors
+from csd_core.upgrade.backfill.workers import Throttle, each
+
+
+def complete(
+    production: Production,
+    *,
+    why: str,
+    by: str | None = None,
+    workers: int = 1,
+    max_rows_per_second: float | None = None,
+    shard_rows: int = SHARD_ROWS,
+    wait: float = WAIT,
+    on_step: OnStep = lambda _: None,
+) -> Release | None:
+    """Embed anew what is not the model's own, and put the finished table in force; here, or in several processes.
+
+    A run that was interrupted goes on where it stopped. With several workers, a script must guard its entry by
+    `if __name__ == "__main__"`.
+
+    Args:
+        production: Where.
+        why: For the audit log.
+        by: Who asked for it; by default the user of this process.
+        workers: Processes that embed, each with one thread.
+        max_rows_per_second: Over all of them; None for full speed.
+        shard_rows: Rows of a shard: what a killed process loses at most.
+        wait: Seconds to wait for another backfill, publish or rollback.
+        on_step: Told each of `switch.STEPS` when it is done.
+
+    Returns:
+        The new release; None if every row that has an image is the model's own.
+
+    Raises:
+        ParamsError: if workers or rate are not positive.
+        CsdError: as `plan`, `embed` and `finish` do; what is embedded is kept.
+    """
+    throttle = None if max_rows_per_second is None else Throttle(max_rows_per_second)
+    with alone(production, wait=wait):
+        backfill = plan(production, by=by, wait=wait, shard_rows=shard_rows)
+        if backfill is None:
+            return None
+        todo = [shard for shard in backfill.shards if not backfill.finished(shard)]
+        with progress("backfill", total=backfill.rows, unit="rows") as meter:
+            meter.resume_at(backfill.rows - sum(len(shard.ids) for shard in todo))
+            work = each(backfill.embedder, todo, workers=workers, throttle=throttle, report=meter.advance)
+            with closing(work) as working:
+                deque(working, maxlen=0)  # the results are on disk
+        return finish(production, backfill, why=why, by=by, wait=wait, on_step=on_step)
+
+
+def finish(
+    production: Production,
+    backfill: LiveBackfill,
+    *,
+    why: str,
+    by: str | None = None,
+    wait: float = WAIT,
+    on_step: OnStep = lambda _: None,
+) -> Release:
+    """Put the table with the vectors of all shards in force, with what people wrote and deleted since the plan.
+
+    A row whose image could not be read stays as it is: searchable, and named. The caller is `alone`.
+
+    Args:
+        production: Where.
+        backfill: Whose shards are all embedded.
+        why: For the audit log.
+        by: Who asked for it; by default the user of this process.
+        wait: Seconds to wait for another publish or rollback.
+        on_step: Told each of `switch.STEPS` when it is done.
+
+    Raises:
+        CompatibilityError: if another release is in force than when it was planned.
+        ArtifactError: if a shard is not finished or is damaged, or the new release proves unfit.
+        DataError: if no image at all could be read.
+        CsdError: if another process holds the lock.
+    """
+    who, planned = by or whoami(), backfill.release
+    with production.releases.changing(wait=wait):
+        recover(production, by=who)
+        active = production.releases.pointer()
+        if active != planned.name:
+            raise CompatibilityError(
+                f"the backfill was planned for release {planned.name}, and {active} is in force now; nothing was "
+                "changed. Run it again: it starts from what is in force"
+            )
+        failed = _failures(backfill)
+        if len(failed) == backfill.rows:
+            clear(production)  # so that the next plan looks at the rows as they are then
+            first = next(iter(failed.items()))
+            raise DataError(
+                f"backfill of release {planned.name}: none of the {len(failed)} images could be read, such as that of "
+                f"item {first[0]}: {first[1]}; make them reachable (or delete the items) and try again"
+            )
+        release = activate(production, _heir(production, backfill, failed), by=who, why=why, on_step=on_step)
+        say(register(production, release, by=who))
+        clear(production)
+        retire(production, by=who)
+        left = rows_of_others(production.live, release, tag=release.tag, only_with_image=False)
+    _tell(left, failed)
+    return release
+
+
+def _heir(production: Production, backfill: LiveBackfill, failed: Mapping[str, str]) -> ReleaseCandidate:
+    """The release in force with the vectors of the shards, as a release to be."""
+    release, runtime = backfill.release, production.params.runtime
+    base = Base.at(production.live, release, tag=backfill.tag)
+    return ReleaseCandidate.again(
+        release,
+        kind="backfill",
+        rolled_back_to=None,
+        strategy="backfill",
+        base=replace(base, gallery=_completed(base.gallery, backfill, failed)),
+        rules=MigrationRules(
+            embedder=Embedder.load(release.embedder, device=runtime.device, threads=runtime.threads),
+            strategy="backfill",
+            searchable_spaces=release.searchable_spaces,
+            stays=frozenset(),  # whoever wrote a row since, with whatever model: it is embedded anew where that can be
+            adapters={},
+            anew=frozenset(),
+        ),
+    )
+
+
+def _completed(rows: Gallery, backfill: LiveBackfill, failed: Mapping[str, str]) -> Gallery:
+    """The rows with the vectors of the shards; beside the rows, those of one shard are in memory at a time.
+
+    A row that was erased since the plan is in its shard only.
+    """
+    model = backfill.release.record.model
+    at = {identity: row for row, identity in enumerate(rows.ids.tolist())}
+    vectors, anew = np.array(rows.vectors), np.zeros(len(rows), np.bool_)
+    for shard in backfill.shards:
+        where = [-1 if identity in failed else at.get(identity, -1) for identity in shard.ids.tolist()]
+        target = np.array(where, np.intp)  # (n,) rows of the shard's ids, -1 for none
+        found = target >= 0
+        vectors[target[found]] = load_vectors(backfill.embedder.home(shard))[found]
+        anew[target[found]] = True
+    return replace(
+        rows,
+        embedded_by=np.where(anew, model, rows.embedded_by),
+        adapters=np.where(anew, "", rows.adapters),
+        spaces=np.where(anew, model, rows.spaces),
+        vectors=vectors,
+    )
+
+
+def _failures(backfill: LiveBackfill) -> dict[str, str]:
+    """Id -> why its image could not be read, over all shards.
+
+    Raises:
+        ArtifactError: if a shard is not finished or is damaged.
+    """
+    failed: dict[str, str] = {}
+    for shard in backfill.shards:
+        result = backfill.embedder.finished(shard)
+        if result is None:
+            raise ArtifactError(
+                f"{backfill.embedder.home(shard)}: shard {shard.number} is not finished, or damaged; run the backfill "
+                "again: the others are kept"
+            )
+        failed |= {failure.id: failure.reason for failure in result.failed}
+    return failed
+
+
+def _tell(left: Strings, failed: Mapping[str, str]) -> None:
+    """Name the rows that another model still stands for."""
+    if not len(left):
+        return
+    say(f"{len(left):,} rows stay as they were, for their images cannot be had; they are searched as before")
+    for identity in sorted(left.tolist())[:LISTED]:
+        say(f"  {identity}: {failed.get(identity, 'has neither an image nor a reference to one')}")
+    if len(left) > LISTED:
+        say(f"  and {len(left) - LISTED} more")

@@ -1,0 +1,213 @@
+"""Backfill of the live gallery: which rows in force other models made, cut into shards that are embedded one by one.
+
+A release under keep, adapt or partial serves rows of mixed provenance. Its table is tagged, so that what is read can
+neither change nor be cleaned up while people write on. What a killed run leaves is found again by its names, and the
+next run goes on with it:
+
+    operations/backfills/<release>/   the finished shards
+    tag backfill-NNNN                 the rows of release NNNN as they were when it was planned
+"""
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from lancedb.table import Table
+
+from csd_core.audit.log import whoami
+from csd_core.live.gallery import LiveGallery
+from csd_core.live.rows import Strings, texts_of
+from csd_core.records.stages import ImageForm
+from csd_core.releases.candidate import Production
+from csd_core.releases.contents.release import Release
+from csd_core.releases.recovery import recover
+from csd_core.retrieval.embedder import Embedder
+from csd_core.system.errors import ArtifactError
+from csd_core.system.locks import WAIT, Lock
+from csd_core.upgrade.backfill.shards import (
+    SHARD_ROWS,
+    BackfillShard,
+    Fetched,
+    ShardEmbedder,
+    ShardResult,
+    plan_shards,
+)
+from csd_core.upgrade.backfill.workers import Pace
+from csd_core.workspace import Workspace
+
+_TAG = re.compile(r"backfill-\d{4,}")
+_HAS_IMAGE = "image IS NOT NULL OR (image_ref IS NOT NULL AND image_ref != '')"
+
+
+@dataclass(frozen=True)
+class TaggedImages:
+    """The images of a live table's rows at a tag; each process opens the table when it is first asked.
+
+    Attributes:
+        files: The project.
+        table: The table.
+        tag: Of the version that is read.
+        form: What the model takes.
+    """
+
+    files: Workspace
+    table: str
+    tag: str
+    form: ImageForm
+
+    def __reduce__(self) -> tuple[type["TaggedImages"], tuple[Workspace, str, str, ImageForm]]:
+        return TaggedImages, (self.files, self.table, self.tag, self.form)  # never the open gallery
+
+    @cached_property
+    def _live(self) -> LiveGallery:
+        return LiveGallery.of(self.files, self.files.params())
+
+    def images(self, ids: Strings, /) -> Fetched:
+        """Read images by id.
+
+        Raises:
+            ArtifactError: if the table or its tag is gone.
+        """
+        found = self._live.images_of(self.table, ids, form=self.form, version=self.tag)
+        return Fetched(images=found.images, read=np.isin(ids, found.ids), reasons=found.failed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LiveBackfill:
+    """What is to be embedded anew.
+
+    Attributes:
+        release: The release in force, whose table it completes.
+        tag: Its rows as they were when this was planned.
+        shards: Ids of the rows that have an image and are not the model's own, as units of work.
+        embedder: Embeds a shard, in any thread or process.
+    """
+
+    release: Release
+    tag: str
+    shards: tuple[BackfillShard, ...]
+    embedder: ShardEmbedder
+
+    @property
+    def rows(self) -> int:
+        """How many rows are to be embedded."""
+        return sum(len(shard.ids) for shard in self.shards)
+
+    def finished(self, shard: BackfillShard) -> ShardResult | None:
+        """What an earlier run made of a shard, if it could read every image."""
+        earlier = self.embedder.finished(shard)
+        return None if earlier is None or earlier.failed else earlier
+
+
+@contextmanager
+def alone(production: Production, *, wait: float = WAIT) -> Iterator[None]:
+    """Keep other backfills of the live gallery out, from `plan` to `finish`; a killed one holds nothing.
+
+    Raises:
+        CsdError: if another is at work after `wait` seconds, naming it.
+    """
+    lock = Lock(_folders(production) / ".lock", what="the backfill of the live gallery")
+    with lock.held(wait=wait):
+        yield
+
+
+def plan(
+    production: Production, *, by: str | None = None, wait: float = WAIT, shard_rows: int = SHARD_ROWS
+) -> LiveBackfill | None:
+    """Find the rows in force that are not the model's own, at a tag that keeps them as they are.
+
+    Planning again finds the same tag and the same shards until another release is in force; what was planned for an
+    earlier one is removed. The caller is `alone`.
+
+    Args:
+        production: Where.
+        by: Who asked for it; by default the user of this process.
+        wait: Seconds to wait for another publish or rollback.
+        shard_rows: Rows of a shard.
+
+    Returns:
+        What is to be done; None if every row that has an image is the model's own.
+
+    Raises:
+        ArtifactError: if nothing was published yet.
+        CsdError: if another process is changing the releases.
+    """
+    live, files = production.live, production.files
+    with production.releases.changing(wait=wait):
+        recover(production, by=by or whoami())
+        release = production.releases.active()
+        if release is None:
+            raise ArtifactError("no release is in force, so there is no gallery to backfill; run `csd publish`")
+        tag = _tag_of(release)
+        clear(production, keep=release)
+        if tag not in live.tags(release.table):
+            live.tag(release.table, tag)
+        others = rows_of_others(live, release, tag=tag, only_with_image=True)
+        if not len(others):
+            clear(production)
+            return None
+    form = Embedder.load(release.embedder, device="cpu").metadata.form
+    return LiveBackfill(
+        release=release,
+        tag=tag,
+        shards=plan_shards(others, rows=shard_rows),
+        embedder=ShardEmbedder(
+            model=release.embedder,
+            digest=release.record.model,
+            source=TaggedImages(files, release.table, tag, form),
+            folder=files.live_backfill(release.name),
+            device=production.params.runtime.device,
+        ),
+    )
+
+
+def embed(backfill: LiveBackfill, shard: BackfillShard, pace: Pace) -> ShardResult:
+    """Embed a shard, or what of it an earlier run left to do; doing it again does no harm.
+
+    Raises:
+        ArtifactError: if the model, the table or its tag is gone, or the result cannot be written.
+        CompatibilityError: if the images do not fit the model.
+    """
+    return backfill.embedder(shard, pace)
+
+
+def rows_of_others(live: LiveGallery, release: Release, *, tag: str, only_with_image: bool) -> Strings:
+    """(n,) ids of the rows at a tag whose vector the model did not make, or that was mapped since."""
+
+    def read(handle: Table) -> pa.Table:
+        query = handle.search().select(["id", "embedded_by", "adapters"])
+        return (query.where(_HAS_IMAGE) if only_with_image else query).to_arrow()
+
+    rows = live.read(release.table, tag, read)
+    others = (texts_of(rows, "embedded_by") != release.record.model) | (texts_of(rows, "adapters") != "")
+    found: Strings = texts_of(rows, "id")[others]
+    return found
+
+
+def clear(production: Production, *, keep: Release | None = None) -> None:
+    """Remove folders and tags of all backfills but that of one release, as far as they are there."""
+    live, folders = production.live, _folders(production)
+    kept = (None, None) if keep is None else (keep.table, _tag_of(keep))
+    for table in live.tables():
+        for tag in live.tags(table):
+            if _TAG.fullmatch(tag) and (table, tag) != kept:
+                live.untag(table, tag)
+    for folder in folders.iterdir() if folders.is_dir() else ():
+        if folder.is_dir() and (keep is None or folder.name != keep.name):
+            shutil.rmtree(folder)
+
+
+def _tag_of(release: Release) -> str:
+    """The tag of a backfill of a release's table."""
+    return f"backfill-{release.number:04}"
+
+
+def _folders(production: Production) -> Path:
+    """Where the folders of all backfills lie."""
+    return production.files.live_backfill("any").parent

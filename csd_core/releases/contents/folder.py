@@ -1,0 +1,102 @@
+"""A release's folder, written whole: model, evidence, known queries and their checksums."""
+
+import shutil
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+from csd_core.audit.checksums import CHECKSUMS, Checksums
+from csd_core.releases.candidate import Commit, Production, ReleaseCandidate
+from csd_core.releases.contents import golden_queries as known
+from csd_core.releases.contents.release import (
+    EMBEDDER,
+    LINEAGE,
+    RECORD,
+    Release,
+    ReleaseRecord,
+    name_of,
+    table_of,
+    tag_of,
+)
+from csd_core.system.atomic import atomic_folder
+
+
+def write_release(
+    production: Production,
+    release_candidate: ReleaseCandidate,
+    number: int,
+    *,
+    before: Release | None,
+    left_out: int,
+    by: str,
+    why: str,
+) -> Release:
+    """Write a release of the rows at its tag; it is not in force by that.
+
+    Args:
+        production: Where.
+        release_candidate: What it is to be.
+        number: Its number.
+        before: The release in force.
+        left_out: Rows that could not be carried over from it.
+        by: Who asked for it.
+        why: For the record.
+    """
+    live, embedder = production.live, release_candidate.rules.embedder
+    table, tag = table_of(number, embedder.digest), tag_of(number)
+    rows = live.gallery(
+        table, version=tag, query_model=embedder.digest, searchable_spaces=release_candidate.rules.searchable_spaces
+    )
+    commit = release_candidate.commit or _checked_out(production.files.root)
+    record = ReleaseRecord(
+        number=number,
+        kind=release_candidate.kind,
+        model=embedder.digest,
+        parent_model=release_candidate.parent_model,
+        dimension=embedder.metadata.dimension,
+        parent=before.number if before else None,
+        rolled_back_to=release_candidate.rolled_back_to,
+        task=release_candidate.task,
+        after=release_candidate.after,
+        strategy=release_candidate.strategy,
+        commit=commit.sha,
+        uncommitted=commit.uncommitted,
+        table=table,
+        tag=tag,
+        rows=len(rows),
+        gallery=live.digest(table, version=tag, whole=True),
+        artefact=release_candidate.artefact,
+        query_models=release_candidate.query_models,
+        adapters=release_candidate.adapters,
+        left_out=left_out,
+        audit=production.releases.audit.read().last,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        by=by,
+        why=why,
+    )
+    target = production.releases.root / name_of(number, embedder.digest)
+    with atomic_folder(target) as folder:
+        shutil.copyfile(release_candidate.embedder, folder / EMBEDDER)
+        for name, source in release_candidate.copies.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(source, folder / name)
+        release_candidate.lineage.needed_by(rows.groups(), champion=embedder.digest).save(folder / LINEAGE)
+        fetched = live.images_of(table, known.chosen(rows.ids), form=embedder.metadata.form, version=tag)
+        (folder / known.FOLDER).mkdir()
+        known.save(folder / known.FOLDER, fetched.images, known.expect(rows, fetched.ids, embedder(fetched.images)))
+        record.save(folder / RECORD)
+        Checksums.of(folder).save(folder / CHECKSUMS)
+    return Release.load(target)
+
+
+def _checked_out(root: Path) -> Commit:
+    """Where the repository stands now."""
+    git = ["git", "-C", str(root)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], check=False, capture_output=True, text=True)
+        changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], check=False, capture_output=True)
+    except FileNotFoundError:
+        return Commit(None, uncommitted=False)
+    if head.returncode:
+        return Commit(None, uncommitted=False)
+    return Commit(head.stdout.strip(), uncommitted=bool(changed.returncode))

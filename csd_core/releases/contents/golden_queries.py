@@ -1,0 +1,146 @@
+"""Known queries: a few images of a release's own items, and what a search for them must answer.
+
+    known/images.npy   (Q, H, W, C) uint8
+    known/known.json   KnownQueries: row by row the expected neighbours
+
+The answers are reckoned when the release is made, by brute force over the rows. Whoever loads the release embeds the
+images with its model, searches them through the store and compares.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from csd_core.audit.checksums import hash_of
+from csd_core.data.npy import map_images, write_rows
+from csd_core.records.stages import Record
+from csd_core.retrieval.gallery import Gallery
+from csd_core.system.atomic import atomic_file
+from csd_core.system.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from csd_core.live.search import Hits  # loads LanceDB, which records of releases do without
+
+FOLDER, IMAGES, RECORD = "known", "images.npy", "known.json"
+QUERIES, NEIGHBOURS = 16, 5
+TOLERANCE = 1e-3
+"""How far a similarity may lie from the expected one: other processors round otherwise."""
+
+Vectors = npt.NDArray[np.float32]
+
+
+class KnownQuery(Record):
+    """One query."""
+
+    item: str
+    """Whose image it is."""
+    ids: tuple[str, ...]
+    """The nearest items, nearest first."""
+    scores: tuple[float, ...]
+    """Their similarities."""
+
+
+class KnownQueries(Record):
+    """known.json."""
+
+    queries: tuple[KnownQuery, ...]
+
+
+def chosen(ids: npt.NDArray[np.str_]) -> npt.NDArray[np.str_]:
+    """The items to ask for: evenly spaced among the sorted ids."""
+    ordered = np.sort(ids)
+    return ordered[np.unique(np.linspace(0, len(ordered) - 1, min(QUERIES, len(ordered))).astype(np.intp))]
+
+
+def expect(gallery: Gallery, items: npt.NDArray[np.str_], queries: Vectors) -> KnownQueries:
+    """The answers, by brute force.
+
+    Args:
+        gallery: All rows.
+        items: (Q,) whose images the queries are.
+        queries: (Q, D) as the release's model embeds them.
+    """
+    found: list[KnownQuery] = []
+    for item, query in zip(items.tolist(), queries, strict=True):
+        scores = gallery.vectors @ query  # (G,)
+        count = min(NEIGHBOURS, len(scores))
+        near = np.flatnonzero(scores >= np.partition(scores, len(scores) - count)[len(scores) - count])  # ties too
+        nearest = near[np.lexsort((gallery.ids[near], -scores[near]))][:count]
+        found.append(
+            KnownQuery(item=item, ids=tuple(gallery.ids[nearest].tolist()), scores=tuple(scores[nearest].tolist()))
+        )
+    return KnownQueries(queries=tuple(found))
+
+
+def save(folder: Path, images: npt.NDArray[np.uint8], record: KnownQueries) -> None:
+    """Write both files."""
+    folder.mkdir(exist_ok=True)
+    with write_rows(folder / IMAGES, images.shape[1:]) as writer:
+        writer.append(images)
+    record.save(folder / RECORD)
+
+
+def load(folder: Path) -> tuple[npt.NDArray[np.uint8], KnownQueries]:
+    """Read both files.
+
+    Raises:
+        ArtifactError: if one is missing or damaged, or they do not belong together.
+    """
+    record = KnownQueries.load(folder / RECORD)
+    images = map_images(folder / IMAGES)
+    if len(images) != len(record.queries):
+        raise ArtifactError(f"{folder}: {len(images)} images, {len(record.queries)} queries; publish again")
+    return images, record
+
+
+def differences(record: KnownQueries, search: "Callable[[int], Hits]") -> Iterator[str]:
+    """One line for each query that is answered otherwise.
+
+    Neighbours whose similarities differ by less than rounding may change places.
+
+    Args:
+        record: What is expected.
+        search: Answers all queries with so many neighbours.
+    """
+    hits = search(NEIGHBOURS)
+    for query, ids, scores in zip(record.queries, hits.ids.tolist(), hits.scores.tolist(), strict=True):
+        count = len(query.ids)  # erasures leave fewer
+        where = f"known query {query.item[:12]}"
+        if any(abs(mine - theirs) > TOLERANCE for mine, theirs in zip(scores, query.scores, strict=False)):
+            yield f"{where}: its neighbours have other similarities than when the release was made"
+        elif len(ids) < count or any(
+            identity not in ids and score > scores[count - 1] + TOLERANCE
+            for identity, score in zip(query.ids, query.scores, strict=True)
+        ):
+            yield f"{where}: its nearest items are others than when the release was made"
+
+
+def without(folder: Path, items: Collection[str]) -> bool:
+    """Remove erased items, as queries and as neighbours; returns whether there were any.
+
+    Args:
+        folder: Of the known queries.
+        items: sha256 of their ids.
+    """
+    record = KnownQueries.load(folder / RECORD)
+    images = map_images(folder / IMAGES)
+    stay = [number for number, query in enumerate(record.queries) if hash_of(query.item) not in items]
+    left = KnownQueries(queries=tuple(_without_neighbours(record.queries[number], items) for number in stay))
+    if left == record:
+        return False
+    if len(images) == len(record.queries):  # else a run that was killed here has done it
+        kept = np.array(images[stay])
+        with atomic_file(folder / IMAGES) as partial, write_rows(partial, kept.shape[1:]) as writer:
+            writer.append(kept)
+    left.save(folder / RECORD)
+    return True
+
+
+def _without_neighbours(query: KnownQuery, items: Collection[str]) -> KnownQuery:
+    pairs = [pair for pair in zip(query.ids, query.scores, strict=True) if hash_of(pair[0]) not in items]
+    return query.model_copy(
+        update={"ids": tuple(identity for identity, _ in pairs), "scores": tuple(score for _, score in pairs)}
+    )

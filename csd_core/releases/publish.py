@@ -1,0 +1,245 @@
+"""Publish: the champion after a task, with its gallery, comes into force."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from csd_core.audit.log import whoami
+from csd_core.data.pool import ItemPool
+from csd_core.data.shards import load_shard
+from csd_core.live.images import PoolImages
+from csd_core.live.migration import MigrationRules
+from csd_core.live.storage.clock import after
+from csd_core.records.stages import Champion, SeenShards
+from csd_core.records.verdict import Ledger, LedgerEntry, Promoted, VerdictFile
+from csd_core.releases.activate import OnStep, activate
+from csd_core.releases.candidate import Base, Production, ReleaseCandidate
+from csd_core.releases.contents.release import (
+    ADAPTERS,
+    CHECK,
+    EMBEDDER,
+    INT8,
+    LINEAGE,
+    PARAMS,
+    VERDICT,
+    QueryModel,
+    Release,
+)
+from csd_core.releases.recovery import recover
+from csd_core.releases.registry import is_registered, register
+from csd_core.releases.retention import forget_deletions, retire
+from csd_core.retrieval.embedder import Embedder
+from csd_core.retrieval.gallery import Gallery
+from csd_core.retrieval.lineage import Lineage
+from csd_core.system.console import say
+from csd_core.system.errors import ArtifactError, CompatibilityError
+from csd_core.system.locks import WAIT
+from csd_core.upgrade import adapters as adapter_files
+from csd_core.upgrade.adapters import CandidateAdapters
+
+
+def publish(
+    production: Production,
+    *,
+    task: str | None = None,
+    why: str = "",
+    by: str | None = None,
+    wait: float = WAIT,
+    on_step: OnStep = lambda _: None,
+) -> Release | None:
+    """Put the champion after a task in force, with the gallery as it is then and what people wrote since.
+
+    Args:
+        production: Where.
+        task: After which; by default that of the report, the last one.
+        why: For the audit log.
+        by: Who asked for it; by default the user of this process.
+        wait: Seconds to wait for another publish or rollback.
+        on_step: Told each of `switch.STEPS` when it is done.
+
+    Returns:
+        The release; None if it is in force already.
+
+    Raises:
+        ArtifactError: if an artefact is missing, stale or damaged, or the new release proves unfit.
+        CompatibilityError: if the champion was not trained from the model in force.
+        CsdError: if another process holds the lock.
+    """
+    who = by or whoami()
+    with production.releases.changing(wait=wait):
+        recover(production, by=who)
+        before = production.releases.active()
+        release_candidate = _heir(production, task or production.params.report.after, before)
+        if release_candidate is None:
+            if before and not is_registered(production, before):
+                say(register(production, before, by=who))
+            return None
+        release = activate(production, release_candidate, by=who, why=why, on_step=on_step)
+        say(register(production, release, by=who))
+        retire(production, by=who)
+        forget_deletions(production, after=release.record.after)
+    return release
+
+
+def _heir(production: Production, task: str, before: Release | None) -> ReleaseCandidate | None:
+    """The champion after a task as a release to be; None if it is in force already."""
+    files = production.files
+    champion = Champion.load(files.champion_embedder(task) / "champion.json")
+    if champion.digest is None or champion.task is None:
+        raise ArtifactError(
+            f"task {task}: there is no champion after it, for no candidate was promoted; nothing to publish"
+        )
+    entries = Ledger.load(files.ledger(task)).entries
+    gallery = Gallery.load(files.gallery(task))
+    embedder = Embedder.load(
+        files.champion_embedder(task) / EMBEDDER,
+        device=production.params.runtime.device,
+        threads=production.params.runtime.threads,
+    )
+    _refuse_mixture(task, champion.digest, gallery, embedder, entries)
+    same_model = before is not None and before.record.model == champion.digest
+    if before and same_model and before.record.artefact == gallery.digest:
+        return _with_other_variant(production, before, files.champion_embedder(task), embedder)
+    if before and not same_model and champion.parent != before.record.model:
+        raise CompatibilityError(_what_first(task, champion.digest, before, entries))
+    verdict = VerdictFile.load(files.verdict(champion.task)).verdict
+    if not isinstance(verdict, Promoted) or verdict.candidate != champion.digest:
+        raise ArtifactError(
+            f"{files.verdict(champion.task)}: does not promote the champion; run `csd run` and try again"
+        )
+    query_models = _query_models(files.champion_embedder(task), embedder, gallery.searchable_spaces)
+    adapters = CandidateAdapters.load(files.candidate_adapters(champion.task))
+    copies = {
+        VERDICT: files.verdict(champion.task),
+        CHECK: files.check(champion.task),
+        PARAMS: files.root / PARAMS,
+        **_variants(files.champion_embedder(task), query_models),
+        f"{ADAPTERS}/{adapter_files.RECORD}": files.candidate_adapters(champion.task) / adapter_files.RECORD,
+    }
+    lineage = Lineage.load(files.lineage(task)).extended(adapters=adapters.paths())
+    if before:
+        former = Lineage.load(before.folder / LINEAGE)
+        lineage = Lineage(models={**former.models, **lineage.models}, adapters={**former.adapters, **lineage.adapters})
+    pool = ItemPool(shards=[load_shard(files.shard(name)) for name in SeenShards.load(files.seen(task)).tasks])
+    count = len(gallery)
+    return ReleaseCandidate(
+        kind="refresh" if same_model else "publish",
+        parent_model=champion.parent,
+        rolled_back_to=None,
+        task=champion.task,
+        after=task,
+        strategy=verdict.strategy,
+        artefact=gallery.digest,
+        query_models=query_models,
+        adapters=tuple(fit.chosen for fit in adapters.record.fits),
+        embedder=files.champion_embedder(task) / EMBEDDER,
+        copies=copies | {f"{ADAPTERS}/{path.name}": path for path in adapters.paths()},
+        lineage=lineage,
+        base=Base(
+            gallery=gallery,
+            origins=np.full(count, "pipeline"),
+            revisions=np.full(count, ""),
+            written_at=np.full(count, after()),
+            images=PoolImages(pool, kept=production.params.live.images, files=files),
+        ),
+        rules=MigrationRules(
+            embedder=embedder,
+            strategy=verdict.strategy,
+            searchable_spaces=gallery.searchable_spaces,
+            stays=frozenset(gallery.searchable_spaces if same_model or verdict.strategy == "keep" else ()),
+            adapters=adapters.chosen if not same_model and verdict.strategy == "adapt" else {},
+            anew=frozenset() if same_model else frozenset(gallery.ids.tolist()),
+        ),
+    )
+
+
+def _query_models(folder: Path, embedder: Embedder, searchable_spaces: tuple[str, ...]) -> tuple[QueryModel, ...]:
+    """The champion, and its int8 variant if there is one: its queries lie in the same space.
+
+    Raises:
+        ArtifactError: if the variant is damaged or belongs to another model.
+    """
+    model = QueryModel(variant="fp32", digest=embedder.digest, file=EMBEDDER, searchable_spaces=searchable_spaces)
+    if not (folder / INT8).is_file():
+        return (model,)
+    variant = Embedder.load(folder / INT8, device="cpu", threads=1)
+    if variant.metadata != embedder.metadata:
+        raise ArtifactError(
+            f"{folder / INT8}: not a variant of the {EMBEDDER} beside it; run `csd run`, then publish again"
+        )
+    return (model, QueryModel(variant="int8", digest=variant.digest, file=INT8, searchable_spaces=searchable_spaces))
+
+
+def _variants(folder: Path, query_models: Sequence[QueryModel]) -> dict[str, Path]:
+    """Name -> file of each query model but the champion."""
+    return {each.file: folder / each.file for each in query_models if each.file != EMBEDDER}
+
+
+def _with_other_variant(
+    production: Production, release: Release, folder: Path, embedder: Embedder
+) -> ReleaseCandidate | None:
+    """The release in force with the int8 variant that was made or given up since; None if it has the same.
+
+    Its rows come once more as they are, for a backfill may have completed them.
+    """
+    spaces = release.searchable_spaces
+    query_models = _query_models(folder, embedder, spaces)
+    if {each.digest for each in query_models} == {each.digest for each in release.record.query_models}:
+        return None
+    strategy = release.record.strategy
+    again = ReleaseCandidate.again(
+        release,
+        kind="refresh",
+        rolled_back_to=None,
+        strategy=strategy,
+        base=Base.at(production.live, release, tag=release.tag),
+        rules=MigrationRules(
+            embedder=embedder,
+            strategy=strategy,
+            searchable_spaces=spaces,
+            stays=frozenset(spaces),
+            adapters={},
+            anew=frozenset(),
+        ),
+    )
+    copies = {name: path for name, path in again.copies.items() if name != INT8}
+    copies |= {PARAMS: production.files.root / PARAMS, **_variants(folder, query_models)}
+    return replace(again, query_models=query_models, copies=copies, commit=None)
+
+
+def _refuse_mixture(
+    task: str, champion: str, gallery: Gallery, embedder: Embedder, entries: Sequence[LedgerEntry]
+) -> None:
+    """Refuse artefacts that do not belong together, such as those of a run that did not finish."""
+    last = entries[-1]
+    problem = None
+    if embedder.digest != champion:
+        problem = f"{EMBEDDER} is model {embedder.digest[:12]}, the champion is {champion[:12]}"
+    elif (last.task, last.champion) != (task, champion):
+        problem = f"the ledger ends with task {last.task} and model {str(last.champion)[:12]}"
+    elif gallery.digest != last.gallery or gallery.query_model != champion:
+        problem = "the gallery is another than the ledger's"
+    if problem:
+        raise ArtifactError(f"artifacts/{task}: {problem}; run `csd run`, then publish again")
+
+
+def _what_first(task: str, champion: str, before: Release, entries: Sequence[LedgerEntry]) -> str:
+    """Why a champion cannot follow the release in force, and what can be done."""
+    active = f"release {before.name} is in force, and the champion after task {task} ({champion[:12]}) "
+    followers = [
+        entry.task
+        for former, entry in pairwise(entries)
+        if former.champion == before.record.model and entry.champion != before.record.model
+    ]
+    if followers:
+        return (
+            f"{active}was not trained from its model: publish the one between first (csd publish --task "
+            f"{followers[-1]})"
+        )
+    return (
+        f"{active}does not descend from its model {before.record.model[:12]}; `csd rollback N` returns to an earlier "
+        "release, `csd releases` lists them"
+    )

@@ -1,0 +1,1 @@
+"""Charts of the report as SVG. Figures are measured elsewhere; here they are drawn."""

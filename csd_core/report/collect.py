@@ -1,0 +1,223 @@
+"""Read what every stage left behind and measure it: from a workspace to a `ReportData`.
+
+The only place where test images are read, once: each distinct promoted generation embeds those of all tasks.
+"""
+
+import io
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from ruamel.yaml import YAML
+from safetensors import SafetensorError, safe_open
+
+from csd_core.data.pool import ItemPool
+from csd_core.data.shards import load_shard
+from csd_core.params.model import Params
+from csd_core.records.check import CheckReport
+from csd_core.records.stages import AdapterFits, Champion, SeenShards
+from csd_core.records.verdict import Ledger, LedgerEntry, VerdictFile
+from csd_core.report.charts.thumbnails import Thumbnails, shrunk
+from csd_core.report.data import ReportData, TaskStory
+from csd_core.report.examples import Served, UpgradeExamples, compare
+from csd_core.report.figures import Generation, measure
+from csd_core.report.scalars import load_curves
+from csd_core.report.stored import StoredGallery
+from csd_core.retrieval.embedder import Embedder
+from csd_core.retrieval.metrics import Floats
+from csd_core.system.console import progress
+from csd_core.system.errors import ArtifactError
+from csd_core.workspace import Workspace
+
+CLASSIFIER = "classifier.weight"
+"""The (K, D) tensor of weights.safetensors whose rows are the classes."""
+
+Ints = npt.NDArray[np.intp]
+Strings = npt.NDArray[np.str_]
+
+
+def gather(files: Workspace, params: Params) -> ReportData:
+    """Tell the story up to `report.after`.
+
+    Raises:
+        ArtifactError: if an artefact is missing or does not belong to the others.
+    """
+    last = params.report.after
+    ledger, seen = Ledger.load(files.ledger(last)), SeenShards.load(files.seen(last))
+    if tuple(entry.task for entry in ledger.entries) != seen.tasks:
+        raise ArtifactError(
+            f"{files.ledger(last)}: has tasks {', '.join(entry.task for entry in ledger.entries) or 'none'}, "
+            f"the shards {', '.join(seen.tasks)}; run `csd run` to bring them together"
+        )
+    champions = _promoted(files, ledger.entries)
+    numbers = {champion.task: number for number, champion in enumerate(champions)}
+    active = [numbers.get(entry.champion_task) for entry in ledger.entries]
+    pool = ItemPool(shards=[load_shard(files.shard(task)) for task in seen.tasks])
+    test = pool.rows("test")
+    labels = pool.labels[test]
+    task_of = np.searchsorted(np.cumsum([len(shard.ids) for shard in pool.shards]), test, side="right")
+    galleries = [
+        StoredGallery.load(files.gallery(entry.task), digest=entry.gallery, test_ids=pool.ids[test])
+        for entry in ledger.entries
+    ]
+    tasks = tuple(
+        TaskStory(
+            shard=shard,
+            adapters=AdapterFits.load(files.candidate_adapters(entry.task) / "adapters.json"),
+            check=CheckReport.load(files.check(entry.task)),
+            verdict=VerdictFile.load(files.verdict(entry.task)).verdict,
+            review=params.reviews.get(entry.task),
+            entry=entry,
+            curves=load_curves(files.curves(entry.task)),
+            generation=number,
+            old_rows=old_rows,
+            groups=gallery.groups,
+        )
+        for entry, shard, number, gallery, old_rows in zip(
+            ledger.entries,
+            seen.shards,
+            active,
+            galleries,
+            [0, *map(len, galleries[:-1])],
+            strict=True,
+        )
+    )
+    generations = _embed(files, params, champions, pool, test)
+    figures = measure(
+        labels=labels,
+        task_of=task_of,
+        task_classes=[shard.classes for shard in seen.shards],
+        active=active,
+        generations=generations,
+    )
+    stores_test = "test" in params.gallery.splits
+    upgrades = tuple(_upgrades(files, params, tasks, generations, galleries, labels, task_of)) if stores_test else ()
+    shown = np.array(sorted({item for upgrade in upgrades for item in upgrade.items}), np.intp)
+    return ReportData(
+        tasks=tasks,
+        generations=champions,
+        figures=figures,
+        stores_test=stores_test,
+        upgrades=upgrades,
+        thumbnails=Thumbnails(items=tuple(shown.tolist()), tiles=shrunk(pool, test[shown])),
+        parameters=_yaml(params),
+    )
+
+
+def _promoted(files: Workspace, entries: Sequence[LedgerEntry]) -> tuple[Champion, ...]:
+    """Return the records of the distinct promoted generations, oldest first."""
+    champions = []
+    for entry in entries:
+        if entry.outcome == "promoted":
+            path = files.champion_embedder(entry.task) / "champion.json"
+            champion = Champion.load(path)
+            if champion.digest != entry.champion or champion.task != entry.task:
+                raise ArtifactError(
+                    f"{path}: is model {str(champion.digest)[:12]} of {champion.task}, the ledger has "
+                    f"{str(entry.champion)[:12]} of {entry.task}; run `csd run` to make them again"
+                )
+            champions.append(champion)
+    return tuple(champions)
+
+
+def _embed(
+    files: Workspace, params: Params, champions: Sequence[Champion], pool: ItemPool, test: Ints
+) -> list[Generation]:
+    """Embed the test items by every generation; the vectors wait on disk."""
+    generations = []
+    with progress("embedding test images", total=len(champions) * len(test), unit="images") as meter:
+        for champion in champions:
+            task = str(champion.task)
+            embedder = Embedder.load(
+                files.champion_embedder(task) / "embedder.onnx",
+                device=params.compute.embedding_device,
+                threads=params.compute.threads,
+            )
+            generations.append(
+                Generation(
+                    vectors=_spill(pool.embed(test, embedder)),
+                    columns=_classifier(files.champion_model(task) / "weights.safetensors", champion),
+                    classes=champion.classes,
+                )
+            )
+            meter.advance(len(test))
+    return generations
+
+
+def _spill(vectors: Floats) -> Floats:
+    """Move to a nameless file, mapped into memory: generations add up, and only one is looked at at a time."""
+    if not vectors.size:
+        return vectors
+    with tempfile.TemporaryFile() as file:
+        mapped: Floats = np.memmap(file, np.float32, "w+", shape=vectors.shape)
+    mapped[:] = vectors
+    return mapped
+
+
+def _classifier(path: Path, champion: Champion) -> Floats:
+    """Return (K, D) rows of the classes."""
+    try:
+        with safe_open(path, framework="numpy") as weights:
+            rows: Floats = weights.get_tensor(CLASSIFIER).astype(np.float32)
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{path}: no readable {CLASSIFIER} ({error}); make it again with `csd run`") from None
+    if rows.shape != (len(champion.classes), champion.dimension):
+        raise ArtifactError(
+            f"{path}: {CLASSIFIER} is {' x '.join(map(str, rows.shape))}, the champion has {len(champion.classes)} "
+            f"classes and {champion.dimension} dimensions; make it again with `csd run`"
+        )
+    return rows
+
+
+def _upgrades(
+    files: Workspace,
+    params: Params,
+    tasks: Sequence[TaskStory],
+    generations: Sequence[Generation],
+    galleries: Sequence[StoredGallery],
+    labels: Strings,
+    task_of: Ints,
+) -> Iterator[UpgradeExamples]:
+    """Yield each promotion that replaced a champion, before and after, over the rows as they are stored.
+
+    Raises:
+        ArtifactError: if a gallery lacks a test item that arrived by then.
+    """
+    for stage, task in enumerate(tasks):
+        if task.generation is None:
+            continue
+        gallery, items = galleries[stage], np.flatnonzero(task_of <= stage)  # the numbers 0, 1, 2, ...
+        if not np.array_equal(np.sort(gallery.items), items):
+            raise ArtifactError(
+                f"{files.gallery(task.name)}: has rows of {len(gallery.items)} test items, {len(items)} arrived by "
+                f"{task.name}; run `csd run` to make it again"
+            )
+        former = tasks[stage - 1] if stage else None
+        if former is None or former.generation is None or task.chosen is None:
+            continue
+        queries, current = (generations[number].vectors[items] for number in (former.generation, task.generation))
+        before, after = queries.copy(), np.empty_like(current)
+        before[galleries[stage - 1].items] = galleries[stage - 1].test_rows()
+        after[gallery.items] = gallery.test_rows()
+        yield compare(
+            task=task.name,
+            former=str(former.entry.champion_task),
+            strategy=task.chosen.name,
+            labels=labels[items],
+            before=Served(queries=queries, rows=before),
+            after=Served(queries=current, rows=after),
+            examples=params.report.example_queries,
+            neighbours=params.report.neighbours,
+        )
+
+
+def _yaml(params: Params) -> str:
+    """Return the parameters without `runtime`, which has no influence on what an artefact is."""
+    stream = io.StringIO()
+    writer: Any = YAML(typ="safe", pure=True)
+    writer.default_flow_style, writer.sort_base_mapping_type_on_output, writer.width = False, False, 10_000
+    writer.dump(params.model_dump(mode="json", exclude={"runtime"}), stream)
+    return stream.getvalue()

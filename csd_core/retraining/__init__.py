@@ -1,0 +1,4 @@
+"""What scheduled retraining knows without a scheduler: the inbox, where a retraining starts, its record, its review.
+
+`flows` calls it.
+"""

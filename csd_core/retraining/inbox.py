@@ -1,0 +1,207 @@
+"""The inbox: batches of new images, put there by whoever collects them.
+
+    <inbox>/<batch>/<class>/…image files…
+    <inbox>/<batch>/_READY                   written last; until then the batch is left alone
+
+A listing opens no file. Whoever may write to the inbox is a stranger: a batch with links, with paths that lead out of
+it, or with anything else that makes no images is named with its problems, and nothing of it is copied.
+"""
+
+import hashlib
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from csd_core.data.sources.folder import open_folder
+from csd_core.data.sources.protocol import Rejection
+from csd_core.params import model as params
+from csd_core.records.stages import Digest, ImageForm
+from csd_core.retraining.contents import READY, Piece, contents_of, digest_of, is_litter, is_usable
+from csd_core.retraining.storage import Storage, open_storage
+from csd_core.system.errors import DataError, ParamsError
+from csd_core.system.names import printable
+from csd_core.workspace import Workspace
+
+__all__ = ["READY", "Examination", "Inbox", "InboxBatch", "examine"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboxBatch:
+    """One batch as one listing shows it.
+
+    Attributes:
+        name: Of its folder, with what cannot be printed escaped.
+        classes: Class, in Unicode's composed form (NFC) -> files that may be images.
+        digest: sha256 over the paths and sizes of these files.
+        ready_since: When the marker was written, UTC; None while the batch is half-written.
+        problems: Why it cannot be taken at all.
+    """
+
+    name: str
+    classes: Mapping[str, int]
+    digest: Digest
+    ready_since: datetime | None
+    problems: tuple[str, ...]
+
+    @property
+    def images(self) -> int:
+        """Files that may be images."""
+        return sum(self.classes.values())
+
+
+class Inbox:
+    """Where batches arrive.
+
+    Attributes:
+        uri: As params.yaml has it.
+    """
+
+    def __init__(self, storage: Storage, *, uri: str) -> None:
+        self.uri = uri
+        self._storage = storage
+
+    @classmethod
+    def of(cls, files: Workspace, settings: params.Inbox) -> "Inbox":
+        """Return the inbox that params.yaml names: a folder beside it or anywhere, or an address that fsspec knows.
+
+        Raises:
+            ParamsError: if nothing knows such addresses.
+            DataError: if it cannot be opened.
+        """
+        return cls(open_storage(settings.uri, files), uri=settings.uri)
+
+    def inbox_batches(self) -> tuple[InboxBatch, ...]:
+        """Return all batches, by name, from one listing; a missing inbox is an empty one.
+
+        Raises:
+            DataError: if it cannot be listed.
+        """
+        batches: defaultdict[str, list[Piece]] = defaultdict(list)
+        for entry in self._storage.entries():
+            batch, *parts = entry.path.split("/")
+            batches[batch].append(Piece(parts, entry))
+        found = [_arrival(name, pieces) for name, pieces in batches.items() if not is_litter(name, pieces)]
+        return tuple(sorted(found, key=lambda inbox_batch: inbox_batch.name))
+
+    def fetch(self, inbox_batch: InboxBatch, target: Path) -> None:
+        """Copy a batch to target/<class>/<batch>/<rest of the path>: all of it as it was listed, or nothing.
+
+        Raises:
+            DataError: if it is not ready, cannot be taken, or changed since it was listed or while it was copied.
+        """
+        if inbox_batch.problems or inbox_batch.ready_since is None:
+            why = "; ".join(inbox_batch.problems) or f"it has no {READY} yet"
+            raise DataError(f"batch {inbox_batch.name} in {self.uri} cannot be taken: {why}")
+        entries = self._storage.entries(inbox_batch.name)
+        contents = contents_of([Piece(entry.path.split("/")[1:], entry) for entry in entries])
+        self._refuse_change(inbox_batch, contents.sizes, contents.problems)
+        places = {path: _place(target, inbox_batch.name, path) for path in contents.files}
+        _remove(target, inbox_batch.name)  # what a killed run left of it
+        whole = False
+        try:
+            self._storage.copy({entry.path: places[path] for path, entry in contents.files.items()})
+            copied = {path: place.stat().st_size for path, place in places.items() if place.is_file()}
+            self._refuse_change(inbox_batch, copied, ())
+            whole = True
+        finally:
+            if not whole:
+                _remove(target, inbox_batch.name)
+
+    def mark_ready(self, name: str) -> InboxBatch:
+        """Write a batch's marker, unless it has one.
+
+        Returns:
+            The batch, ready.
+
+        Raises:
+            ParamsError: if there is no such batch.
+            DataError: if it cannot be taken as it is, or the marker cannot be written.
+        """
+        inbox_batch = self._named(name)
+        if inbox_batch.problems:
+            raise DataError(f"batch {name} in {self.uri} cannot be taken: {'; '.join(inbox_batch.problems)}")
+        if inbox_batch.ready_since is not None:
+            return inbox_batch
+        self._storage.mark(f"{name}/{READY}")
+        return self._named(name)
+
+    def _named(self, name: str) -> InboxBatch:
+        inbox_batches = self.inbox_batches()
+        for inbox_batch in inbox_batches:
+            if inbox_batch.name == name:
+                return inbox_batch
+        there = ", ".join(inbox_batch.name for inbox_batch in inbox_batches) or "none"
+        raise ParamsError(f"batch {printable(name)}: {self.uri} holds no files of it; batches there: {there}")
+
+    def _refuse_change(self, inbox_batch: InboxBatch, sizes: Mapping[str, int], problems: tuple[str, ...]) -> None:
+        if problems or digest_of(sizes) != inbox_batch.digest:
+            raise DataError(
+                f"batch {inbox_batch.name} in {self.uri} changed while it was taken; its sender must write {READY} "
+                "last and leave the batch alone from then on; it is tried again next time"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examination:
+    """What the files of a cut turned out to be.
+
+    Attributes:
+        usable: Class -> images that could be decoded.
+        rejected: All other files, copies of an image in another class among them.
+        labels: sha256 of an image's pixels -> its class.
+    """
+
+    usable: Mapping[str, int]
+    rejected: tuple[Rejection, ...]
+    labels: Mapping[str, str]
+
+
+def examine(folder: Path, form: ImageForm, known: Mapping[str, str]) -> Examination:
+    """Decode every file of a fetched cut, as ingest will.
+
+    Args:
+        folder: Of class folders.
+        form: That images must take.
+        known: sha256 of the pixels of other images of the same cut -> their class.
+
+    Raises:
+        DataError: if the folder is missing.
+    """
+    usable: Counter[str] = Counter()
+    rejected: list[Rejection] = []
+    labels: dict[str, str] = {}
+    for batch in open_folder(folder, "classes").batches(form):
+        rejected += batch.rejected
+        for image, label, path in zip(batch.images, batch.labels, batch.paths, strict=True):
+            identity = hashlib.sha256(image.data).hexdigest()
+            other = known.get(identity) or labels.setdefault(identity, label)
+            if other == label:
+                usable[label] += 1
+            else:
+                rejected.append(Rejection(path, f'is also in class "{other}": the same image cannot be in two classes'))
+    return Examination(usable=dict(usable), rejected=tuple(rejected), labels=labels)
+
+
+def _arrival(name: str, pieces: list[Piece]) -> InboxBatch:
+    contents = contents_of(pieces)
+    misnamed = "name it with at most 64 letters, digits, dots, - and _, with no dot in front"
+    return InboxBatch(
+        name=printable(name),
+        classes=dict(Counter(path.split("/", 1)[0] for path in contents.files)),
+        digest=digest_of(contents.sizes),
+        ready_since=contents.marker.written if contents.marker else None,
+        problems=contents.problems if is_usable(name) else (misnamed, *contents.problems),
+    )
+
+
+def _place(target: Path, batch: str, path: str) -> Path:
+    label, rest = path.split("/", 1)
+    return target / label / batch / rest
+
+
+def _remove(target: Path, batch: str) -> None:
+    for left in target.glob(f"*/{batch}"):
+        shutil.rmtree(left)

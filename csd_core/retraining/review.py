@@ -1,0 +1,226 @@
+"""Open what a check left behind and make the page on which a person decides.
+
+Gate items alone are embedded and pictured: test images stay unseen until the report. N gate items, D dimensions.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from csd_core.data.pool import ItemPool, Strings
+from csd_core.data.shards import load_shard
+from csd_core.params.model import Params, Policy
+from csd_core.records.check import CheckReport
+from csd_core.records.stages import Champion, SeenShards
+from csd_core.records.verdict import Promoted, Rejected, VerdictFile
+from csd_core.report.charts.reviews import flips
+from csd_core.report.charts.svg import Chart
+from csd_core.report.charts.thumbnails import Thumbnails, shrunk
+from csd_core.report.examples import Example, Neighbour, Served, choose, nearest
+from csd_core.report.review import ReviewPage, review_of
+from csd_core.report.review_case import Case, Option, alternative_of
+from csd_core.retrieval.embedder import Embedder
+from csd_core.retrieval.gallery import Gallery
+from csd_core.retrieval.metrics import Floats, Ints, block_length, recall_at
+from csd_core.system.errors import ArtifactError
+from csd_core.upgrade.adapters import CandidateAdapters
+from csd_core.upgrade.evaluation_data import EvaluationData
+from csd_core.upgrade.gate import judge
+from csd_core.upgrade.measured import gather
+from csd_core.upgrade.sampling import evenly
+from csd_core.upgrade.strategies import Situation, strategy_named
+from csd_core.workspace import Workspace
+
+PICTURED = 6
+"""Lost queries that are shown."""
+NEIGHBOURS = 4
+"""What each finds."""
+QUERIES = 2_000
+"""Gate queries among which lost ones are looked for, evenly drawn."""
+ROWS = 20_000
+"""Gate items that they search, evenly drawn: so many take a CPU a minute or two to embed."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _DrawnPool(ItemPool):
+    """A pool that gives no more than ROWS items of a split."""
+
+    def rows(self, *splits: str) -> Ints:
+        """Return positions of items of some splits, evenly drawn."""
+        found = super().rows(*splits)
+        return found[evenly(len(found), ROWS)]
+
+
+def review_page(files: Workspace, params: Params, task: str) -> ReviewPage:
+    """Return what a person sees of a task's candidate, before or after the stage `promote`.
+
+    Args:
+        files: Where the task's check lies.
+        params: Of the same checkout.
+        task: Whose candidate it is.
+
+    Raises:
+        ArtifactError: if an artefact is missing, or the check is of another candidate.
+    """
+    previous = params.task(task).previous
+    report = CheckReport.load(files.check(task))
+    candidate = _embedder(files.candidate_embedder(task), params)
+    if candidate.digest != report.candidate:
+        raise ArtifactError(
+            f"{files.check(task)}: is of candidate {report.candidate[:12]}, the model beside it is "
+            f"{candidate.digest[:12]}; run `csd run` to check it again"
+        )
+    champion = Champion.load(files.champion_embedder(previous) / "champion.json")
+    seen = SeenShards.load(files.seen(task))
+    pool = _DrawnPool(shards=[load_shard(files.shard(name)) for name in seen.tasks])
+    gallery = Gallery.load(files.gallery(previous))
+    searchable = np.isin(pool.splits, params.gallery.splits)
+    case = Case(
+        report=report,
+        verdict=_verdict(files, params, task, report),
+        arrived=seen.shards[-1],
+        tasks=_asked(pool),
+        old_rows=len(gallery),
+        new_rows=int((searchable & ~np.isin(pool.ids, gallery.ids)).sum()),
+        options=tuple(_options(report, params.gate)),
+    )
+    chart = None
+    if champion.digest and case.nearest:
+        incumbent = _embedder(files.champion_embedder(previous) / "embedder.onnx", params)
+        situation = Situation(
+            gallery=gallery,
+            candidate=candidate.digest,
+            dimension=candidate.metadata.dimension,
+            adapters=CandidateAdapters.load(files.candidate_adapters(task)),
+            settings=params.upgrade,
+        )
+        plan = strategy_named(
+            case.nearest.strategy,
+            share=case.nearest.share,
+            order=report.partial.order if report.partial else None,
+            rest=report.partial.rest if report.partial else None,
+        ).plan(situation)
+        evaluation = gather(pool, gallery, "gate", candidate=candidate, champion=incumbent)
+        chart = _flips(case, pool, evaluation, after=evaluation.rows(plan))
+    return review_of(case, flips=chart)
+
+
+def _embedder(path: Path, params: Params) -> Embedder:
+    return Embedder.load(path, device=params.runtime.device, threads=params.runtime.threads)
+
+
+def _verdict(files: Workspace, params: Params, task: str, report: CheckReport) -> Promoted | Rejected:
+    """Return what `promote` wrote about this candidate; before it ran, what the gate would say."""
+    if files.verdict(task).is_file():
+        written = VerdictFile.load(files.verdict(task)).verdict
+        if (written.candidate, written.champion) == (report.candidate, report.champion):
+            return written
+    return judge(report, params.gate, "auto")
+
+
+def _asked(pool: ItemPool) -> tuple[str, ...]:
+    """Return tasks with gate queries that can hit: those with a second gate item of their class."""
+    gate = pool.rows("gate")
+    _, label, counts = np.unique(pool.labels[gate], return_inverse=True, return_counts=True)
+    answerable = set(pool.tasks[gate][counts[label] > 1].tolist())
+    return tuple(shard.record.task for shard in pool.shards if shard.record.task in answerable)
+
+
+def _options(report: CheckReport, policy: Policy) -> Iterator[Option]:
+    """Yield every strategy, as `promote` would serve it on an operator's word."""
+    for strategy in dict.fromkeys(each.strategy for each in report.alternatives):
+        last = [each for each in report.alternatives if each.strategy == strategy][-1]
+        if last.why_not:
+            yield Option(strategy=strategy, alternative=None, why_not=last.why_not)
+        elif strategy not in ("none", *policy.allowed):
+            yield Option(strategy=strategy, alternative=None, why_not="gate.allowed in params.yaml leaves it out")
+        else:
+            chosen = judge(report, policy, strategy)
+            share = chosen.share if isinstance(chosen, Promoted) else None
+            yield Option(strategy=strategy, alternative=alternative_of(report, strategy, share), why_not="")
+
+
+# --- lost queries -----------------------------------------------------------------------------------------------------
+
+
+def _flips(case: Case, pool: ItemPool, evaluation: EvaluationData, *, after: Floats) -> Chart | None:
+    """Return the worst lost queries, spread over the classes; None where nothing is lost."""
+    rows = evaluation.status_quo_rows()
+    if rows is None or evaluation.champion is None or case.nearest is None:
+        return None
+    quo, served = Served(queries=evaluation.champion, rows=rows), Served(queries=evaluation.candidate, rows=after)
+    worst = worst_lost(quo, served, labels=evaluation.labels, asked=evenly(len(rows), QUERIES), count=PICTURED)
+    if not len(worst):
+        return None
+    lost = list(_examples(worst, evaluation.labels, quo, served))
+    items = sorted({found.item for each in lost for found in (*each.before, *each.after)} | set(worst.tolist()))
+    tiles = shrunk(pool, pool.rows("gate")[np.array(items, np.intp)])
+    return flips(
+        case.report.task,
+        under=case.nearest.name,
+        lost=lost,
+        of=case.nearest.against_status_quo["overall"].lost,
+        thumbnails=Thumbnails(items=tuple(items), tiles=tiles),
+    )
+
+
+def worst_lost(before: Served, after: Served, *, labels: Strings, asked: Ints, count: int) -> Ints:
+    """Return (n,) queries that hit before and miss after: those whose margin falls most, spread over the classes.
+
+    The margin is the cosine of the best row of the query's class less that of the best other row.
+
+    Args:
+        before: The status quo.
+        after: What would be served.
+        labels: (N,) classes.
+        asked: (Q,) the queries among which to look.
+        count: How many to find, at most.
+    """
+    hits = [
+        recall_at(
+            served.queries[asked],
+            served.rows,
+            query_labels=labels[asked],
+            gallery_labels=labels,
+            k=(1,),
+            self_index=asked,
+        ).hits[:, 0]
+        for served in (before, after)
+    ]
+    lost = asked[hits[0] & ~hits[1]]
+    if not len(lost):
+        return lost
+    fall = _margins(before, labels, lost) - _margins(after, labels, lost)
+    worst = lost[np.argsort(-fall, kind="stable")]
+    everything = np.ones(len(worst), np.bool_)
+    return worst[choose(np.full(len(worst), "lost"), labels[worst], possible=everything, count=count)]
+
+
+def _margins(served: Served, labels: Strings, asked: Ints) -> Floats:
+    """Return (Q,) margins of some queries, their own rows left out; a block of similarities is in memory at a time."""
+    number = np.unique(labels, return_inverse=True)[1]
+    margins = np.empty(len(asked), np.float32)
+    step = block_length(len(served.rows))
+    for start in range(0, len(asked), step):
+        some = asked[start : start + step]
+        similar = served.queries[some] @ served.rows.T
+        similar[np.arange(len(some)), some] = -np.inf
+        right = number[some][:, None] == number
+        best = np.where(right, similar, -np.inf).max(axis=1)
+        margins[start : start + step] = best - np.where(right, -np.inf, similar).max(axis=1)
+    return margins
+
+
+def _examples(chosen: Ints, labels: Strings, before: Served, after: Served) -> Iterator[Example]:
+    found = [nearest(served.queries[chosen], served.rows, own=chosen, count=NEIGHBOURS) for served in (before, after)]
+    for place, query in enumerate(chosen):
+        first, second = (
+            tuple(
+                Neighbour(item=int(row), label=str(labels[row]), hit=bool(labels[row] == labels[query]))
+                for row in rows[place]
+            )
+            for rows in found
+        )
+        yield Example(item=int(query), label=str(labels[query]), outcome="lost", before=first, after=second)

@@ -1,0 +1,31 @@
+"""Batches whose files turned out to be no images: remembered, so that they are not counted again each day."""
+
+from csd_core.records.stages import Digest, Record
+from csd_core.retraining.inbox import InboxBatch
+from csd_core.workspace import Workspace
+
+
+class UnusableBatch(Record):
+    """operations/unusable/<batch>.json."""
+
+    name: str
+    digest: Digest
+    """As it was when it was looked at; another one is looked at again."""
+    why: str
+
+
+def remember(files: Workspace, inbox_batch: InboxBatch, why: str) -> None:
+    """Note that a batch cannot be used as it is."""
+    UnusableBatch(name=inbox_batch.name, digest=inbox_batch.digest, why=why).save(files.unusable(inbox_batch.name))
+
+
+def why_unusable(files: Workspace, inbox_batch: InboxBatch) -> str | None:
+    """Return why a batch cannot be used as it is; None as far as is known.
+
+    Raises:
+        ArtifactError: if the note is damaged.
+    """
+    if not files.unusable(inbox_batch.name).is_file():
+        return None
+    noted = UnusableBatch.load(files.unusable(inbox_batch.name))
+    return noted.why if noted.digest == inbox_batch.digest else None

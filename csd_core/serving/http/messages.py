@@ -1,0 +1,325 @@
+"""What goes over the wire, as pydantic models: the OpenAPI document is made of them."""
+
+import base64
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
+
+from csd_core.live.filters import Filters
+from csd_core.live.rows import LONGEST_ID
+from csd_core.system.names import class_flaw
+
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFXAAAAEElEQVR42mNkEIAAJgGKGACOGAQAwSeVywAAAABJRU5ErkJggg=="
+"""An 8 x 8 image as PNG in base64, for examples."""
+LONGEST_VECTOR = 65_536
+MOST_IMAGES = 1024
+Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00]+$")]
+
+
+def _label(label: str) -> str:
+    flaw = class_flaw(label)
+    if flaw:
+        raise ValueError(flaw)
+    return label
+
+
+Label = Annotated[Text, AfterValidator(_label)]
+Which = Literal["in_force", "before"]
+
+
+def _from_base64(text: Any) -> bytes:
+    if not isinstance(text, str):
+        raise ValueError("should be a string of base64")  # noqa: TRY004 - pydantic takes ValueError alone
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        raise ValueError("is not base64") from None
+
+
+File = Annotated[
+    bytes,
+    BeforeValidator(_from_base64),
+    WithJsonSchema({"type": "string", "contentEncoding": "base64", "examples": [PIXEL]}),
+]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Message(BaseModel):
+    """A JSON document of the service."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+
+class _Asked(Message):
+    """What a client sends; an unknown key is a typo."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class EmbedAsk(_Asked):
+    """Images to embed."""
+
+    images: Annotated[list[File], Field(fail_fast=True, min_length=1, max_length=MOST_IMAGES)]
+    """Image files (PNG, JPEG, ...) in base64."""
+
+
+class FiltersAsk(_Asked):
+    """Only rows for which all that is given holds."""
+
+    label: Annotated[list[Text], Field(fail_fast=True, min_length=1, max_length=1000)] | None = None
+    """Of one of these classes."""
+    task: Annotated[list[Text], Field(fail_fast=True, min_length=1, max_length=1000)] | None = None
+    """That came with one of these tasks."""
+    origin: Annotated[list[Literal["pipeline", "live"]], Field(min_length=1, max_length=2)] | None = None
+    """pipeline: published; live: written by people."""
+    embedded_by: Annotated[list[Text], Field(fail_fast=True, min_length=1, max_length=100)] | None = None
+    """Embedded by one of these models (digests)."""
+    since: datetime | None = None
+    """Written then or later; a time without a zone is UTC."""
+
+    def filters(self) -> Filters:
+        """Return them as the gallery takes them."""
+        words = (self.label, self.task, self.origin, self.embedded_by)
+        label, task, origin, embedded_by = (None if each is None else tuple(each) for each in words)
+        return Filters(label=label, task=task, origin=origin, embedded_by=embedded_by, since=self.since)
+
+
+class SearchAsk(_Asked):
+    """A search by an image, by a vector of the release's model, or by an item of the gallery."""
+
+    image: File | None = None
+    """An image file in base64."""
+    vector: Annotated[list[Finite], Field(fail_fast=True, min_length=1, max_length=LONGEST_VECTOR)] | None = None
+    """Of unit length, as /v1/embed gives it."""
+    model: Text | None = None
+    """Digest of the model that made the vector, as /v1/embed gives it."""
+    item: Text | None = None
+    """Id of an item of the gallery; it is left out of the answer."""
+    k: Annotated[int, Field(ge=1)] = 10
+    """Neighbours at most."""
+    filters: FiltersAsk = FiltersAsk()
+    release: Which = "in_force"
+    """The release that answers; `before` shows what the last upgrade changed."""
+
+    @model_validator(mode="after")
+    def _one_query(self) -> "SearchAsk":
+        if sum(each is not None for each in (self.image, self.vector, self.item)) != 1:
+            raise ValueError("give one of image, vector and item")
+        if (self.vector is None) != (self.model is None):
+            raise ValueError("a vector comes with the digest of the model that made it, and only a vector")
+        return self
+
+
+class PutAsk(_Asked):
+    """An item to write."""
+
+    label: Label
+    """Its class."""
+    image: File
+    """An image file in base64."""
+
+
+class _Answer(Message):
+    release: int
+    """Number of the release that answered."""
+    model: str
+    """Digest of its model that embedded the query."""
+
+
+class EmbedAnswer(_Answer):
+    """Vectors of images."""
+
+    variant: Literal["fp32", "int8"]
+    dimension: int
+    vectors: list[list[float]]
+    """One of unit length for each image."""
+
+
+class Hit(Message):
+    """A row of the gallery."""
+
+    id: str
+    label: str
+    task: str
+    score: float
+    """Cosine of the query's and the row's vector."""
+    embedded_by: str
+    """Digest of the model that embedded it."""
+    generation: int | None
+    """The release that first served that model; null if it never was active."""
+    space: str
+    """Digest of the model whose space the vector is in; another than `embedded_by` if an adapter mapped it."""
+    origin: str
+    """pipeline or live."""
+
+
+class SearchAnswer(_Answer):
+    """Neighbours of a query, nearest first."""
+
+    variant: Literal["fp32", "int8"]
+    rows: int
+    """Of the gallery."""
+    exact: bool
+    """Every row was compared; otherwise an index chose."""
+    hits: list[Hit]
+
+
+class PutAnswer(Message):
+    """A written item."""
+
+    id: str
+    label: str
+    release: int
+    model: str
+    """Digest of the model that embedded it."""
+    replaced: bool
+    """An item of this id was there."""
+
+
+class ItemAnswer(Message):
+    """What is known of an item."""
+
+    id: str
+    label: str
+    task: str
+    split: str
+    origin: str
+    embedded_by: str
+    generation: int | None
+    space: str
+    adapters: list[str]
+    """Digests of what mapped its vector since."""
+    written_at: datetime
+    has_image: bool
+
+
+class ItemName(Message):
+    """An item of the gallery."""
+
+    id: str
+    label: str
+
+
+class ItemsAnswer(Message):
+    """Some items, spread evenly over the gallery."""
+
+    release: int
+    items: list[ItemName]
+
+
+class LabelCount(Message):
+    """A class and its items."""
+
+    label: str
+    items: int
+
+
+class LabelsAnswer(Message):
+    """The classes of the gallery, ascending."""
+
+    release: int
+    labels: list[LabelCount]
+
+
+class ReleaseAnswer(Message):
+    """A release."""
+
+    number: int
+    kind: str
+    task: str
+    strategy: str
+    model: str
+    rows: int
+    created: str
+    by: str
+    why: str
+    retired: bool
+    """Its model and rows are gone."""
+
+
+class VerdictAnswer(Message):
+    """What the gate decided about the release's model."""
+
+    outcome: str
+    strategy: str | None
+    reasons: list[str]
+
+
+class ReleaseWithVerdict(ReleaseAnswer):
+    """A release and its verdict."""
+
+    verdict: VerdictAnswer
+
+
+class ReleasesAnswer(Message):
+    """The releases, newest first."""
+
+    active: int | None
+    served: int | None
+    """The one that this process answers from."""
+    releases: list[ReleaseAnswer]
+
+
+class RefusedAnswer(Message):
+    """A release that is active but not served."""
+
+    release: str
+    reason: str
+
+
+class ReadyAnswer(Message):
+    """What this process serves."""
+
+    status: Literal["ready", "degraded"]
+    """degraded: the active release was refused, and the one before it answers; or its gallery cannot be read."""
+    release: int
+    model: str
+    variant: str
+    rows: int
+    refused: RefusedAnswer | None
+    trouble: str | None
+    """Why the rows may be old, and writes are refused."""
+
+
+class AliveAnswer(Message):
+    """The process answers."""
+
+    status: Literal["alive"]
+
+
+def body_of(message: type[Message], *, example: dict[str, Any]) -> dict[str, Any]:
+    """Return the OpenAPI request body of a route that takes one raw image, or JSON."""
+    raw = {"schema": {"type": "string", "format": "binary"}}
+    schema = message.model_json_schema(ref_template="#/components/schemas/{model}")
+    for definition in schema.pop("$defs", {}).values():
+        schema = _inlined(schema, definition)
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "image/png": raw,
+                "image/jpeg": raw,
+                "application/octet-stream": raw,
+                "application/json": {"schema": schema, "example": example},
+            },
+        }
+    }
+
+
+def _inlined(schema: Any, definition: dict[str, Any]) -> Any:
+    """The schema with its one definition in the place of references to it."""
+    if isinstance(schema, dict):
+        if schema.get("$ref", "").endswith("/" + definition["title"]):
+            return {**definition, **{key: value for key, value in schema.items() if key != "$ref"}}
+        return {key: _inlined(value, definition) for key, value in schema.items()}
+    return [_inlined(each, definition) for each in schema] if isinstance(schema, list) else schema

@@ -1,0 +1,183 @@
+"""POST /v1/embed and /v1/search."""
+
+import asyncio
+from datetime import datetime
+from typing import Annotated, Literal
+
+import numpy as np
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from csd_core.retrieval.gallery import UNIT_TOLERANCE
+from csd_core.serving.http.bodies import is_json, read_json
+from csd_core.serving.http.messages import (
+    PIXEL,
+    EmbedAnswer,
+    EmbedAsk,
+    FiltersAsk,
+    Hit,
+    Message,
+    SearchAnswer,
+    SearchAsk,
+    Text,
+    Which,
+    body_of,
+)
+from csd_core.serving.http.problems import Problem, responses
+from csd_core.serving.loaded_release import Ask, FoundRows, LoadedRelease, Vector
+from csd_core.serving.service import Service, service_of
+
+router = APIRouter(prefix="/v1", tags=["search"])
+Running = Annotated[Service, Depends(service_of)]
+
+
+def answer(message: Message, served: LoadedRelease, *, status: int = 200) -> Response:
+    """Return a message as JSON, with the release that it came from."""
+    return Response(
+        message.model_dump_json(),
+        status,
+        {"X-CSD-Release": str(served.release.number)},
+        media_type="application/json",
+    )
+
+
+@router.post(
+    "/embed",
+    response_model=EmbedAnswer,
+    responses=responses(400, 401, 408, 413, 415, 422, 429, 503),
+    openapi_extra=body_of(EmbedAsk, example={"images": [PIXEL]}),
+)
+async def embed(request: Request, service: Running) -> Response:
+    """Embed images with the query model of the active release."""
+    files = (await read_json(request, EmbedAsk)).images if is_json(request) else [await request.body()]
+    most = service.params.serve.max_batch
+    if len(files) > most:
+        raise Problem(
+            422, "invalid-request", f"images: {len(files)} of them; at most {most} (serve.max_batch) a request"
+        )
+    async with service.current.lease() as served:
+        vectors = await _vectors(service, files, served)
+        return answer(
+            EmbedAnswer(
+                release=served.release.number,
+                model=served.model.digest,
+                variant=served.model.variant,
+                dimension=served.query.metadata.dimension,
+                vectors=[vector.tolist() for vector in vectors],
+            ),
+            served,
+        )
+
+
+def search_ask(
+    k: Annotated[int, Query(ge=1, description="Neighbours at most.")] = 10,
+    label: Annotated[list[Text] | None, Query(max_length=1000)] = None,
+    task: Annotated[list[Text] | None, Query(max_length=1000)] = None,
+    origin: Annotated[list[Literal["pipeline", "live"]] | None, Query(max_length=2)] = None,
+    embedded_by: Annotated[list[Text] | None, Query(max_length=100)] = None,
+    since: datetime | None = None,
+    release: Which = "in_force",
+) -> SearchAsk:
+    """Return the query parameters of a search by a raw image; a JSON document has them itself."""
+    return SearchAsk.model_construct(
+        k=k,
+        filters=FiltersAsk(label=label, task=task, origin=origin, embedded_by=embedded_by, since=since),
+        release=release,
+        image=None,
+        vector=None,
+        model=None,
+        item=None,
+    )
+
+
+async def _vectors(service: Service, files: list[bytes], served: LoadedRelease) -> list[Vector]:
+    """(D,) of each image; the first that is refused ends the work on all others."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(service.decoder.vector(file, served)) for file in files]
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+@router.post(
+    "/search",
+    response_model=SearchAnswer,
+    responses=responses(400, 401, 404, 408, 409, 413, 415, 422, 429, 503),
+    openapi_extra=body_of(SearchAsk, example={"image": PIXEL, "k": 5, "filters": {"origin": ["pipeline"]}}),
+)
+async def search(request: Request, service: Running, ask: Annotated[SearchAsk, Depends(search_ask)]) -> Response:
+    """The nearest items of the gallery. The query parameters belong to a raw image; JSON has them in its body."""
+    if is_json(request):
+        ask = await read_json(request, SearchAsk)
+    else:
+        ask = ask.model_copy(update={"image": await request.body()})
+    most = service.params.serve.max_k
+    if ask.k > most:
+        raise Problem(422, "invalid-request", f"k: {ask.k} is more than {most} (serve.max_k)")
+    async with service.current.lease(ask.release) as served:
+        vector = await _vector(service, served, ask)
+        wanted = ask.k + (ask.item is not None)  # the item itself is left out
+        found = await served.searching(Ask(vector, wanted, ask.filters.filters()))
+        return answer(_answer(served, found, ask), served)
+
+
+async def _vector(service: Service, served: LoadedRelease, ask: SearchAsk) -> Vector:
+    """(D,) of the query."""
+    if ask.image is not None:
+        return await service.decoder.vector(ask.image, served)
+    if ask.item is not None:
+        return await _of_item(service, served, ask.item)
+    if ask.model != served.model.digest:
+        raise Problem(
+            409,
+            "wrong-model",
+            f"the vector was made by model {(ask.model or '')[:12]!r}, but release {served.release.number} is searched "
+            f"with {served.model.digest[:12]}; embed the image again",
+        )
+    vector = np.array(ask.vector, np.float32)
+    if len(vector) != served.snapshot.dimension:
+        raise Problem(
+            422, "invalid-request", f"vector: {len(vector)} dimensions, the gallery has {served.snapshot.dimension}"
+        )
+    if not abs(float(vector @ vector) - 1) <= 2 * UNIT_TOLERANCE:
+        raise Problem(422, "invalid-request", "vector: not of unit length; send it as /v1/embed gives it")
+    return vector
+
+
+async def _of_item(service: Service, served: LoadedRelease, identity: str) -> Vector:
+    """(D,) of an item's image by the query model; its stored vector may be an older model's."""
+    form = served.query.metadata.form
+    table = served.release.table
+    found = await service.read(lambda: service.current.live.images_of(table, [identity], form=form))
+    if not len(found.ids):
+        reason = found.failed[identity]
+        status = "no-such-item" if "is not in table" in reason else "no-image"
+        raise Problem(404, status, f"item {identity!r} of release {served.release.number} has no image to search by")
+    vector: Vector = await served.embedding(found.images[0])
+    return vector
+
+
+def _answer(served: LoadedRelease, found: FoundRows, ask: SearchAsk) -> SearchAnswer:
+    columns = [column[0].tolist() for column in found.hits]
+    hits = [
+        Hit(
+            id=identity,
+            label=label,
+            task=task,
+            score=score,
+            embedded_by=embedded_by,
+            generation=served.generations.get(embedded_by),
+            space=space,
+            origin=origin,
+        )
+        for identity, label, task, embedded_by, space, origin, score in zip(*columns, strict=True)
+        if identity not in ("", ask.item)
+    ]
+    return SearchAnswer(
+        release=served.release.number,
+        model=served.model.digest,
+        variant=served.model.variant,
+        rows=found.rows,
+        exact=found.exact,
+        hits=hits[: ask.k],
+    )

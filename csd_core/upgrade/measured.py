@@ -1,0 +1,39 @@
+"""From items and a gallery to evidence: what is stored, and what both models make of the same items."""
+
+import numpy as np
+
+from csd_core.data.pool import ItemPool
+from csd_core.params.model import Split
+from csd_core.retrieval.embedder import Embedder
+from csd_core.retrieval.gallery import Gallery
+from csd_core.upgrade.evaluation_data import EvaluationData
+
+
+def gather(
+    pool: ItemPool, gallery: Gallery, split: Split, *, candidate: Embedder, champion: Embedder | None
+) -> EvaluationData:
+    """Embed one split's items by both models, and find the stored rows of the old ones.
+
+    Args:
+        pool: The items of every task so far.
+        gallery: The previous gallery.
+        split: Whose items are measured.
+        candidate: The candidate.
+        champion: The champion; None for a first model, or where it is not asked for.
+    """
+    measured = pool.rows(split)
+    stored = np.flatnonzero(gallery.splits == split)
+    by_id = np.argsort(gallery.ids[stored], kind="stable")
+    ids = pool.ids[measured]
+    old = np.isin(ids, gallery.ids[stored])
+    positions = stored[by_id[np.searchsorted(gallery.ids[stored], ids[old], sorter=by_id)]]
+    return EvaluationData(
+        labels=pool.labels[measured],
+        tasks=pool.tasks[measured],
+        old=old,
+        stored=gallery.take(positions),
+        positions=positions,
+        champion=pool.embed(measured, champion) if champion else None,
+        candidate=pool.embed(measured, candidate),
+        asked=np.arange(len(measured)),
+    )

@@ -1,0 +1,262 @@
+"""A run's own checkout: a git worktree with the project's DVC cache, so that nobody else's work is disturbed.
+
+The project's files, its index and its branches are not touched until a finished commit gets its branch, in one step.
+What a killed run left behind holds no lock, and the next run removes it.
+"""
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dvc.config import Config, ConfigError
+from filelock import FileLock, Timeout
+
+from csd_core.data.folders import check_folders, pass_over
+from csd_core.params.model import Params
+from csd_core.system.errors import ArtifactError, CsdError, ParamsError
+from csd_core.system.git import ask
+from csd_core.system.yaml_file import read_yaml
+from csd_core.workspace import Workspace
+from flows.runs.pipeline import dvc
+
+RECORDED = ("params.yaml", "dvc.lock", "metrics.json", "batches")
+"""What a commit of a run holds, besides what its parent has."""
+FORGOTTEN = 30 * 24 * 3600.0
+"""Seconds after which a checkpoint is rubbish."""
+NOBODY = ("csd", "csd@localhost")
+"""Who commits where git knows no one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkout:
+    """A git worktree with the artefacts of its commit.
+
+    Attributes:
+        files: Where they lie.
+        start: The commit it was made at.
+    """
+
+    files: Workspace
+    start: str
+
+    @property
+    def root(self) -> Path:
+        """Its folder."""
+        return self.files.root
+
+    def commit(self, message: str) -> str:
+        """Record parameters, dvc.lock and metrics; no branch knows of it yet.
+
+        Returns:
+            The new commit, or the one it was made at if nothing changed.
+        """
+        there = [name for name in RECORDED if (self.root / name).exists()]
+        git(self.root, "add", "--all", "--", *there)
+        if not git(self.root, "diff", "--cached", "--name-only"):
+            return git(self.root, "rev-parse", "HEAD")
+        name, email = _committer(self.root)
+        options = ["-c", f"user.name={name}", "-c", f"user.email={email}", "-c", "commit.gpgsign=false"]
+        git(self.root, *options, "commit", "--quiet", "--no-verify", "--message", message)
+        return git(self.root, "rev-parse", "HEAD")
+
+    def give_branch(self, branch: str, commit: str) -> None:
+        """Let a new branch point to a commit, at once.
+
+        Raises:
+            CsdError: if there is such a branch.
+        """
+        git(self.root, "update-ref", f"refs/heads/{branch}", commit, "0" * len(commit))
+
+    def move_branch(self, branch: str, commit: str, *, subject: str) -> None:
+        """Move a branch from the commit this checkout was made at to a new one that follows it, at once.
+
+        A branch that is gone is made again. One that a killed run has moved to a commit of its own, whose message
+        begins with the same subject, is moved.
+
+        Raises:
+            CsdError: if somebody else moved the branch; it stays as it is.
+        """
+        now = git(self.root, "for-each-ref", "--format=%(objectname)", f"refs/heads/{branch}") or "0" * len(commit)
+        if now not in (self.start, "0" * len(commit)):
+            parent, _, said = git(self.root, "log", "-1", "--format=%P %s", now).partition(" ")
+            if parent != self.start or not said.startswith(subject):
+                raise CsdError(
+                    f"branch {branch} is at {now[:12]}, not at {self.start[:12]} where its run left it: somebody moved "
+                    f"it. Move it back (git branch --force {branch} {self.start[:12]}) and try again"
+                )
+        git(self.root, "update-ref", f"refs/heads/{branch}", commit, now)
+
+
+@contextmanager
+def checkout(home: Workspace, commit: str, *, name: str) -> Iterator[Checkout]:
+    """Make a checkout, and remove it afterwards.
+
+    Args:
+        home: The project.
+        commit: What to check out.
+        name: Of the checkout; one at a time may bear it.
+
+    Raises:
+        ArtifactError: if another run has a checkout of this name.
+        CsdError: if git or DVC cannot do it.
+    """
+    place = home.checkout(name)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(home)
+    lock = FileLock(_lock(place), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ArtifactError(f"{place}: another run works there; wait for it, or cancel it") from None
+    try:
+        git(home.root, "worktree", "add", "--quiet", "--detach", str(place), commit)
+        files = Workspace(
+            place / git(home.root, "rev-parse", "--show-prefix")
+        )  # a project may be a part of a repository
+        _share(home, files)
+        _fetch(home, files)
+        yield Checkout(files=files, start=commit)
+    finally:
+        _remove(home, place)
+        lock.release()
+        _lock(place).unlink(missing_ok=True)
+
+
+def remove_leftovers(home: Workspace) -> tuple[str, ...]:
+    """Remove the checkouts of runs that were killed, and checkpoints that no run came back for.
+
+    Returns:
+        Their names.
+    """
+    folder = home.checkout("any").parent
+    removed = []
+    for place in sorted(path for path in folder.glob("*") if path.is_dir() and not path.is_symlink()):
+        lock = FileLock(_lock(place), timeout=0)
+        try:
+            with lock:
+                _remove(home, place)
+                _lock(place).unlink(missing_ok=True)
+                removed.append(place.name)
+        except Timeout:
+            continue  # its run is alive
+    forgotten = time.time() - FORGOTTEN
+    for unfinished in home.handed_on.glob("*"):
+        if unfinished.stat().st_mtime < forgotten:
+            shutil.rmtree(unfinished)
+    return tuple(removed)
+
+
+def remove_branch(root: Path, branch: str, commit: str) -> None:
+    """Remove a branch, unless somebody has moved or removed it."""
+    subprocess.run(
+        ["git", "-C", str(root), "update-ref", "-d", f"refs/heads/{branch}", commit], check=False, capture_output=True
+    )
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Return what git prints, without the last line end.
+
+    Raises:
+        CsdError: with its first line, if it fails.
+    """
+    command = next(each for each in arguments if not each.startswith("-") and "=" not in each)
+    return ask(folder, *arguments, why_not=f"git {command} failed", error=CsdError).decode().rstrip("\n")
+
+
+def _lock(place: Path) -> Path:
+    return place.with_name(f".{place.name}.lock")
+
+
+def _share(home: Workspace, files: Workspace) -> None:
+    """One cache and one store of checkpoints for all runs; DVC's settings that git does not know come along."""
+    local = home.root / ".dvc" / "config.local"
+    if local.is_file():
+        shutil.copy(local, files.root / ".dvc" / "config.local")
+    try:
+        _configure(home.root / ".dvc", files.root / ".dvc")
+    except ConfigError as error:
+        raise CsdError(f"dvc config: {str(error).strip().splitlines()[0]}") from None
+    home.handed_on.mkdir(parents=True, exist_ok=True)
+    unfinished = files.work("any", "0" * 16).parent
+    unfinished.parent.mkdir(exist_ok=True)
+    unfinished.symlink_to(home.handed_on.resolve(), target_is_directory=True)
+
+
+def _configure(mine: Path, theirs: Path) -> None:
+    """Point a checkout's .dvc folder at the cache and the remotes of the project's."""
+    project = Config(dvc_dir=str(mine))
+    with Config(dvc_dir=str(theirs)).edit("local") as settings:
+        # outputs are links into the cache where that is possible: a stage replaces an output, it never writes into one
+        settings["cache"] |= {
+            "dir": str(Path(project["cache"].get("dir", mine / "cache")).resolve()),
+            "type": "reflink,hardlink,copy",
+        }
+        for name, remote in project["remote"].items():
+            if Path(remote["url"]).is_absolute():  # DVC keeps it relative to its folder
+                settings["remote"].setdefault(name, {})["url"] = str(remote["url"])
+
+
+def _fetch(home: Workspace, files: Workspace) -> None:
+    """The artefacts of the commit, and folders of images that only the project has."""
+    if (files.root / "dvc.lock").is_file():
+        try:
+            dvc(files.root, "checkout", "--quiet")
+        except CsdError:
+            if dvc(files.root, "remote", "list"):
+                dvc(files.root, "pull", "--quiet", "--allow-missing")
+            else:  # what is gone from the cache is computed again, to the same bytes
+                dvc(files.root, "checkout", "--quiet", "--allow-missing")
+    known = _known_stages(files.root)
+    for name, source in _params(files).sources.folders.items():
+        mine, theirs = files.path(source.path), home.path(source.path)
+        if mine.is_absolute() and not Path(os.path.normpath(mine)).is_relative_to(files.root) and mine != theirs:
+            raise ParamsError(
+                f"params.yaml: sources.folders.{name}.path: {source.path}: leads out of the project, so a checkout "
+                "elsewhere cannot have it; write an absolute path"
+            )
+        computed = f"ingest-folder@{name}" in known and files.source(name).exists()
+        if not computed and not mine.exists() and theirs.is_dir():
+            mine.parent.mkdir(parents=True, exist_ok=True)
+            mine.symlink_to(theirs.resolve(), target_is_directory=True)
+    here = {name: each for name, each in _params(files).sources.folders.items() if files.path(each.path).is_dir()}
+    pass_over(files.root, here, check_folders(files.root, here))
+
+
+def _params(files: Workspace) -> Params:
+    """Return the parameters of the commit; a mistake in them names it, not a checkout that is gone by then."""
+    try:
+        return files.params()
+    except ParamsError as error:
+        commit = git(files.root, "rev-parse", "--short=12", "HEAD")
+        raise ParamsError(
+            str(error).replace(str(files.root / "params.yaml"), f"params.yaml at commit {commit}")
+        ) from None
+
+
+def _known_stages(root: Path) -> frozenset[str]:
+    lock = root / "dvc.lock"
+    values = read_yaml(lock) if lock.is_file() else {}
+    return frozenset((values or {}).get("stages") or {})
+
+
+def _committer(root: Path) -> tuple[str, str]:
+    """Return name and address that git has for this user, or stand-ins."""
+    found = []
+    for key, stand_in in zip(("user.name", "user.email"), NOBODY, strict=True):
+        told = subprocess.run(["git", "-C", str(root), "config", key], check=False, capture_output=True, text=True)
+        found.append(told.stdout.strip() or stand_in)
+    return found[0], found[1]
+
+
+def _remove(home: Workspace, place: Path) -> None:
+    """Remove a worktree in whatever state it is, and no other's traces."""
+    forget = ["git", "-C", str(home.root), "worktree", "remove", "--force", "--force", str(place)]
+    subprocess.run(forget, check=False, capture_output=True)
+    if place.exists():  # half-made: git does not know it as a worktree
+        shutil.rmtree(place)
+        subprocess.run(forget, check=False, capture_output=True)

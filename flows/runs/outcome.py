@@ -1,0 +1,212 @@
+"""How a retraining ends: a commit on its branch, a record, a report, and what production makes of it."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
+
+from csd_core.params.model import Review
+from csd_core.records.stages import Champion
+from csd_core.records.verdict import Promoted, Rejected, VerdictFile, outcome_in_words
+from csd_core.releases.store import Releases
+from csd_core.retraining.history import Outcome, Retraining, retrainings
+from csd_core.retraining.manifests import TakenBatch
+from csd_core.retraining.start import Start
+from csd_core.system.atomic import atomic_file
+from csd_core.system.errors import BusyError, CompatibilityError, CsdError
+from csd_core.workspace import Workspace
+from flows.forms import Retrain
+from flows.publish import bring_into_force
+from flows.runs.checkout import Checkout, remove_branch, remove_leftovers
+
+Verdicts = Mapping[str, Promoted | Rejected]
+"""Of the tasks that a retraining brought, oldest first."""
+
+
+def verdicts_of(files: Workspace, tasks: Sequence[str]) -> dict[str, Promoted | Rejected]:
+    """Return the gate's verdicts on tasks that were judged."""
+    return {task: VerdictFile.load(files.verdict(task)).verdict for task in tasks}
+
+
+def in_words(verdicts: Verdicts) -> str:
+    """Return what became of each task."""
+    words = [
+        f"{task} {outcome_in_words(verdict) if isinstance(verdict, Promoted) else 'rejected'}"
+        for task, verdict in verdicts.items()
+    ]
+    return ", ".join(words) or "no new task"
+
+
+def with_reasons(verdicts: Verdicts) -> str:
+    """Return what became of each task, and why candidates were rejected."""
+    why = [verdict.because for verdict in verdicts.values() if isinstance(verdict, Rejected)]
+    return " ".join([f"{in_words(verdicts)}:", *why]) if why else f"{in_words(verdicts)}."
+
+
+def record(
+    home: Workspace,
+    place: Checkout,
+    name: str,
+    *,
+    start: Start,
+    settings: Retrain,
+    batches: Sequence[TakenBatch],
+    verdicts: Verdicts,
+    began: datetime,
+) -> Retraining:
+    """Commit what was made, on a branch of its own, and write down that it is there; nothing is published by that."""
+    summary = in_words(verdicts)
+    reasons = [f"- {reason}" for verdict in verdicts.values() for reason in verdict.reasons]
+    taken = [f"- batch {each.name}: {each.images:,} images" for each in batches]
+    release = start.release.name if start.release else "none"
+    commit = place.commit(
+        "\n".join([f"Retraining {name}: {summary}", "", *reasons, *taken, f"- release then: {release}"])
+    )
+    branch = f"retrain/{name}"
+    place.give_branch(branch, commit)
+    keep_report(home, place.files, name)
+    retraining = Retraining(
+        name=name,
+        branch=branch,
+        commit=commit,
+        base=start.commit,
+        release=start.release.name if start.release else None,
+        tasks=tuple(verdicts),
+        batches=tuple(batches),
+        settings=settings.digest,
+        outcome="unfinished",
+        why=summary,
+        flow_run=str(flow_run.get_id() or "") or None,
+        publishes=settings.publish,
+        on_reject=settings.on_reject,
+        began=began.isoformat(timespec="seconds"),
+        ended=_now(),
+        deadline=None,
+    )
+    retraining.save_to(home)
+    return retraining
+
+
+def keep_report(home: Workspace, files: Workspace, name: str) -> None:
+    """Keep the HTML page of a checkout where `csd ui` serves it."""
+    if files.page.is_file():
+        target = home.retraining(name).with_suffix(".html")
+        with atomic_file(target) as partial:
+            shutil.copyfile(files.page, partial)
+
+
+def conclude(
+    home: Workspace, files: Workspace, retraining: Retraining, verdicts: Verdicts, *, review: Review | None = None
+) -> State[Any]:
+    """Publish, if that is meant and there is something, and write down how it ended.
+
+    Args:
+        home: The project.
+        files: The artefacts.
+        retraining: As recorded.
+        verdicts: Of its tasks.
+        review: A person's decision, if there was one.
+
+    Raises:
+        CsdError: if it could not become active; the record says so.
+    """
+    summary = in_words(verdicts)
+    rejected = [verdict for verdict in verdicts.values() if isinstance(verdict, Rejected)]
+    if _stays(files, retraining, rejected, review):
+        end(home, retraining, "rejected", why=summary)
+        message = " ".join([f"{summary}:", *(f"{each.because} {each.next_step}" for each in rejected)])
+        failed = retraining.on_reject == "stop" and review is None
+        return (Failed if failed else Completed)(name="Rejected", message=message)
+    if not retraining.publishes:
+        end(home, retraining, "rejected" if len(rejected) == len(verdicts) > 0 else "kept", why=summary)
+        return Completed(message=f"{summary}; recorded on {retraining.branch}")
+    by = review.by if review else "retrain"
+    why = f"{retraining.name}: {summary}" + (f"; {review.choice}: {review.reason}" if review else "")
+    try:
+        with Releases.of(home).changing():
+            refuse_outdated(home, retraining)
+            made = bring_into_force(home, files, retraining.tasks, by=by, why=why)
+    except CompatibilityError as error:
+        end(home, retraining, "outdated", why=str(error))
+        raise
+    except BusyError:
+        raise  # it stays open: a review can be decided again, and the next run makes the rest again
+    except CsdError as error:
+        end(home, retraining, "refused", why=str(error))
+        raise
+    end(home, retraining, "published", why=f"{summary}; active: {', '.join(made) or 'as before'}")
+    return Completed(message=f"{summary}; active: {', '.join(made) or 'as before'}")
+
+
+def _stays(files: Workspace, retraining: Retraining, rejected: Sequence[Rejected], review: Review | None) -> bool:
+    """Return whether a rejection keeps everything as it is in production."""
+    if not rejected:
+        return False
+    if retraining.on_reject == "stop" or _has_no_champion(files, retraining):
+        return True
+    return review is not None and review.choice == "reject" and len(retraining.tasks) > 1
+
+
+def end(home: Workspace, retraining: Retraining, outcome: Outcome, *, why: str) -> None:
+    """Write down how a retraining ended."""
+    retraining.model_copy(update={"outcome": outcome, "why": why, "ended": _now()}).save_to(home)
+
+
+def refuse_outdated(home: Workspace, retraining: Retraining) -> None:
+    """Refuse if what is active came from elsewhere than what was active when the retraining began.
+
+    Raises:
+        CompatibilityError: then its gallery lacks what came meanwhile.
+    """
+    releases = Releases.of(home)
+    now, then = releases.active(), retraining.release
+    began = next((each for each in releases.all() if each.name == then), None)
+    same = now is began if now is None or began is None else now.record.commit == began.record.commit
+    if not same or (then is not None and began is None):
+        raise CompatibilityError(
+            f"{retraining.name} began at release {then or 'none'}, and {now.name if now else 'none'} is "
+            "active: its gallery would lack what came since. Its batches wait in the inbox again"
+        )
+
+
+def is_in_force(home: Workspace, retraining: Retraining) -> bool:
+    """Return whether its own release is active: its run died after publishing it."""
+    now = Releases.of(home).active()
+    return now is not None and now.record.commit == retraining.commit != retraining.base
+
+
+def recover(home: Workspace) -> None:
+    """End what killed runs left open, before a new one starts.
+
+    What was published is written down as that. A run that died before anything came of it leaves neither branch nor
+    record: its stages are in the cache, and the next run makes them again in seconds. A review that another release
+    has outdated ends, so that its batches wait again.
+    """
+    remove_leftovers(home)
+    for each in retrainings(home):
+        if each.outcome not in ("unfinished", "in review"):
+            continue
+        if is_in_force(home, each):
+            end(home, each, "published", why=each.why)
+        elif each.outcome == "unfinished":
+            remove_branch(home.root, each.branch, each.commit)
+            home.retraining(each.name).with_suffix(".html").unlink(missing_ok=True)
+            home.retraining(each.name).unlink()
+        else:
+            try:
+                refuse_outdated(home, each)
+            except CompatibilityError as error:
+                end(home, each, "outdated", why=str(error))
+
+
+def _has_no_champion(files: Workspace, retraining: Retraining) -> bool:
+    last = files.champion_embedder(retraining.tasks[-1]) / "champion.json"
+    return not last.is_file() or Champion.load(last).digest is None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,136 @@
+"""Reviews: a retraining waits for a person, and holds neither a process nor the retrain slot while it does."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+from prefect import get_run_logger
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Completed
+from prefect.utilities.urls import url_for
+
+from csd_core.params.model import Review
+from csd_core.releases.store import Releases
+from csd_core.retraining.history import Retraining, find, retrainings
+from csd_core.system.errors import ParamsError
+from csd_core.system.locks import Lock
+from csd_core.workspace import Workspace
+from flows.forms import Approve
+from flows.project import report_url
+from flows.runs.checkout import Checkout, remove_leftovers
+from flows.runs.review_artifacts import show_review
+
+DEPLOYMENT = "approve/by-hand"
+TIME_OUT = "time-out"
+"""Who rejects where nobody decided."""
+
+
+def ask_for_review(
+    home: Workspace, place: Checkout, retraining: Retraining, *, summary: str, days: float
+) -> State[Any]:
+    """Show the gate's report on the run's page, record the deadline, and schedule the automatic rejection."""
+    deadline = datetime.now(UTC) + timedelta(days=days)
+    waiting = retraining.model_copy(update={"outcome": "in review", "deadline": deadline.isoformat(timespec="seconds")})
+    for task in retraining.tasks:
+        show_review(
+            place.files,
+            place.files.params(),
+            task,
+            name=retraining.name,
+            report_url=report_url(retraining.name),
+            approve_url=approval_url(retraining.name),
+        )
+    waiting.save_to(home)
+    schedule_time_out(retraining.name, deadline)
+    return Completed(
+        name="AwaitingReview",
+        message=f"{summary} Decide with the deployment {DEPLOYMENT} by {deadline:%Y-%m-%d %H:%M} UTC.",
+    )
+
+
+@contextmanager
+def deciding(home: Workspace, settings: Approve) -> Iterator[Retraining | None]:
+    """The retraining that a decision is about, with everybody else kept out; None where nothing is left to decide.
+
+    Raises:
+        ParamsError: if there is none, or several and none is named, or its decision was made.
+        CsdError: if somebody else is deciding on it.
+    """
+    name = _named(home, settings)
+    lock = Lock(home.retraining(name).with_suffix(".lock"), what=f"the review of {name}")
+    with lock.held(wait=0):
+        remove_leftovers(home)  # of a decision that was killed
+        found = find(home, name)
+        if found.outcome != "in review" and not settings.if_undecided:
+            raise ParamsError(f"{found.name}: nothing to decide: it was {found.outcome} ({found.why})")
+        yield found if found.outcome == "in review" else None
+
+
+def _named(home: Workspace, settings: Approve) -> str:
+    if settings.retraining:
+        return find(home, settings.retraining).name
+    match [each.name for each in retrainings(home) if each.outcome == "in review"]:
+        case [one]:
+            return one
+        case []:
+            raise ParamsError("no retraining waits for a review")
+        case several:
+            raise ParamsError(f"several retrainings wait for a review; name one: {', '.join(several)}")
+
+
+def note(home: Workspace, retraining: Retraining, review: Review) -> None:
+    """Write a decision into the audit log, whatever comes of it."""
+    releases = Releases.of(home)
+    with releases.changing():
+        releases.audit.append("reviewed", by=review.by, why=f"{retraining.name}: {review.choice}: {review.reason}")
+
+
+def subject_of(retraining: Retraining) -> str:
+    """Return how the commit of a decision begins."""
+    return f"Review of {retraining.name}:"
+
+
+def reject_overdue(home: Workspace) -> None:
+    """Have reviews rejected whose time-out did not: its run failed, or the server lost it."""
+    now = datetime.now(UTC)
+    for each in retrainings(home):
+        if each.outcome == "in review" and each.deadline and datetime.fromisoformat(each.deadline) < now:
+            schedule_time_out(each.name, now, key=f"{TIME_OUT} {each.name} {now:%Y-%m-%d}")
+
+
+def schedule_time_out(name: str, deadline: datetime, *, key: str = "") -> None:
+    """Let the server start the rejection when the deadline comes; it ends without a word where a decision was made."""
+    words = "nobody decided in time"
+    settings = Approve(choice="reject", by=TIME_OUT, reason=words, retraining=name, if_undecided=True)
+    try:
+        run_deployment(
+            DEPLOYMENT,
+            parameters={"settings": settings.model_dump(mode="json")},
+            scheduled_time=deadline,
+            timeout=0,
+            as_subflow=False,
+            flow_run_name=f"{TIME_OUT}-{name}",
+            idempotency_key=key or f"{TIME_OUT} {name}",
+        )
+    except ObjectNotFound:
+        get_run_logger().warning(
+            "there is no deployment %s: the review has no time-out; deploy prefect.yaml", DEPLOYMENT
+        )
+
+
+def approval_url(name: str) -> str | None:
+    """Return the form in which to decide, filled in as far as it can be; None without a server that has it."""
+    with get_client(sync_client=True) as client:
+        try:
+            deployment = client.read_deployment_by_name(DEPLOYMENT)
+        except ObjectNotFound:
+            return None
+    page = url_for("deployment", obj_id=deployment.id)
+    filled = {"settings": {"choice": "approve", "retraining": name}}
+    return f"{page}/run?parameters={quote(json.dumps(filled))}" if page else None

@@ -1,0 +1,261 @@
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from csd_core.report.charts.tasks import charts
+from csd_core.report.narrative import DASH
+from csd_core.report.page import render
+
+VOID = {"meta", "br", "hr", "img", "link", "input"}
+STORIES = ("promoted", "alone", "refused", "carried", "late", "unmeasured", "untested", "mixed", "unstored", "narrowed")
+
+
+class Outline(HTMLParser):
+    """Notes every element, and complains about what is closed in the wrong order."""
+
+    def __init__(self):
+        super().__init__(convert_charrefs=True)
+        self.open, self.elements, self.texts = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def outline(page):
+    parsed = Outline()
+    parsed.feed(page)
+    parsed.close()
+    assert parsed.open == []
+    return parsed
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_the_page_is_well_formed_and_asks_no_network(request, report_data):
+    told = request.getfixturevalue(report_data)
+    parsed = outline(told.page)
+    for _, attributes in parsed.elements:
+        for name in ("src", "href", "action", "data", "poster"):
+            assert name not in attributes
+    assert not {tag for tag, _ in parsed.elements} & {"script", "link", "iframe", "object"}
+    assert re.findall(r"url\((?!data:image/png;base64,)", told.page) == []
+    assert "@import" not in told.page
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_ids_are_unique_and_every_reference_has_its_target(request, report_data):
+    elements = outline(request.getfixturevalue(report_data).page).elements
+    ids = [attributes["id"] for _, attributes in elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    wanted = [each for _, attributes in elements for each in attributes.get("aria-labelledby", "").split()]
+    assert set(wanted) <= set(ids)
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_every_picture_has_words(request, report_data):
+    pictures = [
+        attributes
+        for _, attributes in outline(request.getfixturevalue(report_data).page).elements
+        if "role" in attributes
+    ]
+    for attributes in pictures:
+        if attributes["role"] == "img":
+            assert attributes.get("aria-label") or attributes.get("aria-labelledby")
+
+
+def test_a_hostile_class_name_is_text(carried):
+    parsed = outline(carried.page)
+    assert "<script>alert(1)</script>" not in carried.page
+    assert any("<script>alert(1)</script>" in text for text in parsed.texts)
+    labels = [attributes.get("aria-label", "") for _, attributes in parsed.elements]
+    assert any("<script>alert(1)</script>" in label for label in labels)
+
+
+def test_the_same_story_gives_the_same_bytes(carried):
+    again = render(carried.report_data, carried.metrics, charts(carried.report_data, carried.metrics))
+    assert again == carried.page
+
+
+def test_the_page_shows_the_matrix_with_its_marks(promoted):
+    cells = re.findall(r'<td class="(own)?" style="--tint:\d+">([\d.]+)', promoted.page)
+    cross = promoted.report_data.figures.cross
+    expected = [
+        (("own" if row == column else ""), f"{100 * cross[row, column]:.1f}")
+        for row in range(3)
+        for column in range(row + 1)
+    ]
+    assert cells == expected
+
+
+def test_marks_of_neighbours_say_hit_or_miss(promoted):
+    shown = [each for upgrade in promoted.report_data.upgrades for each in upgrade.shown]
+    hits = sum(neighbour.hit for each in shown for neighbour in (*each.before, *each.after))
+    assert promoted.page.count('<li class="hit">') == hits
+    assert len(shown) == 12
+
+
+def table(page, label):
+    """The rows of a table's body, as texts."""
+    found = re.search(rf'aria-label="{label}">\s*<table.*?<tbody>(.*?)</tbody>', page, re.DOTALL).group(1)
+    rows = re.findall(r"<tr.*?>(.*?)</tr>", found, re.DOTALL)
+    return [
+        [
+            " ".join(re.sub(r"<.*?>", " ", cell).split())
+            for cell in re.findall(r"<t[hd].*?>(.*?)</t[hd]>", row, re.DOTALL)
+        ]
+        for row in rows
+    ]
+
+
+def test_every_way_to_serve_is_on_the_page_with_its_cost_and_recall(mixed):
+    task = mixed.report_data.tasks[1]
+    quo, *rows = table(mixed.page, "Ways to serve t2")
+    assert quo[0] == "status quo"
+    assert quo[3] == f"{100 * task.check.status_quo.overall.at[1]:.1f}"
+    assert len(rows) == len(task.check.alternatives) == 7
+    for row, alternative in zip(rows, task.check.alternatives, strict=True):
+        pairs = alternative.against_status_quo["overall"]
+        assert row[0].removesuffix(" taken") == alternative.name
+        assert row[1:6] == [
+            str(alternative.rows_embedded),
+            str(alternative.rows_mapped),
+            f"{100 * alternative.measured.overall.at[1]:.1f}",
+            str(pairs.lost),
+            str(pairs.gained),
+        ]
+    assert [row[0] for row in rows if row[0].endswith("taken")] == ["partial 75 % taken"]
+
+
+def test_a_way_that_is_not_possible_is_on_the_page_with_its_reason(mixed):
+    task = mixed.report_data.tasks[2]
+    adapt = task.check.alternatives[1]
+    no_way = adapt.model_copy(
+        update={"possible": False, "why_not": "no <b>way</b>", "measured": None, "against_status_quo": {}}
+    )
+    keep = task.check.alternatives[0]
+    verdict = task.verdict.model_copy(
+        update={
+            "strategy": "keep",
+            "judged": tuple(
+                each.model_copy(update={"passed": False, "why_not": no_way.why_not, "conditions": ()})
+                if each.strategy == "adapt"
+                else each
+                for each in task.verdict.judged
+            ),
+        }
+    )
+    check = task.check.model_copy(update={"alternatives": (keep, no_way, *task.check.alternatives[2:])})
+    tasks = (*mixed.report_data.tasks[:2], replace(task, check=check, verdict=verdict), mixed.report_data.tasks[3])
+    report_data = replace(mixed.report_data, tasks=tasks)
+    page = render(report_data, mixed.metrics, charts(report_data, mixed.metrics))
+    row = table(page, "Ways to serve t3")[2]
+    assert row == ["adapt", *5 * [DASH], "✗ ruled out: no &lt;b&gt;way&lt;/b&gt;"]
+
+
+def test_adapters_are_on_the_page_for_each_provenance(mixed):
+    task = mixed.report_data.tasks[2]
+    rows = table(mixed.page, "Adapters of t3")
+    assert len(rows) == sum(len(fit.offers) for fit in task.adapters.fits) == 4
+    models = [row[0].split()[0] for row in rows if len(row) == 4]
+    assert models == ["t2", "t1"]
+    assert "64 rows, mapped once" in rows[2][0]
+    used = [row[-3] for row in rows]
+    expected = [
+        ("ridge" if offer.method == "ridge" else "MLP") + (" ✓ used" if offer.digest == fit.chosen else "")
+        for fit in task.adapters.fits
+        for offer in fit.offers
+    ]
+    assert used == expected
+
+
+def test_where_no_adapter_was_fitted_the_page_says_why(mixed):
+    task = mixed.report_data.tasks[1]
+    none = task.adapters.model_copy(update={"fits": (), "why_not": "no model is <i>retained</i>"})
+    report_data = replace(mixed.report_data, tasks=(mixed.report_data.tasks[0], replace(task, adapters=none)))
+    page = render(report_data, mixed.metrics, {})
+    assert "No adapter was fitted: no model is &lt;i&gt;retained&lt;/i&gt;." in page
+
+
+def test_rows_by_provenance_add_up_to_the_galleries(mixed):
+    rows = table(mixed.page, "Rows by provenance")
+    for task in mixed.report_data.tasks:
+        mine = [int(row[-1].replace(",", "")) for row in rows if row[0] == task.name]
+        assert sum(mine) == sum(group.rows for group in task.groups)
+        assert len(mine) == len(task.groups)
+
+
+def test_a_first_model_has_no_upgrade_to_show(alone):
+    assert 'id="upgrades"' not in alone.page
+    assert 'id="examples"' not in alone.page
+
+
+def test_how_many_stored_vectors_were_made_anew_is_counted_over_all_upgrades(mixed):
+    assert re.search(r"<dd>192 <small>of 704</small></dd>", mixed.page)
+
+
+def test_lost_hits_come_first_and_are_titled(carried):
+    for upgrade in carried.report_data.upgrades:
+        outcomes = [each.outcome for each in upgrade.shown]
+        ranks = [{"lost": 0, "gained": 1}.get(outcome, 2) for outcome in outcomes]
+        assert ranks == sorted(ranks)
+    titles = re.findall(r'<h4 class="flips">(.*?) <span class="note">(\d+) of (\d+)</span>', carried.page)
+    expected = [
+        (title, str(len(shown)), str(total))
+        for upgrade in carried.report_data.upgrades
+        for title, shown, total in (
+            ("Hits lost", upgrade.of("lost"), upgrade.lost),
+            ("Hits gained", upgrade.of("gained"), upgrade.gained),
+            (
+                "Unchanged at the first neighbour",
+                upgrade.of("kept", "missed"),
+                upgrade.queries - upgrade.lost - upgrade.gained,
+            ),
+        )
+        if shown
+    ]
+    assert titles == expected
+    assert "Hits lost" in {title for title, *_ in titles}
+
+
+def test_where_test_images_are_not_stored_the_page_says_so(unstored):
+    assert "test images are not in the gallery, because gallery.splits leaves test out" in unstored.page
+    assert 'class="queries"' not in unstored.page
+
+
+def test_conditions_of_failed_strategies_are_on_the_page(refused):
+    assert "✗ no" in refused.page
+    assert "required 100.0 %" in refused.page
+    assert "No model has been promoted, so there is nothing to compare." in refused.page
+
+
+def test_one_model_says_why_there_are_no_pairs(alone):
+    assert "no pairs to compare" in alone.page
+
+
+def test_a_line_without_test_images_says_what_to_do(untested):
+    assert "give split.test a share above 0" in untested.page
+
+
+def test_provenance_names_data_models_and_parameters(promoted):
+    for task in promoted.report_data.tasks:
+        for digest in (task.shard.digest, task.entry.candidate, task.entry.champion, task.entry.gallery):
+            assert digest in promoted.page
+    assert "max_regression: 0.15" in promoted.page
+    assert "threads: 2" in promoted.page
+    assert "max_in_memory_mb:" not in promoted.page
+
+
+def test_waiting_data_is_named_where_it_was_learned(carried):
+    assert "trained with t2, which waited" in carried.page
