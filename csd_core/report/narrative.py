@@ -138,7 +138,8 @@ def _search(report_data: ReportData, metrics: Metrics) -> str:
     if len(report_data.generations) == 1:
         return (
             f"The same model has served since {report_data.generations[0].task}, so no task lost anything on its own "
-            f"gallery (Recall@1 {percent(retrieval.own.average)} % on average); what changed is how much it must tell apart."
+            f"gallery (Recall@1 {percent(retrieval.own.average)} % on average); what changed is how much it must tell "
+            "apart."
         )
     own, seen = retrieval.own.forgetting, retrieval.all_seen.forgetting
     own_class, seen_class = classification.own.forgetting, classification.all_seen.forgetting
