@@ -132,7 +132,7 @@ class Client:
             origin: Only what was published, or what people wrote.
             embedded_by: Only what these models embedded.
             since: Only what was written then or later.
-            release: The one in force, or the one before it.
+            release: The one active, or the one before it.
 
         Raises:
             DataError: if the file cannot be read, or the array is no image.

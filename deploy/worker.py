@@ -18,9 +18,9 @@ from csd_core.system.errors import CsdError, ParamsError
 from csd_core.system.processes import environment
 from csd_core.system.programs import version
 from csd_core.workspace import Workspace
-from flows.ui.address import AUTH, HEARTBEAT, Listening
+from flows.ui.address import AUTH, HEARTBEAT, ServerAddress
 from flows.ui.children import Child
-from flows.ui.instance_lock import Occupancy
+from flows.ui.instance_lock import InstanceLock
 from flows.ui.reports import serving
 from flows.ui.server import POOL, PREFECT, Interruption
 
@@ -85,9 +85,9 @@ def run(*, port: int = 4201, workers: int = 4) -> None:
             raise ParamsError(f"{name}: is not set; it is the address of the server of flows")
     if not Path("prefect.yaml").is_file():
         raise ParamsError(f"{Path.cwd()}: has no prefect.yaml; mount the folder of the project there")
-    reports = Listening.checked(ANYWHERE, port - 1, auth=os.environ.get(AUTH))
+    reports = ServerAddress.checked(ANYWHERE, port - 1, auth=os.environ.get(AUTH))
     interruption, address = Interruption(), os.environ["PREFECT_UI_URL"]
-    occupancy = Occupancy(Workspace().operations / "prefect")
+    occupancy = InstanceLock(Workspace().operations / "prefect")
     try:
         running = occupancy.claim(interruption.pause)
         if running:
@@ -105,7 +105,7 @@ def run(*, port: int = 4201, workers: int = 4) -> None:
         occupancy.release()
 
 
-def _tell_ready(occupancy: Occupancy, address: str) -> None:
+def _tell_ready(occupancy: InstanceLock, address: str) -> None:
     """Let a `csd ui` of this project know that it is not needed."""
     occupancy.announce(address)
     say(f"Flows:    {address}\nAt work.")

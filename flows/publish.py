@@ -114,7 +114,7 @@ def prove(production: Production) -> None:
         ArtifactError: if anything is not.
     """
     with production.releases.reading():
-        found = verifying.verify(production.releases, production.live, which="in force")
+        found = verifying.verify(production.releases, production.live, which="active")
     if found.findings:
         raise ArtifactError("; ".join(found.findings))
 

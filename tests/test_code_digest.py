@@ -133,7 +133,7 @@ def test_another_choice_of_the_parameters_is_another_digest(values):
 
 
 def test_a_template_changes_the_report_alone(edited, values):
-    assert changed(edited, values, "release/default_policy.yaml", "gate", "gate ") == set()
+    assert changed(edited, values, "upgrade/default_policy.yaml", "gate", "gate ") == set()
     assert changed(edited, values, "report/upgrades.html.jinja", "<", " <") == {("report", None)}
 
 

@@ -1,4 +1,4 @@
-"""The audit log of production: who changed which release is in force, when and why; append-only, each line chained.
+"""The audit log of production: who changed which release is active, when and why; append-only, each line chained.
 
     audit.jsonl   a line an event, as JSON; each carries the sha256 of the line before it
     audit.head    how many lines there are, and the sha256 of the last one
@@ -28,10 +28,10 @@ NOTHING = "0" * 64
 
 Event = Literal[
     "begun",  # a publish or rollback started
-    "built",  # its release is complete on disk, not yet in force
+    "built",  # its release is complete on disk, not yet active
     "published",
     "rolled back",
-    "abandoned",  # it was given up or killed; the former release stays in force
+    "abandoned",  # it was given up or killed; the former release stays active
     "registered",  # with GTO
     "reviewed",  # a person decided on a retraining
     "retired",  # its table and model are removed
@@ -53,9 +53,9 @@ class AuditEntry(Record):
     by: str
     event: Event
     release: str | None = None
-    """The release it is about; of a switch, what is in force from then on."""
+    """The release it is about; of a switch, what is active from then on."""
     from_release: str | None = None
-    """What was in force until then."""
+    """What was active until then."""
     why: str = ""
     recovered: bool = False
     """Written by a later run, for one that died before it could."""
@@ -105,7 +105,7 @@ class Trail(NamedTuple):
 
     @property
     def active(self) -> str | None:
-        """The release that the log says is in force."""
+        """The release that the log says is active."""
         return next((entry.release for entry in reversed(self.entries) if entry.event in SWITCHES), None)
 
     @property

@@ -76,7 +76,7 @@ class Code:
     def of(cls, project: Path) -> Self:
         """Return the code that a project's stages run: the installed csd, or a checkout's own."""
         beside = (project / PACKAGE / "stages" / "code.py").is_file()
-        return cls(project if beside else Path(__file__).parents[1])
+        return cls(project if beside else Path(__file__).parents[2])
 
     def closure(self, module: str, *chosen: str) -> frozenset[str]:
         """Return the modules that a stage may load, but for those reached through the frame alone.

@@ -67,7 +67,7 @@ class ErasureReport(NamedTuple):
     rows: int
     """Rows of the latest versions that went."""
     tables: tuple[str, ...]
-    """Those written anew."""
+    """Those written again."""
     tagged: tuple[TaggedRows, ...]
 
 
@@ -229,7 +229,7 @@ class LiveGallery(LiveWriter):
     def erase(self, ids: Sequence[str] | Strings, *, why: str = "erased") -> ErasureReport:
         """Remove items from every table, every version and tag; they never come back.
 
-        Every table is written anew and its former files are dropped, so that no file keeps a row that was deleted
+        Every table is written again and its former files are dropped, so that no file keeps a row that was deleted
         before. It takes room for a second copy of the largest table, and writers wait. Repeat it if it was interrupted.
         """
         wanted = frozenset(map(str, ids))

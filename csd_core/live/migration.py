@@ -37,7 +37,7 @@ class MigrationRules:
         searchable_spaces: Spaces it may search.
         stays: Spaces whose rows stay as they are; its own rows always do.
         adapters: How rows of a provenance are mapped.
-        anew: Ids embedded anew whatever their provenance.
+        anew: Ids re-embedded whatever their provenance.
     """
 
     embedder: Embedder
@@ -81,11 +81,11 @@ class MigrationRules:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class RowMigration:
-    """Carries rows from the table in force into the next one.
+    """Carries rows from the active table into the next one.
 
     Attributes:
         live: Where both are.
-        source: The table in force.
+        source: The active table.
         target: The next one.
         rules: What becomes of the rows.
         carried: Rows that were written into the next table, however often.
@@ -100,7 +100,7 @@ class RowMigration:
     left_out: dict[str, str] = field(default_factory=dict)
 
     def migrate(self, ids: Collection[str]) -> None:
-        """Write rows of the table in force into the next one, or list them among those left out.
+        """Write rows of the active table into the next one, or list them among those left out.
 
         The slow part, embedding, runs without the write lock; a row that was written or deleted again meanwhile is not
         written: the next look at what changed finds it.

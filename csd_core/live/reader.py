@@ -87,14 +87,14 @@ class LiveReader:
     def reading(self, table: str, version: str | int | None = None) -> Table:
         """LanceDB's own handle, which stays at a version whatever is written; None for the latest.
 
-        It fails once the table is written anew or dropped; `read` would open it again.
+        It fails once the table is written again or dropped; `read` would open it again.
         """
         handle = self._tables.open(table, version)
         handle.checkout(handle.version)
         return handle
 
     def read(self, table: str, version: str | int | None, call: Callable[[Table], Result]) -> Result:
-        """Call with LanceDB's own handle at a version; again if the table was written anew meanwhile."""
+        """Call with LanceDB's own handle at a version; again if the table was written again meanwhile."""
 
         def at_version(handle: Table) -> Result:
             handle.checkout(handle.version)

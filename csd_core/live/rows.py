@@ -1,6 +1,6 @@
 """A row of the live gallery: its columns, what a person writes, and the fingerprint of its content.
 
-N rows, D dimensions. A row's `revision` changes whenever its item is written anew, by the pipeline or by a person, but
+N rows, D dimensions. A row's `revision` changes whenever its item is written again, by the pipeline or by a person, but
 not when only its vector is upgraded; so a pair (id, revision) says whether two tables hold the same item.
 """
 

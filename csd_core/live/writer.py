@@ -48,7 +48,7 @@ class LiveWriter(LiveReader):
             if items.vectors.shape[1] != dimension:
                 raise CompatibilityError(
                     f"items have {items.vectors.shape[1]} dimensions, table {table} {dimension}; embed them with the "
-                    "model of the release in force"
+                    "model of the active release"
                 )
             known = tombstones.of(self._tables, items.ids.tolist())
             if gone := known.erased(items.ids.tolist()):

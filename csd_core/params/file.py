@@ -22,7 +22,7 @@ from csd_core.system.atomic import atomic_file, write_text
 from csd_core.system.errors import ParamsError
 from csd_core.system.yaml_file import dump, read_document, read_yaml
 
-PROFILES = Path(__file__).parent / "project" / "profiles"
+PROFILES = Path(__file__).parents[1] / "project" / "profiles"
 """Those that come with csd."""
 
 REPLACED = frozenset({"sources", "tasks", "decisions", "reviews"})

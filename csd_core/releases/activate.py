@@ -1,6 +1,6 @@
-"""How a release comes into force: built beside the one in force, caught up, verified, then switched to at once.
+"""How a release becomes active: built beside the active one, caught up, verified, then switched to at once.
 
-A process may be killed anywhere. Until the rename of `current` the former release is in force and all that was built
+A process may be killed anywhere. Until the rename of `current` the former release is active and all that was built
 is rubbish that the next run removes; from then on the new one is, and the next run completes the audit log.
 """
 
@@ -52,13 +52,13 @@ def activate(
 
     Args:
         production: Where.
-        release_candidate: What is to come into force.
+        release_candidate: What is to become active.
         by: Who asked for it.
         why: For the audit log.
         on_step: Told each of STEPS when it is done.
 
     Raises:
-        CsdError: if the new release is not fit; the former one is in force as before.
+        CsdError: if the new release is not fit; the former one is active as before.
     """
     releases = production.releases
     number = releases.next_number()
@@ -116,13 +116,13 @@ def _clear_up(production: Production, error: BaseException, *, by: str) -> None:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Upgrade:
-    """One upgrade of the live gallery, from the table in force to the next.
+    """One upgrade of the live gallery, from the active table to the next.
 
     Attributes:
         production: Where.
-        release_candidate: What is to come into force.
+        release_candidate: What is to become active.
         number: Of the new release.
-        before: The release in force; None before the first.
+        before: The active release; None before the first.
         by: Who asked for it.
         why: For the record.
         on_step: Told each step.
@@ -137,7 +137,7 @@ class _Upgrade:
     on_step: OnStep
     _carrier: RowMigration | None = None
     _seen: tuple[str, int] | None = None
-    """State of the table in force, and of the tombstones, up to which the next table has caught up."""
+    """State of the active table, and of the tombstones, up to which the next table has caught up."""
 
     @property
     def table(self) -> str:

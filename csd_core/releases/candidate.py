@@ -1,4 +1,4 @@
-"""What is to come into force: a model, the rows it starts from and what it does with rows that people wrote."""
+"""What is to become active: a model, the rows it starts from and what it does with rows that people wrote."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class Production:
     Attributes:
         files: The project.
         params: Its parameters.
-        releases: Which model and gallery are in force.
+        releases: Which model and gallery are active.
         live: The gallery's tables.
     """
 
@@ -117,7 +117,7 @@ class ReleaseCandidate:
     """A release to be.
 
     Attributes:
-        kind: What it is to the release in force.
+        kind: What it is to the active release.
         parent_model: The champion the model was trained from.
         rolled_back_to: The release that comes once more.
         task: Whose candidate the model was.
@@ -165,7 +165,7 @@ class ReleaseCandidate:
 
         Args:
             release: Whose.
-            kind: What that is to the release in force.
+            kind: What that is to the active release.
             rolled_back_to: The release that comes once more with its rows.
             strategy: How its rows came to be.
             base: The rows to start from.

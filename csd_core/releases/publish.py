@@ -1,4 +1,4 @@
-"""Publish: the champion after a task, with its gallery, comes into force."""
+"""Publish: the champion after a task, with its gallery, becomes active."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -50,7 +50,7 @@ def publish(
     wait: float = WAIT,
     on_step: OnStep = lambda _: None,
 ) -> Release | None:
-    """Put the champion after a task in force, with the gallery as it is then and what people wrote since.
+    """Activate the champion after a task, with the gallery as it is then and what people wrote since.
 
     Args:
         production: Where.
@@ -61,11 +61,11 @@ def publish(
         on_step: Told each of `switch.STEPS` when it is done.
 
     Returns:
-        The release; None if it is in force already.
+        The release; None if it is active already.
 
     Raises:
         ArtifactError: if an artefact is missing, stale or damaged, or the new release proves unfit.
-        CompatibilityError: if the champion was not trained from the model in force.
+        CompatibilityError: if the champion was not trained from the active model.
         CsdError: if another process holds the lock.
     """
     who = by or whoami()
@@ -85,7 +85,7 @@ def publish(
 
 
 def _heir(production: Production, task: str, before: Release | None) -> ReleaseCandidate | None:
-    """The champion after a task as a release to be; None if it is in force already."""
+    """The champion after a task as a release to be; None if it is active already."""
     files = production.files
     champion = Champion.load(files.champion_embedder(task) / "champion.json")
     if champion.digest is None or champion.task is None:
@@ -181,7 +181,7 @@ def _variants(folder: Path, query_models: Sequence[QueryModel]) -> dict[str, Pat
 def _with_other_variant(
     production: Production, release: Release, folder: Path, embedder: Embedder
 ) -> ReleaseCandidate | None:
-    """The release in force with the int8 variant that was made or given up since; None if it has the same.
+    """The active release with the int8 variant that was made or given up since; None if it has the same.
 
     Its rows come once more as they are, for a backfill may have completed them.
     """
@@ -227,8 +227,8 @@ def _refuse_mixture(
 
 
 def _what_first(task: str, champion: str, before: Release, entries: Sequence[LedgerEntry]) -> str:
-    """Why a champion cannot follow the release in force, and what can be done."""
-    active = f"release {before.name} is in force, and the champion after task {task} ({champion[:12]}) "
+    """Why a champion cannot follow the active release, and what can be done."""
+    active = f"release {before.name} is active, and the champion after task {task} ({champion[:12]}) "
     followers = [
         entry.task
         for former, entry in pairwise(entries)

@@ -12,7 +12,7 @@ from csd_core.system.console import say
 
 
 def mark_of(number: int) -> str:
-    """The tag on the table in force from which a publish catches up."""
+    """The tag on the active table from which a publish catches up."""
     return f"before-{number:04}"
 
 
@@ -51,7 +51,7 @@ def _end(production: Production, begun: AuditEntry, *, by: str, why: str) -> Non
             recovered=True,
             checksums={name: digest_of(release.folder / CHECKSUMS)},
         )
-        say(f"release {name} had come into force when its run ended ({why}); the audit log is completed")
+        say(f"release {name} had become active when its run ended ({why}); the audit log is completed")
         return
     for folder in (name, f".{name}.partial", f".{name}.former"):
         shutil.rmtree(releases.root / folder, ignore_errors=True)
@@ -59,11 +59,11 @@ def _end(production: Production, begun: AuditEntry, *, by: str, why: str) -> Non
         live.drop(begun.table)
     live.sweep()
     releases.audit.append("abandoned", by=by, why=why, release=name, table=begun.table)
-    say(f"release {name} was begun and given up ({why}); {begun.from_release or 'nothing'} is in force as before")
+    say(f"release {name} was begun and given up ({why}); {begun.from_release or 'nothing'} is active as before")
 
 
 def _unmark(production: Production, begun: AuditEntry) -> None:
-    """Remove the tag from the table that was in force."""
+    """Remove the tag from the table that was active."""
     if begun.from_release is None:
         return
     table = Release.load(production.releases.root / begun.from_release).table

@@ -1,6 +1,6 @@
 """The model registry: a release's model as a version of the artefact `embedder`, by tags in git (GTO).
 
-`dvc artifacts get REPOSITORY embedder --stage production` then fetches the model that is in force, from anywhere that
+`dvc artifacts get REPOSITORY embedder --stage production` then fetches the model that is active, from anywhere that
 reaches the repository and its DVC remote. The tags are made locally; who wants them elsewhere pushes them.
 """
 
@@ -72,7 +72,7 @@ def _registered(production: Production, release: Release) -> str:
         in_stage = _in_stage(repository, name)
     except _NotRegisteredError:
         raise
-    except Exception as error:  # noqa: BLE001 - GTO's, git's and pygit2's share no base; the release is in force already
+    except Exception as error:  # noqa: BLE001 - GTO's, git's and pygit2's share no base; the release is active already
         raise _NotRegisteredError(told_by(error)) from None
     if version not in in_stage:
         raise _NotRegisteredError(f"a later tag holds stage {STAGE}; look at `gto show`, and at this clock")

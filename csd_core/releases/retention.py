@@ -10,7 +10,7 @@ from csd_core.system.errors import ArtifactError
 
 
 def retire(production: Production, *, by: str) -> tuple[str, ...]:
-    """Retire all but the newest `live.keep_releases`, never the one in force; the caller holds the releases' lock.
+    """Retire all but the newest `live.keep_releases`, never the active one; the caller holds the releases' lock.
 
     A release keeps copies of all that its rows need, so none depends on an older one. A run that was killed is
     completed by the next.

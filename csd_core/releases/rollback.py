@@ -24,14 +24,14 @@ def rollback(
     wait: float = WAIT,
     on_step: OnStep = lambda _: None,
 ) -> Release:
-    """Put an earlier release in force once more, under a new number, so that this can be undone too.
+    """Activate an earlier release once more, under a new number, so that this can be undone too.
 
-    Its rows are those at its tag. What people deleted since stays deleted; what they wrote since is embedded anew by
+    Its rows are those at its tag. What people deleted since stays deleted; what they wrote since is re-embedded by
     the earlier model. Items that later tasks brought are not in it.
 
     Args:
         production: Where.
-        number: Of the release; by default the one that was in force before.
+        number: Of the release; by default the one that was active before.
         why: For the audit log.
         by: Who asked for it; by default the user of this process.
         wait: Seconds to wait for another publish or rollback.
@@ -39,7 +39,7 @@ def rollback(
 
     Raises:
         ArtifactError: if there is no such release, it was retired or is damaged, or the new one proves unfit.
-        CompatibilityError: if it is in force.
+        CompatibilityError: if it is active.
         CsdError: if another process holds the lock.
     """
     who = by or whoami()
@@ -85,7 +85,7 @@ def _chosen(production: Production, number: int | None) -> Release:
         raise ArtifactError(f"release {active.name} is the first one: there is none before it to roll back to")
     earlier = releases.get(active.record.parent or 0 if number is None else number)
     if earlier.number == active.number:
-        raise CompatibilityError(f"release {earlier.name} is in force already; `csd releases` lists the others")
+        raise CompatibilityError(f"release {earlier.name} is active already; `csd releases` lists the others")
     if releases.is_retired(earlier):
         others = [each for each in releases.all() if each.number != active.number]
         kept = [str(each.number) for each in others if not releases.is_retired(each)]

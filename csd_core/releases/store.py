@@ -1,7 +1,7 @@
-"""The releases of a project: which there are, and which is in force.
+"""The releases of a project: which there are, and which is active.
 
 releases/
-    current          one line: the name of the release in force; replaced by a rename
+    current          one line: the name of the active release; replaced by a rename
     audit.jsonl      who changed it, when and why; audit.head knows its last line
     NNNN-<digest12>/ a release
     .lock            held by who publishes, rolls back, verifies or erases
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from csd_core.live.gallery import TaggedRows
 
 _REWRITTEN = frozenset({RECORD, f"{known.FOLDER}/{known.IMAGES}", f"{known.FOLDER}/{known.RECORD}"})
-"""Files of a release that an erasure writes anew."""
+"""Files of a release that an erasure writes again."""
 CURRENT, LOCK = "current", ".lock"
 _NAME = re.compile(r"(\d{4,})-[0-9a-f]{12}")
 
@@ -99,7 +99,7 @@ class Releases:
         return Release.load(self.root / name)
 
     def switch_to(self, release: Release) -> None:
-        """Put a release in force, at once and for all who look afterwards."""
+        """Activate a release, at once and for all who look afterwards."""
         write_text(self.root / CURRENT, release.name + "\n")
 
     def names(self) -> tuple[str, ...]:
@@ -202,7 +202,7 @@ class Releases:
         return any(now.get(name) != recorded.get(name) for name in _REWRITTEN)
 
     def _unfinished(self) -> str | None:
-        """The release of a run that has not put it in force."""
+        """The release of a run that has not activated it."""
         begun = self.audit.read().open
         return begun.release if begun and begun.release != self.pointer() else None
 

@@ -42,9 +42,7 @@ class Verification(NamedTuple):
     """Of the audit log."""
 
 
-def verify(
-    releases: Releases, live: LiveReader, *, which: int | Literal["in force", "all"] = "in force"
-) -> Verification:
+def verify(releases: Releases, live: LiveReader, *, which: int | Literal["active", "all"] = "active") -> Verification:
     """Look at everything; the caller is `Releases.reading`.
 
     Args:
@@ -61,7 +59,7 @@ def verify(
     notes = [*_notes(releases, trail, unfinished), *_half_made(live)]
     names = [name for name in releases.names() if name != unfinished]
     wanted = [
-        name for name in names if which in ("all", int(name.split("-")[0])) or (which, name) == ("in force", active)
+        name for name in names if which in ("all", int(name.split("-")[0])) or (which, name) == ("active", active)
     ]
     if isinstance(which, int) and not wanted:
         raise ArtifactError(f"release {which}: there is no such release; `csd releases` lists them")
@@ -117,7 +115,7 @@ def _release(releases: Releases, live: LiveReader, trail: Trail, name: str) -> I
         try:
             live.check(release.table, searchable_spaces=release.searchable_spaces, dimension=release.record.dimension)
         except CsdError as error:
-            yield f"rows in force: {error}"
+            yield f"active rows: {error}"
 
 
 def _files(release: Release, checksums: str | None, *, retired: bool = False) -> Iterator[str]:
@@ -203,12 +201,12 @@ def _pointer(releases: Releases, trail: Trail) -> Iterator[str]:
     name = releases.pointer()
     if name is None:
         if trail.active:
-            yield f"{CURRENT} is missing; the audit log says that {trail.active} is in force: write its name there"
+            yield f"{CURRENT} is missing; the audit log says that {trail.active} is active: write its name there"
         return
     if name not in releases.names():
         yield f"{CURRENT} points to {name[:40]!r}, which is no release; the audit log says {trail.active}"
     elif name != trail.active and not (trail.open and trail.open.release == name):
-        yield f"{CURRENT} points to {name}, the audit log says that {trail.active} is in force"
+        yield f"{CURRENT} points to {name}, the audit log says that {trail.active} is active"
 
 
 def _folders(releases: Releases, trail: Trail, unfinished: str | None) -> Iterator[str]:

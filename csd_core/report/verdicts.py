@@ -35,7 +35,7 @@ def rows_in_words(alternative: Alternative, rows: int) -> str:
         rows: Of the old gallery.
     """
     made, mapped = alternative.rows_embedded, alternative.rows_mapped
-    parts = [(made, "made anew"), (mapped, "mapped"), (rows - made - mapped, "left as it was")]
+    parts = [(made, "re-embedded"), (mapped, "mapped"), (rows - made - mapped, "left as it was")]
     match [(number, what) for number, what in parts if number]:
         case []:
             return "no stored vector to upgrade"

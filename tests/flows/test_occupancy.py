@@ -40,8 +40,8 @@ def answering(body=b"true"):
 def holder(tmp_path):
     """A process that holds the place, and announces the address it is given on its standard input."""
     program = (
-        "import sys; from pathlib import Path; from flows.ui.instance_lock import Occupancy\n"
-        f"mine = Occupancy(Path({str(tmp_path)!r})); mine.claim(lambda: None); print('held', flush=True)\n"
+        "import sys; from pathlib import Path; from flows.ui.instance_lock import InstanceLock\n"
+        f"mine = InstanceLock(Path({str(tmp_path)!r})); mine.claim(lambda: None); print('held', flush=True)\n"
         "for line in sys.stdin: mine.announce(line.strip()); print('announced', flush=True)"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdin=-1, stdout=-1, text=True) as process:

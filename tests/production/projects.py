@@ -189,7 +189,7 @@ class Project:
         return self.production.releases.active()
 
     def search(self, images, k=3):
-        """Answers of the release in force."""
+        """Answers of the active release."""
         production, release = self.production, self.active()
         embedder = Embedder.load(release.embedder, device="cpu", threads=1)
         snapshot = Snapshot.load(
@@ -222,7 +222,7 @@ class Project:
     # --- what people do -----------------------------------------------------------------------------------------------
 
     def put(self, images, labels, *, ids=None, keep_images=True, refs=None):
-        """Write items live, as the release in force embeds them; returns their ids."""
+        """Write items live, as the active release embeds them; returns their ids."""
         production = self.production
         ids = content_ids(images) if ids is None else np.array(ids)
         stored = StoredImages(
@@ -250,7 +250,7 @@ class Project:
             return production.live.delete(production.releases.active().table, ids, why=why)
 
     def rows(self):
-        """Id -> row of the table in force, as it is now."""
+        """Id -> row of the active table, as it is now."""
         production = self.production
         rows = production.live.rows(production.releases.active().table).to_pylist()
         return {row["id"]: row for row in rows}

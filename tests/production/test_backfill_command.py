@@ -54,7 +54,7 @@ def test_what_is_wrong_is_one_line(project, capsys):
     assert capsys.readouterr().err == "workers is 0, it must be at least 1\n"
     (project.root / "releases" / "current").unlink()
     assert run("--why", "the rest") == 4
-    assert capsys.readouterr().err.startswith("no release is in force, so there is no gallery to backfill")
+    assert capsys.readouterr().err.startswith("no release is active, so there is no gallery to backfill")
 
 
 def test_a_person_says_why(project, capsys):

@@ -1,4 +1,4 @@
-"""`csd items` against a release in force."""
+"""`csd items` against an active release."""
 
 import json
 import shutil
@@ -74,7 +74,7 @@ def test_without_a_release_every_command_says_to_publish(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "project")
     picture_file("x.png")
     for command in (["list"], ["show", "x"], ["put", "x.png", "--label", "a"], ["search", "x.png"], ["index"]):
-        with pytest.raises(ArtifactError, match="no release is in force.*run `csd publish`"):
+        with pytest.raises(ArtifactError, match="no release is active.*run `csd publish`"):
             run(*command)
 
 

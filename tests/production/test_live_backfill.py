@@ -1,4 +1,4 @@
-"""A gallery of mixed provenance is completed by the model in force, while people write and processes die."""
+"""A gallery of mixed provenance is completed by the active model, while people write and processes die."""
 
 import os
 import pickle
@@ -90,7 +90,7 @@ def project(template, tmp_path):
 
 
 def others(project):
-    """Ids of the rows that are not the own ones of the model in force."""
+    """Ids of the rows that are not the own ones of the active model."""
     model = project.active().record.model
     own = (model, "", model)
     return {
@@ -201,7 +201,7 @@ def test_a_gallery_that_is_the_models_own_is_left_alone(tmp_path):
 
 def test_before_the_first_release_there_is_nothing_to_backfill(tmp_path):
     project = Project(tmp_path / "project", tasks=("t1",))
-    with pytest.raises(ArtifactError, match="no release is in force, so there is no gallery to backfill"):
+    with pytest.raises(ArtifactError, match="no release is active, so there is no gallery to backfill"):
         complete(project.production, why="the rest")
 
 
@@ -359,7 +359,7 @@ def test_a_backfill_that_another_release_has_overtaken_is_refused(project):
     backfill = plan(project.production, shard_rows=ROWS)
     embed_all(backfill)
     rollback(project.production, why="complaints")
-    with pytest.raises(CompatibilityError, match=r"planned for release 0003-\w+, and 0004-\w+ is in force now"):
+    with pytest.raises(CompatibilityError, match=r"planned for release 0003-\w+, and 0004-\w+ is active now"):
         finish(project.production, backfill, why="the rest")
     assert project.active().number == 4
 

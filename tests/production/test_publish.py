@@ -30,7 +30,7 @@ def templates(tmp_path_factory):
 
 @pytest.fixture
 def project_under(templates, tmp_path):
-    """(strategy) -> a project with two tasks, the first in force, the second promoted under the strategy."""
+    """(strategy) -> a project with two tasks, the first active, the second promoted under the strategy."""
 
     def make(strategy, *, dimension=16):
         return templates(strategy, dimension).copied_to(tmp_path / "project")
@@ -415,7 +415,7 @@ def test_a_log_that_was_tampered_with_stops_a_publish_before_anything_changes(pr
     project = project_under("keep")
     log = project.production.releases.audit.path
     lines = log.read_bytes().splitlines(keepends=True)
-    log.write_bytes(lines[0])  # as if the release in force had been begun and never finished
+    log.write_bytes(lines[0])  # as if the active release had been begun and never finished
     (project.root / "releases" / "current").unlink()
     with pytest.raises(ArtifactError, match="its end was cut off; nothing was changed"):
         publish(project.production)

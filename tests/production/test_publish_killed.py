@@ -105,7 +105,7 @@ def templates(tmp_path_factory):
 
 
 def fit(project, before, after):
-    """Exactly the old or the new release is in force, and all is well; then the same command succeeds."""
+    """Exactly the old or the new release is active, and all is well; then the same command succeeds."""
     assert project.findings() == ()
     release = project.active()
     assert release.number in (before, after)
@@ -240,7 +240,7 @@ def test_rows_that_another_process_writes_meanwhile_or_during_the_switch_are_ser
     def meanwhile(step):
         if step == "built":
             json.loads(process(WRITER, project, point="60").communicate(timeout=PATIENCE)[0])
-        if step == "locked":  # it waits for the lock, then writes into what is in force then
+        if step == "locked":  # it waits for the lock, then writes into what is active then
             waiting.append(process(WRITER, project, point="61"))
 
     release = publish(project.production, on_step=meanwhile)

@@ -135,7 +135,7 @@ def test_a_rollback_to_a_rollback_names_the_release_it_was(project):
 @pytest.mark.parametrize(
     ("number", "error", "message"),
     [
-        (2, CompatibilityError, "is in force already"),
+        (2, CompatibilityError, "is active already"),
         (7, ArtifactError, r"release 7: there is no such release \(there are: 1, 2\)"),
     ],
 )

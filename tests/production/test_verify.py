@@ -36,7 +36,7 @@ def project(template, tmp_path):
 
 @pytest.fixture
 def folder(project):
-    """Of the release in force."""
+    """Of the active release."""
     return project.active().folder
 
 
@@ -220,7 +220,7 @@ def test_rows_in_force_in_a_space_that_may_not_be_searched_are_found(project, ga
         LiveItems(ids=foreign.ids, labels=foreign.labels, vectors=foreign.vectors, embedded_by="c" * 64),
     )
     (line,) = project.findings()
-    assert "rows in force: " in line
+    assert "active rows: " in line
     assert "1 rows are in the space of cccccccccccc" in line
 
 
@@ -235,7 +235,7 @@ def test_a_pointer_to_nowhere_is_found_and_never_followed(project, content):
 def test_a_pointer_set_to_another_release_is_found(project):
     first, second = project.production.releases.names()
     (project.root / "releases" / "current").write_text(f"{first}\n")
-    assert f"current points to {first}, the audit log says that {second} is in force" in project.findings()
+    assert f"current points to {first}, the audit log says that {second} is active" in project.findings()
 
 
 def test_a_missing_pointer_is_found(project):

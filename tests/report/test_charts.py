@@ -64,7 +64,7 @@ def test_one_task_has_no_forgetting_to_draw(alone):
     assert "forgetting" not in drawn(alone)
 
 
-@pytest.mark.parametrize("story", ["promoted", "carried", "mixed"])
+@pytest.mark.parametrize("report_data", ["promoted", "carried", "mixed"])
 def test_the_plot_folder_holds_whole_svg_files_and_nothing_else(request, tmp_path, report_data):
     found = drawn(request.getfixturevalue(report_data))
     save_plots(found.values(), tmp_path / "plots")

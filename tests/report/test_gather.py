@@ -48,7 +48,7 @@ def test_every_promotion_that_replaced_a_champion_has_examples(carried):
     ]
 
 
-@pytest.mark.parametrize("story", ["promoted", "carried", "mixed", "narrowed"])
+@pytest.mark.parametrize("report_data", ["promoted", "carried", "mixed", "narrowed"])
 def test_neighbours_after_an_upgrade_are_those_of_the_gallery_that_was_promoted(request, report_data):
     told = request.getfixturevalue(report_data)
     seen = [task.name for task in told.report_data.tasks]
@@ -67,7 +67,7 @@ def test_neighbours_after_an_upgrade_are_those_of_the_gallery_that_was_promoted(
             assert [neighbour.item for neighbour in example.after] == expected
 
 
-@pytest.mark.parametrize("story", ["promoted", "mixed"])
+@pytest.mark.parametrize("report_data", ["promoted", "mixed"])
 def test_neighbours_before_an_upgrade_are_the_champions_on_its_gallery(request, report_data):
     """The status quo: stored rows as they are, new items as the champion embeds them."""
     told = request.getfixturevalue(report_data)
@@ -114,7 +114,7 @@ def test_a_gallery_before_the_first_model_has_no_rows(late):
 
 def test_the_chosen_alternative_is_that_of_the_verdict(mixed):
     chosen = [task.chosen and task.chosen.name for task in mixed.report_data.tasks]
-    assert chosen == ["none", "partial 75 %", "adapt", None]
+    assert chosen == ["first model", "partial 75 %", "adapt", None]
     assert [task.name for task in mixed.report_data.replacements] == ["t2", "t3"]
 
 

@@ -42,7 +42,7 @@ def outline(page):
     return parsed
 
 
-@pytest.mark.parametrize("story", STORIES)
+@pytest.mark.parametrize("report_data", STORIES)
 def test_the_page_is_well_formed_and_asks_no_network(request, report_data):
     told = request.getfixturevalue(report_data)
     parsed = outline(told.page)
@@ -54,7 +54,7 @@ def test_the_page_is_well_formed_and_asks_no_network(request, report_data):
     assert "@import" not in told.page
 
 
-@pytest.mark.parametrize("story", STORIES)
+@pytest.mark.parametrize("report_data", STORIES)
 def test_ids_are_unique_and_every_reference_has_its_target(request, report_data):
     elements = outline(request.getfixturevalue(report_data).page).elements
     ids = [attributes["id"] for _, attributes in elements if "id" in attributes]
@@ -63,7 +63,7 @@ def test_ids_are_unique_and_every_reference_has_its_target(request, report_data)
     assert set(wanted) <= set(ids)
 
 
-@pytest.mark.parametrize("story", STORIES)
+@pytest.mark.parametrize("report_data", STORIES)
 def test_every_picture_has_words(request, report_data):
     pictures = [
         attributes

@@ -51,7 +51,7 @@ def test_a_cross_test_stands_beside_the_self_test_it_must_beat(promoted, tmp_pat
 
 
 @pytest.mark.parametrize("width", [20, 30, 60, 80])
-@pytest.mark.parametrize("story", ["promoted", "refused", "alone"])
+@pytest.mark.parametrize("report_data", ["promoted", "refused", "alone"])
 def test_no_line_of_a_table_is_wider_than_the_terminal(request, tmp_path, report_data, width):
     text = printed(request.getfixturevalue(report_data), tmp_path, width)
     tables = [line for line in text.splitlines() if line and "percent" not in line and "Report" not in line]

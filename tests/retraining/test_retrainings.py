@@ -78,7 +78,7 @@ def test_the_newest_retraining_of_just_these_batches_settles_them(files):
 
 
 @pytest.mark.parametrize(
-    ("base", "arrivals"),
+    ("base", "inbox_batches"),
     [
         ("d" * 40, [inbox_batch()]),
         (BASE, [inbox_batch(digest="d2")]),

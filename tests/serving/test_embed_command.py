@@ -15,7 +15,7 @@ IMAGES = 5
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A project in the current folder with a release in force, and photos to embed."""
+    """A project in the current folder with an active release, and photos to embed."""
     project = Project(tmp_path / "project", tasks=("t1",))
     project.promote("t1", "none")
     publish(project.production)
@@ -73,5 +73,5 @@ def test_what_is_missing_is_named(project):
     with pytest.raises(ArtifactError, match="no.onnx: there is no such model"):
         run("photos", "-o", "out.parquet", "--model", "no.onnx")
     (project.root / "releases" / "current").unlink()
-    with pytest.raises(ArtifactError, match="no release is in force"):
+    with pytest.raises(ArtifactError, match="no release is active"):
         run("photos", "-o", "out.parquet")

@@ -1,4 +1,4 @@
-"""A release comes into force while clients search and write: nothing fails, nothing is mixed, nothing is lost."""
+"""A release becomes active while clients search and write: nothing fails, nothing is mixed, nothing is lost."""
 
 import threading
 import time

@@ -8,7 +8,7 @@ from csd_core.serving.app import SETTINGS, Settings
 
 
 def test_what_is_deployed_loads_neither_torch_nor_dvc_nor_prefect():
-    modules = ("serving.server", "commands.serve", "commands.keys", "commands.query")
+    modules = ("serving.server", *(f"commands.production.{each}" for each in ("serve", "keys", "query")))
     heavy = ["torch", "torchvision", "dvc", "prefect", "sklearn"]
     imports = ", ".join(f"csd_core.{each}" for each in modules)
     code = f"import sys, {imports}; print([name for name in {heavy} if name in sys.modules])"

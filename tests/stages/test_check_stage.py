@@ -25,7 +25,7 @@ def report_of(files, task):
 
 def test_a_first_model_is_measured_alone(checked_digits):
     report = report_of(Workspace(checked_digits), "t1")
-    assert [each.name for each in report.alternatives] == ["none"]
+    assert [each.name for each in report.alternatives] == ["first model"]
     assert (report.champion, report.status_quo, report.cross_test, report.partial) == (None, None, None, None)
     assert report.during_backfill == ()
 

@@ -99,7 +99,7 @@ def verify(
     if every and number is not None:
         raise ParamsError(f"csd verify {number} --all: name a release or ask for all, not both")
     production = Production.of(Workspace())
-    which: int | Literal["in force", "all"] = "all" if every else "in force" if number is None else number
+    which: int | Literal["active", "all"] = "all" if every else "active" if number is None else number
     with production.releases.reading():
         found = verifying.verify(production.releases, production.live, which=which)
     for note in found.notes:

@@ -1,4 +1,4 @@
-"""Completion: the rows in force that other models made are embedded anew, and the finished table comes into force.
+"""Completion: the active rows that other models made are re-embedded, and the finished table becomes active.
 
 People go on writing and deleting meanwhile; the switch is that of any new release (`csd_core.releases.activate`).
 """
@@ -40,7 +40,7 @@ def complete(
     wait: float = WAIT,
     on_step: OnStep = lambda _: None,
 ) -> Release | None:
-    """Embed anew what is not the model's own, and put the finished table in force; here, or in several processes.
+    """Re-embed what is not the model's own, and activate the finished table; here, or in several processes.
 
     A run that was interrupted goes on where it stopped. With several workers, a script must guard its entry by
     `if __name__ == "__main__"`.
@@ -85,7 +85,7 @@ def finish(
     wait: float = WAIT,
     on_step: OnStep = lambda _: None,
 ) -> Release:
-    """Put the table with the vectors of all shards in force, with what people wrote and deleted since the plan.
+    """Activate the table with the vectors of all shards, with what people wrote and deleted since the plan.
 
     A row whose image could not be read stays as it is: searchable, and named. The caller is `alone`.
 
@@ -98,7 +98,7 @@ def finish(
         on_step: Told each of `switch.STEPS` when it is done.
 
     Raises:
-        CompatibilityError: if another release is in force than when it was planned.
+        CompatibilityError: if another release is active than when it was planned.
         ArtifactError: if a shard is not finished or is damaged, or the new release proves unfit.
         DataError: if no image at all could be read.
         CsdError: if another process holds the lock.
@@ -109,8 +109,8 @@ def finish(
         active = production.releases.pointer()
         if active != planned.name:
             raise CompatibilityError(
-                f"the backfill was planned for release {planned.name}, and {active} is in force now; nothing was "
-                "changed. Run it again: it starts from what is in force"
+                f"the backfill was planned for release {planned.name}, and {active} is active now; nothing was "
+                "changed. Run it again: it starts from what is active"
             )
         failed = _failures(backfill)
         if len(failed) == backfill.rows:
@@ -130,7 +130,7 @@ def finish(
 
 
 def _heir(production: Production, backfill: LiveBackfill, failed: Mapping[str, str]) -> ReleaseCandidate:
-    """The release in force with the vectors of the shards, as a release to be."""
+    """The active release with the vectors of the shards, as a release to be."""
     release, runtime = backfill.release, production.params.runtime
     base = Base.at(production.live, release, tag=backfill.tag)
     return ReleaseCandidate.again(
@@ -143,7 +143,7 @@ def _heir(production: Production, backfill: LiveBackfill, failed: Mapping[str, s
             embedder=Embedder.load(release.embedder, device=runtime.device, threads=runtime.threads),
             strategy="backfill",
             searchable_spaces=release.searchable_spaces,
-            stays=frozenset(),  # whoever wrote a row since, with whatever model: it is embedded anew where that can be
+            stays=frozenset(),  # whoever wrote a row since, with whatever model: it is re-embedded where that can be
             adapters={},
             anew=frozenset(),
         ),

@@ -1,4 +1,4 @@
-"""Backfill of the live gallery: which rows in force other models made, cut into shards that are embedded one by one.
+"""Backfill of the live gallery: which active rows other models made, cut into shards that are embedded one by one.
 
 A release under keep, adapt or partial serves rows of mixed provenance. Its table is tagged, so that what is read can
 neither change nor be cleaned up while people write on. What a killed run leaves is found again by its names, and the
@@ -80,10 +80,10 @@ class TaggedImages:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LiveBackfill:
-    """What is to be embedded anew.
+    """What is to be re-embedded.
 
     Attributes:
-        release: The release in force, whose table it completes.
+        release: The active release, whose table it completes.
         tag: Its rows as they were when this was planned.
         shards: Ids of the rows that have an image and are not the model's own, as units of work.
         embedder: Embeds a shard, in any thread or process.
@@ -120,9 +120,9 @@ def alone(production: Production, *, wait: float = WAIT) -> Iterator[None]:
 def plan(
     production: Production, *, by: str | None = None, wait: float = WAIT, shard_rows: int = SHARD_ROWS
 ) -> LiveBackfill | None:
-    """Find the rows in force that are not the model's own, at a tag that keeps them as they are.
+    """Find the active rows that are not the model's own, at a tag that keeps them as they are.
 
-    Planning again finds the same tag and the same shards until another release is in force; what was planned for an
+    Planning again finds the same tag and the same shards until another release is active; what was planned for an
     earlier one is removed. The caller is `alone`.
 
     Args:
@@ -143,7 +143,7 @@ def plan(
         recover(production, by=by or whoami())
         release = production.releases.active()
         if release is None:
-            raise ArtifactError("no release is in force, so there is no gallery to backfill; run `csd publish`")
+            raise ArtifactError("no release is active, so there is no gallery to backfill; run `csd publish`")
         tag = _tag_of(release)
         clear(production, keep=release)
         if tag not in live.tags(release.table):

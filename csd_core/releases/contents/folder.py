@@ -31,13 +31,13 @@ def write_release(
     by: str,
     why: str,
 ) -> Release:
-    """Write a release of the rows at its tag; it is not in force by that.
+    """Write a release of the rows at its tag; it is not active by that.
 
     Args:
         production: Where.
         release_candidate: What it is to be.
         number: Its number.
-        before: The release in force.
+        before: The active release.
         left_out: Rows that could not be carried over from it.
         by: Who asked for it.
         why: For the record.

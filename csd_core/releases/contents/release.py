@@ -45,7 +45,7 @@ class ReleaseRecord(Record):
 
     number: int
     kind: Kind
-    """A new model, the same model with a newer gallery, the same with rows that it embedded anew, or an earlier release
+    """A new model, the same model with a newer gallery, the same with rows that it re-embedded, or an earlier release
     once more."""
     model: Digest
     parent_model: Digest | None
@@ -53,7 +53,7 @@ class ReleaseRecord(Record):
     dimension: int
     """D of its vectors."""
     parent: int | None
-    """The release that was in force before."""
+    """The release that was active before."""
     rolled_back_to: int | None
     """The release whose model and gallery this is once more."""
     task: str
