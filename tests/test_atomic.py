@@ -1,3 +1,5 @@
+import errno
+
 import pytest
 
 from csd_core.system.atomic import atomic_file, atomic_folder, write_text
@@ -55,3 +57,11 @@ def test_what_a_killed_run_left_is_overwritten(tmp_path):
     with atomic_folder(tmp_path / "folder") as partial:
         (partial / "one").write_text("one")
     assert [path.name for path in (tmp_path / "folder").iterdir()] == ["one"]
+
+
+@pytest.mark.parametrize("kind", [atomic_file, atomic_folder])
+def test_a_write_that_a_full_disk_cut_short_is_that_of_a_full_disk(tmp_path, kind):
+    with pytest.raises(OSError, match="No space left on device") as raised, kind(tmp_path / "vectors"):
+        raise OSError("7200 requested and 3040 written")  # as numpy.save does
+    assert (raised.value.errno, raised.value.filename) == (errno.ENOSPC, str(tmp_path / "vectors"))
+    assert list(tmp_path.iterdir()) == []

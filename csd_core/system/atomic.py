@@ -4,6 +4,7 @@ A temporary name is fixed (`.NAME.partial`, beside its target): what a killed ru
 and the rename stays on one file system.
 """
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -24,12 +25,24 @@ def _fsync(path: Path) -> None:
 
 
 @contextmanager
+def _short_writes(target: Path) -> Iterator[None]:
+    """Raise a write that a full disk cut short as what it is: numpy tells it without the system's number."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None and str(error).endswith(" written"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from error
+        raise
+
+
+@contextmanager
 def atomic_file(target: Path) -> Iterator[Path]:
     """Yield a path to write; on success it replaces `target`, on error `target` is as it was."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = _partial(target)
     try:
-        yield partial
+        with _short_writes(target):
+            yield partial
         _fsync(partial)
         partial.replace(target)
         _fsync(target.parent)
@@ -45,7 +58,8 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
-        yield partial
+        with _short_writes(target):
+            yield partial
         for path in partial.rglob("*"):
             _fsync(path)
         if target.exists():

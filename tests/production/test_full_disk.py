@@ -12,7 +12,7 @@ from small_disks import AMOUNTS, only_free, small_disk
 from csd_core.cli import main
 from csd_core.releases.publish import publish
 
-PROFILES = Path(__file__).parents[2] / "profiles"
+PROFILES = Path(__file__).parents[2] / "csd_core" / "project" / "profiles"
 COMMANDS = {
     "publish": ("first", "publish"),
     "rollback": ("second", "rollback 1 --why test"),
