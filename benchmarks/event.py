@@ -69,7 +69,7 @@ def prepare(folder: Path) -> None:
 
 def started(folder: Path, port: int) -> subprocess.Popen[str]:
     """What `make ui` starts, when it is up."""
-    command = [sys.executable, "-m", "flows.ui.server", "--port", str(port)]
+    command = [sys.executable, "-m", "csd_core.cli", "ui", "--port", str(port)]
     environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
     for line in process.stdout or ():

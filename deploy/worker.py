@@ -87,27 +87,27 @@ def run(*, port: int = 4201, workers: int = 4) -> None:
         raise ParamsError(f"{Path.cwd()}: has no prefect.yaml; mount the folder of the project there")
     reports = ServerAddress.checked(ANYWHERE, port - 1, auth=os.environ.get(AUTH))
     interruption, address = Interruption(), os.environ["PREFECT_UI_URL"]
-    occupancy = InstanceLock(Workspace().operations / "prefect")
+    instance_lock = InstanceLock(Workspace().operations / "prefect")
     try:
-        running = occupancy.claim(interruption.pause)
+        running = instance_lock.claim(interruption.pause)
         if running:
             raise CsdError(
                 f"flows of this project run already, at {running}: two workers would take turns; stop that one"
             )
         with serving(Workspace().operations / "retrainings", (ANYWHERE, port), auth=reports.auth):
             try:
-                _work(workers, pause=interruption.pause, ready=lambda: _tell_ready(occupancy, address))
+                _work(workers, pause=interruption.pause, ready=lambda: _tell_ready(instance_lock, address))
             finally:
-                occupancy.withdraw()
+                instance_lock.withdraw()
     except KeyboardInterrupt:
         say("Stopped.")
     finally:
-        occupancy.release()
+        instance_lock.release()
 
 
-def _tell_ready(occupancy: InstanceLock, address: str) -> None:
+def _tell_ready(instance_lock: InstanceLock, address: str) -> None:
     """Let a `csd ui` of this project know that it is not needed."""
-    occupancy.announce(address)
+    instance_lock.announce(address)
     say(f"Flows:    {address}\nAt work.")
 
 

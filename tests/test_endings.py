@@ -19,7 +19,6 @@ STAGES = sorted(
 PROGRAMS = {
     **{f"csd_core.stages.{stage}": "interrupted; run again to resume\n" for stage in STAGES},
     "csd_core.cli": "interrupted\n",
-    "flows.ui.server": "interrupted\n",
 }
 
 

@@ -12,7 +12,6 @@ from rich.console import Console
 
 from csd_core import cli
 from csd_core.commands.tree import app
-from flows.ui.server import app as server
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,7 +24,7 @@ def commands(group, name):
             yield from commands(group[each], f"{name} {each}")
 
 
-COMMANDS = {**dict(commands(app, "csd")), "python -m flows.ui.server": server}
+COMMANDS = dict(commands(app, "csd"))
 
 
 def options(command):
@@ -74,8 +73,7 @@ def test_the_list_of_groups_says_what_each_says_itself():
 def test_help_is_not_cut(name, width):
     written = io.StringIO()
     console = Console(file=written, width=width, force_terminal=True, color_system=None)
-    group, tokens = (app, name.split()[1:]) if name.startswith("csd") else (server, [])
-    group.help_print(tokens, console=console)
+    app.help_print(name.split()[1:], console=console)
     text = written.getvalue()
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= width

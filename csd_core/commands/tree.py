@@ -51,12 +51,11 @@ A publish or rollback takes effect without a restart.""",
 Run it again to resume after a stop.""",
     "production.keys:app": "Make, list and revoke keys of the service.",
     "retraining.inbox:app": "Show the batches of new images, and mark one as complete.",
-    "ui:ui": "Start scheduled retraining: server, deployments, worker and reports; Ctrl-C stops everything.",
+    "flows.ui.server:ui": "Start scheduled retraining: server, worker and reports; Ctrl-C stops everything.",
     "retraining.history:retrainings": "List the retrainings, oldest first, with their tasks, how they ended and why.",
 }
 
 for place, sentence in _COMMANDS.items():
     module, _, attribute = place.partition(":")
-    app.command(
-        f"csd_core.commands.{place}", name=module.rpartition(".")[2] if attribute == "app" else attribute, help=sentence
-    )
+    where = place if module.startswith("flows.") else f"csd_core.commands.{place}"
+    app.command(where, name=module.rpartition(".")[2] if attribute == "app" else attribute, help=sentence)

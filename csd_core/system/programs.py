@@ -1,4 +1,4 @@
-"""Programs with a command line, such as `csd` and `python -m flows.ui.server`: load, run a command, and end.
+"""Programs with a command line, such as `csd`: load, run a command, and end.
 
 Nothing heavy is imported at the top, so that Ctrl-C ends a program plainly from its first moment on.
 """

@@ -81,22 +81,22 @@ def answers(url: str) -> bool:
         connection.close()
 
 
-def refuse_taken(listening: ServerAddress) -> None:
+def refuse_taken(server_address: ServerAddress) -> None:
     """Check that both ports are free.
 
     Raises:
         CsdError: if not, naming who has it as far as we may know.
     """
-    for port in (listening.port, listening.reports_port):
-        family = socket.AF_INET6 if ":" in listening.host else socket.AF_INET
+    for port in (server_address.port, server_address.reports_port):
+        family = socket.AF_INET6 if ":" in server_address.host else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # not yet forgotten connections do not count
             try:
-                probe.bind((listening.host, port))
+                probe.bind((server_address.host, port))
             except OSError as error:
                 reason = f"{(error.strerror or str(error)).lower()}{_holder(port)}"
                 raise CsdError(
-                    f"port {port} of {listening.host} cannot be used: {reason}; choose another: csd ui --port ..."
+                    f"port {port} of {server_address.host} cannot be used: {reason}; choose another: csd ui --port ..."
                 ) from None
 
 

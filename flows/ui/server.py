@@ -3,25 +3,18 @@
 The project is the current folder. Nothing that is started here outlives this process, however it ends.
 """
 
-if __name__ == "__main__":
-    from csd_core.system.programs import run_app
-
-    run_app("flows.ui.server")
-
 import os
 import signal
 import sys
 import time
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
-
-from cyclopts import App
 
 from csd_core.system.console import say
 from csd_core.system.errors import CsdError, ParamsError
 from csd_core.system.processes import environment
-from csd_core.system.programs import version
 from csd_core.workspace import Workspace
 from flows.ui.address import AUTH, ServerAddress
 from flows.ui.children import Child
@@ -37,8 +30,6 @@ TICK = 0.2
 POOL = "csd"
 """The work pool that the deployments of prefect.yaml name."""
 PREFECT = (sys.executable, "-m", "prefect")
-
-app = App(name="python -m flows.ui.server", help="Start the server of flows.", version=version)
 
 
 class Interruption:
@@ -67,20 +58,22 @@ class LocalStack:
     """The server, its worker and the pages of reports, of the project in the current folder.
 
     Attributes:
-        listening: Where.
+        server_address: Where.
         workers: Runs at a time.
         folder: Of the server's files.
     """
 
-    def __init__(self, listening: ServerAddress, *, workers: int, folder: Path, interruption: Interruption) -> None:
-        self.listening = listening
+    def __init__(
+        self, server_address: ServerAddress, *, workers: int, folder: Path, interruption: Interruption
+    ) -> None:
+        self.server_address = server_address
         self.workers = workers
         self.folder = folder
         self._pause = interruption.pause
-        self._told = listening.environment(environment(), home=folder)
+        self._told = server_address.environment(environment(), home=folder)
         self._worker: Child | None = None
 
-    def run(self, occupancy: InstanceLock) -> None:
+    def run(self, instance_lock: InstanceLock) -> None:
         """Start everything, and stop it when we are asked to or when something fails.
 
         Raises:
@@ -88,8 +81,8 @@ class LocalStack:
             KeyboardInterrupt: if we are asked to.
         """
         reports = Workspace().operations / "retrainings"
-        address = (self.listening.host, self.listening.reports_port)
-        with serving(reports, address, auth=self.listening.auth):
+        address = (self.server_address.host, self.server_address.reports_port)
+        with serving(reports, address, auth=self.server_address.auth):
             _tell(f"Starting; logs are in {self.folder / 'logs'}")
             server = self._start("server", *PREFECT, "server", "start")
             try:
@@ -97,11 +90,12 @@ class LocalStack:
                 self._complete("setup", sys.executable, "-m", "flows.ui.setup", POOL)
                 self._complete("deploy", *PREFECT, "--no-prompt", "deploy", "--all")
                 self._worker = self._start_worker()
-                occupancy.announce(self.listening.url)
-                _tell(f"Flows:    {self.listening.ui_url}\nReports:  {self.listening.reports_url}\nCtrl-C stops all.")
+                instance_lock.announce(self.server_address.url)
+                _tell(f"Flows:    {self.server_address.ui_url}\nReports:  {self.server_address.reports_url}")
+                _tell("Ctrl-C stops all.")
                 self._watch(server)
             finally:
-                occupancy.withdraw()
+                instance_lock.withdraw()
                 self._stop(server)
 
     def _start(self, name: str, *command: str) -> Child:
@@ -111,7 +105,7 @@ class LocalStack:
         return self._start("worker", *PREFECT, "worker", "start", "--pool", POOL, "--limit", str(self.workers))
 
     def _await_answer(self, server: Child) -> None:
-        while not answers(self.listening.url):
+        while not answers(self.server_address.url):
             if server.exit_code is not None:
                 raise CsdError(f"the server did not start; its last lines:\n{server.said()}")
             if time.monotonic() > server.started + STARTING:
@@ -162,9 +156,8 @@ def _tell(text: str) -> None:
         say(text)
 
 
-@app.default
 def ui(*, host: str = "127.0.0.1", port: int = 4200, workers: int = 4) -> None:
-    """Start everything, print the address, and stop everything on Ctrl-C.
+    """Start scheduled retraining: server, worker and reports; Ctrl-C stops everything.
 
     Parameters
     ----------
@@ -176,21 +169,23 @@ def ui(*, host: str = "127.0.0.1", port: int = 4200, workers: int = 4) -> None:
         Number of runs at a time. Only one of them retrains, so that approval, publishing and rollback do not wait
         for it.
     """
+    if find_spec("prefect") is None:
+        raise CsdError("`csd ui` needs Prefect, which is not installed here: pip install 'csd[flows]'")
     if workers < 1:
         raise ParamsError(f"--workers {workers}: give the number of runs at a time, 1 or more")
     if not Path("prefect.yaml").is_file():
         raise ParamsError(f"{Path.cwd()}: has no prefect.yaml; start in the folder of the project")
-    listening = ServerAddress.checked(host, port, auth=os.environ.get(AUTH))
+    server_address = ServerAddress.checked(host, port, auth=os.environ.get(AUTH))
     folder, interruption = Workspace().operations / "prefect", Interruption()
-    occupancy = InstanceLock(folder)
+    instance_lock = InstanceLock(folder)
     try:
-        running = occupancy.claim(interruption.pause)
+        running = instance_lock.claim(interruption.pause)
         if running:
             _tell(f"The server of this project runs already: {running}")
             return
-        refuse_taken(listening)
-        LocalStack(listening, workers=workers, folder=folder, interruption=interruption).run(occupancy)
+        refuse_taken(server_address)
+        LocalStack(server_address, workers=workers, folder=folder, interruption=interruption).run(instance_lock)
     except KeyboardInterrupt:
         _tell("Stopped.")
     finally:
-        occupancy.release()
+        instance_lock.release()

@@ -120,7 +120,7 @@ class Operations:
         environment |= {"PYTHONPATH": str(self.root), "PYTHONUNBUFFERED": "1"}
         log = self.root.with_name("ui.log").open("w")
         self.server = subprocess.Popen(
-            [sys.executable, "-m", "flows.ui.server", "--port", str(self.port)],
+            [sys.executable, "-m", "csd_core.cli", "ui", "--port", str(self.port)],
             cwd=self.root,
             env=environment,
             stdout=log,

@@ -43,9 +43,9 @@ def test_a_host_that_nobody_knows_is_named():
 
 
 def test_the_pages_of_reports_are_at_the_next_port():
-    listening = ServerAddress.checked("127.0.0.1", 4300, auth=None)
-    assert (listening.url, listening.ui_url) == ("http://127.0.0.1:4300", "http://127.0.0.1:4300")
-    assert listening.reports_url == "http://127.0.0.1:4301"
+    server_address = ServerAddress.checked("127.0.0.1", 4300, auth=None)
+    assert (server_address.url, server_address.ui_url) == ("http://127.0.0.1:4300", "http://127.0.0.1:4300")
+    assert server_address.reports_url == "http://127.0.0.1:4301"
 
 
 def test_an_address_of_version_6_stands_in_brackets():
@@ -53,9 +53,9 @@ def test_an_address_of_version_6_stands_in_brackets():
 
 
 def test_on_all_addresses_programs_here_use_the_loopback_and_people_the_machines_name():
-    listening = ServerAddress.checked("0.0.0.0", 4300, auth=GOOD)  # noqa: S104 - with a password
-    assert listening.url == "http://127.0.0.1:4300"
-    assert listening.ui_url == f"http://{socket.gethostname()}:4300"
+    server_address = ServerAddress.checked("0.0.0.0", 4300, auth=GOOD)  # noqa: S104 - with a password
+    assert server_address.url == "http://127.0.0.1:4300"
+    assert server_address.ui_url == f"http://{socket.gethostname()}:4300"
 
 
 def environment(given=None, *, auth=None):

@@ -66,7 +66,18 @@ class Ui:
         self.output = folder / f"output-{self.port}"
         with self.output.open("w") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "flows.ui.server", "--host", host, "--port", str(self.port), "--workers", "2"],
+                [
+                    sys.executable,
+                    "-m",
+                    "csd_core.cli",
+                    "ui",
+                    "--host",
+                    host,
+                    "--port",
+                    str(self.port),
+                    "--workers",
+                    "2",
+                ],
                 cwd=folder,
                 env=clean_environment() | environment,
                 stdout=output,
@@ -320,7 +331,7 @@ def test_on_all_addresses_everything_asks_for_the_password_and_nothing_shows_it(
 def failing(folder, *arguments, **environment):
     """`csd ui` that must not start: exit code, and its one message."""
     done = subprocess.run(
-        [sys.executable, "-m", "flows.ui.server", *arguments],
+        [sys.executable, "-m", "csd_core.cli", "ui", *arguments],
         cwd=folder,
         env=clean_environment() | environment,
         capture_output=True,
@@ -376,8 +387,8 @@ def test_no_runs_at_a_time_is_an_error(tmp_path):
 def station(tmp_path):
     """A station whose programs are ours to choose."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    listening = ServerAddress.checked("127.0.0.1", free_port(), auth=None)
-    yield LocalStack(listening, workers=1, folder=tmp_path, interruption=Interruption())
+    server_address = ServerAddress.checked("127.0.0.1", free_port(), auth=None)
+    yield LocalStack(server_address, workers=1, folder=tmp_path, interruption=Interruption())
     for number, handler in handlers.items():
         signal.signal(number, handler)
 

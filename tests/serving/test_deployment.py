@@ -254,8 +254,8 @@ def test_a_password_that_is_not_set_stops_compose_with_what_to_do(name):
 
 def test_the_server_of_flows_is_told_what_make_ui_tells_it():
     told = services()["prefect-server"]["environment"]
-    listening = ServerAddress.checked("0.0.0.0", 4200, auth=GIVEN[AUTH])  # noqa: S104 - of the container
-    wanted = listening.environment({}, home=Path("/prefect"))
+    server_address = ServerAddress.checked("0.0.0.0", 4200, auth=GIVEN[AUTH])  # noqa: S104 - of the container
+    wanted = server_address.environment({}, home=Path("/prefect"))
     elsewhere = {
         "PREFECT_UI_URL": "http://127.0.0.1:4200",
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "http://127.0.0.1:4200",

@@ -7,7 +7,7 @@ from csd_core.retrieval.embedder import Embedder
 from csd_core.system.errors import ArtifactError
 
 
-def release_in_force(production: Production) -> Release:
+def active_release(production: Production) -> Release:
     """Return the release that production serves.
 
     Raises:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from csd_core.commands.production.active import release_in_force
+from csd_core.commands.production.active import active_release
 from csd_core.releases.candidate import Production
 from csd_core.retrieval.embedder import Embedder
 from csd_core.serving.bulk.embed import BATCH, THREADS, embed_folder
@@ -55,5 +55,5 @@ def embed(
 
 def _in_force() -> Embedder:
     production = Production.of(Workspace())
-    release = release_in_force(production)
+    release = active_release(production)
     return Embedder.load(release.embedder, device=production.params.runtime.device, threads=THREADS)

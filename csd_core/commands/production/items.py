@@ -10,7 +10,7 @@ import numpy.typing as npt
 from cyclopts import App, Parameter
 
 from csd_core.audit.log import whoami
-from csd_core.commands.production.active import embedder_of, release_in_force, snapshot_of
+from csd_core.commands.production.active import active_release, embedder_of, snapshot_of
 from csd_core.live.erasure import traces
 from csd_core.live.filters import Filters
 from csd_core.live.images import content_id, encode_png, fetch
@@ -54,7 +54,7 @@ def list_items(
         Number of items to show.
     """
     production = Production.of(Workspace())
-    table = release_in_force(production).table
+    table = active_release(production).table
     where = Filters(label=label, origin=None if origin is None else (origin,), since=since)
     columns = ["id", "label", "task", "origin", "written_at", "embedded_by"]
     rows = production.live.rows(table, where=where, columns=columns)
@@ -77,7 +77,7 @@ def show_item(item: str) -> None:
         Id of the item.
     """
     production = Production.of(Workspace())
-    table = release_in_force(production).table
+    table = active_release(production).table
     rows = production.live.rows(table, ids=[item])
     if not rows.num_rows:
         raise DataError(f"item {item}: table {table} has none of that id; `csd items list` shows what it has")
@@ -115,12 +115,12 @@ def put(
     if name is not None and len(image) > 1:
         raise ParamsError(f"--id {name}: there are {len(image)} images; put them one by one, or leave --id out")
     production = Production.of(Workspace())
-    release = release_in_force(production)
+    release = active_release(production)
     while True:  # until no publish came between the embedding and the write
         embedder = embedder_of(production, release)
         items = _items(image, label, name, embedder=embedder, production=production)
         with production.live.writing():
-            now = release_in_force(production)
+            now = active_release(production)
             if now.number == release.number:
                 replaced = sum(production.live.has(now.table, items.ids.tolist()).values())
                 production.live.upsert(now.table, items)
@@ -180,7 +180,7 @@ def delete(item: tuple[str, ...], /, *, why: str = "") -> None:
         refuse_bad_id(identity)
     production = Production.of(Workspace())
     with production.live.writing():
-        table = release_in_force(production).table
+        table = active_release(production).table
         gone = production.live.delete(table, item, why=why)
     say(f"{gone} of {len(set(item))} items deleted; the versions of releases keep them until `csd items erase`")
 
@@ -250,7 +250,7 @@ def search(
         Show only what was written then or later, in UTC.
     """
     production = Production.of(Workspace())
-    release = release_in_force(production)
+    release = active_release(production)
     embedder = embedder_of(production, release)
     snapshot = snapshot_of(production, release)
     query = embedder(_read((image,), embedder.metadata.form, production.files.root))
@@ -304,7 +304,7 @@ def compact() -> None:
 def index() -> None:
     """Build the index of the active table over all its rows, and print its recall against exact search."""
     production = Production.of(Workspace())
-    release = release_in_force(production)
+    release = active_release(production)
     live, knobs = production.live, production.params.live
     count = live.count(release.table)
     if count <= knobs.exact_rows:
