@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from csd_core.code_digest.digest import Code
+from csd_core.params.model import Params
 from csd_core.stages.code import digests_of
 from csd_core.system.yaml_file import read_yaml
 from csd_core.workspace import Workspace
@@ -42,19 +43,24 @@ def reasons(changes: Changes, files: Workspace) -> dict[str, tuple[str, ...]]:
     """Return why each stage but `code` is stale, in the order of the pipeline.
 
     A stage that reads what another makes is not among them unless something of its own changed.
+
+    Args:
+        changes: As `without_code` leaves them: without `code`, artifacts/code.json holds the installed csd's digests.
+        files: The project.
     """
+    params = files.params()
     lock = files.root / "dvc.lock"
     recorded: Mapping[str, Any] = ((read_yaml(lock) or {}) if lock.is_file() else {}).get("stages") or {}
-    now = digests_of(Code.of(files.root), files.params())
+    now = digests_of(Code.of(files.root), params) if CODE in changes else json.loads(files.code.read_bytes())
     found: dict[str, list[str]] = {}
     for stage, changed in changes.items():
         if stage != CODE:
             found[stage] = _told(changed) if stage in recorded else ["has not run"]
     for stage, record in recorded.items():
         digests = (record.get("params") or {}).get("artifacts/code.json") or {}
-        if _is_known(stage, files) and any(_at(now, key) != digest for key, digest in digests.items()):
+        if _is_known(stage, params) and any(_at(now, key) != digest for key, digest in digests.items()):
             found[stage] = ["code", *(each for each in found.get(stage, ()) if each != "code")]
-    tasks = list(files.params().tasks)
+    tasks = list(params.tasks)
     steps = ["init", "ingest", "ingest-folder", "split", "train", "export", "adapt", "check", "promote"]
 
     def place(stage: str) -> tuple[int, int]:
@@ -89,10 +95,9 @@ def _told(changed: Sequence[Any]) -> list[str]:
     return told
 
 
-def _is_known(stage: str, files: Workspace) -> bool:
+def _is_known(stage: str, params: Params) -> bool:
     """Return whether dvc.yaml still has a stage that dvc.lock records, as far as its source or task says."""
     _, at, name = stage.partition("@")
-    params = files.params()
     return not at or name in (*params.tasks, *params.sources.published, *params.sources.folders)
 
 
