@@ -128,7 +128,7 @@ def test_the_form_of_a_retraining_has_the_titles_and_the_help_of_its_parameters(
         deployment = client.read_deployment_by_name(RETRAIN)
     page = visit(f"/deployments/deployment/{deployment.id}/run")
     page.get_by_text("After a rejection").wait_for()
-    page.get_by_text("Who does not decide by then has rejected.").wait_for()
+    page.get_by_text("Undecided reviews are rejected automatically after this time.").wait_for()
     page.set_viewport_size({"width": 1360, "height": 1700})
     keep(page, "retrain")
 
