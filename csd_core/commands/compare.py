@@ -5,7 +5,6 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
-from filelock import FileLock, Timeout
 
 from csd_core.comparison.report.page import PAGE, write_report
 from csd_core.comparison.results.figures import load_comparison
@@ -17,7 +16,8 @@ from csd_core.comparison.running.runs import CELLS, cells_of, params_of
 from csd_core.comparison.running.scheduler import Run, finished
 from csd_core.comparison.running.spec import load_spec
 from csd_core.system.console import say
-from csd_core.system.errors import BusyError, CsdError, ParamsError
+from csd_core.system.errors import CsdError, ParamsError
+from csd_core.system.locks import Lock
 
 RUNS = Path("comparisons") / "runs"
 
@@ -53,11 +53,7 @@ def run(
     code = Code.of(project)
     folder = folder or RUNS / spec.stem
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = FileLock(folder / ".lock").acquire(timeout=0)
-    except Timeout:
-        raise BusyError(f"{folder}: another `csd compare run` is at work there; wait for it, or end it") from None
-    with lock:
+    with Lock(folder / ".lock", what=f"{folder}: the folder of a comparison").held(wait=0):
         known = finished(folder, params)
         table = recorded(folder / FILE) | known
         work = Run(params, folder=folder, code=code, jobs=jobs)

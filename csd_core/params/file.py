@@ -8,7 +8,6 @@ another in `extends` and holds only what differs from it. `sources`, `tasks`,
 import difflib
 import itertools
 import re
-import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ from ruamel.yaml.comments import CommentedMap
 from csd_core.params.model import Params
 from csd_core.system.atomic import atomic_file, write_text
 from csd_core.system.errors import ParamsError
+from csd_core.system.git import answer
 from csd_core.system.yaml_file import dump, read_document, read_yaml
 
 PROFILES = Path(__file__).parents[1] / "project" / "profiles"
@@ -239,13 +239,7 @@ def _saved_elsewhere(params_file: Path, folder: Path) -> bool:
             begins_alike = now.removeprefix("\ufeff").startswith(_about(profile_file(folder, name)))
             if begins_alike and now == profile_text(folder, name):  # the text takes a moment to make
                 return True
-    committed = subprocess.run(
-        ["git", "show", f"HEAD:./{params_file.name}"],
-        cwd=params_file.parent,
-        capture_output=True,
-        check=False,
-    )
-    return committed.returncode == 0 and committed.stdout == now.encode()
+    return answer(params_file.parent, "show", f"HEAD:./{params_file.name}") == now.rstrip("\n")
 
 
 def write_checked(params_file: Path, text: str) -> None:

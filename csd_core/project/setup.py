@@ -3,14 +3,13 @@
 Nothing that is there is changed, and every file appears whole, so that a killed `csd init` can be run again.
 """
 
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 from csd_core.params.file import profile_text, write_checked
 from csd_core.system.atomic import write_text
 from csd_core.system.errors import ParamsError
-from csd_core.system.git import ask
+from csd_core.system.git import answer, ask
 
 TEMPLATE = Path(__file__).parent / "template"
 
@@ -94,26 +93,15 @@ def _commit_first(root: Path, names: list[str]) -> None:
     Raises:
         ParamsError: if git cannot.
     """
-    if _git_can(root, "rev-parse", "--verify", "HEAD"):
+    if answer(root, "rev-parse", "--verify", "HEAD") is not None:
         return
-    nobody = [] if _git_can(root, "var", "GIT_COMMITTER_IDENT") else ["user.name=csd", "user.email=csd@localhost"]
+    known = answer(root, "var", "GIT_COMMITTER_IDENT") is not None
+    nobody = [] if known else ["user.name=csd", "user.email=csd@localhost"]
     settings = [part for setting in (*nobody, "commit.gpgsign=false") for part in ("-c", setting)]
     why_not = f"{root}: the first commit failed"
     ask(root, "add", "--force", "--", *names, why_not=why_not, error=ParamsError)
     message = ("--quiet", "--no-verify", "--message", "A csd project")
     ask(root, *settings, "commit", *message, "--", *names, why_not=why_not, error=ParamsError)
-
-
-def _git_can(root: Path, *arguments: str) -> bool:
-    """Return whether a git command succeeds.
-
-    Raises:
-        ParamsError: if git is not installed.
-    """
-    try:
-        return subprocess.run(["git", "-C", str(root), *arguments], check=False, capture_output=True).returncode == 0
-    except FileNotFoundError:
-        raise ParamsError("git is not installed; install it") from None
 
 
 def _enter_git(root: Path) -> None:
@@ -122,9 +110,9 @@ def _enter_git(root: Path) -> None:
     Raises:
         ParamsError: if the repository around the folder ignores it.
     """
-    if not _git_can(root, "rev-parse", "--is-inside-work-tree"):
+    if answer(root, "rev-parse", "--is-inside-work-tree") is None:
         ask(root, "init", "--quiet", why_not=f"{root}: cannot become a git repository", error=ParamsError)
-    elif _git_can(root, "check-ignore", "--quiet", "params.yaml"):
+    elif answer(root, "check-ignore", "--quiet", "params.yaml") is not None:
         raise ParamsError(
             f"{root}: the git repository around it ignores params.yaml there; choose another folder, or run `git init` "
             "in this one first"

@@ -7,7 +7,6 @@ reaches the repository and its DVC remote. The tags are made locally; who wants 
 import hashlib
 import json
 import re
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from ruamel.yaml.error import YAMLError
 from csd_core.releases.candidate import Production
 from csd_core.releases.contents.release import PARAMS, Release
 from csd_core.retrieval.embedder import digest_of
+from csd_core.system import git
 from csd_core.system.errors import CsdError, told_by
 
 ARTEFACT, STAGE = "embedder", "production"
@@ -110,8 +110,7 @@ def _refuse_uncommitted(root: Path, release: Release) -> None:
 
 def _remedy(root: Path) -> str:
     """Return how HEAD comes to record the files that lie here."""
-    git = ("git", "-C", str(root), "diff", "--quiet", "HEAD", "--", "dvc.lock")
-    if subprocess.run(git, check=False, capture_output=True).returncode:
+    if git.answer(root, "diff", "--quiet", "HEAD", "--", "dvc.lock") is None:
         return "commit dvc.lock and publish again"
     return "dvc.lock is committed, so the file has changed since: run `csd run`, commit dvc.lock and publish again"
 
@@ -169,10 +168,4 @@ def _last_tag(repository: Path) -> int:
 
 
 def _git(folder: Path, *arguments: str, why_not: str) -> str:
-    try:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], check=False, capture_output=True, text=True)
-    except FileNotFoundError:
-        raise _NotRegisteredError("git is not installed") from None
-    if done.returncode:
-        raise _NotRegisteredError(why_not)
-    return done.stdout.strip()
+    return git.ask(folder, *arguments, why_not=why_not, error=_NotRegisteredError).decode().strip()

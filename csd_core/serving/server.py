@@ -6,8 +6,6 @@ import os
 import signal
 import sys
 import tempfile
-import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,12 +18,12 @@ from csd_core.serving.http.connections import Connection, raise_descriptors
 from csd_core.serving.supervisor import Supervisor
 from csd_core.serving.telemetry import MULTIPROCESS, configure_logs, forget_dead
 from csd_core.system.errors import CsdError
+from csd_core.system.parent import when_parent_dies
 
 PARENT = "CSD_SERVE_PARENT"
 """Environment variable: the process that starts the workers."""
 GRACE_SECONDS = 30
 """How long a process may take to finish what it took."""
-_LOOK_SECONDS = 1.0
 log = logging.getLogger("csd.serving")
 
 
@@ -81,7 +79,8 @@ def worker() -> ASGIApp:
     configure_logs("INFO")
     if settings.workers > 1:
         forget_dead(Path(os.environ[MULTIPROCESS]))
-        _end_with(int(os.environ[PARENT]))  # which may be gone already
+        # the parent may be gone already; without it this process would hold the port forever
+        when_parent_dies(lambda: signal.raise_signal(signal.SIGTERM), parent=int(os.environ[PARENT]))
     raise_descriptors()
     try:
         application = create(settings)
@@ -93,14 +92,3 @@ def worker() -> ASGIApp:
     gc.collect()
     gc.freeze()
     return application
-
-
-def _end_with(parent: int) -> None:
-    """End this process gracefully when its parent is gone, or it would hold the port forever."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_LOOK_SECONDS)
-        signal.raise_signal(signal.SIGTERM)
-
-    threading.Thread(target=watch, name="csd-parent", daemon=True).start()

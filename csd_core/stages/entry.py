@@ -13,7 +13,7 @@ from typing import NoReturn
 from csd_core.stages.environment import enter
 from csd_core.system.endings import loading, plain_endings
 from csd_core.system.errors import ParamsError
-from csd_core.system.processes import die_with_parent
+from csd_core.system.parent import die_with_parent
 
 
 def run_stage(name: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""What git says of a project's repository."""
+"""What git says of a project's repository. No other module starts git."""
 
 import subprocess
 from pathlib import Path
@@ -27,3 +27,11 @@ def ask(root: Path, *arguments: str, why_not: str, given: bytes = b"", error: ty
         said = done.stderr.decode(errors="replace").strip().splitlines()
         raise error(f"{why_not} (git: {said[0]})" if said else why_not)
     return done.stdout
+
+
+def answer(root: Path, *arguments: str) -> str | None:
+    """Return what a git command prints, without the last line end; None if it fails or git is not installed."""
+    try:
+        return ask(root, *arguments, why_not="").decode(errors="replace").rstrip("\n")
+    except ArtifactError:
+        return None

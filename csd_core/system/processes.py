@@ -1,6 +1,5 @@
-"""How csd starts other programs, how their threads wait for each other, and how they end with it."""
+"""How csd starts other programs, how their threads wait for each other, and how they ended."""
 
-import ctypes
 import os
 import signal
 import sys
@@ -46,14 +45,3 @@ def ended(code: int | None) -> str:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
         return f"ended by {name}" + (" (out of memory?)" if -code == signal.SIGKILL else "")
     return f"ended with code {code}"
-
-
-def die_with_parent() -> None:
-    """Ask Linux to end this process when its parent dies, however it does: nobody would wait for it any more."""
-    if sys.platform != "linux":
-        return
-    parent = os.getppid()
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit(1)  # the parent died before the request took effect

@@ -6,7 +6,6 @@ What a killed run left behind holds no lock, and the next run removes it.
 
 import os
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from filelock import FileLock, Timeout
 from csd_core.data.folders import check_folders, pass_over
 from csd_core.params.model import Params
 from csd_core.system.errors import ArtifactError, CsdError, ParamsError
-from csd_core.system.git import ask
+from csd_core.system.git import answer, ask
 from csd_core.system.yaml_file import read_yaml
 from csd_core.workspace import Workspace
 from flows.runs.pipeline import dvc
@@ -153,9 +152,7 @@ def remove_leftovers(home: Workspace) -> tuple[str, ...]:
 
 def remove_branch(root: Path, branch: str, commit: str) -> None:
     """Remove a branch, unless somebody has moved or removed it."""
-    subprocess.run(
-        ["git", "-C", str(root), "update-ref", "-d", f"refs/heads/{branch}", commit], check=False, capture_output=True
-    )
+    answer(root, "update-ref", "-d", f"refs/heads/{branch}", commit)
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -248,15 +245,14 @@ def _committer(root: Path) -> tuple[str, str]:
     """Return name and address that git has for this user, or stand-ins."""
     found = []
     for key, stand_in in zip(("user.name", "user.email"), NOBODY, strict=True):
-        told = subprocess.run(["git", "-C", str(root), "config", key], check=False, capture_output=True, text=True)
-        found.append(told.stdout.strip() or stand_in)
+        found.append(answer(root, "config", key) or stand_in)
     return found[0], found[1]
 
 
 def _remove(home: Workspace, place: Path) -> None:
     """Remove a worktree in whatever state it is, and no other's traces."""
-    forget = ["git", "-C", str(home.root), "worktree", "remove", "--force", "--force", str(place)]
-    subprocess.run(forget, check=False, capture_output=True)
+    forget = ("worktree", "remove", "--force", "--force", str(place))
+    answer(home.root, *forget)
     if place.exists():  # half-made: git does not know it as a worktree
         shutil.rmtree(place)
-        subprocess.run(forget, check=False, capture_output=True)
+        answer(home.root, *forget)

@@ -23,9 +23,9 @@ from dvc.repo import Repo
 
 from csd_core.project.stale import without_code
 from csd_core.system.errors import CsdError
+from csd_core.system.parent import tied
 from csd_core.system.processes import dvc_is_busy, environment
 from csd_core.workspace import Workspace
-from flows.ui.tether import tethered
 
 Outcome = Literal["ran", "restored", "unchanged"]
 """restored: another run has computed it, DVC fetched it from its cache."""
@@ -135,7 +135,7 @@ def dvc(root: Path, *arguments: str) -> str:
     Raises:
         CsdError: with its last line, if it fails.
     """
-    command = tethered([sys.executable, "-m", "dvc", *arguments])
+    command = tied([sys.executable, "-m", "dvc", *arguments])
     done = subprocess.run(command, cwd=root, env=environment(), check=False, capture_output=True, text=True)
     if done.returncode:
         if dvc_is_busy(done.stderr):
@@ -208,7 +208,7 @@ class Pipeline:
     @contextmanager
     def _repro(self, stage: Stage) -> Iterator[subprocess.Popen[str]]:
         """A process that brings a stage up to date; it never outlives the pipeline."""
-        command = tethered([sys.executable, "-m", "dvc", "repro", "--single-item", "--allow-missing", stage.name])
+        command = tied([sys.executable, "-m", "dvc", "repro", "--single-item", "--allow-missing", stage.name])
         with subprocess.Popen(
             command, cwd=self.root, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as process:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from flows.ui.tether import tethered
+from csd_core.system.parent import tied
 
 IDLE = 3.0
 """Seconds in which a worker without runs is gone."""
@@ -35,7 +35,7 @@ class Child:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as sink:
             self.process = subprocess.Popen(
-                tethered(command),
+                tied(command),
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=subprocess.STDOUT,

@@ -2,15 +2,14 @@
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from csd_core.system.parent import when_parent_dies
+
 STARTED_BY_A_WORKER = "PREFECT__FLOW_RUN_ID"
 """Prefect sets it in the processes that its workers start."""
-INTERVAL = 0.5
-"""Seconds between two looks at the parent."""
 PATIENCE = 20.0
 """Seconds to clean up and to tell the server, which may be gone too."""
 
@@ -21,21 +20,18 @@ def ends_with_its_worker() -> Iterator[None]:
     if STARTED_BY_A_WORKER not in os.environ:
         yield
         return
-    parent, done = os.getppid(), threading.Event()
-
-    def watch() -> None:
-        while not done.wait(INTERVAL):
-            if os.getppid() != parent:
-                _be_silent()
-                os.kill(os.getpid(), signal.SIGTERM)
-                time.sleep(PATIENCE)
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=watch, name="lifeline", daemon=True).start()
+    done = when_parent_dies(_end)
     try:
         yield
     finally:
         done.set()
+
+
+def _end() -> None:
+    _be_silent()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(PATIENCE)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _be_silent() -> None:

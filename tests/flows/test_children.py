@@ -162,7 +162,7 @@ def test_an_idle_worker_that_will_not_end_is_killed(tmp_path, told):
     assert told == []
 
 
-@pytest.mark.xfail(sys.platform != "linux", reason="only Linux tethers", run=False)
+@pytest.mark.xfail(sys.platform != "linux", reason="only Linux ties them", run=False)
 def test_a_child_cannot_outlive_us(tmp_path):
     program = (
         "import sys, time; from pathlib import Path; from flows.ui.children import Child\n"

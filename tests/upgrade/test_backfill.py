@@ -20,7 +20,7 @@ from csd_core.params.model import SplitShares, Task
 from csd_core.records.stages import SourceRecord
 from csd_core.retrieval.embedder import Embedder, EmbedderMetadata, digest_of
 from csd_core.system.atomic import write_text
-from csd_core.system.errors import ArtifactError, CompatibilityError, CsdError, DataError, ParamsError
+from csd_core.system.errors import ArtifactError, BusyError, CompatibilityError, CsdError, DataError, ParamsError
 from csd_core.upgrade.backfill.engine import backfill
 from csd_core.upgrade.backfill.shards import BATCH, Fetched, ShardEmbedder, ShardFolders, plan_shards
 from csd_core.upgrade.backfill.workers import SPAWN, Pace, Throttle, each
@@ -309,7 +309,7 @@ def test_a_damaged_shard_is_done_again(model, serial, tmp_path, damage):
 def test_a_second_backfill_in_the_folder_is_refused(model, tmp_path):
     with (
         FileLock(tmp_path / ".lock"),
-        pytest.raises(ArtifactError, match="another backfill is at work here; wait for it or give another folder"),
+        pytest.raises(BusyError, match="the folder of a backfill is in use by another process"),
     ):
         run(model, tmp_path)
 

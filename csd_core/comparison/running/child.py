@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from pathlib import Path
 from csd_core.comparison.running.run_folder import Bench
 from csd_core.comparison.running.timings import RUNS, Watch
 from csd_core.system.errors import CsdError
+from csd_core.system.parent import tied
 from csd_core.system.processes import environment
 
 LAST_LINES = 8
@@ -40,7 +40,7 @@ class Children:
             if self.interrupted:
                 return None
             process = subprocess.Popen(
-                [sys.executable, "-m", "csd_core.comparison.running.leash", "dvc", "repro"],
+                tied(["dvc", "repro"]),
                 cwd=folder,
                 env=environment(),
                 stdin=subprocess.DEVNULL,

@@ -1,7 +1,6 @@
 """A release's folder, written whole: model, evidence, known queries and their checksums."""
 
 import shutil
-import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from csd_core.releases.contents.release import (
     table_of,
     tag_of,
 )
+from csd_core.system import git
 from csd_core.system.atomic import atomic_folder
 
 
@@ -91,12 +91,6 @@ def write_release(
 
 def _checked_out(root: Path) -> Commit:
     """Where the repository stands now."""
-    git = ["git", "-C", str(root)]
-    try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], check=False, capture_output=True, text=True)
-        changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], check=False, capture_output=True)
-    except FileNotFoundError:
-        return Commit(None, uncommitted=False)
-    if head.returncode:
-        return Commit(None, uncommitted=False)
-    return Commit(head.stdout.strip(), uncommitted=bool(changed.returncode))
+    head = git.answer(root, "rev-parse", "HEAD")
+    uncommitted = head is not None and git.answer(root, "diff", "--quiet", "HEAD") is None
+    return Commit(head, uncommitted=uncommitted)

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock, Timeout
 
 from csd_core.retrieval.embedder import Embedder, digest_of
 from csd_core.system.atomic import atomic_file
 from csd_core.system.console import progress
-from csd_core.system.errors import ArtifactError, DataError
+from csd_core.system.errors import DataError
+from csd_core.system.locks import Lock
 from csd_core.upgrade.backfill.shards import (
     SHARD_ROWS,
     THREADS,
@@ -96,7 +96,8 @@ def backfill(
     Raises:
         ParamsError: if workers or rate are not positive.
         DataError: if an id occurs twice.
-        ArtifactError: if the model is missing, or another backfill is at work in the folder.
+        ArtifactError: if the model is missing.
+        BusyError: if another backfill is at work in the folder.
         CompatibilityError: if the images do not fit the model.
         CsdError: if a worker process dies; finished shards stay.
     """
@@ -151,12 +152,5 @@ def _alone(folder: Path) -> Iterator[None]:
     """Keep a second backfill out of the folder; a killed one holds nothing."""
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise ArtifactError(f"{folder}: another backfill is at work here; wait for it or give another folder") from None
-    try:
+    with Lock(folder / ".lock", what=f"{folder}: the folder of a backfill").held(wait=0):
         yield
-    finally:
-        lock.release()
