@@ -21,7 +21,7 @@ import networkx as nx
 import psutil
 from dvc.repo import Repo
 
-from csd_core.project.stale import without_code
+from csd_core.project.stale import CODE, without_code
 from csd_core.system.errors import CsdError
 from csd_core.system.parent import tied
 from csd_core.system.processes import dvc_is_busy, environment
@@ -201,7 +201,9 @@ class Pipeline:
         if process.returncode:
             found = _EXIT_CODE.search(" ".join(last))
             raise StageFailedError(stage.name, int(found[1]) if found else None, tuple(last))
-        if outcome != "unchanged":
+        if stage.name == CODE:  # every stage reads it; DVC says whose own digests are others
+            self.stale = stale_stages(self.root)
+        elif outcome != "unchanged":
             self._touched.add(stage.name)
         return outcome
 
