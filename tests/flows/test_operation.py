@@ -347,13 +347,46 @@ def beside(published, tmp_path, operations):
     return Operations(tmp_path / "project", port=operations.port)
 
 
+@pytest.fixture
+def in_review(once, published, operations):
+    """A project whose retraining of t2 waits for a review; to be copied."""
+
+    def make(root):
+        shutil.copytree(published, root, symlinks=True)
+        send_batch(root, "monday", ["cat", "dog"])
+        assert retrained(Operations(root, port=operations.port), promotion="review") == (0, "AwaitingReview")
+
+    return once("in review", make)
+
+
+@pytest.fixture
+def reviewed(in_review, tmp_path, operations):
+    """A copy of that project."""
+    shutil.copytree(in_review, tmp_path / "project", symlinks=True)
+    return Operations(tmp_path / "project", port=operations.port)
+
+
+@pytest.fixture
+def overtaken(once, in_review, tmp_path, operations):
+    """The same after another retraining was published in the meantime."""
+
+    def make(root):
+        shutil.copytree(in_review, root, symlinks=True)
+        send_batch(root, "tuesday", ["owl", "fox"])
+        assert retrained(Operations(root, port=operations.port)) == (0, "Completed")
+
+    shutil.copytree(once("overtaken", make), tmp_path / "project", symlinks=True)
+    return Operations(tmp_path / "project", port=operations.port)
+
+
 RUN = """
 import os
 import flows.runs.outcome
 import flows.{flow} as flow
 die = lambda *_, **__: os._exit(9)
 {where}
-print(flow.{flow}(flow.{form}, return_state=True).name)
+state = flow.{flow}(flow.{form}, return_state=True)
+print(state.message, state.name, sep="\\n")
 """
 
 
@@ -384,16 +417,14 @@ def test_a_run_that_died_at_its_end_is_made_whole_by_the_next(beside, where, was
     ("where", "was_out"),
     [("flow.note = die", False), ("flow.conclude = die", False), ("flows.runs.outcome.end = die", True)],
 )
-def test_an_approval_that_died_can_be_made_again(beside, where, was_out):
-    send_batch(beside.root, "monday", ["cat", "dog"])
-    assert retrained(beside, promotion="review") == (0, "AwaitingReview")
-    assert approved(beside, where, choice="keep", by="Ada", reason="fine")[0] == 9
-    again = approved(beside, choice="backfill", by="Grace", reason="on second thoughts")
+def test_an_approval_that_died_can_be_made_again(reviewed, where, was_out):
+    assert approved(reviewed, where, choice="keep", by="Ada", reason="fine")[0] == 9
+    again = approved(reviewed, choice="backfill", by="Grace", reason="on second thoughts")
     assert again == (0, "NothingToDo" if was_out else "Completed")
-    record, release = only(beside), active(beside)
+    record, release = only(reviewed), active(reviewed)
     assert (record.outcome, release.number) == ("published", 2)
     assert (release.strategy, release.by) == (("keep", "Ada") if was_out else ("backfill", "Grace"))
-    assert beside.left_behind() == NOTHING | {"branches": [record.branch], "records": [record.name]}
+    assert reviewed.left_behind() == NOTHING | {"branches": [record.branch], "records": [record.name]}
 
 
 def test_a_project_without_a_release_gets_its_first_and_is_then_at_rest(beside):
@@ -478,16 +509,12 @@ def test_a_review_that_nobody_decides_is_rejected_and_others_go_on_meanwhile(ope
 
 
 @pytest.mark.parametrize("asked", [True, False])
-def test_a_review_is_outdated_when_another_release_came_first(operations, asked):
-    send_batch(operations.root, "monday", ["cat", "dog"])
-    operations.ended(operations.run(RETRAIN, promotion="review"))
-    name = only(operations).name
-    send_batch(operations.root, "tuesday", ["owl", "fox"])
-    assert operations.ended(operations.run(RETRAIN)).name == "Completed"
+def test_a_review_is_outdated_when_another_release_came_first(overtaken, asked):
+    (waiting,) = (each for each in retrainings(overtaken.files) if each.outcome == "in review")
     if asked:
-        state = operations.ended(operations.run(APPROVE, by="Ada", reason="fine", retraining=name))
-        assert state.name == "Failed"
-        assert "Its batches wait in the inbox again" in state.message
-    assert operations.ended(operations.run(RETRAIN)).name == "Completed"
-    assert next(each for each in retrainings(operations.files) if each.name == name).outcome == "outdated"
-    assert active(operations).task == "t3"
+        settings = f"Approve(by='Ada', reason='fine', retraining={waiting.name!r})"
+        code, told = overtaken.directly(RUN.format(flow="approve", form=settings, where=""))
+        assert (code, told.splitlines()[-1]) == (0, "Failed")
+        assert "Its batches wait in the inbox again" in told
+    assert retrained(overtaken) == (0, "Completed")
+    assert next(each for each in retrainings(overtaken.files) if each.name == waiting.name).outcome == "outdated"
