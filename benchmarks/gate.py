@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import faiss
 import numpy as np
 
-from csd_core.params.model import Adapter, Partial, Policy, Upgrade
+from csd_core.params.upgrade import AdapterParams, Partial, Policy, Upgrade
 from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.lineage import Lineage
 from csd_core.upgrade.adaptation import Lessons, fit_adapters
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 DIMENSION, CLASSES, NEW = 64, 1000, 0.1
 SETTINGS = Upgrade(
     seed=1,
-    adapter=Adapter(max_images=5000, ridge=1e-4, mlp_width=128, mlp_epochs=5, mlp_lr=1e-3),
+    adapter=AdapterParams(max_images=5000, ridge=1e-4, mlp_width=128, mlp_epochs=5, mlp_lr=1e-3),
     partial=Partial(shares=[0.1, 0.25, 0.5, 0.75], orders=["random", "class", "class-mean", "residual"], rest="adapt"),
 )
 POLICY = Policy(

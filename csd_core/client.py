@@ -24,7 +24,7 @@ __all__ = ["Client", "Embedded", "Hit", "Image", "Put", "SearchResult", "Service
 
 Image = Path | str | bytes | npt.NDArray[np.uint8]
 """A file, as a path or as its bytes, or (H, W, C) pixels, C 1 or 3."""
-Which = Literal["in_force", "before"]
+Which = Literal["active", "before"]
 
 BASE_SECONDS = 0.1
 LONGEST_SECONDS = 10.0
@@ -117,7 +117,7 @@ class Client:
         origin: Sequence[Literal["pipeline", "live"]] | None = None,
         embedded_by: Sequence[str] | None = None,
         since: datetime | None = None,
-        release: Which = "in_force",
+        release: Which = "active",
     ) -> SearchResult:
         """Neighbours of an image, of a vector, or of an item of the gallery.
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, create_model
 
 from csd_core.params import model as params
-from csd_core.params.model import Choice
 from csd_core.params.section import Section
+from csd_core.params.upgrade import Choice
 
 BLOCKS = ("compute", "runtime", "data", "inbox", "training", "upgrade", "gate")
 """Of params.yaml, that a run may override."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cyclopts import App
 
-from csd_core.params.model import Decision
+from csd_core.params.upgrade import Decision
 from csd_core.records.check import CheckReport
 from csd_core.records.verdict import Judged, outcome_in_words
 from csd_core.system.console import say

@@ -14,7 +14,7 @@ import pyarrow as pa
 from csd_core.live.gallery import LiveGallery
 from csd_core.live.images import pixels
 from csd_core.live.rows import LiveItems, StoredImages, gallery_of, texts_of
-from csd_core.params.model import Strategy
+from csd_core.params.upgrade import Strategy
 from csd_core.retrieval.adapter import Adapter
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.gallery import Gallery, Provenance

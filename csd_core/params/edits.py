@@ -7,7 +7,8 @@ from typing import Any
 from ruamel.yaml.comments import CommentedMap
 
 from csd_core.params.file import load_params, merge, trailing_comment, write_checked
-from csd_core.params.model import Decision, Review
+from csd_core.params.model import Review
+from csd_core.params.upgrade import Decision
 from csd_core.system.errors import ParamsError
 from csd_core.system.yaml_file import dump, read_document
 

@@ -1,7 +1,7 @@
 """params.yaml as frozen models: every knob is named once, here, with its bounds.
 
 No knob has a default, so that params.yaml shows all of them and DVC sees every change. An unknown key is a typo, so it
-is an error; what spans several keys is checked together (`params_rules`).
+is an error; what spans several keys is checked together (`csd_core.params.rules`).
 """
 
 from typing import Annotated, Literal
@@ -9,19 +9,12 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from csd_core.params.rules import contradictions
-from csd_core.params.section import ClassName, Location, Name, Positive, Section, Share, Weight
+from csd_core.params.section import ClassName, Location, Name, Positive, Section, Share
 from csd_core.params.sources import FolderSource, PublishedSource, Sources
 from csd_core.params.training import Training
+from csd_core.params.upgrade import Choice, Decision, GalleryParams, Policy, Upgrade
 from csd_core.system.errors import ParamsError
 
-Split = Literal["train", "select", "gate", "test"]
-Strategy = Literal["none", "keep", "adapt", "partial", "backfill"]
-Decision = Literal["auto", "none", "keep", "adapt", "partial", "backfill", "reject"]
-Choice = Literal["approve", "first-model", "keep", "adapt", "partial", "backfill", "reject"]
-FIRST_MODEL: Choice = "first-model"
-"""The choice that accepts a first model; its decision is `none`, for there is no gallery to upgrade."""
-Rest = Literal["adapt", "keep"]
-Order = Literal["random", "class", "class-mean", "residual"]
 ResizeRule = Literal["squash", "pad", "crop"]
 
 
@@ -121,46 +114,6 @@ class Export(Section):
     """Validation images from which the ranges of its activations are taken, evenly spread."""
 
 
-class Gallery(Section):
-    """What is searchable."""
-
-    splits: Annotated[list[Split], Field(min_length=1)]
-    """Items of these splits enter the gallery; `gate` must be among them, for the gate judges stored rows."""
-
-
-class Adapter(Section):
-    """Maps stored vectors into the candidate's space; fitted on the current stage's training images."""
-
-    max_images: Annotated[int, Field(ge=16)]
-    """Training images it is fitted on, evenly drawn."""
-    ridge: Weight
-    """Penalty of the linear map, as a share of the vectors' mean square."""
-    mlp_width: Annotated[int, Field(ge=1, le=4096)]
-    """Hidden units of the residual network."""
-    mlp_epochs: Annotated[int, Field(ge=1)]
-    mlp_lr: Positive
-
-
-class Partial(Section):
-    """A backfill of the most useful rows only."""
-
-    shares: list[Annotated[float, Field(gt=0, lt=1)]]
-    """Shares of the old rows on offer, ascending; the smallest that passes on `select` is judged."""
-    orders: Annotated[list[Order], Field(min_length=1)]
-    """Which rows come first: at random, class by class, farthest from their class mean, or largest adapter residual on
-    the nearest training images. The order with the largest area under its curve on `select` is taken."""
-    rest: Rest
-    """What becomes of the other rows."""
-
-
-class Upgrade(Section):
-    """Ways to serve a candidate that the check measures."""
-
-    seed: Annotated[int, Field(ge=0)]
-    adapter: Adapter
-    partial: Partial
-
-
 class Live(Section):
     """The gallery that production searches, and its releases."""
 
@@ -201,39 +154,6 @@ class Serve(Section):
     """Time between two looks at the active release and its rows."""
 
 
-class Policy(Section):
-    """What an upgrade must satisfy; recalls and limits are shares (0.01 is one point)."""
-
-    allowed: list[Literal["keep", "adapt", "partial", "backfill"]]
-    """Strategies the gate may choose; it takes the cheapest that passes."""
-    confidence: Annotated[float, Field(gt=0.5, lt=1)]
-    """Confidence of a verdict: `1 - confidence` is the chance that a candidate which breaks a limit passes by luck. The
-    strategies in `allowed` share it, so each is judged more strictly where more are allowed."""
-    resamples: Annotated[int, Field(ge=100)]
-    """Number of bootstrap resamples of the queries."""
-    seed: Annotated[int, Field(ge=0)]
-    max_regression: Share
-    """How far old-class Recall@1 may fall below the status quo (lower bound)."""
-    max_task_regression: Share
-    """The same for each task alone (lower bound)."""
-    max_total_regression: Share
-    """How far a task's Recall@1 on its own gallery may fall below its best ever (point estimate)."""
-    min_gain: Annotated[float, Field(ge=-1, le=1)]
-    """The gain of Recall@1 over all queries must exceed this (lower bound); a value below 0 allows a loss."""
-    max_excess_flips: Share
-    """Share of queries that hit today and would miss, beyond those that a full backfill of the same candidate loses
-    (bound)."""
-    max_map_regression: Share
-    """How far mAP@R of all queries may fall below the status quo (point estimate). On easy data Recall@1 hardly tells
-    a trained network from a random one; mAP@R does."""
-    require_ecc: bool
-    """`keep` also needs the empirical compatibility criterion, its lower bound above zero."""
-    min_recall: Share
-    """Recall@1 the first model must reach."""
-    min_map_at_r: Share
-    """mAP@R the first model must reach; an untrained network stays far below a trained one."""
-
-
 class Review(Section):
     """What a person decided about a task's candidate; `decisions` holds the outcome."""
 
@@ -245,7 +165,7 @@ class Review(Section):
     """Why."""
 
 
-class Inbox(Section):
+class InboxParams(Section):
     """Where batches of new images arrive, and when they become a task; the flow `retrain` looks there."""
 
     uri: Location
@@ -281,7 +201,7 @@ class Params(Section):
     tasks: Annotated[dict[Name, Task], Field(min_length=1)]
     training: Training
     export: Export
-    gallery: Gallery
+    gallery: GalleryParams
     upgrade: Upgrade
     gate: Policy
     decisions: dict[Name, Decision]
@@ -289,7 +209,7 @@ class Params(Section):
     """Who overruled the gate, and why; the flow `approve` writes it."""
     live: Live
     serve: Serve
-    inbox: Inbox
+    inbox: InboxParams
     report: Report
 
     @model_validator(mode="after")

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from csd_core.params.model import Order, Rest, Strategy
+from csd_core.params.upgrade import Order, Rest, Strategy
 from csd_core.records.stages import Digest, Record
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from csd_core.params.model import Decision, Strategy
+from csd_core.params.upgrade import Decision, Strategy
 from csd_core.records.check import strategy_name
 from csd_core.records.stages import Digest, Record
 

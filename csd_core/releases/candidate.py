@@ -13,7 +13,8 @@ from csd_core.live.gallery import LiveGallery
 from csd_core.live.images import RowImages
 from csd_core.live.migration import MigrationRules
 from csd_core.live.rows import TEXTS, StoredImages, Strings, Times, gallery_of, texts_of
-from csd_core.params.model import Params, Strategy
+from csd_core.params.model import Params
+from csd_core.params.upgrade import Strategy
 from csd_core.releases.contents.release import (
     ADAPTERS,
     CHECK,

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from csd_core.params.model import Strategy
+from csd_core.params.upgrade import Strategy
 from csd_core.records.verdict import Rejected
 from csd_core.report.data import ReportData
 from csd_core.report.scores import Metrics

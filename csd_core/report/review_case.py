@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from csd_core.params.model import FIRST_MODEL, Strategy
+from csd_core.params.upgrade import FIRST_MODEL, Strategy
 from csd_core.records.check import Alternative, CheckReport, Measurement
 from csd_core.records.stages import ShardRecord
 from csd_core.records.verdict import Judged, Promoted, Verdict

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from csd_core.params.model import Strategy
+from csd_core.params.upgrade import Strategy
 from csd_core.records.stages import Record
 from csd_core.records.verdict import Rejected
 from csd_core.retrieval import continual

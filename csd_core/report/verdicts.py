@@ -1,6 +1,6 @@
 """A verdict in words: what was decided and why, and what becomes of every stored vector."""
 
-from csd_core.params.model import Order
+from csd_core.params.upgrade import Order
 from csd_core.records.check import Alternative, CheckReport
 from csd_core.records.verdict import Judged, Rejected, decided_by_operator
 from csd_core.report.data import TaskStory

@@ -64,7 +64,7 @@ class Inbox:
         self._storage = storage
 
     @classmethod
-    def of(cls, files: Workspace, settings: params.Inbox) -> "Inbox":
+    def of(cls, files: Workspace, settings: params.InboxParams) -> "Inbox":
         """Return the inbox that params.yaml names: a folder beside it or anywhere, or an address that fsspec knows.
 
         Raises:

@@ -44,7 +44,7 @@ class Waiting:
 
 
 def decide(
-    inbox_batches: Sequence[InboxBatch], *, known_classes: Collection[str], policy: params.Inbox, now: datetime
+    inbox_batches: Sequence[InboxBatch], *, known_classes: Collection[str], policy: params.InboxParams, now: datetime
 ) -> Due | Waiting:
     """Return whether a task is to be cut.
 

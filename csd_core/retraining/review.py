@@ -11,7 +11,8 @@ import numpy as np
 
 from csd_core.data.pool import ItemPool, Strings
 from csd_core.data.shards import load_shard
-from csd_core.params.model import Params, Policy
+from csd_core.params.model import Params
+from csd_core.params.upgrade import Policy
 from csd_core.records.check import CheckReport
 from csd_core.records.stages import Champion, SeenShards
 from csd_core.records.verdict import Promoted, Rejected, VerdictFile

@@ -107,7 +107,7 @@ class ReleaseManager:
         return self._served is not None
 
     @asynccontextmanager
-    async def lease(self, which: Literal["in_force", "before"] = "in_force") -> AsyncIterator[LoadedRelease]:
+    async def lease(self, which: Literal["active", "before"] = "active") -> AsyncIterator[LoadedRelease]:
         """Hold a release while a request is answered from it.
 
         Args:
@@ -116,7 +116,7 @@ class ReleaseManager:
         Raises:
             Problem: 503 if there is none yet, 404 if there is none before.
         """
-        served = self.served if which == "in_force" else await self._release_before()
+        served = self.served if which == "active" else await self._release_before()
         served.leases += 1
         served.used_at = time.monotonic()
         try:
@@ -229,7 +229,7 @@ class ReleaseManager:
             return
         start = time.monotonic()
         try:
-            served = await self._in_background(self._load_in_force)
+            served = await self._in_background(self._load_active)
         except (CsdError, OSError) as error:
             self._refuse(Refused(pointer, str(error), time.monotonic()))
             log.error("release refused", extra={"release": pointer, "reason": str(error)})  # noqa: TRY400 - one line, no traceback
@@ -259,7 +259,7 @@ class ReleaseManager:
         self.metrics.refused(yes=refused is not None)
         self.refused = refused
 
-    def _load_in_force(self) -> LoadedRelease | None:
+    def _load_active(self) -> LoadedRelease | None:
         release = self.releases.active()
         return None if release is None else self._load(release)
 

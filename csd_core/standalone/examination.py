@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from csd_core.params.model import Policy, Upgrade
+from csd_core.params.upgrade import Policy, Upgrade
 from csd_core.records.check import CheckReport
 from csd_core.records.stages import AdapterFits, ImageForm
 from csd_core.records.verdict import Promoted, Rejected

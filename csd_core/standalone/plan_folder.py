@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from csd_core.data.tables import write_table
-from csd_core.params.model import Order, Rest, Strategy, Upgrade
+from csd_core.params.upgrade import Order, Rest, Strategy, Upgrade
 from csd_core.records.stages import Digest, Record
 from csd_core.records.verdict import Promoted, VerdictFile
 from csd_core.retrieval.embedder import digest_of

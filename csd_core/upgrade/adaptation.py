@@ -20,7 +20,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPRegressor
 from threadpoolctl import threadpool_limits
 
-from csd_core.params.model import Adapter as AdapterParams
+from csd_core.params.upgrade import AdapterParams
 from csd_core.records.stages import AdapterFit, AdapterFits, AdapterOffer
 from csd_core.retrieval.adapter import Adapter, AdapterMetadata, Method
 from csd_core.retrieval.gallery import Gallery, Provenance

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from csd_core.params.model import Order
+from csd_core.params.upgrade import Order
 from csd_core.records.check import CheckReport, Rehearsal, ServingPoint
 from csd_core.records.stages import Digest
 from csd_core.upgrade.compatibility import compare, cross_test, partial_curves, recall_under

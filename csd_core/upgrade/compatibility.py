@@ -12,15 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from csd_core.records.check import Alternative, CrossTest, Measurement, Paired, PartialCurve, PartialCurves, Recalls
-from csd_core.retrieval.metrics import (
-    Bools,
-    Floats,
-    Recall,
-    map_at_r,
-    recall_at,
-    recall_of_groups,
-    recall_on_own_gallery,
-)
+from csd_core.retrieval.continual import recall_of_groups, recall_on_own_gallery
+from csd_core.retrieval.metrics import Bools, Floats, Recall, map_at_r, recall_at
 from csd_core.upgrade.backfill.orders import area_under
 from csd_core.upgrade.evaluation_data import EvaluationData
 from csd_core.upgrade.plans import UpgradePlan

@@ -6,7 +6,7 @@ The gate takes the cheapest allowed strategy that meets every condition.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from csd_core.params.model import Decision, Policy, Strategy
+from csd_core.params.upgrade import Decision, Policy, Strategy
 from csd_core.records.check import Alternative, CheckReport
 from csd_core.records.verdict import Condition, Judged, Promoted, Rejected, decided_by_operator
 from csd_core.system.errors import CompatibilityError

@@ -16,7 +16,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from csd_core.params.model import Policy
+from csd_core.params.upgrade import Policy
 from csd_core.records.check import Alternative, CheckReport, Measurement, Paired
 from csd_core.records.verdict import Condition
 

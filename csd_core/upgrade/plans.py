@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from csd_core.params.model import Strategy
+from csd_core.params.upgrade import Strategy
 from csd_core.retrieval.adapter import Adapter
 from csd_core.retrieval.gallery import Gallery, Provenance
 from csd_core.retrieval.metrics import Bools, Floats, Ints

@@ -5,8 +5,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from csd_core.params.file import explain, load_params
-from csd_core.params.model import Params, Policy, Upgrade
+from csd_core.params.model import Params
 from csd_core.params.section import Section
+from csd_core.params.upgrade import Policy, Upgrade
 from csd_core.system.errors import ParamsError
 from csd_core.system.yaml_file import read_yaml
 

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from csd_core.params.model import Order, Partial, Rest, Strategy, Upgrade
+from csd_core.params.upgrade import Order, Partial, Rest, Strategy, Upgrade
 from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.metrics import Bools, Ints
 from csd_core.system.errors import CompatibilityError

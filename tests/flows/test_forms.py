@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from csd_core.params import model as params
 from csd_core.params.edits import override
 from csd_core.params.file import load_params
-from csd_core.params.model import Choice
+from csd_core.params.upgrade import Choice
 from flows.approve import DECISIONS
 from flows.forms import BLOCKS, Approve, Overrides, Publish, Retrain, Rollback
 from flows.retrain import retrain

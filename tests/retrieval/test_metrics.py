@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from csd_core.retrieval import metrics
-from csd_core.retrieval.metrics import map_at_r, recall_at, recall_of_groups, recall_on_own_gallery
+from csd_core.retrieval.continual import recall_of_groups, recall_on_own_gallery
+from csd_core.retrieval.metrics import map_at_r, recall_at
 from csd_core.system.errors import CompatibilityError
 
 

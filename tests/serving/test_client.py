@@ -127,7 +127,7 @@ def test_it_says_only_what_was_asked_for():
         found = client.search(item="a", label=["7"], k=3)
     assert found == SearchResult(hits=(), release=1, model="m", variant="fp32", rows=0, exact=True)
     body = json.loads(seen[0].content)
-    assert body == {"item": "a", "k": 3, "filters": {"label": ["7"]}, "release": "in_force"}
+    assert body == {"item": "a", "k": 3, "filters": {"label": ["7"]}, "release": "active"}
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -12,10 +12,10 @@ from csd_core.data.shards import load_shard
 from csd_core.records.check import CheckReport
 from csd_core.records.stages import Champion
 from csd_core.records.verdict import Ledger, Pending, Promoted, Rejected, VerdictFile
+from csd_core.retrieval.continual import recall_on_own_gallery
 from csd_core.retrieval.embedder import Embedder, digest_of
 from csd_core.retrieval.gallery import Gallery, Provenance
 from csd_core.retrieval.lineage import Lineage
-from csd_core.retrieval.metrics import recall_on_own_gallery
 from csd_core.stages import adapt, check
 from csd_core.system.errors import CompatibilityError
 from csd_core.upgrade.adapters import CandidateAdapters

@@ -4,7 +4,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 from worlds import TASKS, UPGRADE, World, unit
 
-from csd_core.params.model import Adapter as AdapterParams
+from csd_core.params.upgrade import AdapterParams
 from csd_core.retrieval.adapter import Adapter, AdapterMetadata
 from csd_core.retrieval.gallery import Provenance
 from csd_core.retrieval.lineage import Lineage

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from csd_core.params.model import Policy
+from csd_core.params.upgrade import Policy
 from csd_core.records.check import Alternative, CheckReport, CrossTest, Measurement, Paired, Recalls, Rehearsal
 from csd_core.records.verdict import Promoted, Rejected
 from csd_core.system.errors import CompatibilityError

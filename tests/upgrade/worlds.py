@@ -7,7 +7,7 @@ import numpy as np
 
 from csd_core.data.pool import ItemPool
 from csd_core.data.shards import Shard
-from csd_core.params.model import Adapter, Partial, Upgrade
+from csd_core.params.upgrade import AdapterParams, Partial, Upgrade
 from csd_core.records.stages import ShardRecord
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.gallery import Gallery
@@ -24,7 +24,7 @@ ROLES = np.array(["train", "train", "select", "gate"])
 
 UPGRADE = Upgrade(
     seed=1,
-    adapter=Adapter(max_images=1000, ridge=1e-3, mlp_width=8, mlp_epochs=2, mlp_lr=1e-3),
+    adapter=AdapterParams(max_images=1000, ridge=1e-3, mlp_width=8, mlp_epochs=2, mlp_lr=1e-3),
     partial=Partial(shares=[0.25, 0.5], orders=["random", "class", "class-mean", "residual"], rest="adapt"),
 )
 

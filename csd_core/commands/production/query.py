@@ -19,7 +19,7 @@ def query(
     key: Annotated[str | None, Parameter(env_var="CSD_KEY")] = None,
     k: Annotated[int, Parameter(name=["-k"])] = 10,
     label: tuple[str, ...] | None = None,
-    release: Literal["in_force", "before"] = "in_force",
+    release: Literal["active", "before"] = "active",
 ) -> None:
     """Show the items nearest to an image, as a running service finds them.
 

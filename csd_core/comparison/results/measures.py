@@ -24,7 +24,8 @@ from pathlib import Path
 
 from csd_core.comparison.running.timings import Timings
 from csd_core.data.shards import RECORD as SHARD
-from csd_core.params.model import Params, Policy
+from csd_core.params.model import Params
+from csd_core.params.upgrade import Policy
 from csd_core.records.check import CheckReport, CrossTest, Paired
 from csd_core.records.stages import ModelRecord, Record, ShardRecord
 from csd_core.report.scores import Metrics

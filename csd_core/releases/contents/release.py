@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
-from csd_core.params.model import Strategy
+from csd_core.params.upgrade import Strategy
 from csd_core.records.stages import Digest, Record
 from csd_core.system.errors import ArtifactError, CompatibilityError
 

@@ -34,7 +34,7 @@ def _label(label: str) -> str:
 
 
 Label = Annotated[Text, AfterValidator(_label)]
-Which = Literal["in_force", "before"]
+Which = Literal["active", "before"]
 
 
 def _from_base64(text: Any) -> bytes:
@@ -108,7 +108,7 @@ class SearchAsk(_Asked):
     k: Annotated[int, Field(ge=1)] = 10
     """Neighbours at most."""
     filters: FiltersAsk = FiltersAsk()
-    release: Which = "in_force"
+    release: Which = "active"
     """The release that answers; `before` shows what the last upgrade changed."""
 
     @model_validator(mode="after")
@@ -295,31 +295,3 @@ class AliveAnswer(Message):
     """The process answers."""
 
     status: Literal["alive"]
-
-
-def body_of(message: type[Message], *, example: dict[str, Any]) -> dict[str, Any]:
-    """Return the OpenAPI request body of a route that takes one raw image, or JSON."""
-    raw = {"schema": {"type": "string", "format": "binary"}}
-    schema = message.model_json_schema(ref_template="#/components/schemas/{model}")
-    for definition in schema.pop("$defs", {}).values():
-        schema = _inlined(schema, definition)
-    return {
-        "requestBody": {
-            "required": True,
-            "content": {
-                "image/png": raw,
-                "image/jpeg": raw,
-                "application/octet-stream": raw,
-                "application/json": {"schema": schema, "example": example},
-            },
-        }
-    }
-
-
-def _inlined(schema: Any, definition: dict[str, Any]) -> Any:
-    """The schema with its one definition in the place of references to it."""
-    if isinstance(schema, dict):
-        if schema.get("$ref", "").endswith("/" + definition["title"]):
-            return {**definition, **{key: value for key, value in schema.items() if key != "$ref"}}
-        return {key: _inlined(value, definition) for key, value in schema.items()}
-    return [_inlined(each, definition) for each in schema] if isinstance(schema, list) else schema

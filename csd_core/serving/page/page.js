@@ -4,7 +4,7 @@ const $ = (id) => document.getElementById(id);
 const AT_ONCE = 6; // images fetched at a time
 const ATTEMPTS = 5;
 
-const asked = { file: null, item: null, labels: new Set(), k: 10, release: "in_force" };
+const asked = { file: null, item: null, labels: new Set(), k: 10, release: "active" };
 let served = null; // number of the release that answered last
 let turn = 0; // of the latest search; older answers are thrown away
 const shown = new Set(); // object URLs on the page
@@ -169,7 +169,7 @@ async function search() {
   tell(null);
   try {
     const before = asked.release === "before";
-    const [found, after] = await Promise.all([find(asked.release), before ? find("in_force") : null]);
+    const [found, after] = await Promise.all([find(asked.release), before ? find("active") : null]);
     if (mine !== turn) return;
     showHits(found, after);
     const now = after || found;

@@ -22,9 +22,9 @@ from csd_core.serving.http.messages import (
     PutAnswer,
     PutAsk,
     Text,
-    body_of,
 )
 from csd_core.serving.http.problems import Problem, responses
+from csd_core.serving.http.schema import body_of
 from csd_core.serving.loaded_release import LoadedRelease
 from csd_core.serving.routes.search import Running, answer
 from csd_core.serving.service import Service

@@ -20,9 +20,9 @@ from csd_core.serving.http.messages import (
     SearchAsk,
     Text,
     Which,
-    body_of,
 )
 from csd_core.serving.http.problems import Problem, responses
+from csd_core.serving.http.schema import body_of
 from csd_core.serving.loaded_release import Ask, FoundRows, LoadedRelease, Vector
 from csd_core.serving.service import Service, service_of
 
@@ -75,7 +75,7 @@ def search_ask(
     origin: Annotated[list[Literal["pipeline", "live"]] | None, Query(max_length=2)] = None,
     embedded_by: Annotated[list[Text] | None, Query(max_length=100)] = None,
     since: datetime | None = None,
-    release: Which = "in_force",
+    release: Which = "active",
 ) -> SearchAsk:
     """Return the query parameters of a search by a raw image; a JSON document has them itself."""
     return SearchAsk.model_construct(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from csd_core.params.model import Order
+from csd_core.params.upgrade import Order
 from csd_core.retrieval.gallery import Gallery, Provenance
 from csd_core.upgrade.adapters import Anchors
 

@@ -1,0 +1,61 @@
+"""`csd items` for the tables that hold the items: their owner, their size on disk and their index."""
+
+from csd_core.audit.log import whoami
+from csd_core.commands.production.active import active_release, snapshot_of
+from csd_core.live.storage.owner import Project
+from csd_core.releases.candidate import Production
+from csd_core.system.console import say
+from csd_core.workspace import Workspace
+
+JUDGED = 200
+"""Queries that the recall of an index is measured on."""
+_JUDGED_K = 10
+
+
+def take_over(*, why: str, by: str | None = None) -> None:
+    """Make the live gallery this project's, whosever it was; from then on the other project cannot write to it.
+
+    Its tables stay; `csd publish` adds this project's.
+
+    Parameters
+    ----------
+    why
+        The reason to record in the audit log.
+    by
+        Who asks for it; by default your user name.
+    """
+    production = Production.of(Workspace())
+    releases, live = production.releases, production.live
+    with releases.changing():
+        releases.audit.append("took over", by=by or whoami(), why=why)
+        before = live.take_over(Project(releases.root), releases.audit.read())
+    say(f"live gallery {live.uri} is this project's; before it was {before or 'nobody'}'s")
+
+
+def compact() -> None:
+    """Rewrite every table without the versions that no tag needs and the rows that were deleted."""
+    production = Production.of(Workspace())
+    for table in production.live.tables():
+        done = production.live.compact(table)
+        say(
+            f"{table}: {done.rows} rows; {done.versions_before} -> {done.versions_after} versions, "
+            f"{done.files_before} -> {done.files_after} data files"
+        )
+
+
+def index() -> None:
+    """Build the index of the active table over all its rows, and print its recall against exact search."""
+    production = Production.of(Workspace())
+    release = active_release(production)
+    live, knobs = production.live, production.params.live
+    count = live.count(release.table)
+    if count <= knobs.exact_rows:
+        say(f"{release.table}: {count} rows; up to live.exact_rows ({knobs.exact_rows}) search is exact")
+        return
+    live.index(release.table, partitions=knobs.index_partitions)
+    snapshot = snapshot_of(production, release)
+    recall = snapshot.recall_of_index(k=_JUDGED_K, queries=JUDGED)
+    say(
+        f"{release.table}: index of {count} rows in {knobs.index_partitions} cells, {knobs.index_probes} searched: "
+        f"finds {recall:.1%} of the {_JUDGED_K} nearest of {min(JUDGED, count)} rows drawn as queries"
+    )
