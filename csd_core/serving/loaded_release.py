@@ -13,15 +13,19 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from csd_core.audit.checksums import CHECKSUMS
 from csd_core.live.filters import Filters
+from csd_core.live.gallery import LiveGallery
 from csd_core.live.reader import LiveReader
 from csd_core.live.search import Hits, Snapshot
 from csd_core.params.model import Params
 from csd_core.releases.contents.release import QueryModel, Release
-from csd_core.retrieval.embedder import Embedder
+from csd_core.releases.store import Releases
+from csd_core.releases.verify import examine
+from csd_core.retrieval.embedder import Embedder, digest_of
 from csd_core.serving.batching import MicroBatcher
 from csd_core.serving.telemetry import Metrics
-from csd_core.system.errors import CompatibilityError
+from csd_core.system.errors import ArtifactError, CompatibilityError
 
 Image = npt.NDArray[np.uint8]
 Vector = npt.NDArray[np.float32]
@@ -61,6 +65,29 @@ class LoadedRows:
     snapshot: Snapshot
     seconds: float
     loaded_at: float
+
+
+def check_fit(release: Release, releases: Releases, live: LiveGallery) -> None:
+    """Examine a release before it is served.
+
+    Raises:
+        CsdError: with the first thing that is wrong with it.
+    """
+    trail = releases.audit.read()
+    checksums = trail.checksums_of(release.name)
+    if checksums is None and trail.open and trail.open.release == release.name:
+        checksums = digest_of(release.folder / CHECKSUMS)  # its publisher examined it and is about to log it
+    problem = next(examine(release, live, checksums=checksums, rows=False), None)
+    if problem is not None:
+        raise ArtifactError(f"release {release.name}: {problem}")
+
+
+def generations_of(releases: Releases) -> dict[str, int]:
+    """Return digest of a model -> number of the release that first served it."""
+    found: dict[str, int] = {}
+    for each in releases.all():
+        found.setdefault(each.record.model, each.number)
+    return found
 
 
 class LoadedRelease:

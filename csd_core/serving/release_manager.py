@@ -13,15 +13,12 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from typing import Literal, NamedTuple, TypeVar
 
-from csd_core.audit.checksums import CHECKSUMS
 from csd_core.live.gallery import LiveGallery
 from csd_core.params.model import Params
 from csd_core.releases.contents.release import Release
 from csd_core.releases.store import Releases
-from csd_core.releases.verify import examine
-from csd_core.retrieval.embedder import digest_of
 from csd_core.serving.http.problems import Problem
-from csd_core.serving.loaded_release import LoadedRelease
+from csd_core.serving.loaded_release import LoadedRelease, check_fit, generations_of
 from csd_core.serving.telemetry import Metrics
 from csd_core.system.errors import ArtifactError, CsdError, StorageError
 
@@ -269,22 +266,13 @@ class ReleaseManager:
         Raises:
             CsdError: with the first thing that is wrong with it.
         """
-        trail = self.releases.audit.read()
-        checksums = trail.checksums_of(release.name)
-        if checksums is None and trail.open and trail.open.release == release.name:
-            checksums = digest_of(release.folder / CHECKSUMS)  # its publisher examined it and is about to log it
-        problem = next(examine(release, self.live, checksums=checksums, rows=False), None)
-        if problem is not None:
-            raise _UnfitError(f"release {release.name}: {problem}")
-        generations: dict[str, int] = {}
-        for each in self.releases.all():
-            generations.setdefault(each.record.model, each.number)
+        check_fit(release, self.releases, self.live)
         return LoadedRelease(
             release,
             live=self.live,
             params=self.params,
             threads=self._threads,
-            generations=generations,
+            generations=generations_of(self.releases),
             compute=self._compute,
             searcher=self._searcher,
             metrics=self.metrics,
@@ -322,7 +310,3 @@ class ReleaseManager:
 
     async def _in_background(self, call: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._background, call)
-
-
-class _UnfitError(CsdError):
-    """A release that an examination found something wrong with."""
