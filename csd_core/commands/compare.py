@@ -53,7 +53,7 @@ def run(
     code = Code.of(project)
     folder = folder or RUNS / spec.stem
     folder.mkdir(parents=True, exist_ok=True)
-    with Lock(folder / ".lock", what=f"{folder}: the folder of a comparison").held(wait=0):
+    with Lock(folder / ".lock", what=f"comparison {folder}").held(wait=0):
         known = finished(folder, params)
         table = recorded(folder / FILE) | known
         work = Run(params, folder=folder, code=code, jobs=jobs)

@@ -24,7 +24,7 @@ from csd_core.data.canonical import CanonicalSet
 from csd_core.data.npy import map_images, write_rows
 from csd_core.data.tables import Strings, read_table, write_table
 from csd_core.params.model import SplitShares, Task
-from csd_core.params.upgrade import Split
+from csd_core.params.section import Split
 from csd_core.records.stages import ShardRecord
 from csd_core.system.atomic import atomic_folder
 from csd_core.system.errors import ArtifactError, DataError

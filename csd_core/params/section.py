@@ -1,10 +1,13 @@
 """What every block of params.yaml is, and the kinds of values that several of them hold."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from csd_core.system.names import class_flaw, path_flaw, printable
+
+Split = Literal["train", "select", "gate", "test"]
+"""What an image of a task is for."""
 
 UNSEEN = frozenset({"size", "nfiles"})
 """Keys that DVC leaves out when it looks whether a stage has run before (`dvc.stage.cache`), in parameters too: a

@@ -4,9 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from csd_core.params.section import Positive, Section, Share, Weight
+from csd_core.params.section import Positive, Section, Share, Split, Weight
 
-Split = Literal["train", "select", "gate", "test"]
 Strategy = Literal["none", "keep", "adapt", "partial", "backfill"]
 Decision = Literal["auto", "none", "keep", "adapt", "partial", "backfill", "reject"]
 Choice = Literal["approve", "first-model", "keep", "adapt", "partial", "backfill", "reject"]

@@ -1,4 +1,4 @@
-"""Figures over a whole line of upgrades, from matrices of recalls.
+"""Figures over a whole line of upgrades, from matrices of recalls, and the recalls of each task that fill them.
 
 C[t, k] is the recall of queries by generation t on rows by generation k (k <= t); a[t, i] that of task i's items after
 stage t (i <= t). Both are lower triangular, (T, T), shares between 0 and 1; what is above the diagonal is never read.

@@ -46,8 +46,9 @@ class Lock:
         try:
             lock.acquire(timeout=wait)
         except Timeout:
+            waited = f" and was so for {wait:g} s" if wait else ""
             raise BusyError(
-                f"{self.what} is in use by {self._who()} and was so for {wait:g} s; try again when it has finished, or "
+                f"{self.what} is in use by {self._who()}{waited}; try again when it has finished, or "
                 "end it: its lock goes with it"
             ) from None
         try:

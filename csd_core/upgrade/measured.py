@@ -3,7 +3,7 @@
 import numpy as np
 
 from csd_core.data.pool import ItemPool
-from csd_core.params.upgrade import Split
+from csd_core.params.section import Split
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.gallery import Gallery
 from csd_core.upgrade.evaluation_data import EvaluationData

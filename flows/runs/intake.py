@@ -9,7 +9,7 @@ from prefect import get_run_logger
 from prefect.events import emit_event
 
 from csd_core.params.edits import add_task
-from csd_core.params.model import InboxParams as Policy
+from csd_core.params.model import InboxParams
 from csd_core.records.stages import ImageForm
 from csd_core.retraining.history import Retraining, retrainings, settled
 from csd_core.retraining.inbox import Examination, Inbox, InboxBatch, examine
@@ -36,7 +36,7 @@ class Intake:
     """
 
     inbox: Inbox
-    policy: Policy
+    policy: InboxParams
     known_classes: frozenset[str]
     inbox_batches: tuple[InboxBatch, ...]
     why: str
@@ -121,7 +121,7 @@ def cut_task(home: Workspace, files: Workspace, intake: Intake, settings: Retrai
 
 
 def _due(
-    waiting: tuple[InboxBatch, ...], known: frozenset[str], policy: Policy, settings: Retrain
+    waiting: tuple[InboxBatch, ...], known: frozenset[str], policy: InboxParams, settings: Retrain
 ) -> tuple[tuple[InboxBatch, ...], str]:
     """Return the batches to cut a task from, and why, or why none."""
     if not waiting:
@@ -155,7 +155,7 @@ def _tell_unusable(home: Workspace, inbox_batch: InboxBatch, problem: str) -> No
     )
 
 
-def _policy(home: Workspace, settings: Retrain) -> Policy:
+def _policy(home: Workspace, settings: Retrain) -> InboxParams:
     """Return the inbox's parameters: the project's, for there it lies, and what this run overrides."""
     own = home.params().inbox
     return own.model_copy(update=settings.overrides.changes().get("inbox", {}))

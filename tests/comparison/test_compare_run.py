@@ -155,4 +155,4 @@ def test_two_runs_of_one_comparison_do_not_work_at_once(project, capsys):
     FOLDER.mkdir(parents=True)
     with FileLock(FOLDER / ".lock"):
         assert refused("comparisons/example.yaml") == 1
-    assert capsys.readouterr().err.startswith(f"{FOLDER}: the folder of a comparison is in use by")
+    assert capsys.readouterr().err.startswith(f"comparison {FOLDER} is in use by another process; try again")

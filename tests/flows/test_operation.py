@@ -518,3 +518,4 @@ def test_a_review_is_outdated_when_another_release_came_first(overtaken, asked):
         assert "Its batches wait in the inbox again" in told
     assert retrained(overtaken) == (0, "Completed")
     assert next(each for each in retrainings(overtaken.files) if each.name == waiting.name).outcome == "outdated"
+    assert active(overtaken).task == "t3"

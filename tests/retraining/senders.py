@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from csd_core.params.model import InboxParams as Policy
+from csd_core.params.model import InboxParams
 from csd_core.releases.contents.release import ReleaseRecord, name_of
 from csd_core.retraining.history import Retraining
 from csd_core.retraining.inbox import READY, Inbox, InboxBatch
@@ -19,7 +19,7 @@ NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
 def policy(**changes):
-    return Policy(**{"uri": "inbox", "min_images": 200, "min_new_classes": 0, "max_wait_days": 7} | changes)
+    return InboxParams(**{"uri": "inbox", "min_images": 200, "min_new_classes": 0, "max_wait_days": 7} | changes)
 
 
 def inbox_at(root, uri="inbox"):

@@ -309,7 +309,7 @@ def test_a_damaged_shard_is_done_again(model, serial, tmp_path, damage):
 def test_a_second_backfill_in_the_folder_is_refused(model, tmp_path):
     with (
         FileLock(tmp_path / ".lock"),
-        pytest.raises(BusyError, match="the folder of a backfill is in use by another process"),
+        pytest.raises(BusyError, match="backfill .* is in use by another process; try again"),
     ):
         run(model, tmp_path)
 

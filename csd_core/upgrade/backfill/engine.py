@@ -152,5 +152,5 @@ def _alone(folder: Path) -> Iterator[None]:
     """Keep a second backfill out of the folder; a killed one holds nothing."""
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with Lock(folder / ".lock", what=f"{folder}: the folder of a backfill").held(wait=0):
+    with Lock(folder / ".lock", what=f"backfill {folder}").held(wait=0):
         yield
