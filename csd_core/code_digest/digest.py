@@ -33,6 +33,7 @@ FRAME = frozenset(
         "stages.entry",
         "system",
         "system.atomic",
+        "system.children",
         "system.console",
         "system.endings",
         "system.errors",

@@ -166,6 +166,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 def _lock(place: Path) -> Path:
+    # taken with FileLock: a thread may take a locks.Lock again, and would remove its own checkout as a leftover
     return place.with_name(f".{place.name}.lock")
 
 

@@ -18,10 +18,10 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 import networkx as nx
-import psutil
 from dvc.repo import Repo
 
 from csd_core.project.stale import CODE, without_code
+from csd_core.system.children import end, family
 from csd_core.system.errors import CsdError
 from csd_core.system.parent import tied
 from csd_core.system.processes import dvc_is_busy, environment
@@ -169,8 +169,7 @@ class Pipeline:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ended.set()
-        for process in tuple(self._running):
-            _end(process)
+        end([each for process in tuple(self._running) for each in family(process)], seconds=DYING)
 
     def run(self, stage: Stage, say: Callable[[str], object]) -> Outcome:
         """Bring a stage up to date.
@@ -216,21 +215,8 @@ class Pipeline:
         ) as process:
             self._running.add(process)
             if self._ended.is_set():  # the pipeline was left while the process started
-                _end(process)
+                end(family(process), seconds=DYING)
             try:
                 yield process
             finally:
                 self._running.discard(process)
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    """End a process and all that it started."""
-    try:
-        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return
-    for each in family:
-        each.terminate()
-    _, alive = psutil.wait_procs(family, timeout=DYING)
-    for each in alive:
-        each.kill()

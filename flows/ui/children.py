@@ -1,5 +1,6 @@
 """Processes that `csd ui` starts, and how they end."""
 
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+from csd_core.system.children import INTERVAL, end, family, lives, living, send
 from csd_core.system.parent import tied
 
 IDLE = 3.0
@@ -16,8 +18,6 @@ PATIENCE = 30.0
 """Seconds that runs have to end by themselves once their worker is gone."""
 CLOSING = 15.0
 """Seconds a server has to end when it is told to."""
-INTERVAL = 0.1
-"""Seconds between two looks at a process."""
 
 
 class Child:
@@ -55,10 +55,8 @@ class Child:
 
     def end(self, patience: float = CLOSING) -> None:
         """Tell it to end; kill it if it does not."""
-        self.process.terminate()
-        if not self._ends_within(patience):
-            self.process.kill()
-            self.process.wait()
+        end(family(self.process)[:1], seconds=patience)
+        self.process.wait()
 
     def end_with_runs(self, tell: Callable[[int], None], *, idle: float = IDLE, patience: float = PATIENCE) -> None:
         """End a worker and its runs, so that nothing of them is left.
@@ -78,21 +76,17 @@ class Child:
         if not runs:
             self.process.terminate()
             worker.resume()
-            if self._ends_within(idle):
+            if not living([worker], seconds=idle):
+                self.process.wait()
                 return
             runs = _frozen(worker)
         if runs:
             tell(len(runs))
-        family = set(runs)
-        _add_descendants(family)
+        processes = set(runs)
+        _add_descendants(processes)
         self.process.kill()
         self.process.wait()
-        _end_family(family, runs, patience)
-
-    def _ends_within(self, seconds: float) -> bool:
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(seconds)
-        return self.exit_code is not None
+        _end_runs(processes, runs, patience)
 
 
 def _frozen(worker: psutil.Process) -> list[psutil.Process]:
@@ -101,27 +95,16 @@ def _frozen(worker: psutil.Process) -> list[psutil.Process]:
     return list(worker.children())
 
 
-def _end_family(family: set[psutil.Process], runs: Sequence[psutil.Process], patience: float) -> None:
+def _end_runs(processes: set[psutil.Process], runs: Sequence[psutil.Process], patience: float) -> None:
     deadline = time.monotonic() + patience
-    while any(map(_lives, runs)) and time.monotonic() < deadline:
+    while any(map(lives, runs)) and time.monotonic() < deadline:
         time.sleep(INTERVAL)
-        _add_descendants(family)
-    for process in family:
+        _add_descendants(processes)
+    send(processes, signal.SIGKILL)
+    living(processes, seconds=IDLE)
+
+
+def _add_descendants(processes: set[psutil.Process]) -> None:
+    for process in list(processes):
         with suppress(psutil.NoSuchProcess):
-            process.kill()
-    deadline = time.monotonic() + IDLE
-    while any(map(_lives, family)) and time.monotonic() < deadline:
-        time.sleep(INTERVAL)
-
-
-def _add_descendants(family: set[psutil.Process]) -> None:
-    for process in list(family):
-        with suppress(psutil.NoSuchProcess):
-            family.update(process.children(recursive=True))
-
-
-def _lives(process: psutil.Process) -> bool:
-    """Return whether it does; what has ended, but nobody has asked for its exit code, does not."""
-    with suppress(psutil.NoSuchProcess):
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    return False
+            processes.update(process.children(recursive=True))

@@ -24,7 +24,9 @@ class InstanceLock:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(folder / "ui.lock")
+        self._lock = FileLock(
+            folder / "ui.lock"
+        )  # not a locks.Lock: while it waits for another, it asks whether that answers
         self._address = folder / "ui.address"
 
     def claim(self, pause: Callable[[], None], *, wait: float = WAIT) -> str | None:

@@ -1,6 +1,5 @@
 """`dvc repro` in a cell, as a child process that is watched, logged, and ended with us."""
 
-import os
 import signal
 import subprocess
 import threading
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from csd_core.comparison.running.run_folder import Bench
 from csd_core.comparison.running.timings import RUNS, Watch
+from csd_core.system.children import end, family
 from csd_core.system.errors import CsdError
 from csd_core.system.parent import tied
 from csd_core.system.processes import environment
@@ -63,19 +63,8 @@ class Children:
         """Ask all to stop as Ctrl-C does; kill those that do not."""
         with self._lock:
             self.interrupted = True
-            processes = list(self._processes)
-        for process in processes:
-            _signal(process, signal.SIGINT)
-        for process in processes:
-            try:
-                process.wait(GRACE)
-            except subprocess.TimeoutExpired:
-                _signal(process, signal.SIGKILL)
-
-
-def _signal(process: subprocess.Popen[str], number: int) -> None:
-    if process.poll() is None:
-        os.killpg(process.pid, number)
+            processes = [each for process in self._processes for each in family(process)]
+        end(processes, seconds=GRACE, ask=signal.SIGINT)
 
 
 def reproduce(bench: Bench, children: Children, *, on_stage: Callable[[str], None]) -> bool:

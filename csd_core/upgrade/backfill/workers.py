@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 
 SPAWN = multiprocessing.get_context("spawn")
 JOIN_SECONDS = 10.0
-"""How long a process that was told to end may take before it is killed."""
+"""How long a process whose pipe is closed may take to be gone."""
 
 
 class Throttle:
@@ -169,10 +169,8 @@ def each(
         yield from _share_out(items, crew, report)
     finally:
         for worker in crew:
-            worker.process.terminate()
-        for worker in crew:
-            worker.process.join(JOIN_SECONDS)
-            worker.process.kill()
+            worker.process.kill()  # nothing in it would answer a milder signal, and what it finished is in whole files
+            worker.process.join()
             worker.connection.close()
 
 
