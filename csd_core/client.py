@@ -17,10 +17,10 @@ import httpx
 import numpy as np
 import numpy.typing as npt
 
-from csd_core.client_answers import Embedded, Hit, Put, SearchResult, known
+from csd_core.client_answers import Embedded, Neighbour, Put, SearchResult, parsed
 from csd_core.system.errors import CsdError, DataError, ParamsError
 
-__all__ = ["Client", "Embedded", "Hit", "Image", "Put", "SearchResult", "ServiceError", "Which"]
+__all__ = ["Client", "Embedded", "Image", "Neighbour", "Put", "SearchResult", "ServiceError", "Which"]
 
 Image = Path | str | bytes | npt.NDArray[np.uint8]
 """A file, as a path or as its bytes, or (H, W, C) pixels, C 1 or 3."""
@@ -154,8 +154,8 @@ class Client:
         }
         body = {name: value for name, value in query.items() if value is not None}
         found = self._json("POST", "/v1/search", json=body | {"k": k, "filters": filters, "release": release})
-        hits = tuple(known(Hit, hit) for hit in found["hits"])
-        return known(SearchResult, found | {"hits": hits})
+        hits = tuple(parsed(Neighbour, hit) for hit in found["hits"])
+        return parsed(SearchResult, found | {"hits": hits})
 
     def put(self, item: str, image: Image, *, label: str) -> Put:
         """Write an item, or replace the one of this id.
@@ -165,7 +165,7 @@ class Client:
             ServiceError: if the service refuses, or does not answer in time.
         """
         body = {"label": label, "image": _base64(image)}
-        return known(Put, self._json("PUT", _path("items", item), json=body))
+        return parsed(Put, self._json("PUT", _path("items", item), json=body))
 
     def delete(self, item: str) -> None:
         """Delete an item.
@@ -176,7 +176,7 @@ class Client:
         self._ask("DELETE", _path("items", item))
 
     def item(self, item: str) -> Mapping[str, Any]:
-        """Return what is known of an item.
+        """Return what is parsed of an item.
 
         Raises:
             ServiceError: if there is none (status 404), the service refuses, or does not answer in time.

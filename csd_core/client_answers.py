@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-GateResult = TypeVar("GateResult")
+Answer = TypeVar("Answer")
 
 
 class Embedded(NamedTuple):
@@ -21,7 +21,7 @@ class Embedded(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hit:
+class Neighbour:
     """A row of the gallery.
 
     Attributes:
@@ -58,7 +58,7 @@ class SearchResult:
         exact: Every row was compared.
     """
 
-    hits: tuple[Hit, ...]
+    hits: tuple[Neighbour, ...]
     release: int
     model: str
     variant: str
@@ -85,7 +85,7 @@ class Put:
     replaced: bool
 
 
-def known(kind: type[GateResult], values: Mapping[str, Any]) -> GateResult:
+def parsed(kind: type[Answer], values: Mapping[str, Any]) -> Answer:
     """Return the fields that this client knows; a newer service may send more."""
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # dataclasses all
     return kind(**{name: values[name] for name in names})

@@ -12,10 +12,10 @@ from csd_core.params.model import Review
 from csd_core.params.upgrade import Choice, Decision
 from csd_core.system.errors import CompatibilityError
 from flows.forms import Approve
-from flows.project import project
+from flows.project import open_project
 from flows.runs.checkout import checkout
 from flows.runs.failures import fail_with_message, tell
-from flows.runs.outcome import conclude, end, is_in_force, keep_report, refuse_outdated, verdicts_of
+from flows.runs.outcome import conclude, end, is_active, keep_report, refuse_outdated, verdicts_of
 from flows.runs.pipeline import Pipeline
 from flows.runs.reviews import deciding, note, subject_of
 from flows.steps import bring_up_to_date
@@ -44,29 +44,31 @@ DECISIONS: dict[Choice, Decision] = {
 @fail_with_message
 def approve(settings: Approve) -> State[Any]:
     """Carry out a decision: params.yaml and the branch hold it, and what it promotes is published if that is meant."""
-    home = project()
-    with ends_with_its_worker(), deciding(home, settings) as retraining:
+    project = open_project()
+    with ends_with_its_worker(), deciding(project, settings) as retraining:
         if retraining is None:
             return Completed(name="NothingToDo", message=f"{settings.retraining}: a decision was made")
-        if is_in_force(home, retraining):
-            end(home, retraining, "published", why=retraining.why)
+        if is_active(project, retraining):
+            end(project, retraining, "published", why=retraining.why)
             return Completed(name="NothingToDo", message=f"{retraining.name}: was published already")
         try:
-            refuse_outdated(home, retraining)
+            refuse_outdated(project, retraining)
         except CompatibilityError as error:
-            end(home, retraining, "outdated", why=str(error))
+            end(project, retraining, "outdated", why=str(error))
             if settings.choice == "reject":
                 return Completed(name="Rejected", message=str(error))
             raise
         review = Review(choice=settings.choice, by=settings.by, reason=settings.reason)
-        with checkout(home, retraining.commit, name=f"review-{retraining.name}") as place:
+        with checkout(project, retraining.commit, name=f"review-{retraining.name}") as place:
             decide(place.root / "params.yaml", retraining.tasks[-1], DECISIONS[settings.choice], review)
             with Pipeline(place.root) as pipeline:
-                bring_up_to_date(pipeline, place.files, new=(), release=None, stop=False)
+                bring_up_to_date(pipeline, place.workspace, new=(), release=None, stop=False)
             commit = place.commit(f"{subject_of(retraining)} {review.choice}\n\n{review.by}: {review.reason}")
             place.move_branch(retraining.branch, commit, subject=subject_of(retraining))
-            keep_report(home, place.files, retraining.name)
-            note(home, retraining, review)
+            keep_report(project, place.workspace, retraining.name)
+            note(project, retraining, review)
             decided = retraining.model_copy(update={"commit": commit})
-            decided.save_to(home)
-            return conclude(home, place.files, decided, verdicts_of(place.files, retraining.tasks), review=review)
+            decided.save_to(project)
+            return conclude(
+                project, place.workspace, decided, verdicts_of(place.workspace, retraining.tasks), review=review
+            )

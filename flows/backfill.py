@@ -27,7 +27,7 @@ from csd_core.report.review import escaped
 from csd_core.system.errors import CsdError
 from csd_core.upgrade.backfill.shards import BackfillShard, ShardResult
 from csd_core.upgrade.backfill.workers import Pace, Throttle
-from flows.project import project
+from flows.project import open_project
 from flows.runs.failures import fail_with_message, tell
 from flows.ui.parent_watchdog import ends_with_its_worker
 
@@ -56,7 +56,7 @@ class Backfill(Section):
 @fail_with_message
 def backfill(settings: Backfill = Backfill()) -> State[Any]:  # noqa: B008 - frozen
     """Re-embed the rows that older models made, shard by shard, and activate the finished gallery."""
-    production, by = Production.of(project()), settings.by or None
+    production, by = Production.of(open_project()), settings.by or None
     with ends_with_its_worker(), alone(production):
         work = plan(production, by=by)
         if work is None:

@@ -21,25 +21,25 @@ REPORTS = "CSD_REPORTS_URL"
 """Where `csd ui` serves the reports of retrainings."""
 
 
-def project() -> Workspace:
+def open_project() -> Workspace:
     """Return the project: the working directory, as the deployment sets it.
 
     Raises:
         CsdError: if it holds none.
     """
-    home = Workspace(Path.cwd().resolve())
-    if not (home.root / "params.yaml").is_file() or not (home.root / "dvc.yaml").is_file():
-        raise CsdError(f"{home.root}: holds no params.yaml and dvc.yaml; run the flow in the folder of a project")
-    return home
+    project = Workspace(Path.cwd().resolve())
+    if not (project.root / "params.yaml").is_file() or not (project.root / "dvc.yaml").is_file():
+        raise CsdError(f"{project.root}: holds no params.yaml and dvc.yaml; run the flow in the folder of a project")
+    return project
 
 
-def run_name(home: Workspace) -> str:
+def run_name(project: Workspace) -> str:
     """Date and name of this flow run, fit for a branch, a folder and an address, and not taken."""
     words = re.sub(r"[^a-z0-9]+", "-", str(flow_run.get_name() or "").lower()).strip("-")[:LONGEST].strip("-") or "run"
     name = f"{datetime.now(UTC):%Y-%m-%d}-{words}"
-    taken = set(git(home.root, "for-each-ref", "--format=%(refname:lstrip=3)", "refs/heads/retrain/").split())
+    taken = set(git(project.root, "for-each-ref", "--format=%(refname:lstrip=3)", "refs/heads/retrain/").split())
     names = chain([name], (f"{name}-{number}" for number in count(2)))  # a run may be called like one before
-    return next(each for each in names if each not in taken and not home.retraining(each).exists())
+    return next(each for each in names if each not in taken and not project.retraining(each).exists())
 
 
 def report_url(name: str) -> str | None:
@@ -49,11 +49,11 @@ def report_url(name: str) -> str | None:
 
 
 @contextmanager
-def alone(home: Workspace) -> Iterator[None]:
+def alone(project: Workspace) -> Iterator[None]:
     """Keep a second retraining of the project out; a killed one holds nothing.
 
     Raises:
         CsdError: if one is at work, naming it.
     """
-    with Lock(home.operations / "retrain.lock", what="the retraining of this project").held(wait=0):
+    with Lock(project.operations / "retrain.lock", what="the retraining of this project").held(wait=0):
         yield

@@ -20,12 +20,12 @@ from csd_core.retraining.start import starting_point
 from csd_core.system.errors import ArtifactError, ParamsError
 from csd_core.workspace import Workspace
 from flows.forms import Publish, Rollback
-from flows.project import project, run_name
+from flows.project import open_project, run_name
 from flows.runs.checkout import checkout
 from flows.runs.failures import fail_with_message, tell
 from flows.ui.parent_watchdog import ends_with_its_worker
 
-MADE, FORMER = "made", "former"
+MADE, PREVIOUS = "made", "previous"
 """What a publication tells its undo."""
 
 
@@ -33,11 +33,11 @@ MADE, FORMER = "made", "former"
 @fail_with_message
 def publish(settings: Publish = Publish()) -> State[Any]:  # noqa: B008 - frozen
     """Activate a champion, from the artefacts of a commit."""
-    home = project()
-    start = starting_point(home, settings.revision or "HEAD")
-    with ends_with_its_worker(), checkout(home, start.commit, name=run_name(home)) as place:
-        tasks = [settings.task] if settings.task else new_tasks(home, place.files)
-        made = bring_into_force(home, place.files, tasks, by=settings.by or None, why=settings.why)
+    project = open_project()
+    start = starting_point(project, settings.revision or "HEAD")
+    with ends_with_its_worker(), checkout(project, start.commit, name=run_name(project)) as place:
+        tasks = [settings.task] if settings.task else new_tasks(project, place.workspace)
+        made = publish_tasks(project, place.workspace, tasks, by=settings.by or None, why=settings.why)
     if not made:
         return Completed(name="NothingToDo", message="This champion is active already, with this gallery")
     return Completed(message=f"Active: {', '.join(made)}")
@@ -47,21 +47,23 @@ def publish(settings: Publish = Publish()) -> State[Any]:  # noqa: B008 - frozen
 @fail_with_message
 def rollback(settings: Rollback) -> State[Any]:
     """Activate an earlier release again, with its model, its rows and what people wrote and deleted since."""
-    home = project()
+    project = open_project()
     with ends_with_its_worker():
-        release = rolling_back.rollback(Production.of(home), settings.number, why=settings.why, by=settings.by or None)
+        release = rolling_back.rollback(
+            Production.of(project), settings.number, why=settings.why, by=settings.by or None
+        )
     _announce("rolled-back", release.name)
     return Completed(message=f"Active: {release.name}, which is release {release.record.rolled_back_to} again")
 
 
-def bring_into_force(
-    home: Workspace, files: Workspace, tasks: Sequence[str], *, by: str | None, why: str
+def publish_tasks(
+    project: Workspace, workspace: Workspace, tasks: Sequence[str], *, by: str | None, why: str
 ) -> tuple[str, ...]:
     """Publish the champions after some tasks, one after the other, each found fit or withdrawn.
 
     Args:
-        home: The project, with its releases and live gallery.
-        files: The artefacts.
+        project: The project, with its releases and live gallery.
+        workspace: The artefacts.
         tasks: After which to take the champion, oldest first.
         by: Who asked for it; by default the user of this process.
         why: For the audit log.
@@ -72,7 +74,7 @@ def bring_into_force(
     Raises:
         CsdError: if one cannot become active, or proves unfit; what was active before it is so again.
     """
-    production = of_checkout(home, files)
+    production = of_checkout(project, workspace)
     made = []
     for name in tasks:
         with production.releases.changing(), transaction():
@@ -87,23 +89,23 @@ def bring_into_force(
 @task(name="publish", task_run_name="publish {after}", cache_policy=NO_CACHE, persist_result=False)
 def activate(production: Production, after: str, *, by: str | None, why: str) -> str | None:
     """The champion after a task becomes active; None if it is already."""
-    former = production.releases.active()
+    previous = production.releases.active()
     release = publishing.publish(production, task=after, by=by, why=why)
     get_run_logger().info("active: %s", release.name if release else "as before, it is this champion already")
     done = get_transaction()
-    if done and former and release:
+    if done and previous and release:
         done.set(MADE, release.name)
-        done.set(FORMER, former.number)
+        done.set(PREVIOUS, previous.number)
     return release.name if release else None
 
 
 @activate.on_rollback
 def withdraw(done: Transaction) -> None:
     """Activate the previous release again; the first release has none, and stays."""
-    production = Production.of(project())
-    made, former = done.get(MADE, None), done.get(FORMER, None)
+    production = Production.of(open_project())
+    made, previous = done.get(MADE, None), done.get(PREVIOUS, None)
     if made and production.releases.pointer() == made:
-        rolling_back.rollback(production, former, why="withdrawn: the new release did not prove fit")
+        rolling_back.rollback(production, previous, why="withdrawn: the new release did not prove fit")
 
 
 @task(name="verify", task_run_name="verify", cache_policy=NO_CACHE, persist_result=False)
@@ -119,26 +121,28 @@ def prove(production: Production) -> None:
         raise ArtifactError("; ".join(found.findings))
 
 
-def of_checkout(home: Workspace, files: Workspace) -> Production:
+def of_checkout(project: Workspace, workspace: Workspace) -> Production:
     """Return the project's releases and live gallery, for artefacts that lie in a checkout of it.
 
     Raises:
         ParamsError: if the live gallery would refer to images in that checkout, which is removed.
     """
-    here = home.params()
+    here = project.params()
     if here.live.images == "reference":
         raise ParamsError(
             "params.yaml: live.images: reference: a flow publishes from a checkout that is removed afterwards; write "
             "store, or merge the run's branch, `dvc checkout` and `csd publish`"
         )
-    params = files.params().model_copy(update={"live": here.live, "runtime": here.runtime})
-    return Production(files=files, params=params, releases=Releases.of(home), live=LiveGallery.of(home, here))
+    params = workspace.params().model_copy(update={"live": here.live, "runtime": here.runtime})
+    return Production(
+        workspace=workspace, params=params, releases=Releases.of(project), live=LiveGallery.of(project, here)
+    )
 
 
-def new_tasks(home: Workspace, files: Workspace) -> tuple[str, ...]:
+def new_tasks(project: Workspace, workspace: Workspace) -> tuple[str, ...]:
     """Return the tasks of a checkout that come after the active release; the last one where none does."""
-    tasks = tuple(files.params().tasks)
-    release = Releases.of(home).active()
+    tasks = tuple(workspace.params().tasks)
+    release = Releases.of(project).active()
     if release is None or release.record.after not in tasks:
         return tasks
     return tasks[tasks.index(release.record.after) + 1 :] or tasks[-1:]

@@ -64,10 +64,10 @@ def run_stage(stage: Stage, pipeline: Pipeline) -> State[Any]:
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def confirm_champion(files: Workspace, release: Release) -> State[Any]:
+def confirm_champion(workspace: Workspace, release: Release) -> State[Any]:
     """Fail before the long work if its result could not be published: the older tasks gave another champion."""
     record = release.record
-    champion = Champion.load(files.champion_embedder(record.after) / "champion.json")
+    champion = Champion.load(workspace.champion_embedder(record.after) / "champion.json")
     if champion.digest == record.model:
         return Completed(message=f"model {record.model[:12]}, as in release {release.name}")
     error = CompatibilityError(
@@ -79,18 +79,18 @@ def confirm_champion(files: Workspace, release: Release) -> State[Any]:
 
 
 @task(name="carry on", task_run_name="carry on after {after}", cache_policy=NO_CACHE, persist_result=False)
-def carry_on(files: Workspace, after: str) -> State[Any]:
+def carry_on(workspace: Workspace, after: str) -> State[Any]:
     """Fail if a task's candidate was rejected, so that no later task is trained."""
-    verdict = VerdictFile.load(files.verdict(after)).verdict
+    verdict = VerdictFile.load(workspace.verdict(after)).verdict
     if isinstance(verdict, Rejected):
-        error = CsdError(f"{after}: {verdict.told}")
+        error = CsdError(f"{after}: {verdict.message}")
         return Failed(message=str(error), data=error)
     return Completed(message=f"{after}: {outcome_in_words(verdict)}")
 
 
 def bring_up_to_date(
     pipeline: Pipeline,
-    files: Workspace,
+    workspace: Workspace,
     *,
     new: Sequence[str],
     release: Release | None,
@@ -100,7 +100,7 @@ def bring_up_to_date(
 
     Args:
         pipeline: Of the checkout.
-        files: Its files.
+        workspace: Its files.
         new: The tasks that come after the active release, oldest first.
         release: What the champion before them must be; None where that makes no difference.
         stop: Whether a rejection ends the line of tasks.
@@ -120,10 +120,10 @@ def bring_up_to_date(
         stages[stage.name] = run_stage.submit(stage, pipeline, wait_for=awaited, return_state=False)
         done, promoted = _promoted_task(stage.name), [stages[stage.name]]
         if release is not None and done == release.record.after:
-            barriers[done] = confirm_champion.submit(files, release, wait_for=promoted, return_state=False)
+            barriers[done] = confirm_champion.submit(workspace, release, wait_for=promoted, return_state=False)
         elif stop and done in new[:-1]:
             stops.add(done)
-            barriers[done] = carry_on.submit(files, done, wait_for=promoted, return_state=False)
+            barriers[done] = carry_on.submit(workspace, done, wait_for=promoted, return_state=False)
     wait([*stages.values(), *barriers.values()])
     # a rejection that stopped the line is no failure: it was asked for
     kept = {after: barrier for after, barrier in barriers.items() if after not in stops}

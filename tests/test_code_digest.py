@@ -8,14 +8,14 @@ import grimp
 import pytest
 from ruamel.yaml import YAML
 
-from csd_core.code_digest.digest import BASIS, CHILDREN, FRAME, REGISTRIES, Code
+from csd_core.code_digest.digest import BASIS, CHILDREN, FRAME, REGISTRIES, CodeTree
 from csd_core.params.choices import ARCHITECTURES, METHODS, SOURCES
 from csd_core.params.file import profile_text
 from csd_core.params.model import Params
 from csd_core.stages.code import PLAIN, closure_of, digests_of
 
 ROOT = Path(__file__).parents[1]
-CODE = Code(ROOT)
+CODE = CodeTree(ROOT)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def edited(tmp_path):
         text = path.read_text(encoding="utf-8")
         assert former in text
         path.write_text(text.replace(former, now), encoding="utf-8")
-        return flat(digests_of(Code(tmp_path), params))
+        return flat(digests_of(CodeTree(tmp_path), params))
 
     return edit
 

@@ -5,7 +5,7 @@ import io
 import pytest
 
 from csd_core.system import console as printing
-from csd_core.system.console import Terminal, say, show
+from csd_core.system.console import Terminal, echo, show
 
 HEAD = ("id", "label", "task", "origin", "written (UTC)", "embedded by")
 ROWS = [
@@ -70,12 +70,12 @@ def test_a_pipe_gets_each_row_whole_on_one_line(printed):
 @pytest.mark.parametrize("name", ["[bold]x[/]", "[/oops]", ":heart:", "https://x.org/1", "naïve", "日本"])
 def test_a_name_is_printed_as_it_is(printed, name):
     assert printed(80, show, ("name",), [(name,)]).split() == ["name", name]
-    assert printed(80, say, name) == f"{name}\n"
+    assert printed(80, echo, name) == f"{name}\n"
 
 
 def test_a_name_does_not_steer_the_terminal(printed):
     name = "a\x1b[2Jb\x07\x9b"
-    assert printed(80, say, name) == "a\\x1b[2Jb\\x07\\x9b\n"
+    assert printed(80, echo, name) == "a\\x1b[2Jb\\x07\\x9b\n"
     assert printed(80, show, ("name",), [(name,)]).split() == ["name", "a\\x1b[2Jb\\x07\\x9b"]
 
 

@@ -12,7 +12,7 @@ from dvc.stage.cache import _get_cache_hash
 from dvc.stage.serialize import to_single_stage_lockfile
 from dvc_data.hashfile.hash_info import HashInfo
 
-from csd_core.code_digest.digest import Code
+from csd_core.code_digest.digest import CodeTree
 from csd_core.params.file import load_params, profile_text
 from csd_core.params.section import UNSEEN
 from csd_core.stages.code import digests_of
@@ -32,7 +32,7 @@ def stages_of(tmp_path):
         (tmp_path / "params.yaml").write_text(
             profile_text(ROOT / "csd_core/project/profiles", profile), encoding="utf-8"
         )
-        digests = digests_of(Code(ROOT), load_params(tmp_path / "params.yaml"))
+        digests = digests_of(CodeTree(ROOT), load_params(tmp_path / "params.yaml"))
         (tmp_path / "artifacts").mkdir()
         (tmp_path / "artifacts/code.json").write_text(json.dumps(digests), encoding="utf-8")
         with Repo.init(str(tmp_path), no_scm=True) as repo:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from csd_core.code_digest.digest import Code
+from csd_core.code_digest.digest import CodeTree
 from csd_core.params.file import load_params
 from csd_core.stages.code import digests_of
 
@@ -29,7 +29,7 @@ def test_a_stage_depends_on_the_digest_of_its_module_and_on_no_file_of_code(stag
 
 def test_the_stage_code_has_a_digest_for_every_other_stage_and_always_runs():
     stages = {definition(stage)["cmd"].split()[2].removeprefix("csd_core.stages.") for stage in STAGES} - {"code"}
-    assert set(digests_of(Code(ROOT), load_params(ROOT / "params.yaml"))) == stages
+    assert set(digests_of(CodeTree(ROOT), load_params(ROOT / "params.yaml"))) == stages
     assert STAGES["code"]["always_changed"] is True
     assert not {"deps", "params"} & set(STAGES["code"])
 

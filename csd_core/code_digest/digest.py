@@ -62,7 +62,7 @@ CHILDREN = {f"{PACKAGE}.data.decoder_processes": (f"{PACKAGE}.data.decoder_child
 """Modules that a module starts as processes of their own, so that no import names them."""
 
 
-class Code:
+class CodeTree:
     """The modules of csd below a folder.
 
     Attributes:

@@ -8,12 +8,12 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from csd_core.records.verdict import Rejected
-from csd_core.standalone.examination import GateInput, GateResult, examine
+from csd_core.standalone.examination import GateInput, GateResult, run_gate
 from csd_core.standalone.foreign import is_exported_by_csd
 from csd_core.standalone.preprocessing import Preprocessing
 from csd_core.standalone.table import print_findings
 from csd_core.standalone.wrapping import wrap
-from csd_core.system.console import say
+from csd_core.system.console import echo
 from csd_core.system.errors import ArtifactError, ParamsError
 from csd_core.upgrade.policy_file import load_policy
 
@@ -82,11 +82,11 @@ def check(
             preprocessing=preprocessing,
             scratch=scratch,
         )
-        gate_result = examine(gate_input, scratch)
+        gate_result = run_gate(gate_input, scratch)
         print_findings(gate_result.report, gate_result.verdict)
         if out is not None:
             gate_result.report.save(out)
-            say(f"report: {out}")
+            echo(f"report: {out}")
     exit_if_rejected(gate_result)
 
 

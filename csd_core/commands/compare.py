@@ -15,7 +15,7 @@ from csd_core.comparison.running.run_folder import Code
 from csd_core.comparison.running.runs import CELLS, cells_of, params_of
 from csd_core.comparison.running.scheduler import Run, finished
 from csd_core.comparison.running.spec import load_spec
-from csd_core.system.console import say
+from csd_core.system.console import echo
 from csd_core.system.errors import CsdError, ParamsError
 from csd_core.system.locks import Lock
 
@@ -66,7 +66,7 @@ def run(
                         table[event.cell] = event.measures
                     write_results(folder / FILE, table)
     ready = sum(cell in table and table[cell].params == each.digest for cell, each in params.items())
-    say(f"{folder / FILE}: {ready} of {len(params)} cells")
+    echo(f"{folder / FILE}: {ready} of {len(params)} cells")
     if progress.failed:
         names = ", ".join(map(str, progress.failed))
         raise CsdError(f"{len(progress.failed)} of {len(cells)} cells failed: {names}; their last lines stand above")
@@ -108,7 +108,7 @@ def report(
     )
     output = output or folder
     write_report(found, results, output)
-    say(f"{output / PAGE}: {len(found.cells)} of {len(found.planned)} cells")
+    echo(f"{output / PAGE}: {len(found.cells)} of {len(found.planned)} cells")
 
 
 @app.command
@@ -135,9 +135,9 @@ def merge(folder: Path, other: Path, /, *more: Path, output: Annotated[Path, Par
         )
     merged = merge_results([each / FILE for each in folders])
     write_results(output / FILE, merged.cells)
-    say(f"{output / FILE}: {len(merged.cells)} cells")
+    echo(f"{output / FILE}: {len(merged.cells)} cells")
     if merged.equal:
-        say(f"{len(merged.equal)} in several with equal parameters and figures, seconds aside")
+        echo(f"{len(merged.equal)} in several with equal parameters and figures, seconds aside")
     if merged.differing:
         names = ", ".join(map(str, merged.differing))
-        say(f"{len(merged.differing)} in several and not equal, so the first folder's count: {names}")
+        echo(f"{len(merged.differing)} in several and not equal, so the first folder's count: {names}")

@@ -3,10 +3,10 @@
 import json
 import subprocess
 
-from csd_core.data.folders import check_folders, pass_over, told
+from csd_core.data.folders import check_folders, pass_over, warnings_of
 from csd_core.params.model import Params
 from csd_core.project.stale import Changes, without_code
-from csd_core.system.console import say
+from csd_core.system.console import echo
 from csd_core.system.errors import CsdError
 from csd_core.system.processes import dvc_is_busy, environment
 from csd_core.workspace import Workspace
@@ -17,19 +17,19 @@ BUSY = "another run is in progress in this project; wait until it has ended, or 
 NOTHING = "Nothing to do: data, code and parameters are as they were when the artefacts were made."
 
 
-def clear_the_way(files: Workspace, params: Params) -> None:
+def clear_the_way(workspace: Workspace, params: Params) -> None:
     """Let DVC pass over what it cannot hash in folders of images, and say so.
 
     Raises:
         DataError: if there is a folder that DVC cannot watch.
     """
-    flaws = check_folders(files.root, params.sources.folders)
-    pass_over(files.root, params.sources.folders, flaws)
-    for line in told(flaws):
-        say(line)
+    flaws = check_folders(workspace.root, params.sources.folders)
+    pass_over(workspace.root, params.sources.folders, flaws)
+    for line in warnings_of(flaws):
+        echo(line)
 
 
-def stale_stages(files: Workspace) -> Changes | None:
+def stale_stages(workspace: Workspace) -> Changes | None:
     """Return what changed of each stage that would run; None while another run is in progress: then DVC cannot tell.
 
     Raises:
@@ -38,14 +38,14 @@ def stale_stages(files: Workspace) -> Changes | None:
     done = subprocess.run(["dvc", "status", "--json"], env=environment(), check=False, capture_output=True, text=True)
     if done.returncode == 0:
         changes = json.loads(done.stdout.strip().splitlines()[-1])  # warnings may stand above
-        return without_code(changes, files)
+        return without_code(changes, workspace)
     complaint = done.stderr.strip() or done.stdout.strip()
     if dvc_is_busy(complaint):
         return None
     raise CsdError(f"dvc status failed: {complaint.removeprefix('ERROR: ')}")
 
 
-def reproduce(files: Workspace) -> None:
+def reproduce(workspace: Workspace) -> None:
     """Run what is stale.
 
     Raises:
@@ -53,6 +53,6 @@ def reproduce(files: Workspace) -> None:
     """
     if subprocess.run(["dvc", "repro"], env=environment(), check=False).returncode == 0:
         return
-    if stale_stages(files) is None:
+    if stale_stages(workspace) is None:
         raise CsdError(BUSY)
     raise CsdError("the pipeline stopped; its message stands above. Fix it and run again: finished work is kept")

@@ -7,7 +7,7 @@ from cyclopts import App
 from csd_core.params.upgrade import Decision
 from csd_core.records.check import CheckReport
 from csd_core.records.verdict import Judged, outcome_in_words
-from csd_core.system.console import say
+from csd_core.system.console import echo
 from csd_core.upgrade.gate import judge
 from csd_core.upgrade.policy_file import load_policy
 from csd_core.workspace import Workspace
@@ -30,21 +30,21 @@ def replay(check: str, /, *, policy: Path | None = None, decision: Decision = "a
     """
     report = CheckReport.load(_file(check))
     verdict = judge(report, load_policy(policy)[0], decision)
-    say(f"{report.task}: {outcome_in_words(verdict)}")
+    echo(f"{report.task}: {outcome_in_words(verdict)}")
     for reason in verdict.reasons:
-        say(f"  {reason}")
+        echo(f"  {reason}")
     for judged in verdict.judged:
-        say(f"{judged.name}: {_outcome(judged)}")
+        echo(f"{judged.name}: {_outcome(judged)}")
         for condition in judged.conditions:
-            say(f"  {'meets' if condition.passed else 'FAILS'}  {condition.name}: {condition.words}")
+            echo(f"  {'meets' if condition.passed else 'FAILS'}  {condition.name}: {condition.words}")
 
 
 def _file(check: str) -> Path:
-    path, files = Path(check), Workspace()
+    path, workspace = Path(check), Workspace()
     if path.suffix == ".json":
         return path
-    files.params().task(check)
-    return files.check(check)
+    workspace.params().task(check)
+    return workspace.check(check)
 
 
 def _outcome(judged: Judged) -> str:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from csd_core.project.setup import set_up
-from csd_core.system.console import say
+from csd_core.system.console import echo
 
 DEFAULT = "digits"
 
@@ -20,16 +20,16 @@ def init(folder: Path = Path(), /, *, profile: str | None = None) -> None:
     """
     done = set_up(folder, profile or DEFAULT)
     if done.kept:
-        say(
+        echo(
             f"{', '.join(done.kept)}: there already and left as they are; for csd's, move them away and run `csd init` "
             "again"
         )
     for name, lines in done.lines.items():
-        say(f"{name}: there already and left as it is; add these lines to it: {' '.join(lines)}")
+        echo(f"{name}: there already and left as it is; add these lines to it: {' '.join(lines)}")
     if profile and "params.yaml" not in done.written:
-        say(f"params.yaml: there already and left as it is; `csd profile use {profile}` replaces it")
+        echo(f"params.yaml: there already and left as it is; `csd profile use {profile}` replaces it")
     if not done.written:
-        say(f"{folder.absolute()}: is a project; nothing was missing")
+        echo(f"{folder.absolute()}: is a project; nothing was missing")
         return
     go = "" if folder.resolve() == Path.cwd() else f"cd {folder} && "
-    say(f"{folder.absolute()}: wrote {', '.join(done.written)}\nNext: {go}csd run")
+    echo(f"{folder.absolute()}: wrote {', '.join(done.written)}\nNext: {go}csd run")

@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from csd_core.params.file import profile_file, profile_names, profile_text, use_profile
-from csd_core.system.console import say
+from csd_core.system.console import echo
 
 PROFILES = Path("profiles")
 """Of the project's own."""
@@ -19,7 +19,7 @@ def list_profiles() -> None:
     """List csd's profiles and those of the project's folder `profiles`, and what each is for."""
     for name in profile_names(PROFILES):
         about = profile_file(PROFILES, name).read_text(encoding="utf-8").splitlines()[0]
-        say(f"{name:18} {about.removeprefix('# ')}")
+        echo(f"{name:18} {about.removeprefix('# ')}")
 
 
 @app.command
@@ -31,7 +31,7 @@ def show(name: str) -> None:
     name
         A profile that `csd profile list` names.
     """
-    say(profile_text(PROFILES, name).rstrip())
+    echo(profile_text(PROFILES, name).rstrip())
 
 
 @app.command
@@ -46,4 +46,4 @@ def use(name: str, *, force: Annotated[bool, Parameter(negative="")] = False) ->
         Overwrite edits of params.yaml that are saved nowhere else.
     """
     use_profile(Path("params.yaml"), PROFILES, name, force=force)
-    say(f"params.yaml is now profile {name}; `csd run` runs it")
+    echo(f"params.yaml is now profile {name}; `csd run` runs it")

@@ -3,7 +3,7 @@
 from cyclopts import App
 
 from csd_core.data.canonical import REJECTED, load_source, read_rejected
-from csd_core.system.console import say, show
+from csd_core.system.console import echo, show
 from csd_core.system.errors import DataError, ParamsError
 from csd_core.system.names import printable
 from csd_core.workspace import Workspace
@@ -14,14 +14,14 @@ app = App(name="sources", help="List the sources of images, and the files that t
 @app.command(name="list")
 def list_sources() -> None:
     """Show the sources with their images, and how many files were left out."""
-    files = Workspace()
-    params = files.params()
+    workspace = Workspace()
+    params = workspace.params()
     rows: list[tuple[str, ...]] = []
     for name in (*params.sources.published, *params.sources.folders):
-        if not files.source(name).is_dir():
+        if not workspace.source(name).is_dir():
             rows.append((name, "not ingested", "", "", ""))
             continue
-        record = load_source(files.source(name)).record
+        record = load_source(workspace.source(name)).record
         figures = (record.images, len(record.classes), record.duplicates, record.rejected)
         rows.append((name, *(f"{figure:,}" for figure in figures)))
     counted = ("images", "classes", "duplicates", "unusable")
@@ -40,20 +40,20 @@ def rejected(source: str, /) -> None:
     source
         One of `csd sources list`.
     """
-    files = Workspace()
-    params = files.params()
+    workspace = Workspace()
+    params = workspace.params()
     known = (*params.sources.published, *params.sources.folders)
     if source not in known:
         raise ParamsError(f"source {printable(source)}: there is no such source; known: {', '.join(sorted(known))}")
-    complaints = files.rejected(source)  # of a run that had too many; the next one that succeeds removes it
-    file = complaints if complaints.is_file() else files.source(source) / REJECTED
+    complaints = workspace.rejected(source)  # of a run that had too many; the next one that succeeds removes it
+    file = complaints if complaints.is_file() else workspace.source(source) / REJECTED
     if not file.is_file():
         raise DataError(f"source {source}: not ingested yet; `csd run` does it")
     left_out = read_rejected(file)
     for each in left_out:
-        say(f"{each.path}: {each.reason}")
+        echo(f"{each.path}: {each.reason}")
     kinds = [each.kind for each in left_out]
-    say(
+    echo(
         f"{source}: {kinds.count('unusable')} unusable files and {kinds.count('conflict')} copies in another class, of "
         f"which data.max_rejected allows {params.data.max_rejected}; {kinds.count('copy')} copies within a class"
     )

@@ -9,14 +9,14 @@ from cyclopts import App
 from csd_core.commands.dvc import clear_the_way, stale_stages
 from csd_core.data.canonical import load_source
 from csd_core.data.classes import order_classes
-from csd_core.data.folders import check_folders, told
+from csd_core.data.folders import check_folders, warnings_of
 from csd_core.params.edits import add_task
 from csd_core.params.file import load_params
 from csd_core.params.model import Params
 from csd_core.params.sources import FolderSource
 from csd_core.records.check import strategy_name
 from csd_core.records.verdict import Ledger
-from csd_core.system.console import say, show
+from csd_core.system.console import echo, show
 from csd_core.system.errors import DataError, ParamsError
 from csd_core.system.names import path_flaw
 from csd_core.workspace import Workspace
@@ -27,13 +27,13 @@ app = App(name="tasks", help="List tasks and append new ones.")
 @app.command(name="list")
 def list_tasks() -> None:
     """Show the tasks with their state."""
-    files = Workspace()
-    params = files.params()
-    stale = _stale_tasks(files, params)
+    workspace = Workspace()
+    params = workspace.params()
+    stale = _stale_tasks(workspace, params)
     rows = []
     for name, task in params.tasks.items():
         classes = "the whole source" if task.classes is None else ", ".join(task.classes)
-        rows.append((name, task.source, classes, _decision(params, name), _state(files, name, stale=name in stale)))
+        rows.append((name, task.source, classes, _decision(params, name), _state(workspace, name, stale=name in stale)))
     show(("task", "source", "classes", "decision", "state"), rows)
 
 
@@ -42,24 +42,24 @@ def _decision(params: Params, task: str) -> str:
     return "none (first model)" if decision == "none" else decision
 
 
-def _state(files: Workspace, task: str, *, stale: bool) -> str:
-    if not files.ledger(task).is_file():
+def _state(workspace: Workspace, task: str, *, stale: bool) -> str:
+    if not workspace.ledger(task).is_file():
         return "not run"
-    entry = Ledger.load(files.ledger(task)).entries[-1]
+    entry = Ledger.load(workspace.ledger(task)).entries[-1]
     how = f"promoted ({strategy_name(entry.strategy, entry.share)})" if entry.strategy else "rejected"
     return f"{how}, stale: `csd run` runs it again" if stale else how
 
 
-def _stale_tasks(files: Workspace, params: Params) -> frozenset[str]:
+def _stale_tasks(workspace: Workspace, params: Params) -> frozenset[str]:
     """Return tasks that `csd run` would run again; where that cannot be told, a line says why."""
     try:
-        clear_the_way(files, params)
+        clear_the_way(workspace, params)
     except DataError as error:
-        say(f"which tasks are stale is not known: {error}")
+        echo(f"which tasks are stale is not known: {error}")
         return frozenset()
-    stale = stale_stages(files)
+    stale = stale_stages(workspace)
     if stale is None:
-        say("a run is in progress: which tasks are stale is not known until it has ended")
+        echo("a run is in progress: which tasks are stale is not known until it has ended")
     return frozenset(stage.split("@")[1] for stage in stale or () if "@" in stage)
 
 
@@ -94,30 +94,30 @@ def add(
     seed
         The seed of the seeded order.
     """
-    files = Workspace()
+    workspace = Workspace()
     chosen = [normalize("NFC", label.strip()) for label in classes.split(",")] if classes is not None else None
     if take is not None:
         if chosen is not None:
             raise ParamsError("--take and --classes: name the classes or take the next ones, not both")
-        chosen = _next_classes(files, source, take=take, order=order, seed=seed)
+        chosen = _next_classes(workspace, source, take=take, order=order, seed=seed)
     if path is not None and path_flaw(path) is None:  # a flaw of the path itself is that of the file
         new = FolderSource(path=path, layout="classes")
-        for line in told(check_folders(files.root, {source: new})):
-            say(line)
+        for line in warnings_of(check_folders(workspace.root, {source: new})):
+            echo(line)
     add_task(Path("params.yaml"), name, source=source, classes=chosen, path=path)
     what = "the whole source" if chosen is None else ", ".join(chosen)
-    say(f"task {name} learns {what} of {source}; `csd run` runs it")
+    echo(f"task {name} learns {what} of {source}; `csd run` runs it")
 
 
 def _next_classes(
-    files: Workspace, source: str, *, take: int, order: Literal["natural", "seeded"], seed: int
+    workspace: Workspace, source: str, *, take: int, order: Literal["natural", "seeded"], seed: int
 ) -> list[str]:
     params = load_params()
-    if not files.source(source).is_dir():
+    if not workspace.source(source).is_dir():
         stage = "ingest" if source in params.sources.published else "ingest-folder"
         raise DataError(f"source {source}: not ingested yet; run `dvc repro {stage}@{source}` first, or use --classes")
     taken = {label for task in params.tasks.values() for label in task.classes or ()}
-    known = load_source(files.source(source)).record.classes
+    known = load_source(workspace.source(source)).record.classes
     free = [label for label in order_classes(known, order, seed) if label not in taken]
     if take < 1 or take > len(free):
         raise ParamsError(

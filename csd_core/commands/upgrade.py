@@ -14,14 +14,14 @@ from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.lineage import Lineage
 from csd_core.standalone.application import apply_plan
 from csd_core.standalone.collection import read_collection
-from csd_core.standalone.examination import embedded, examine
+from csd_core.standalone.examination import embedded, run_gate
 from csd_core.standalone.own_gallery import ItemsRecord, OwnGallery, refuse_existing
 from csd_core.standalone.plan_folder import PlanFolder, write_plan
 from csd_core.standalone.preprocessing import Preprocessing
 from csd_core.standalone.roles import assign_roles
 from csd_core.standalone.table import print_findings
 from csd_core.system.atomic import atomic_file
-from csd_core.system.console import say
+from csd_core.system.console import echo
 from csd_core.upgrade.policy_file import DEFAULT
 
 Out = Annotated[Path, Parameter(name=("--out", "-o"))]
@@ -90,11 +90,11 @@ def plan(
             preprocessing=preprocessing,
             scratch=scratch,
         )
-        gate_result = examine(gate_input, scratch)
+        gate_result = run_gate(gate_input, scratch)
         print_findings(gate_result.report, gate_result.verdict)
         write_plan(gate_result, gate_input.settings, gate_input.new, out)
     if isinstance(gate_result.verdict, Promoted):
-        say(f"plan: {out}; `csd upgrade apply` carries it out")
+        echo(f"plan: {out}; `csd upgrade apply` carries it out")
     exit_if_rejected(gate_result)
 
 
@@ -142,14 +142,14 @@ def apply(
         max_rows_per_second=max_rows_per_second,
         max_failed=max_failed,
     )
-    say(
+    echo(
         f"{out}: {done.embedded:,} rows embedded, {done.mapped:,} mapped, {done.kept:,} kept, {done.added:,} added, "
         f"{len(done.failed):,} failed and left out"
     )
     for identity, reason in list(done.failed.items())[:SHOWN]:
-        say(f"  {identity[:12]} {reason}")
+        echo(f"  {identity[:12]} {reason}")
     if len(done.failed) > SHOWN:
-        say(f"  and {len(done.failed) - SHOWN:,} more; failed.parquet has all")
+        echo(f"  and {len(done.failed) - SHOWN:,} more; failed.parquet has all")
 
 
 @app.command
@@ -182,7 +182,7 @@ def index(model: Path, /, *, images: Path, out: Out, seed: int = 1, preprocessin
             items=ItemsRecord(form=form, best_own_gallery={}),
             lineage=Lineage(models={}, adapters={}).extended(models=[file]),
         ).save(out, failed={})
-    say(f"{out}: {len(gallery):,} rows of {len(np.unique(gallery.labels)):,} classes, model {embedder.digest[:12]}")
+    echo(f"{out}: {len(gallery):,} rows of {len(np.unique(gallery.labels)):,} classes, model {embedder.digest[:12]}")
 
 
 @app.command(name="wrap")
@@ -203,7 +203,7 @@ def wrap_model(model: Path, /, *, out: Out, preprocessing: Options = None) -> No
             shutil.copyfile(file, partial)
     made = Embedder.load(out)
     form = made.metadata.form
-    say(
+    echo(
         f"{out}: takes {form.size} x {form.size} x {form.channels} images ({form.resize}), makes vectors of "
         f"{made.metadata.dimension} dimensions; digest {made.digest[:12]}"
     )
@@ -212,4 +212,4 @@ def wrap_model(model: Path, /, *, out: Out, preprocessing: Options = None) -> No
 @app.command
 def policy() -> None:
     """Print the default policy, as a start for one of your own."""
-    say(DEFAULT.read_text(encoding="utf-8").removesuffix("\n"))
+    echo(DEFAULT.read_text(encoding="utf-8").removesuffix("\n"))

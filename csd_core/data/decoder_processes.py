@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from csd_core.data.pixels import Box, Form, Pixels
-from csd_core.system.errors import DataError, DecoderStartError, told_by
+from csd_core.system.errors import DataError, DecoderStartError, message_of
 from csd_core.system.processes import ended
 
 CLOCK = 120.0
@@ -148,7 +148,7 @@ class _Child:
         try:
             ours, theirs = socket.socketpair()
         except OSError as error:
-            raise _cannot_start(told_by(error)) from None
+            raise _cannot_start(message_of(error)) from None
         with theirs, ours:
             try:
                 self._process = subprocess.Popen(
@@ -160,7 +160,7 @@ class _Child:
                     env={**os.environ, **_SMALL},
                 )
             except OSError as error:
-                raise _cannot_start(told_by(error)) from None
+                raise _cannot_start(message_of(error)) from None
             self._connection = Connection(ours.detach())
         assert self._process.stderr is not None  # noqa: S101 - for the type checker: it is a pipe
         with self._process.stderr as said:

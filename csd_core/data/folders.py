@@ -76,7 +76,7 @@ def pass_over(root: Path, folders: Mapping[str, FolderSource], flaws: Mapping[st
         write_text(file, after)
 
 
-def told(flaws: Mapping[str, tuple[Flaw, ...]]) -> list[str]:
+def warnings_of(flaws: Mapping[str, tuple[Flaw, ...]]) -> list[str]:
     """Return one line for each source, on what of it cannot be used."""
     lines = []
     for name, found in flaws.items():

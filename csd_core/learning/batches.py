@@ -22,13 +22,13 @@ class LabelledImages:
         pool: The items.
         rows: (N,) their positions.
         targets: (N,) int64, position of an item's class in the list of classes.
-        held: (N, H, W, C) uint8, or None where images are read as they are needed.
+        in_memory: (N, H, W, C) uint8, or None where images are read as they are needed.
     """
 
     pool: ItemPool
     rows: npt.NDArray[np.intp]
     targets: Tensor
-    held: Tensor | None
+    in_memory: Tensor | None
 
     @classmethod
     def of(cls, pool: ItemPool, split: str, *, classes: Sequence[str], max_in_memory_mb: int) -> Self:
@@ -51,8 +51,8 @@ class LabelledImages:
         columns = np.array([classes.index(name) for name in names.tolist()], np.int64)
         targets = torch.from_numpy(columns[codes] if len(rows) else np.empty(0, np.int64))
         shape = (len(rows), *pool.shards[0].images.shape[1:])
-        held = _read(pool, rows, shape) if np.prod(shape) <= max_in_memory_mb * 2**20 else None
-        return cls(pool=pool, rows=rows, targets=targets, held=held)
+        in_memory = _read(pool, rows, shape) if np.prod(shape) <= max_in_memory_mb * 2**20 else None
+        return cls(pool=pool, rows=rows, targets=targets, in_memory=in_memory)
 
     def __len__(self) -> int:
         """N."""
@@ -60,8 +60,8 @@ class LabelledImages:
 
     def take(self, positions: Tensor) -> Tensor:
         """Images (n, H, W, C) uint8 at `positions` (n,) of this set, in that order."""
-        if self.held is not None:
-            return self.held[positions]
+        if self.in_memory is not None:
+            return self.in_memory[positions]
         ordered, order = positions.sort()  # files are read from front to back
         images = torch.empty((len(positions), *self.pool.shards[0].images.shape[1:]), dtype=torch.uint8)
         images[order] = torch.from_numpy(self.pool.images(self.rows[ordered.numpy()]))
@@ -69,8 +69,8 @@ class LabelledImages:
 
     def part(self, rows: slice) -> "LabelledImages":
         """Return some of these images, in their order."""
-        held = None if self.held is None else self.held[rows]
-        return LabelledImages(pool=self.pool, rows=self.rows[rows], targets=self.targets[rows], held=held)
+        in_memory = None if self.in_memory is None else self.in_memory[rows]
+        return LabelledImages(pool=self.pool, rows=self.rows[rows], targets=self.targets[rows], in_memory=in_memory)
 
 
 def _read(pool: ItemPool, rows: npt.NDArray[np.intp], shape: tuple[int, ...]) -> Tensor:

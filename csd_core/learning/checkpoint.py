@@ -13,7 +13,7 @@ from torch import Tensor
 from csd_core.learning.distributed.group import ProcessGroup
 from csd_core.learning.networks.weights import plain
 from csd_core.system.atomic import atomic_file
-from csd_core.system.console import say
+from csd_core.system.console import echo
 from csd_core.system.errors import TrainingError
 
 FILE = "checkpoint.safetensors"
@@ -79,7 +79,7 @@ class Checkpoint:
                 history=tuple(values["history"]), best_epoch=values["best_epoch"], best_recall=values["best_recall"]
             )
         except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
-            say(f"{file}: damaged checkpoint discarded ({error}); training starts again")
+            echo(f"{file}: damaged checkpoint discarded ({error}); training starts again")
             discard(folder)
             return None
         return cls(progress=progress, student=parts["student"], optimizer=parts["optimizer"], best=parts["best"])

@@ -32,7 +32,7 @@ from csd_core.learning.start import StageData, start_of
 from csd_core.learning.teacher import Outputs
 from csd_core.params.training import Optimizer, Training
 from csd_core.records.stages import ModelRecord
-from csd_core.system.console import Meter, progress, say
+from csd_core.system.console import Meter, echo, progress
 from csd_core.system.errors import TrainingError
 
 LIVE = "live"
@@ -127,7 +127,7 @@ class _Stage:
         self._student.load_state_dict(found.student)
         restore_optimizer(self._optimizer, self._names, found.optimizer)
         self._best, self.progress = found.best, found.progress
-        say(f"resuming {self._data.task} after epoch {len(found.progress.history)} of {self.recipe.epochs}")
+        echo(f"resuming {self._data.task} after epoch {len(found.progress.history)} of {self.recipe.epochs}")
 
     def checkpoint(self) -> Checkpoint:
         return Checkpoint(
@@ -269,4 +269,4 @@ def _tell(scalars: Epoch, *, epoch: int, epochs: int, rate: float) -> None:
     )
     recall = scalars.get("select/recall_at_1")
     found = "no select query can hit" if recall is None else f"recall@1 {recall:.2%}"
-    say(f"epoch {epoch + 1}/{epochs}: {terms} · {found} · {rate:,.0f} images/s")
+    echo(f"epoch {epoch + 1}/{epochs}: {terms} · {found} · {rate:,.0f} images/s")

@@ -23,13 +23,13 @@ class Trace(NamedTuple):
     """Path of the image in its source's folder, where the file tells."""
 
 
-def traces(files: Workspace, ids: Collection[str]) -> tuple[Trace, ...]:
+def traces(workspace: Workspace, ids: Collection[str]) -> tuple[Trace, ...]:
     """Where canonical sets, shards, galleries, what DVC has cached of them, and records still name items."""
     wanted = pa.array(sorted(ids), pa.string())
     found: list[Trace] = []
-    for path in _tables(files.root):
+    for path in _tables(workspace.root):
         found += _in_table(path, wanted)
-    for path in sorted((files.root / "artifacts").glob("**/*.json")):
+    for path in sorted((workspace.root / "artifacts").glob("**/*.json")):
         text = path.read_text(encoding="utf-8")
         found += [Trace(path, item, None) for item in wanted.to_pylist() if json.dumps(item) in text]
     return tuple(found)

@@ -94,11 +94,11 @@ class LiveGallery(LiveWriter):
         return cls(tables, root=root or Path())
 
     @classmethod
-    def of(cls, files: Workspace, params: Params) -> "LiveGallery":
+    def of(cls, workspace: Workspace, params: Params) -> "LiveGallery":
         """The live gallery that params.yaml names; its lock lies below `.csd`."""
-        uri = params.live.uri if "://" in params.live.uri else str(files.path(params.live.uri))
-        project = Project(files.root / "releases")
-        return cls.open(uri, lock=files.root / ".csd" / "live.lock", root=files.root, project=project)
+        uri = params.live.uri if "://" in params.live.uri else str(workspace.path(params.live.uri))
+        project = Project(workspace.root / "releases")
+        return cls.open(uri, lock=workspace.root / ".csd" / "live.lock", root=workspace.root, project=project)
 
     # --- whose it is --------------------------------------------------------------------------------------------------
 
@@ -123,12 +123,12 @@ class LiveGallery(LiveWriter):
             trail: Its audit log.
 
         Returns:
-            Machine and folder of the former owner; None if it had none.
+            Machine and folder of the previous owner; None if it had none.
         """
         with self.writing():
-            former = self._tables.catalogue().owner
+            previous = self._tables.catalogue().owner
             self._tables.follow(trail.last, owner=project.as_owner())
-        return former.place if former else None
+        return previous.place if previous else None
 
     # --- whole tables -------------------------------------------------------------------------------------------------
 
@@ -229,7 +229,7 @@ class LiveGallery(LiveWriter):
     def erase(self, ids: Sequence[str] | Strings, *, why: str = "erased") -> ErasureReport:
         """Remove items from every table, every version and tag; they never come back.
 
-        Every table is written again and its former files are dropped, so that no file keeps a row that was deleted
+        Every table is written again and its previous files are dropped, so that no file keeps a row that was deleted
         before. It takes room for a second copy of the largest table, and writers wait. Repeat it if it was interrupted.
         """
         wanted = frozenset(map(str, ids))

@@ -57,11 +57,11 @@ class PoolImages:
     Args:
         pool: Whose items.
         kept: store or reference.
-        files: Where its shards lie.
+        workspace: Where its shards lie.
     """
 
-    def __init__(self, pool: ItemPool, *, kept: Literal["store", "reference"], files: Workspace) -> None:
-        self._pool, self._kept, self._files = pool, kept, files
+    def __init__(self, pool: ItemPool, *, kept: Literal["store", "reference"], workspace: Workspace) -> None:
+        self._pool, self._kept, self._workspace = pool, kept, workspace
         self._starts = np.cumsum([0, *(len(shard.ids) for shard in pool.shards)])
 
     def __call__(self, ids: Strings, /) -> StoredImages:
@@ -71,7 +71,7 @@ class PoolImages:
             return StoredImages([encode_png(image) for image in self._pool.images(positions)], [None] * len(ids))
         owners = np.searchsorted(self._starts, positions, side="right") - 1
         shards = [
-            (self._files.shard(shard.record.task) / "images.npy").relative_to(self._files.root).as_posix()
+            (self._workspace.shard(shard.record.task) / "images.npy").relative_to(self._workspace.root).as_posix()
             for shard in self._pool.shards
         ]
         rows = (positions - self._starts[owners]).tolist()

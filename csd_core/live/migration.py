@@ -37,7 +37,7 @@ class MigrationRules:
         searchable_spaces: Spaces it may search.
         stays: Spaces whose rows stay as they are; its own rows always do.
         adapters: How rows of a provenance are mapped.
-        anew: Ids re-embedded whatever their provenance.
+        re_embed: Ids re-embedded whatever their provenance.
     """
 
     embedder: Embedder
@@ -45,13 +45,13 @@ class MigrationRules:
     searchable_spaces: tuple[str, ...]
     stays: frozenset[str]
     adapters: Mapping[Provenance, Adapter]
-    anew: frozenset[str]
+    re_embed: frozenset[str]
 
     def plan(self, rows: Gallery) -> UpgradePlan:
         """What becomes of each row."""
         own = Provenance(self.embedder.digest, "")
         same_width = rows.vectors.shape[1] == self.embedder.metadata.dimension
-        embed = np.fromiter((each in self.anew for each in rows.ids.tolist()), np.bool_, len(rows))
+        embed = np.fromiter((each in self.re_embed for each in rows.ids.tolist()), np.bool_, len(rows))
         adapters: dict[Provenance, Adapter] = {}
         for provenance, positions in rows.groups().items():
             if provenance == own:
@@ -88,7 +88,7 @@ class RowMigration:
         source: The active table.
         target: The next one.
         rules: What becomes of the rows.
-        carried: Rows that were written into the next table, however often.
+        migrated: Rows that were written into the next table, however often.
         left_out: Id -> why its row could not be carried.
     """
 
@@ -96,7 +96,7 @@ class RowMigration:
     source: str
     target: str
     rules: MigrationRules
-    carried: int = 0
+    migrated: int = 0
     left_out: dict[str, str] = field(default_factory=dict)
 
     def migrate(self, ids: Collection[str]) -> None:
@@ -114,9 +114,9 @@ class RowMigration:
         with progress("live rows", total=len(wanted), unit="rows") as meter:
             for start in range(0, len(wanted), chunk):
                 some = wanted[start : start + chunk]
-                self._carry(self.live.rows(self.source, ids=some))
+                self._migrate(self.live.rows(self.source, ids=some))
                 meter.advance(len(some))
-        if wanted and not self.carried and self.left_out.keys() >= set(wanted):
+        if wanted and not self.migrated and self.left_out.keys() >= set(wanted):
             first = next(iter(self.left_out.items()))
             raise CsdError(
                 f"none of the {len(wanted)} live rows can be upgraded, such as item {first[0]}: {first[1]}; make their "
@@ -143,7 +143,7 @@ class RowMigration:
         self.left_out = {identity: why for identity, why in self.left_out.items() if there[identity]}
         return self._discard(ids[gone].tolist())
 
-    def _carry(self, rows: pa.Table) -> None:
+    def _migrate(self, rows: pa.Table) -> None:
         items, failed = self._treated(rows)
         before = _revisions(rows)
         with self.live.writing():
@@ -154,7 +154,7 @@ class RowMigration:
             if current.any():
                 self.live.upsert(self.target, _some(items, np.flatnonzero(current)))
             self._discard(failed)  # an earlier state of the row may have been carried
-        self.carried += int(current.sum())
+        self.migrated += int(current.sum())
         self.left_out = {each: why for each, why in self.left_out.items() if each not in before} | failed
 
     def _discard(self, ids: Collection[str]) -> int:

@@ -16,7 +16,7 @@ from csd_core.live.filters import Filters
 from csd_core.live.memory import Rows, spaces_of
 from csd_core.live.reader import LiveReader, refuse_dimension, refuse_spaces
 from csd_core.live.rows import Strings, Vectors, refuse_bad_vectors, texts_of, vectors_of
-from csd_core.system.errors import ArtifactError, CompatibilityError, ParamsError, told_by
+from csd_core.system.errors import ArtifactError, CompatibilityError, ParamsError, message_of
 
 WORDS = ("id", "label", "task", "embedded_by", "space", "origin")
 BLOCK = 1 << 22
@@ -185,7 +185,7 @@ class Snapshot:
                 answers.append(ask.select([*WORDS, "vector", "_distance"]).to_arrow())
             except RuntimeError as error:
                 raise ArtifactError(
-                    f"table {self.table}: LanceDB cannot search it ({told_by(error)}); it may "
+                    f"table {self.table}: LanceDB cannot search it ({message_of(error)}); it may "
                     "have been rewritten or dropped since it was opened: open it again"
                 ) from None
         return _padded(queries, answers)

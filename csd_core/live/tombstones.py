@@ -67,15 +67,15 @@ class Tombstones:
             written_at: (N,) when a person wrote them. A row written after its item was deleted stands, unless the item
                 was erased: a process may have been killed before it could lift the tombstone. Without times none does.
         """
-        buried = np.zeros(len(ids), np.bool_)
+        deleted = np.zeros(len(ids), np.bool_)
         if not self.tombstones_found:
-            return buried
+            return deleted
         for row, identity in enumerate(ids.tolist()):
             tombstone = self.tombstones_found.get(hash_of(identity))
-            buried[row] = tombstone is not None and (
+            deleted[row] = tombstone is not None and (
                 tombstone.erased or written_at is None or written_at[row] <= tombstone.at
             )
-        return buried
+        return deleted
 
     def erased(self, ids: Iterable[str]) -> tuple[str, ...]:
         """Those of the ids that must never come back."""

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from csd_core.code_digest.digest import Code
+from csd_core.code_digest.digest import CodeTree
 from csd_core.params.model import Params
 from csd_core.stages.code import digests_of
 from csd_core.system.yaml_file import read_yaml
@@ -23,39 +23,41 @@ Changes = Mapping[str, Sequence[Any]]
 """Stage -> what changed, as DVC has it."""
 
 
-def without_code(changes: Changes, files: Workspace) -> Changes:
+def without_code(changes: Changes, workspace: Workspace) -> Changes:
     """Return the changes, without those of the stage `code` if it would write what it wrote before."""
-    if changes.get(CODE) != UNTOUCHED or not _as_before(files):
+    if changes.get(CODE) != UNTOUCHED or not _as_before(workspace):
         return changes
     return {stage: found for stage, found in changes.items() if stage != CODE}
 
 
-def _as_before(files: Workspace) -> bool:
+def _as_before(workspace: Workspace) -> bool:
     """Return whether the stage `code` would write the digests that are there."""
     try:
-        there = json.loads(files.code.read_bytes())
+        there = json.loads(workspace.code.read_bytes())
     except (OSError, ValueError):
         return False
-    return bool(there == digests_of(Code.of(files.root), files.params()))
+    return bool(there == digests_of(CodeTree.of(workspace.root), workspace.params()))
 
 
-def reasons(changes: Changes, files: Workspace) -> dict[str, tuple[str, ...]]:
+def reasons(changes: Changes, workspace: Workspace) -> dict[str, tuple[str, ...]]:
     """Return why each stage but `code` is stale, in the order of the pipeline.
 
     A stage that reads what another makes is not among them unless something of its own changed.
 
     Args:
         changes: As `without_code` leaves them: without `code`, artifacts/code.json holds the installed csd's digests.
-        files: The project.
+        workspace: The project.
     """
-    params = files.params()
-    lock = files.root / "dvc.lock"
+    params = workspace.params()
+    lock = workspace.root / "dvc.lock"
     recorded: Mapping[str, Any] = ((read_yaml(lock) or {}) if lock.is_file() else {}).get("stages") or {}
-    now = digests_of(Code.of(files.root), params) if CODE in changes else json.loads(files.code.read_bytes())
+    now = (
+        digests_of(CodeTree.of(workspace.root), params) if CODE in changes else json.loads(workspace.code.read_bytes())
+    )
     found: dict[str, list[str]] = {}
     for stage, changed in changes.items():
         if stage != CODE:
-            found[stage] = _told(changed) if stage in recorded else ["has not run"]
+            found[stage] = _changes(changed) if stage in recorded else ["has not run"]
     for stage, record in recorded.items():
         digests = (record.get("params") or {}).get("artifacts/code.json") or {}
         if _is_known(stage, params) and any(_at(now, key) != digest for key, digest in digests.items()):
@@ -72,27 +74,27 @@ def reasons(changes: Changes, files: Workspace) -> dict[str, tuple[str, ...]]:
     return {stage: tuple(found[stage]) for stage in sorted(found, key=place)}
 
 
-def _told(changed: Sequence[Any]) -> list[str]:
+def _changes(changed: Sequence[Any]) -> list[str]:
     """What DVC says of one stage, in words of params.yaml and of files."""
     params: list[str] = []
     data: list[str] = []
-    told: list[str] = []
+    found: list[str] = []
     for change in changed:
         if not isinstance(change, dict):
-            told += ["its definition in dvc.yaml"] if change == "changed checksum" else []
+            found += ["its definition in dvc.yaml"] if change == "changed checksum" else []
             continue
         for path, state in change.get("changed deps", {}).items():
             if path == "artifacts/code.json":
-                told.append("code")
+                found.append("code")
             elif isinstance(state, dict):
                 params += state
             else:
                 data.append(path if state == "modified" else f"{path} ({state})")
         for path, state in change.get("changed outs", {}).items():
-            told.append(f"result {path} ({state})")
-    told += [f"parameters: {', '.join(params)}"] if params else []
-    told += [f"data: {', '.join(data)}"] if data else []
-    return told
+            found.append(f"result {path} ({state})")
+    found += [f"parameters: {', '.join(params)}"] if params else []
+    found += [f"data: {', '.join(data)}"] if data else []
+    return found
 
 
 def _is_known(stage: str, params: Params) -> bool:

@@ -109,7 +109,7 @@ class Rejected(_Verdict):
         return f"{self.remedy}, or accept it: `decisions: {{{self.task}: {self.acceptable}}}` in params.yaml."
 
     @property
-    def told(self) -> str:
+    def message(self) -> str:
         """The rejection in one line: what was required, and the next step."""
         return f"{self.what}: {self.because} {self.next_step}"
 

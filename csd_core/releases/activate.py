@@ -16,9 +16,9 @@ from csd_core.releases.candidate import Production, ReleaseCandidate
 from csd_core.releases.contents.folder import write_release
 from csd_core.releases.contents.release import Release, name_of, table_of, tag_of
 from csd_core.releases.recovery import mark_of, recover
-from csd_core.releases.verify import examine
+from csd_core.releases.verify import problems_of
 from csd_core.retrieval.embedder import digest_of
-from csd_core.system.console import say
+from csd_core.system.console import echo
 from csd_core.system.errors import ArtifactError, CsdError
 
 STEPS = (
@@ -86,7 +86,7 @@ def activate(
     try:
         production.live.follow(releases.audit.read())
         upgrade.build()
-        release = upgrade.switch()
+        release = upgrade.activate()
         if before:
             production.live.untag(before.table, mark_of(number))
         on_step("unmarked")
@@ -111,7 +111,7 @@ def _clear_up(production: Production, error: BaseException, *, by: str) -> None:
     try:
         recover(production, by=by, why=str(error) or type(error).__name__)
     except (CsdError, OSError):
-        say("what the run left is removed by the next publish or rollback")
+        echo("what the run left is removed by the next publish or rollback")
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -176,7 +176,7 @@ class _Upgrade:
             self._carrier.migrate(written.tolist())
         self.on_step("carried")
 
-    def switch(self) -> Release:
+    def activate(self) -> Release:
         """Prepare the release while people write; keep them waiting only if they did, and only to do it once more."""
         release = self._prepared()
         with self.production.live.writing():
@@ -214,7 +214,7 @@ class _Upgrade:
         checksums = digest_of(release.folder / CHECKSUMS)
         releases.audit.append("built", by=self.by, release=release.name, checksums={release.name: checksums})
         self.on_step("logged")
-        problems = list(examine(release, live, checksums=checksums))
+        problems = list(problems_of(release, live, checksums=checksums))
         if problems:
             raise ArtifactError(f"release {release.name} is not fit and was given up: {problems[0]}")
         self.on_step("verified")
@@ -244,8 +244,10 @@ class _Upgrade:
         by_people = texts_of(rows, "origin") == "live"
         ids, revisions = texts_of(rows, "id")[by_people], texts_of(rows, "revision")[by_people]
         base = self.release_candidate.base
-        held = dict(zip(base.gallery.ids.tolist(), base.revisions.tolist(), strict=True))
-        same = [held.get(each) == revision for each, revision in zip(ids.tolist(), revisions.tolist(), strict=True)]
+        revision_of = dict(zip(base.gallery.ids.tolist(), base.revisions.tolist(), strict=True))
+        same = [
+            revision_of.get(each) == revision for each, revision in zip(ids.tolist(), revisions.tolist(), strict=True)
+        ]
         mine: Strings = ids[~np.array(same, np.bool_)]
         return mine
 
@@ -254,8 +256,8 @@ def _tell(left_out: dict[str, str]) -> None:
     """Name the rows that did not come along."""
     if not left_out:
         return
-    say(f"{len(left_out)} live rows were left out: their images cannot be had")
+    echo(f"{len(left_out)} live rows were left out: their images cannot be had")
     for identity, reason in sorted(left_out.items())[:LISTED]:
-        say(f"  {identity}: {reason}")
+        echo(f"  {identity}: {reason}")
     if len(left_out) > LISTED:
-        say(f"  and {len(left_out) - LISTED} more; write them again with `csd items put`")
+        echo(f"  and {len(left_out) - LISTED} more; write them again with `csd items put`")

@@ -37,22 +37,24 @@ class Production:
     """A project's releases and live gallery.
 
     Attributes:
-        files: The project.
+        workspace: The project.
         params: Its parameters.
         releases: Which model and gallery are active.
         live: The gallery's tables.
     """
 
-    files: Workspace
+    workspace: Workspace
     params: Params
     releases: Releases
     live: LiveGallery
 
     @classmethod
-    def of(cls, files: Workspace) -> Self:
+    def of(cls, workspace: Workspace) -> Self:
         """Of a project; nothing is read but params.yaml."""
-        params = files.params()
-        return cls(files=files, params=params, releases=Releases.of(files), live=LiveGallery.of(files, params))
+        params = workspace.params()
+        return cls(
+            workspace=workspace, params=params, releases=Releases.of(workspace), live=LiveGallery.of(workspace, params)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -34,7 +34,7 @@ from csd_core.releases.retention import forget_deletions, retire
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.lineage import Lineage
-from csd_core.system.console import say
+from csd_core.system.console import echo
 from csd_core.system.errors import ArtifactError, CompatibilityError
 from csd_core.system.locks import WAIT
 from csd_core.upgrade import adapters as adapter_files
@@ -75,10 +75,10 @@ def publish(
         release_candidate = _heir(production, task or production.params.report.after, before)
         if release_candidate is None:
             if before and not is_registered(production, before):
-                say(register(production, before, by=who))
+                echo(register(production, before, by=who))
             return None
         release = activate(production, release_candidate, by=who, why=why, on_step=on_step)
-        say(register(production, release, by=who))
+        echo(register(production, release, by=who))
         retire(production, by=who)
         forget_deletions(production, after=release.record.after)
     return release
@@ -86,44 +86,46 @@ def publish(
 
 def _heir(production: Production, task: str, before: Release | None) -> ReleaseCandidate | None:
     """The champion after a task as a release to be; None if it is active already."""
-    files = production.files
-    champion = Champion.load(files.champion_embedder(task) / "champion.json")
+    workspace = production.workspace
+    champion = Champion.load(workspace.champion_embedder(task) / "champion.json")
     if champion.digest is None or champion.task is None:
         raise ArtifactError(
             f"task {task}: there is no champion after it, for no candidate was promoted; nothing to publish"
         )
-    entries = Ledger.load(files.ledger(task)).entries
-    gallery = Gallery.load(files.gallery(task))
+    entries = Ledger.load(workspace.ledger(task)).entries
+    gallery = Gallery.load(workspace.gallery(task))
     embedder = Embedder.load(
-        files.champion_embedder(task) / EMBEDDER,
+        workspace.champion_embedder(task) / EMBEDDER,
         device=production.params.runtime.device,
         threads=production.params.runtime.threads,
     )
     _refuse_mixture(task, champion.digest, gallery, embedder, entries)
     same_model = before is not None and before.record.model == champion.digest
     if before and same_model and before.record.artefact == gallery.digest:
-        return _with_other_variant(production, before, files.champion_embedder(task), embedder)
+        return _with_other_variant(production, before, workspace.champion_embedder(task), embedder)
     if before and not same_model and champion.parent != before.record.model:
         raise CompatibilityError(_what_first(task, champion.digest, before, entries))
-    verdict = VerdictFile.load(files.verdict(champion.task)).verdict
+    verdict = VerdictFile.load(workspace.verdict(champion.task)).verdict
     if not isinstance(verdict, Promoted) or verdict.candidate != champion.digest:
         raise ArtifactError(
-            f"{files.verdict(champion.task)}: does not promote the champion; run `csd run` and try again"
+            f"{workspace.verdict(champion.task)}: does not promote the champion; run `csd run` and try again"
         )
-    query_models = _query_models(files.champion_embedder(task), embedder, gallery.searchable_spaces)
-    adapters = CandidateAdapters.load(files.candidate_adapters(champion.task))
+    query_models = _query_models(workspace.champion_embedder(task), embedder, gallery.searchable_spaces)
+    adapters = CandidateAdapters.load(workspace.candidate_adapters(champion.task))
     copies = {
-        VERDICT: files.verdict(champion.task),
-        CHECK: files.check(champion.task),
-        PARAMS: files.root / PARAMS,
-        **_variants(files.champion_embedder(task), query_models),
-        f"{ADAPTERS}/{adapter_files.RECORD}": files.candidate_adapters(champion.task) / adapter_files.RECORD,
+        VERDICT: workspace.verdict(champion.task),
+        CHECK: workspace.check(champion.task),
+        PARAMS: workspace.root / PARAMS,
+        **_variants(workspace.champion_embedder(task), query_models),
+        f"{ADAPTERS}/{adapter_files.RECORD}": workspace.candidate_adapters(champion.task) / adapter_files.RECORD,
     }
-    lineage = Lineage.load(files.lineage(task)).extended(adapters=adapters.paths())
+    lineage = Lineage.load(workspace.lineage(task)).extended(adapters=adapters.paths())
     if before:
-        former = Lineage.load(before.folder / LINEAGE)
-        lineage = Lineage(models={**former.models, **lineage.models}, adapters={**former.adapters, **lineage.adapters})
-    pool = ItemPool(shards=[load_shard(files.shard(name)) for name in SeenShards.load(files.seen(task)).tasks])
+        previous = Lineage.load(before.folder / LINEAGE)
+        lineage = Lineage(
+            models={**previous.models, **lineage.models}, adapters={**previous.adapters, **lineage.adapters}
+        )
+    pool = ItemPool(shards=[load_shard(workspace.shard(name)) for name in SeenShards.load(workspace.seen(task)).tasks])
     count = len(gallery)
     return ReleaseCandidate(
         kind="refresh" if same_model else "publish",
@@ -135,7 +137,7 @@ def _heir(production: Production, task: str, before: Release | None) -> ReleaseC
         artefact=gallery.digest,
         query_models=query_models,
         adapters=tuple(fit.chosen for fit in adapters.record.fits),
-        embedder=files.champion_embedder(task) / EMBEDDER,
+        embedder=workspace.champion_embedder(task) / EMBEDDER,
         copies=copies | {f"{ADAPTERS}/{path.name}": path for path in adapters.paths()},
         lineage=lineage,
         base=Base(
@@ -143,7 +145,7 @@ def _heir(production: Production, task: str, before: Release | None) -> ReleaseC
             origins=np.full(count, "pipeline"),
             revisions=np.full(count, ""),
             written_at=np.full(count, after()),
-            images=PoolImages(pool, kept=production.params.live.images, files=files),
+            images=PoolImages(pool, kept=production.params.live.images, workspace=workspace),
         ),
         rules=MigrationRules(
             embedder=embedder,
@@ -151,7 +153,7 @@ def _heir(production: Production, task: str, before: Release | None) -> ReleaseC
             searchable_spaces=gallery.searchable_spaces,
             stays=frozenset(gallery.searchable_spaces if same_model or verdict.strategy == "keep" else ()),
             adapters=adapters.chosen if not same_model and verdict.strategy == "adapt" else {},
-            anew=frozenset() if same_model else frozenset(gallery.ids.tolist()),
+            re_embed=frozenset() if same_model else frozenset(gallery.ids.tolist()),
         ),
     )
 
@@ -202,11 +204,11 @@ def _with_other_variant(
             searchable_spaces=spaces,
             stays=frozenset(spaces),
             adapters={},
-            anew=frozenset(),
+            re_embed=frozenset(),
         ),
     )
     copies = {name: path for name, path in again.copies.items() if name != INT8}
-    copies |= {PARAMS: production.files.root / PARAMS, **_variants(folder, query_models)}
+    copies |= {PARAMS: production.workspace.root / PARAMS, **_variants(folder, query_models)}
     return replace(again, query_models=query_models, copies=copies, commit=None)
 
 
@@ -231,8 +233,8 @@ def _what_first(task: str, champion: str, before: Release, entries: Sequence[Led
     active = f"release {before.name} is active, and the champion after task {task} ({champion[:12]}) "
     followers = [
         entry.task
-        for former, entry in pairwise(entries)
-        if former.champion == before.record.model and entry.champion != before.record.model
+        for previous, entry in pairwise(entries)
+        if previous.champion == before.record.model and entry.champion != before.record.model
     ]
     if followers:
         return (

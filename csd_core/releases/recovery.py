@@ -8,7 +8,7 @@ from csd_core.live.gallery import TaggedRows
 from csd_core.releases.candidate import Production
 from csd_core.releases.contents.release import Release
 from csd_core.retrieval.embedder import digest_of
-from csd_core.system.console import say
+from csd_core.system.console import echo
 
 
 def mark_of(number: int) -> str:
@@ -51,7 +51,7 @@ def _end(production: Production, begun: AuditEntry, *, by: str, why: str) -> Non
             recovered=True,
             checksums={name: digest_of(release.folder / CHECKSUMS)},
         )
-        say(f"release {name} had become active when its run ended ({why}); the audit log is completed")
+        echo(f"release {name} had become active when its run ended ({why}); the audit log is completed")
         return
     for folder in (name, f".{name}.partial", f".{name}.former"):
         shutil.rmtree(releases.root / folder, ignore_errors=True)
@@ -59,7 +59,7 @@ def _end(production: Production, begun: AuditEntry, *, by: str, why: str) -> Non
         live.drop(begun.table)
     live.sweep()
     releases.audit.append("abandoned", by=by, why=why, release=name, table=begun.table)
-    say(f"release {name} was begun and given up ({why}); {begun.from_release or 'nothing'} is active as before")
+    echo(f"release {name} was begun and given up ({why}); {begun.from_release or 'nothing'} is active as before")
 
 
 def _unmark(production: Production, begun: AuditEntry) -> None:

@@ -18,7 +18,7 @@ from csd_core.releases.candidate import Production
 from csd_core.releases.contents.release import PARAMS, Release
 from csd_core.retrieval.embedder import digest_of
 from csd_core.system import git
-from csd_core.system.errors import CsdError, told_by
+from csd_core.system.errors import CsdError, message_of
 
 ARTEFACT, STAGE = "embedder", "production"
 
@@ -54,7 +54,7 @@ def _registered(production: Production, release: Release) -> str:
         from gto import api  # noqa: PLC0415 - comes with DVC, which serving does not have
     except ImportError:
         raise _NotRegisteredError("gto is not installed (pip install gto)") from None
-    root = production.files.root
+    root = production.workspace.root
     repository = Path(_git(root, "rev-parse", "--show-toplevel", why_not="this is no git repository"))
     inside = root.resolve().relative_to(repository.resolve()).as_posix()
     name = ARTEFACT if inside == "." else f"{inside}:{ARTEFACT}"
@@ -73,7 +73,7 @@ def _registered(production: Production, release: Release) -> str:
     except _NotRegisteredError:
         raise
     except Exception as error:  # noqa: BLE001 - GTO's, git's and pygit2's share no base; the release is active already
-        raise _NotRegisteredError(told_by(error)) from None
+        raise _NotRegisteredError(message_of(error)) from None
     if version not in in_stage:
         raise _NotRegisteredError(f"a later tag holds stage {STAGE}; look at `gto show`, and at this clock")
     return version

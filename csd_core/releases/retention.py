@@ -45,12 +45,12 @@ def forget_deletions(production: Production, *, after: str) -> None:
         production: Where.
         after: The task whose gallery was published.
     """
-    files = production.files
-    shards = {files.shard(name) / "items.parquet" for name in SeenShards.load(files.seen(after)).tasks}
+    workspace = production.workspace
+    shards = {workspace.shard(name) / "items.parquet" for name in SeenShards.load(workspace.seen(after)).tasks}
     if not all(path.is_file() for path in shards):
         return
     needed: set[str] = set()
-    for path in sorted(shards | set((files.root / "data" / "shards").glob("*/items.parquet"))):
+    for path in sorted(shards | set((workspace.root / "data" / "shards").glob("*/items.parquet"))):
         needed.update(pq.read_table(path, columns=["id"])["id"].to_pylist())
     production.live.forget_deletions(needed=needed)
 

@@ -8,9 +8,9 @@ from csd_core.releases.contents.release import Release
 from csd_core.releases.recovery import recover
 from csd_core.releases.registry import register
 from csd_core.releases.retention import retire
-from csd_core.releases.verify import examine
+from csd_core.releases.verify import problems_of
 from csd_core.retrieval.embedder import Embedder
-from csd_core.system.console import say
+from csd_core.system.console import echo
 from csd_core.system.errors import ArtifactError, CompatibilityError
 from csd_core.system.locks import WAIT
 
@@ -46,7 +46,7 @@ def rollback(
     with production.releases.changing(wait=wait):
         recover(production, by=who)
         release = activate(production, _heir(production, number), by=who, why=why, on_step=on_step)
-        say(register(production, release, by=who))
+        echo(register(production, release, by=who))
         retire(production, by=who)
     return release
 
@@ -70,7 +70,7 @@ def _heir(production: Production, number: int | None) -> ReleaseCandidate:
             searchable_spaces=earlier.searchable_spaces,
             stays=frozenset(),
             adapters={},
-            anew=frozenset(),
+            re_embed=frozenset(),
         ),
     )
 
@@ -92,7 +92,7 @@ def _chosen(production: Production, number: int | None) -> Release:
         raise ArtifactError(
             f"release {earlier.name} was retired: its model and rows are gone; roll back to one of {', '.join(kept)}"
         )
-    problems = list(examine(earlier, production.live, checksums=releases.audit.read().checksums_of(earlier.name)))
+    problems = list(problems_of(earlier, production.live, checksums=releases.audit.read().checksums_of(earlier.name)))
     if problems:
         raise ArtifactError(f"release {earlier.name} is damaged, so nothing was rolled back: {problems[0]}")
     return earlier

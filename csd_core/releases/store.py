@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from csd_core.audit.checksums import CHECKSUMS, Checksums, hash_of
 from csd_core.audit.log import AuditLog, Trail, whoami
 from csd_core.records.stages import Digest
-from csd_core.releases.contents import golden_queries as known
+from csd_core.releases.contents import golden_queries
 from csd_core.releases.contents.release import EMBEDDER, RECORD, Release
 from csd_core.retrieval.embedder import digest_of
 from csd_core.system.atomic import write_text
@@ -27,7 +27,9 @@ from csd_core.workspace import Workspace
 if TYPE_CHECKING:
     from csd_core.live.gallery import TaggedRows
 
-_REWRITTEN = frozenset({RECORD, f"{known.FOLDER}/{known.IMAGES}", f"{known.FOLDER}/{known.RECORD}"})
+_REWRITTEN = frozenset(
+    {RECORD, f"{golden_queries.FOLDER}/{golden_queries.IMAGES}", f"{golden_queries.FOLDER}/{golden_queries.RECORD}"}
+)
 """Files of a release that an erasure writes again."""
 CURRENT, LOCK = "current", ".lock"
 _NAME = re.compile(r"(\d{4,})-[0-9a-f]{12}")
@@ -47,9 +49,9 @@ class Releases:
         self._lock = Lock(root / LOCK, what=f"the releases in {root}")
 
     @classmethod
-    def of(cls, files: Workspace) -> "Releases":
+    def of(cls, workspace: Workspace) -> "Releases":
         """The releases beside params.yaml."""
-        return cls(files.root / "releases")
+        return cls(workspace.root / "releases")
 
     @contextmanager
     def changing(self, *, wait: float = WAIT) -> Iterator[None]:
@@ -188,7 +190,7 @@ class Releases:
                 continue
             untouched = not self._tampered(release, trail)
             mended = _mend_record(release, now.get((release.table, release.tag)))
-            forgot = known.without(release.folder / known.FOLDER, frozenset(items))
+            forgot = golden_queries.without(release.folder / golden_queries.FOLDER, frozenset(items))
             if recovered or (untouched and (mended or forgot)):
                 changed[release.name] = _sum_anew(release.folder, _REWRITTEN)
         self.audit.append("forgot", by=by, why=why, items=items, checksums=changed, recovered=recovered)

@@ -15,7 +15,7 @@ from csd_core.audit.log import HEAD, LOG, SWITCHES, Trail
 from csd_core.live.reader import LiveReader
 from csd_core.live.search import Snapshot
 from csd_core.live.storage.owner import FILE
-from csd_core.releases.contents import golden_queries as known
+from csd_core.releases.contents import golden_queries
 from csd_core.releases.contents.release import EMBEDDER, LASTING, LINEAGE, Release, name_of, table_of, tag_of
 from csd_core.releases.store import CURRENT, LOCK, Releases
 from csd_core.retrieval.embedder import Embedder, digest_of
@@ -72,7 +72,7 @@ def verify(releases: Releases, live: LiveReader, *, which: int | Literal["active
     return Verification(tuple(findings), tuple(notes), tuple(wanted), trail.last, len(trail.entries))
 
 
-def examine(release: Release, live: LiveReader, *, checksums: str | None, rows: bool = True) -> Iterator[str]:
+def problems_of(release: Release, live: LiveReader, *, checksums: str | None, rows: bool = True) -> Iterator[str]:
     """One line for everything in a release that is not as it was recorded.
 
     Args:
@@ -110,7 +110,7 @@ def _release(releases: Releases, live: LiveReader, trail: Trail, name: str) -> I
     if name in trail.retired:
         yield from _files(release, trail.checksums_of(name), retired=True)
         return
-    yield from examine(release, live, checksums=trail.checksums_of(name))
+    yield from problems_of(release, live, checksums=trail.checksums_of(name))
     if name == releases.pointer():
         try:
             live.check(release.table, searchable_spaces=release.searchable_spaces, dimension=release.record.dimension)
@@ -181,7 +181,7 @@ def _rows(release: Release, live: LiveReader) -> Iterator[str]:
 
 def _answers(release: Release, live: LiveReader, embedder: Embedder) -> Iterator[str]:
     """The known queries, embedded by the model and searched through the store."""
-    images, record = known.load(release.folder / known.FOLDER)
+    images, record = golden_queries.load(release.folder / golden_queries.FOLDER)
     if not record.queries:
         return
     snapshot = Snapshot.load(
@@ -193,7 +193,7 @@ def _answers(release: Release, live: LiveReader, embedder: Embedder) -> Iterator
         exact_rows=release.record.rows,
     )
     vectors = embedder(images)
-    yield from known.differences(record, lambda k: snapshot.search(vectors, k=k))
+    yield from golden_queries.differences(record, lambda k: snapshot.search(vectors, k=k))
 
 
 def _pointer(releases: Releases, trail: Trail) -> Iterator[str]:

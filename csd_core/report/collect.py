@@ -39,39 +39,39 @@ Ints = npt.NDArray[np.intp]
 Strings = npt.NDArray[np.str_]
 
 
-def gather(files: Workspace, params: Params) -> ReportData:
+def collect(workspace: Workspace, params: Params) -> ReportData:
     """Tell the story up to `report.after`.
 
     Raises:
         ArtifactError: if an artefact is missing or does not belong to the others.
     """
     last = params.report.after
-    ledger, seen = Ledger.load(files.ledger(last)), SeenShards.load(files.seen(last))
+    ledger, seen = Ledger.load(workspace.ledger(last)), SeenShards.load(workspace.seen(last))
     if tuple(entry.task for entry in ledger.entries) != seen.tasks:
         raise ArtifactError(
-            f"{files.ledger(last)}: has tasks {', '.join(entry.task for entry in ledger.entries) or 'none'}, "
+            f"{workspace.ledger(last)}: has tasks {', '.join(entry.task for entry in ledger.entries) or 'none'}, "
             f"the shards {', '.join(seen.tasks)}; run `csd run` to bring them together"
         )
-    champions = _promoted(files, ledger.entries)
+    champions = _promoted(workspace, ledger.entries)
     numbers = {champion.task: number for number, champion in enumerate(champions)}
     active = [numbers.get(entry.champion_task) for entry in ledger.entries]
-    pool = ItemPool(shards=[load_shard(files.shard(task)) for task in seen.tasks])
+    pool = ItemPool(shards=[load_shard(workspace.shard(task)) for task in seen.tasks])
     test = pool.rows("test")
     labels = pool.labels[test]
     task_of = np.searchsorted(np.cumsum([len(shard.ids) for shard in pool.shards]), test, side="right")
     galleries = [
-        StoredGallery.load(files.gallery(entry.task), digest=entry.gallery, test_ids=pool.ids[test])
+        StoredGallery.load(workspace.gallery(entry.task), digest=entry.gallery, test_ids=pool.ids[test])
         for entry in ledger.entries
     ]
     tasks = tuple(
         TaskStory(
             shard=shard,
-            adapters=AdapterFits.load(files.candidate_adapters(entry.task) / "adapters.json"),
-            check=CheckReport.load(files.check(entry.task)),
-            verdict=VerdictFile.load(files.verdict(entry.task)).verdict,
+            adapters=AdapterFits.load(workspace.candidate_adapters(entry.task) / "adapters.json"),
+            check=CheckReport.load(workspace.check(entry.task)),
+            verdict=VerdictFile.load(workspace.verdict(entry.task)).verdict,
             review=params.reviews.get(entry.task),
             entry=entry,
-            curves=load_curves(files.curves(entry.task)),
+            curves=load_curves(workspace.curves(entry.task)),
             generation=number,
             old_rows=old_rows,
             groups=gallery.groups,
@@ -85,7 +85,7 @@ def gather(files: Workspace, params: Params) -> ReportData:
             strict=True,
         )
     )
-    generations = _embed(files, params, champions, pool, test)
+    generations = _embed(workspace, params, champions, pool, test)
     figures = measure(
         labels=labels,
         task_of=task_of,
@@ -94,7 +94,9 @@ def gather(files: Workspace, params: Params) -> ReportData:
         generations=generations,
     )
     stores_test = "test" in params.gallery.splits
-    upgrades = tuple(_upgrades(files, params, tasks, generations, galleries, labels, task_of)) if stores_test else ()
+    upgrades = (
+        tuple(_upgrades(workspace, params, tasks, generations, galleries, labels, task_of)) if stores_test else ()
+    )
     shown = np.array(sorted({item for upgrade in upgrades for item in upgrade.items}), np.intp)
     return ReportData(
         tasks=tasks,
@@ -107,12 +109,12 @@ def gather(files: Workspace, params: Params) -> ReportData:
     )
 
 
-def _promoted(files: Workspace, entries: Sequence[LedgerEntry]) -> tuple[Champion, ...]:
+def _promoted(workspace: Workspace, entries: Sequence[LedgerEntry]) -> tuple[Champion, ...]:
     """Return the records of the distinct promoted generations, oldest first."""
     champions = []
     for entry in entries:
         if entry.outcome == "promoted":
-            path = files.champion_embedder(entry.task) / "champion.json"
+            path = workspace.champion_embedder(entry.task) / "champion.json"
             champion = Champion.load(path)
             if champion.digest != entry.champion or champion.task != entry.task:
                 raise ArtifactError(
@@ -124,7 +126,7 @@ def _promoted(files: Workspace, entries: Sequence[LedgerEntry]) -> tuple[Champio
 
 
 def _embed(
-    files: Workspace, params: Params, champions: Sequence[Champion], pool: ItemPool, test: Ints
+    workspace: Workspace, params: Params, champions: Sequence[Champion], pool: ItemPool, test: Ints
 ) -> list[Generation]:
     """Embed the test items by every generation; the vectors wait on disk."""
     generations = []
@@ -132,14 +134,14 @@ def _embed(
         for champion in champions:
             task = str(champion.task)
             embedder = Embedder.load(
-                files.champion_embedder(task) / "embedder.onnx",
+                workspace.champion_embedder(task) / "embedder.onnx",
                 device=params.compute.embedding_device,
                 threads=params.compute.threads,
             )
             generations.append(
                 Generation(
                     vectors=_spill(pool.embed(test, embedder)),
-                    columns=_classifier(files.champion_model(task) / "weights.safetensors", champion),
+                    columns=_classifier(workspace.champion_model(task) / "weights.safetensors", champion),
                     classes=champion.classes,
                 )
             )
@@ -173,7 +175,7 @@ def _classifier(path: Path, champion: Champion) -> Floats:
 
 
 def _upgrades(
-    files: Workspace,
+    workspace: Workspace,
     params: Params,
     tasks: Sequence[TaskStory],
     generations: Sequence[Generation],
@@ -192,19 +194,19 @@ def _upgrades(
         gallery, items = galleries[stage], np.flatnonzero(task_of <= stage)  # the numbers 0, 1, 2, ...
         if not np.array_equal(np.sort(gallery.items), items):
             raise ArtifactError(
-                f"{files.gallery(task.name)}: has rows of {len(gallery.items)} test items, {len(items)} arrived by "
+                f"{workspace.gallery(task.name)}: has rows of {len(gallery.items)} test items, {len(items)} arrived by "
                 f"{task.name}; run `csd run` to make it again"
             )
-        former = tasks[stage - 1] if stage else None
-        if former is None or former.generation is None or task.chosen is None:
+        previous = tasks[stage - 1] if stage else None
+        if previous is None or previous.generation is None or task.chosen is None:
             continue
-        queries, current = (generations[number].vectors[items] for number in (former.generation, task.generation))
+        queries, current = (generations[number].vectors[items] for number in (previous.generation, task.generation))
         before, after = queries.copy(), np.empty_like(current)
         before[galleries[stage - 1].items] = galleries[stage - 1].test_rows()
         after[gallery.items] = gallery.test_rows()
         yield compare(
             task=task.name,
-            former=str(former.entry.champion_task),
+            previous=str(previous.entry.champion_task),
             strategy=task.chosen.name,
             labels=labels[items],
             before=Served(queries=queries, rows=before),

@@ -61,7 +61,7 @@ class UpgradeExamples:
 
     Attributes:
         task: Whose candidate took over.
-        former: Whose model it replaced.
+        previous: Whose model it replaced.
         strategy: How the gallery came along, with its share.
         queries: Test queries that count.
         hits: Those that hit at top 1 before.
@@ -71,7 +71,7 @@ class UpgradeExamples:
     """
 
     task: str
-    former: str
+    previous: str
     strategy: str
     queries: int
     hits: int
@@ -113,7 +113,7 @@ class Served:
 def compare(
     *,
     task: str,
-    former: str,
+    previous: str,
     strategy: str,
     labels: Strings,
     before: Served,
@@ -125,7 +125,7 @@ def compare(
 
     Args:
         task: Whose candidate took over.
-        former: Whose model it replaced.
+        previous: Whose model it replaced.
         strategy: How the gallery came along, with its share.
         labels: (N,) classes.
         before: The status quo.
@@ -155,7 +155,7 @@ def compare(
 
     return UpgradeExamples(
         task=task,
-        former=former,
+        previous=previous,
         strategy=strategy,
         queries=int(possible.sum()),
         hits=int(hits[0][possible].sum()),

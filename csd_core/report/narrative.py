@@ -173,8 +173,8 @@ def _gate(report_data: ReportData) -> str:
         which = {1: "The only candidate was", 2: "Both candidates were"}.get(
             len(report_data.tasks), "Every candidate was"
         )
-        told = last.verdict.told if isinstance(last.verdict, Rejected) else ""
-        return f"{which} rejected. {last.name}: {told}"
+        message = last.verdict.message if isinstance(last.verdict, Rejected) else ""
+        return f"{which} rejected. {last.name}: {message}"
     how = [
         part
         for part in (

@@ -84,7 +84,7 @@ def contents_of(pieces: Iterable[Piece]) -> Contents:
         mistakes["holds no images"].append("")
     if marker is not None and marker.written is None:
         mistakes["has no time of writing in this storage"].append(READY)
-    return Contents(files, marker, tuple(_told(mistakes)))
+    return Contents(files, marker, tuple(_in_lines(mistakes)))
 
 
 _ELSEWHERE = frozenset({"", ".", ".."})
@@ -125,7 +125,7 @@ def _mistake(parts: list[str], entry: StoredFile) -> str | None:  # noqa: PLR091
     return TOO_DEEP if len(parts) > DEEPEST + 1 else None
 
 
-def _told(mistakes: Mapping[str, list[str]]) -> Iterator[str]:
+def _in_lines(mistakes: Mapping[str, list[str]]) -> Iterator[str]:
     for mistake, paths in mistakes.items():
         more = f" (and {len(paths) - 1} more)" if len(paths) > 1 else ""
         yield f"{printable(min(paths))} {mistake}{more}".lstrip()

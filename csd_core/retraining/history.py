@@ -46,19 +46,19 @@ class Retraining(Record):
     deadline: str | None
     """Of a review."""
 
-    def save_to(self, files: Workspace) -> None:
+    def save_to(self, workspace: Workspace) -> None:
         """Write it where `retrainings` looks."""
-        self.save(files.retraining(self.name))
+        self.save(workspace.retraining(self.name))
 
 
-def retrainings(files: Workspace) -> tuple[Retraining, ...]:
+def retrainings(workspace: Workspace) -> tuple[Retraining, ...]:
     """Return all retrainings, oldest first.
 
     Raises:
         ArtifactError: if a record is damaged.
     """
     found: list[Retraining] = []
-    for path in files.retraining("any").parent.glob("*.json"):
+    for path in workspace.retraining("any").parent.glob("*.json"):
         if path.name.startswith("."):
             continue  # being written
         try:
@@ -73,13 +73,13 @@ def retrainings(files: Workspace) -> tuple[Retraining, ...]:
     return tuple(sorted(found, key=lambda record: (record.began, record.name)))
 
 
-def find(files: Workspace, name: str) -> Retraining:
+def find(workspace: Workspace, name: str) -> Retraining:
     """Return a retraining by its name or its branch; the newest, if a branch had several.
 
     Raises:
         ParamsError: if there is none.
     """
-    every = retrainings(files)
+    every = retrainings(workspace)
     named = [record for record in every if record.name == name] or [record for record in every if record.branch == name]
     if named:
         return named[-1]
@@ -88,20 +88,20 @@ def find(files: Workspace, name: str) -> Retraining:
 
 
 def settled(
-    files: Workspace, *, base: str, inbox_batches: Iterable[InboxBatch], settings: Digest | None
+    workspace: Workspace, *, base: str, inbox_batches: Iterable[InboxBatch], settings: Digest | None
 ) -> Retraining | None:
     """Return the newest retraining of just these batches from the same commit with the same settings.
 
     Another try would give the same; one that waits for a person has not given its outcome yet.
 
     Args:
-        files: The project.
+        workspace: The project.
         base: The commit that a retraining would start from.
         inbox_batches: The batches that it would take; none for one that only brings the pipeline up to date.
         settings: As in the record; None for any.
     """
     wanted = {(inbox_batch.name, inbox_batch.digest) for inbox_batch in inbox_batches}
-    for record in reversed(retrainings(files)):
+    for record in reversed(retrainings(workspace)):
         same = record.base == base and {(batch.name, batch.digest) for batch in record.batches} == wanted
         if same and settings in (None, record.settings) and record.outcome != "unfinished":
             return record

@@ -64,14 +64,14 @@ class Inbox:
         self._storage = storage
 
     @classmethod
-    def of(cls, files: Workspace, settings: params.InboxParams) -> "Inbox":
+    def of(cls, workspace: Workspace, settings: params.InboxParams) -> "Inbox":
         """Return the inbox that params.yaml names: a folder beside it or anywhere, or an address that fsspec knows.
 
         Raises:
             ParamsError: if nothing knows such addresses.
             DataError: if it cannot be opened.
         """
-        return cls(open_storage(settings.uri, files), uri=settings.uri)
+        return cls(open_storage(settings.uri, workspace), uri=settings.uri)
 
     def inbox_batches(self) -> tuple[InboxBatch, ...]:
         """Return all batches, by name, from one listing; a missing inbox is an empty one.
@@ -83,7 +83,7 @@ class Inbox:
         for entry in self._storage.entries():
             batch, *parts = entry.path.split("/")
             batches[batch].append(Piece(parts, entry))
-        found = [_arrival(name, pieces) for name, pieces in batches.items() if not is_litter(name, pieces)]
+        found = [_inbox_batch(name, pieces) for name, pieces in batches.items() if not is_litter(name, pieces)]
         return tuple(sorted(found, key=lambda inbox_batch: inbox_batch.name))
 
     def fetch(self, inbox_batch: InboxBatch, target: Path) -> None:
@@ -185,7 +185,7 @@ def examine(folder: Path, form: ImageForm, known: Mapping[str, str]) -> Examinat
     return Examination(usable=dict(usable), rejected=tuple(rejected), labels=labels)
 
 
-def _arrival(name: str, pieces: list[Piece]) -> InboxBatch:
+def _inbox_batch(name: str, pieces: list[Piece]) -> InboxBatch:
     contents = contents_of(pieces)
     misnamed = "name it with at most 64 letters, digits, dots, - and _, with no dot in front"
     return InboxBatch(

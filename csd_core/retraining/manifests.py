@@ -48,14 +48,14 @@ def taken_at(root: Path, commit: str) -> dict[str, tuple[str, TakenBatch]]:
     for path, content in _records(root, commit):
         where = f"{path} at commit {commit[:12]}"
         try:
-            cut = TaskManifest.model_validate_json(content)
+            manifest = TaskManifest.model_validate_json(content)
         except ValidationError as error:
             mistake = error.errors()[0]
             at = ".".join(map(str, mistake["loc"]))
             raise ArtifactError(f"{where}: not a Cut ({at}: {mistake['msg']}); restore it from git's history") from None
-        if cut.task != path.stem:
-            raise ArtifactError(f"{where}: is of task {cut.task}; restore it from git's history")
-        taken |= {batch.name: (cut.task, batch) for batch in cut.batches}
+        if manifest.task != path.stem:
+            raise ArtifactError(f"{where}: is of task {manifest.task}; restore it from git's history")
+        taken |= {batch.name: (manifest.task, batch) for batch in manifest.batches}
     return taken
 
 

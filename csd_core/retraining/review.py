@@ -29,7 +29,7 @@ from csd_core.system.errors import ArtifactError
 from csd_core.upgrade.adapters import CandidateAdapters
 from csd_core.upgrade.evaluation_data import EvaluationData
 from csd_core.upgrade.gate import judge
-from csd_core.upgrade.measured import gather
+from csd_core.upgrade.measured import evaluation_data_of
 from csd_core.upgrade.sampling import evenly
 from csd_core.upgrade.strategies import Situation, strategy_named
 from csd_core.workspace import Workspace
@@ -54,11 +54,11 @@ class _DrawnPool(ItemPool):
         return found[evenly(len(found), ROWS)]
 
 
-def review_page(files: Workspace, params: Params, task: str) -> ReviewPage:
+def review_page(workspace: Workspace, params: Params, task: str) -> ReviewPage:
     """Return what a person sees of a task's candidate, before or after the stage `promote`.
 
     Args:
-        files: Where the task's check lies.
+        workspace: Where the task's check lies.
         params: Of the same checkout.
         task: Whose candidate it is.
 
@@ -66,21 +66,21 @@ def review_page(files: Workspace, params: Params, task: str) -> ReviewPage:
         ArtifactError: if an artefact is missing, or the check is of another candidate.
     """
     previous = params.task(task).previous
-    report = CheckReport.load(files.check(task))
-    candidate = _embedder(files.candidate_embedder(task), params)
+    report = CheckReport.load(workspace.check(task))
+    candidate = _embedder(workspace.candidate_embedder(task), params)
     if candidate.digest != report.candidate:
         raise ArtifactError(
-            f"{files.check(task)}: is of candidate {report.candidate[:12]}, the model beside it is "
+            f"{workspace.check(task)}: is of candidate {report.candidate[:12]}, the model beside it is "
             f"{candidate.digest[:12]}; run `csd run` to check it again"
         )
-    champion = Champion.load(files.champion_embedder(previous) / "champion.json")
-    seen = SeenShards.load(files.seen(task))
-    pool = _DrawnPool(shards=[load_shard(files.shard(name)) for name in seen.tasks])
-    gallery = Gallery.load(files.gallery(previous))
+    champion = Champion.load(workspace.champion_embedder(previous) / "champion.json")
+    seen = SeenShards.load(workspace.seen(task))
+    pool = _DrawnPool(shards=[load_shard(workspace.shard(name)) for name in seen.tasks])
+    gallery = Gallery.load(workspace.gallery(previous))
     searchable = np.isin(pool.splits, params.gallery.splits)
     case = Case(
         report=report,
-        verdict=_verdict(files, params, task, report),
+        verdict=_verdict(workspace, params, task, report),
         arrived=seen.shards[-1],
         tasks=_asked(pool),
         old_rows=len(gallery),
@@ -89,12 +89,12 @@ def review_page(files: Workspace, params: Params, task: str) -> ReviewPage:
     )
     chart = None
     if champion.digest and case.nearest:
-        incumbent = _embedder(files.champion_embedder(previous) / "embedder.onnx", params)
+        incumbent = _embedder(workspace.champion_embedder(previous) / "embedder.onnx", params)
         situation = Situation(
             gallery=gallery,
             candidate=candidate.digest,
             dimension=candidate.metadata.dimension,
-            adapters=CandidateAdapters.load(files.candidate_adapters(task)),
+            adapters=CandidateAdapters.load(workspace.candidate_adapters(task)),
             settings=params.upgrade,
         )
         plan = strategy_named(
@@ -103,7 +103,7 @@ def review_page(files: Workspace, params: Params, task: str) -> ReviewPage:
             order=report.partial.order if report.partial else None,
             rest=report.partial.rest if report.partial else None,
         ).plan(situation)
-        evaluation = gather(pool, gallery, "gate", candidate=candidate, champion=incumbent)
+        evaluation = evaluation_data_of(pool, gallery, "gate", candidate=candidate, champion=incumbent)
         chart = _flips(case, pool, evaluation, after=evaluation.rows(plan))
     return review_of(case, flips=chart)
 
@@ -112,10 +112,10 @@ def _embedder(path: Path, params: Params) -> Embedder:
     return Embedder.load(path, device=params.runtime.device, threads=params.runtime.threads)
 
 
-def _verdict(files: Workspace, params: Params, task: str, report: CheckReport) -> Promoted | Rejected:
+def _verdict(workspace: Workspace, params: Params, task: str, report: CheckReport) -> Promoted | Rejected:
     """Return what `promote` wrote about this candidate; before it ran, what the gate would say."""
-    if files.verdict(task).is_file():
-        written = VerdictFile.load(files.verdict(task)).verdict
+    if workspace.verdict(task).is_file():
+        written = VerdictFile.load(workspace.verdict(task)).verdict
         if (written.candidate, written.champion) == (report.candidate, report.champion):
             return written
     return judge(report, params.gate, "auto")

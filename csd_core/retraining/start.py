@@ -30,18 +30,18 @@ class Start:
     release: Release | None
 
 
-def starting_point(files: Workspace, revision: str | None) -> Start:
+def starting_point(workspace: Workspace, revision: str | None) -> Start:
     """Return where a retraining starts.
 
     Args:
-        files: The project.
+        workspace: The project.
         revision: A commit, branch or tag; None for the commit of the active release, or HEAD before the first.
 
     Raises:
         ParamsError: if there is no such revision.
         ArtifactError: if there is no repository, or the release does not say from which commit it was made.
     """
-    root = files.root
+    root = workspace.root
     git.ask(
         root,
         "rev-parse",
@@ -49,7 +49,7 @@ def starting_point(files: Workspace, revision: str | None) -> Start:
         why_not=f"{root.absolute()}: is no git repository, and a retraining starts from a commit; run git init and "
         "commit the project",
     )
-    release = _in_force(files)
+    release = _active_release(workspace)
     if revision is not None:
         return Start(commit=_commit(root, revision), release=release)
     if release is None:
@@ -59,7 +59,7 @@ def starting_point(files: Workspace, revision: str | None) -> Start:
     return Start(commit=_commit_of(release, root), release=release)
 
 
-def known_classes(files: Workspace, start: Start) -> frozenset[str]:
+def known_classes(workspace: Workspace, start: Start) -> frozenset[str]:
     """Return classes that tasks have already, in Unicode's composed form (NFC).
 
     They are those that the starting commit's params.yaml lists, and, for tasks that take a whole source, those of the
@@ -68,38 +68,38 @@ def known_classes(files: Workspace, start: Start) -> frozenset[str]:
     Raises:
         ArtifactError: if params.yaml of that commit, the model or an artefact is damaged or missing.
     """
-    listed = _tasks(files, start)
+    listed = _tasks(workspace, start)
     labels = {label for classes in listed.values() for label in classes}
-    labels.update(_in_artefacts(files, reversed(listed)))
+    labels.update(_in_artefacts(workspace, reversed(listed)))
     if start.release is not None:
         labels.update(_of_model(start.release.embedder))
     return frozenset(unicodedata.normalize("NFC", label) for label in labels)
 
 
-def tasks_left(files: Workspace, start: Start) -> tuple[str, ...]:
+def tasks_left(workspace: Workspace, start: Start) -> tuple[str, ...]:
     """Return tasks of the starting commit that come after the active release: an earlier run did not publish them.
 
     Raises:
         ArtifactError: if params.yaml of that commit is damaged or missing.
     """
-    tasks = tuple(_tasks(files, start))
+    tasks = tuple(_tasks(workspace, start))
     if start.release is None or start.release.record.after not in tasks:
         return tasks
     return tasks[tasks.index(start.release.record.after) + 1 :]
 
 
-def _tasks(files: Workspace, start: Start) -> dict[str, tuple[str, ...]]:
+def _tasks(workspace: Workspace, start: Start) -> dict[str, tuple[str, ...]]:
     """Task -> the classes that params.yaml lists, at the starting commit."""
     why_not = f"commit {start.commit[:12]} has no params.yaml; choose a revision to start from"
-    return _listed(git.ask(files.root, "show", f"{start.commit}:./params.yaml", why_not=why_not), start.commit)
+    return _listed(git.ask(workspace.root, "show", f"{start.commit}:./params.yaml", why_not=why_not), start.commit)
 
 
-def _in_force(files: Workspace) -> Release | None:
-    if not (files.root / "releases").is_dir():
+def _active_release(workspace: Workspace) -> Release | None:
+    if not (workspace.root / "releases").is_dir():
         return None
     from csd_core.releases.store import Releases  # noqa: PLC0415 - loads LanceDB: a second
 
-    return Releases.of(files).active()
+    return Releases.of(workspace).active()
 
 
 def _commit(root: Path, revision: str) -> str:
@@ -137,15 +137,15 @@ def _listed(text: bytes, commit: str) -> dict[str, tuple[str, ...]]:
         ) from None
 
 
-def _in_artefacts(files: Workspace, tasks: Iterable[str]) -> Iterator[str]:
+def _in_artefacts(workspace: Workspace, tasks: Iterable[str]) -> Iterator[str]:
     """Yield classes of the newest task that has run here.
 
     Args:
-        files: The project.
+        workspace: The project.
         tasks: The newest first.
     """
     for task in tasks:
-        seen, champion = files.seen(task), files.champion_embedder(task) / "champion.json"
+        seen, champion = workspace.seen(task), workspace.champion_embedder(task) / "champion.json"
         if seen.is_file():
             yield from SeenShards.load(seen).classes
         if champion.is_file():

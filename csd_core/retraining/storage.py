@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
-from csd_core.system.errors import DataError, ParamsError, told_by
+from csd_core.system.errors import DataError, ParamsError, message_of
 from csd_core.workspace import Workspace
 
 _TIMES = ("mtime", "LastModified", "last_modified", "updated", "modified", "created")
@@ -62,7 +62,7 @@ class Storage(Protocol):
         """
 
 
-def open_storage(uri: str, files: Workspace) -> Storage:
+def open_storage(uri: str, workspace: Workspace) -> Storage:
     """Return the storage at a path, relative to params.yaml or absolute, or at any address that fsspec knows.
 
     Raises:
@@ -70,7 +70,7 @@ def open_storage(uri: str, files: Workspace) -> Storage:
         DataError: if the storage cannot be opened.
     """
     if "://" not in uri:
-        return LocalStorage(files.path(uri).absolute())
+        return LocalStorage(workspace.path(uri).absolute())
     try:
         from fsspec.core import url_to_fs  # noqa: PLC0415 - comes with DVC, which a local inbox can do without
         from fsspec.implementations.local import LocalFileSystem  # noqa: PLC0415
@@ -200,7 +200,7 @@ _REMEDY = "check inbox.uri in params.yaml, the bucket, the network, and AWS_ENDP
 
 
 def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {told_by(error)}"
+    return f"{type(error).__name__}: {message_of(error)}"
 
 
 def _entry(item: "os.DirEntry[str]", path: str) -> Iterator[StoredFile]:

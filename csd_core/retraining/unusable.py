@@ -14,18 +14,18 @@ class UnusableBatch(Record):
     why: str
 
 
-def remember(files: Workspace, inbox_batch: InboxBatch, why: str) -> None:
+def remember(workspace: Workspace, inbox_batch: InboxBatch, why: str) -> None:
     """Note that a batch cannot be used as it is."""
-    UnusableBatch(name=inbox_batch.name, digest=inbox_batch.digest, why=why).save(files.unusable(inbox_batch.name))
+    UnusableBatch(name=inbox_batch.name, digest=inbox_batch.digest, why=why).save(workspace.unusable(inbox_batch.name))
 
 
-def why_unusable(files: Workspace, inbox_batch: InboxBatch) -> str | None:
+def why_unusable(workspace: Workspace, inbox_batch: InboxBatch) -> str | None:
     """Return why a batch cannot be used as it is; None as far as is known.
 
     Raises:
         ArtifactError: if the note is damaged.
     """
-    if not files.unusable(inbox_batch.name).is_file():
+    if not workspace.unusable(inbox_batch.name).is_file():
         return None
-    noted = UnusableBatch.load(files.unusable(inbox_batch.name))
+    noted = UnusableBatch.load(workspace.unusable(inbox_batch.name))
     return noted.why if noted.digest == inbox_batch.digest else None

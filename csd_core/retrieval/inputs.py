@@ -73,12 +73,16 @@ def labels_of(values: npt.ArrayLike, what: str) -> npt.NDArray[Any]:
         given = list(values) if isinstance(values, Iterable) and not isinstance(values, str) else [[]]
         kinds = {_kind(each) for each in given}
         if len(kinds) > 1 or None in kinds:
-            raise CompatibilityError(f"{what} labels: {_told(given)} is no list of texts or of numbers; give one kind")
+            raise CompatibilityError(
+                f"{what} labels: {_first_of(given)} is no list of texts or of numbers; give one kind"
+            )
         labels = np.array(given)
         if labels.dtype == object or (labels.dtype.kind == "U" and any(str(each).endswith("\0") for each in given)):
-            raise CompatibilityError(f"{what} labels: {_told(given)} are too large, or end in NUL; give others")
+            raise CompatibilityError(f"{what} labels: {_first_of(given)} are too large, or end in NUL; give others")
     if labels.ndim != 1 or (len(labels) and _kind(labels[0].item()) is None):
-        raise CompatibilityError(f"{what} labels: {_told(labels)} is no list of texts or of numbers; give one for each")
+        raise CompatibilityError(
+            f"{what} labels: {_first_of(labels)} is no list of texts or of numbers; give one for each"
+        )
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
         raise CompatibilityError(f"{what} labels: one is not finite; name the class of each")
     return labels
@@ -88,7 +92,7 @@ def _kind(label: object) -> str | None:
     return TEXT if isinstance(label, str) else NUMBER if isinstance(label, (Real, np.bool_)) else None
 
 
-def _told(values: Iterable[Any]) -> str:
+def _first_of(values: Iterable[Any]) -> str:
     """Return the first few of some labels."""
     words = repr(np.asarray(values, object).tolist())
     return words if len(words) <= 60 else words[:57] + "..."  # noqa: PLR2004 - of a line

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import onnxruntime as ort
 
-from csd_core.system.errors import ArtifactError, told_by
+from csd_core.system.errors import ArtifactError, message_of
 
 Metadata = TypeVar("Metadata")
 
@@ -44,4 +44,4 @@ def open_session(
     except KeyError as error:
         raise ArtifactError(f"{file}: no {what} of csd: metadata {error} is missing; make it with csd") from None
     except Exception as error:  # onnxruntime's errors share no better base class  # noqa: BLE001
-        raise ArtifactError(f"{file}: onnxruntime cannot load it ({told_by(error)}); make it again") from None
+        raise ArtifactError(f"{file}: onnxruntime cannot load it ({message_of(error)}); make it again") from None

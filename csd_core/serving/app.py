@@ -51,11 +51,11 @@ def create(settings: Settings) -> ASGIApp:
     Raises:
         ParamsError: if params.yaml is wrong.
     """
-    files = Workspace(settings.root)
-    params = files.params()
+    workspace = Workspace(settings.root)
+    params = workspace.params()
     metrics = Metrics()
     keys = None if settings.keys is None else KeyRing(settings.keys)
-    service = Service(files, params, workers=settings.workers, metrics=metrics, keys=keys)
+    service = Service(workspace, params, workers=settings.workers, metrics=metrics, keys=keys)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -21,7 +21,7 @@ from csd_core.live.search import Hits, Snapshot
 from csd_core.params.model import Params
 from csd_core.releases.contents.release import QueryModel, Release
 from csd_core.releases.store import Releases
-from csd_core.releases.verify import examine
+from csd_core.releases.verify import problems_of
 from csd_core.retrieval.embedder import Embedder, digest_of
 from csd_core.serving.batching import MicroBatcher
 from csd_core.serving.telemetry import Metrics
@@ -77,7 +77,7 @@ def check_fit(release: Release, releases: Releases, live: LiveGallery) -> None:
     checksums = trail.checksums_of(release.name)
     if checksums is None and trail.open and trail.open.release == release.name:
         checksums = digest_of(release.folder / CHECKSUMS)  # its publisher examined it and is about to log it
-    problem = next(examine(release, live, checksums=checksums, rows=False), None)
+    problem = next(problems_of(release, live, checksums=checksums, rows=False), None)
     if problem is not None:
         raise ArtifactError(f"release {release.name}: {problem}")
 

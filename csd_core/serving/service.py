@@ -50,13 +50,13 @@ class Service:
     """
 
     def __init__(
-        self, files: Workspace, params: Params, *, workers: int, metrics: Metrics, keys: KeyRing | None = None
+        self, workspace: Workspace, params: Params, *, workers: int, metrics: Metrics, keys: KeyRing | None = None
     ) -> None:
         self.params, self.metrics, self.keys = params, metrics, keys
         threads = params.runtime.threads or max(1, (os.cpu_count() or 1) // workers)
         self.current = ReleaseManager(
-            releases=Releases.of(files),
-            live=LiveGallery.of(files, params),
+            releases=Releases.of(workspace),
+            live=LiveGallery.of(workspace, params),
             params=params,
             threads=threads,
             metrics=metrics,

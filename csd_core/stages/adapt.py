@@ -14,42 +14,42 @@ from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.lineage import Lineage
 from csd_core.stages.computing import use_threads
 from csd_core.system.atomic import atomic_folder
-from csd_core.system.console import say
+from csd_core.system.console import echo
 from csd_core.upgrade.adaptation import Lessons, fit_adapters
 from csd_core.upgrade.adapters import RECORD
-from csd_core.upgrade.measured import gather
+from csd_core.upgrade.measured import evaluation_data_of
 from csd_core.upgrade.sampling import evenly
 from csd_core.workspace import Workspace
 
 
 def main(task: str) -> None:
     """Write artifacts/<task>/candidate/adapters/."""
-    files = Workspace()
-    params = files.params()
+    workspace = Workspace()
+    params = workspace.params()
     previous = params.task(task).previous
     device, threads = params.compute.embedding_device, use_threads(params.compute)
-    candidate = Embedder.load(files.candidate_embedder(task), device=device, threads=threads)
-    gallery = Gallery.load(files.gallery(previous))
+    candidate = Embedder.load(workspace.candidate_embedder(task), device=device, threads=threads)
+    gallery = Gallery.load(workspace.gallery(previous))
     why_not = _why_not(gallery, candidate)
     if why_not:
-        with atomic_folder(files.candidate_adapters(task)) as folder:
+        with atomic_folder(workspace.candidate_adapters(task)) as folder:
             AdapterFits(fits=(), why_not=why_not).save(folder / RECORD)
-        say(f"{task}: no adapter: {why_not}")
+        echo(f"{task}: no adapter: {why_not}")
         return
-    shards = {name: load_shard(files.shard(name)) for name in SeenShards.load(files.seen(task)).tasks}
-    learned = ItemPool(shards=[shards[name] for name in (*Pending.load(files.pending(previous)).tasks, task)])
+    shards = {name: load_shard(workspace.shard(name)) for name in SeenShards.load(workspace.seen(task)).tasks}
+    learned = ItemPool(shards=[shards[name] for name in (*Pending.load(workspace.pending(previous)).tasks, task)])
     train, held_out = learned.rows("train"), learned.rows("select")
     train = train[evenly(len(train), params.upgrade.adapter.max_images)]
     record = fit_adapters(
-        files.candidate_adapters(task),
+        workspace.candidate_adapters(task),
         gallery=gallery,
-        lineage=Lineage.load(files.lineage(previous)),
+        lineage=Lineage.load(workspace.lineage(previous)),
         candidate=candidate,
         digest=candidate.digest,
         lessons=Lessons(
             train=lambda embed: learned.embed(train, embed),
             held_out=lambda embed: learned.embed(held_out, embed),
-            select=gather(
+            select=evaluation_data_of(
                 ItemPool(shards=list(shards.values())), gallery, "select", candidate=candidate, champion=None
             ),
         ),
@@ -64,7 +64,7 @@ def main(task: str) -> None:
             + ("" if offer.select_recall is None else f", Recall@1 on select {offer.select_recall:.2%}")
             for offer in fit.offers
         )
-        say(f"{task}: adapter for the rows of {fit.embedded_by[:12]} on {fit.images:,} images; {offers}")
+        echo(f"{task}: adapter for the rows of {fit.embedded_by[:12]} on {fit.images:,} images; {offers}")
 
 
 def _why_not(gallery: Gallery, candidate: Embedder) -> str | None:

@@ -12,50 +12,50 @@ from csd_core.records.verdict import Ledger, Pending
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.gallery import Gallery
 from csd_core.stages.computing import use_threads
-from csd_core.system.console import say
+from csd_core.system.console import echo
 from csd_core.upgrade.adapters import CandidateAdapters
 from csd_core.upgrade.check import check
 from csd_core.upgrade.gate_rules import points
-from csd_core.upgrade.measured import gather
+from csd_core.upgrade.measured import evaluation_data_of
 from csd_core.upgrade.strategies import Situation
 from csd_core.workspace import Workspace
 
 
 def main(task: str) -> None:
     """Write artifacts/<task>/check.json."""
-    files = Workspace()
-    params = files.params()
+    workspace = Workspace()
+    params = workspace.params()
     previous = params.task(task).previous
     device, threads = params.compute.embedding_device, use_threads(params.compute)
-    embedder = Embedder.load(files.candidate_embedder(task), device=device, threads=threads)
-    champion = Champion.load(files.champion_embedder(previous) / "champion.json")
+    embedder = Embedder.load(workspace.candidate_embedder(task), device=device, threads=threads)
+    champion = Champion.load(workspace.champion_embedder(previous) / "champion.json")
     incumbent = (
-        Embedder.load(files.champion_embedder(previous) / "embedder.onnx", device=device, threads=threads)
+        Embedder.load(workspace.champion_embedder(previous) / "embedder.onnx", device=device, threads=threads)
         if champion.digest
         else None
     )
-    pool = ItemPool(shards=[load_shard(files.shard(name)) for name in SeenShards.load(files.seen(task)).tasks])
-    gallery = Gallery.load(files.gallery(previous))
+    pool = ItemPool(shards=[load_shard(workspace.shard(name)) for name in SeenShards.load(workspace.seen(task)).tasks])
+    gallery = Gallery.load(workspace.gallery(previous))
 
     report = check(
         task,
-        gate=gather(pool, gallery, "gate", candidate=embedder, champion=incumbent),
-        select=gather(pool, gallery, "select", candidate=embedder, champion=incumbent),
+        gate=evaluation_data_of(pool, gallery, "gate", candidate=embedder, champion=incumbent),
+        select=evaluation_data_of(pool, gallery, "select", candidate=embedder, champion=incumbent),
         situation=Situation(
             gallery=gallery,
             candidate=embedder.digest,
             dimension=embedder.metadata.dimension,
-            adapters=CandidateAdapters.load(files.candidate_adapters(task)),
+            adapters=CandidateAdapters.load(workspace.candidate_adapters(task)),
             settings=params.upgrade,
         ),
         champion=champion.digest,
-        pending=Pending.load(files.pending(previous)).tasks,
-        best_own_gallery=Ledger.load(files.ledger(previous)).best_own_gallery,
+        pending=Pending.load(workspace.pending(previous)).tasks,
+        best_own_gallery=Ledger.load(workspace.ledger(previous)).best_own_gallery,
     )
-    report.save(files.check(task))
+    report.save(workspace.check(task))
 
     if report.status_quo:
-        say(f"{task}: status quo Recall@1 {points(report.status_quo.overall.at[1])}")
+        echo(f"{task}: status quo Recall@1 {points(report.status_quo.overall.at[1])}")
     for alternative in report.alternatives:
         if alternative.measured:
-            say(f"{task}: {alternative.name} Recall@1 {points(alternative.measured.overall.at[1])}")
+            echo(f"{task}: {alternative.name} Recall@1 {points(alternative.measured.overall.at[1])}")

@@ -8,7 +8,7 @@ if __name__ == "__main__":
 import json
 from typing import Any
 
-from csd_core.code_digest.digest import Code
+from csd_core.code_digest.digest import CodeTree
 from csd_core.params.choices import ARCHITECTURES, METHODS, SOURCES
 from csd_core.params.model import Params
 from csd_core.params.sources import FolderSource
@@ -21,12 +21,12 @@ PLAIN = ("init", "split", "adapt", "check", "promote", "report")
 
 def main() -> None:
     """Write artifacts/code.json."""
-    files = Workspace()
-    digests = digests_of(Code.of(files.root), files.params())
-    write_text(files.code, json.dumps(digests, indent=2, sort_keys=True) + "\n")
+    workspace = Workspace()
+    digests = digests_of(CodeTree.of(workspace.root), workspace.params())
+    write_text(workspace.code, json.dumps(digests, indent=2, sort_keys=True) + "\n")
 
 
-def digests_of(code: Code, params: Params) -> dict[str, Any]:
+def digests_of(code: CodeTree, params: Params) -> dict[str, Any]:
     """Return stage -> digest of its code; of `ingest` and `train` source or task -> digest."""
 
     def digest(stage: str, name: str | None = None) -> str:
@@ -40,7 +40,7 @@ def digests_of(code: Code, params: Params) -> dict[str, Any]:
     }
 
 
-def closure_of(code: Code, params: Params, stage: str, name: str | None = None) -> frozenset[str]:
+def closure_of(code: CodeTree, params: Params, stage: str, name: str | None = None) -> frozenset[str]:
     """Return the modules that a stage of a source or a task may load."""
     modules = [entry.partition(":")[0] for entry in chosen(params, stage, name)]
     return code.closure(f"csd_core.stages.{stage}", *modules)

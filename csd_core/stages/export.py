@@ -15,7 +15,7 @@ from csd_core.learning.networks.weights import load_model
 from csd_core.records.stages import Champion, Quantization, SeenShards
 from csd_core.stages.computing import use_threads
 from csd_core.system.atomic import atomic_folder
-from csd_core.system.console import say
+from csd_core.system.console import echo
 from csd_core.system.errors import ArtifactError
 from csd_core.workspace import Workspace
 
@@ -27,16 +27,16 @@ def main(task: str) -> None:
         ParamsError: if params.yaml has no such task.
         ArtifactError: if onnxruntime's embeddings differ from torch's.
     """
-    files = Workspace()
-    params = files.params()
+    workspace = Workspace()
+    params = workspace.params()
     previous = params.task(task).previous
     prepare_torch(use_threads(params.compute))
-    model = load_model(files.candidate_model(task))
+    model = load_model(workspace.candidate_model(task))
     if model is None:
-        raise ArtifactError(f"{files.candidate_model(task)}: holds no trained model; run `csd run` to make it")
-    champion = Champion.load(files.champion_embedder(previous) / "champion.json")
-    seen = SeenShards.load(files.seen(task))
-    pool = ItemPool(shards=[load_shard(files.shard(name)) for name in seen.tasks])
+        raise ArtifactError(f"{workspace.candidate_model(task)}: holds no trained model; run `csd run` to make it")
+    champion = Champion.load(workspace.champion_embedder(previous) / "champion.json")
+    seen = SeenShards.load(workspace.seen(task))
+    pool = ItemPool(shards=[load_shard(workspace.shard(name)) for name in seen.tasks])
     validation = LabelledImages.of(
         pool,
         "select",
@@ -45,15 +45,15 @@ def main(task: str) -> None:
     )
     error = export_embedder(
         model,
-        files.candidate_embedder(task),
+        workspace.candidate_embedder(task),
         export=params.export,
         parent=champion.digest,
         validation=validation,
     )
-    say(f"{task}: embedder.onnx agrees with torch to 1 - cos = {error:.1e}")
-    with atomic_folder(files.candidate_quantized(task)) as folder:
+    echo(f"{task}: embedder.onnx agrees with torch to 1 - cos = {error:.1e}")
+    with atomic_folder(workspace.candidate_quantized(task)) as folder:
         record = quantized(
-            files.candidate_embedder(task),
+            workspace.candidate_embedder(task),
             folder / "embedder.int8.onnx",
             pool=pool,
             export=params.export,
@@ -61,7 +61,7 @@ def main(task: str) -> None:
         )
         record.save(folder / "quantization.json")
     if record.asked == "int8":
-        say(f"{task}: {_in_words(record)}")
+        echo(f"{task}: {_in_words(record)}")
 
 
 def _in_words(record: Quantization) -> str:

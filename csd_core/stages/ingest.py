@@ -12,7 +12,7 @@ from csd_core.data.canonical import REJECTED, read_rejected, write_source
 from csd_core.data.sources.registry import open_source
 from csd_core.params.sources import FashionMnistSource
 from csd_core.records.stages import ImageForm
-from csd_core.system.console import progress, say
+from csd_core.system.console import echo, progress
 from csd_core.system.errors import DataError, ParamsError
 from csd_core.workspace import Workspace
 
@@ -26,37 +26,37 @@ def main(source: str) -> None:
         ParamsError: if params.yaml has no such source.
         DataError: if the source is missing or too much of it is unusable.
     """
-    files = Workspace()
-    params = files.params()
+    workspace = Workspace()
+    params = workspace.params()
     known = {**params.sources.published, **params.sources.folders}
     if source not in known:
         raise ParamsError(f"ingest {source}: there is no such source; known: {', '.join(sorted(known))}")
     settings = known[source]
     if isinstance(settings, FashionMnistSource) and settings.download:
-        download_fashion_mnist(files.path(settings.path))
+        download_fashion_mnist(workspace.path(settings.path))
 
-    opened = open_source(settings, root=files.root)
+    opened = open_source(settings, root=workspace.root)
     for note in opened.notes:
-        say(f"{source}: {note}")
+        echo(f"{source}: {note}")
     # what Pillow warns of is either harmless (odd metadata) or refused by decode (too many pixels)
     warnings.filterwarnings("ignore", module=r"PIL\.")
     with progress(f"ingest {source}", total=len(opened), unit="images") as meter:
         record = write_source(
-            files.source(source),
+            workspace.source(source),
             opened,
             name=source,
             form=ImageForm(size=params.images.pixels, channels=params.images.channels, resize=params.images.resize),
             max_rejected=params.data.max_rejected,
-            complaints=files.rejected(source),
+            complaints=workspace.rejected(source),
             advance=meter.advance,
         )
-    left_out = read_rejected(files.source(source) / REJECTED)
+    left_out = read_rejected(workspace.source(source) / REJECTED)
     conflicts = [each for each in left_out if each.kind == "conflict"]
     for each in conflicts[:CONFLICTS_SHOWN]:
-        say(f"{source}: {each.path} is left out, {each.reason}; remove the one that is labelled wrongly")
-    told = f"{record.duplicates} duplicates" + (f" ({len(conflicts)} in another class)" if conflicts else "")
-    say(
-        f"{source}: {record.images:,} images of {len(record.classes)} classes; left out: {told}, {record.rejected} "
+        echo(f"{source}: {each.path} is left out, {each.reason}; remove the one that is labelled wrongly")
+    copies = f"{record.duplicates} duplicates" + (f" ({len(conflicts)} in another class)" if conflicts else "")
+    echo(
+        f"{source}: {record.images:,} images of {len(record.classes)} classes; left out: {copies}, {record.rejected} "
         "unusable files" + (f" (`csd sources rejected {source}` says why)" if left_out else "")
     )
 

@@ -16,15 +16,15 @@ from csd_core.workspace import Workspace
 
 def main() -> None:
     """Write the state before the first task."""
-    files = Workspace()
-    SeenShards(shards=()).save(files.seen(GENESIS))
-    with atomic_folder(files.champion_model(GENESIS)) as folder:
+    workspace = Workspace()
+    SeenShards(shards=()).save(workspace.seen(GENESIS))
+    with atomic_folder(workspace.champion_model(GENESIS)) as folder:
         ModelRecord(
             task=None, network=None, images=None, classes=(), trained_on=(), best_epoch=None, select_recall=None
         ).save(folder / "model.json")
-    with atomic_folder(files.champion_embedder(GENESIS)) as folder:
+    with atomic_folder(workspace.champion_embedder(GENESIS)) as folder:
         Champion(task=None, digest=None, parent=None, dimension=None, classes=()).save(folder / "champion.json")
-    Gallery.empty().save(files.gallery(GENESIS))
-    Lineage(models={}, adapters={}).save(files.lineage(GENESIS))
-    Pending(tasks=()).save(files.pending(GENESIS))
-    Ledger(entries=()).save(files.ledger(GENESIS))
+    Gallery.empty().save(workspace.gallery(GENESIS))
+    Lineage(models={}, adapters={}).save(workspace.lineage(GENESIS))
+    Pending(tasks=()).save(workspace.pending(GENESIS))
+    Ledger(entries=()).save(workspace.ledger(GENESIS))

@@ -22,7 +22,7 @@ from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.lineage import Lineage
 from csd_core.stages.computing import use_threads
 from csd_core.system.atomic import atomic_folder
-from csd_core.system.console import say
+from csd_core.system.console import echo
 from csd_core.upgrade.adapters import CandidateAdapters
 from csd_core.upgrade.backfill.engine import backfill
 from csd_core.upgrade.backfill.shards import ShardFolders
@@ -36,19 +36,19 @@ ONE_PROCESS = 20_000
 
 def main(task: str) -> None:
     """Write the verdict, and champion, gallery, pending tasks and ledger after the task."""
-    files = Workspace()
-    params = files.params()
+    workspace = Workspace()
+    params = workspace.params()
     previous = params.task(task).previous
-    report = CheckReport.load(files.check(task))
+    report = CheckReport.load(workspace.check(task))
     verdict = judge(report, params.gate, params.decisions[task])
 
-    champion = _champion(files, task, previous, verdict)
-    gallery = _gallery(files, params, task, previous, verdict, report)
-    gallery.save(files.gallery(task))
-    _lineage(files, task, previous, verdict, gallery).save(files.lineage(task))
-    waiting = Pending.load(files.pending(previous)).tasks
-    Pending(tasks=() if isinstance(verdict, Promoted) else (*waiting, task)).save(files.pending(task))
-    ledger = Ledger.load(files.ledger(previous))
+    champion = _champion(workspace, task, previous, verdict)
+    gallery = _gallery(workspace, params, task, previous, verdict, report)
+    gallery.save(workspace.gallery(task))
+    _lineage(workspace, task, previous, verdict, gallery).save(workspace.lineage(task))
+    waiting = Pending.load(workspace.pending(previous)).tasks
+    Pending(tasks=() if isinstance(verdict, Promoted) else (*waiting, task)).save(workspace.pending(task))
+    ledger = Ledger.load(workspace.ledger(previous))
     entry = LedgerEntry(
         task=task,
         candidate=verdict.candidate,
@@ -57,30 +57,30 @@ def main(task: str) -> None:
         share=verdict.share if isinstance(verdict, Promoted) else None,
         champion=champion.digest,
         champion_task=champion.task,
-        check=digest_of(files.check(task)),
+        check=digest_of(workspace.check(task)),
         gallery=gallery.digest,
         served=_served(report, verdict),
     )
-    Ledger(entries=(*ledger.entries, entry)).save(files.ledger(task))
-    VerdictFile(verdict=verdict).save(files.verdict(task))
+    Ledger(entries=(*ledger.entries, entry)).save(workspace.ledger(task))
+    VerdictFile(verdict=verdict).save(workspace.verdict(task))
 
     if isinstance(verdict, Rejected):
-        say(f"{task}: {verdict.told}")
+        echo(f"{task}: {verdict.message}")
     else:
-        say(f"{task}: {outcome_in_words(verdict)}")
+        echo(f"{task}: {outcome_in_words(verdict)}")
         for reason in verdict.reasons:
-            say(f"  {reason}")
-    say(f"{task}: the gallery has {len(gallery):,} rows")
+            echo(f"  {reason}")
+    echo(f"{task}: the gallery has {len(gallery):,} rows")
 
 
-def _champion(files: Workspace, task: str, previous: str, verdict: Promoted | Rejected) -> Champion:
+def _champion(workspace: Workspace, task: str, previous: str, verdict: Promoted | Rejected) -> Champion:
     """Write the champion after the task: the candidate, or the one carried over."""
-    before = Champion.load(files.champion_embedder(previous) / "champion.json")
+    before = Champion.load(workspace.champion_embedder(previous) / "champion.json")
     if isinstance(verdict, Rejected):
-        _copy(files.champion_model(previous), files.champion_model(task))
-        _copy(files.champion_embedder(previous), files.champion_embedder(task))
+        _copy(workspace.champion_model(previous), workspace.champion_model(task))
+        _copy(workspace.champion_embedder(previous), workspace.champion_embedder(task))
         return before
-    metadata = Embedder.load(files.candidate_embedder(task), device="cpu").metadata
+    metadata = Embedder.load(workspace.candidate_embedder(task), device="cpu").metadata
     champion = Champion(
         task=task,
         digest=verdict.candidate,
@@ -88,10 +88,10 @@ def _champion(files: Workspace, task: str, previous: str, verdict: Promoted | Re
         dimension=metadata.dimension,
         classes=metadata.classes,
     )
-    _copy(files.candidate_model(task), files.champion_model(task))
-    with atomic_folder(files.champion_embedder(task)) as folder:
-        shutil.copyfile(files.candidate_embedder(task), folder / "embedder.onnx")
-        variant = files.candidate_quantized(task) / "embedder.int8.onnx"
+    _copy(workspace.candidate_model(task), workspace.champion_model(task))
+    with atomic_folder(workspace.champion_embedder(task)) as folder:
+        shutil.copyfile(workspace.candidate_embedder(task), folder / "embedder.onnx")
+        variant = workspace.candidate_quantized(task) / "embedder.int8.onnx"
         if variant.is_file():  # it is there only if it ships
             shutil.copyfile(variant, folder / variant.name)
         champion.save(folder / "champion.json")
@@ -105,17 +105,17 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _gallery(
-    files: Workspace, params: Params, task: str, previous: str, verdict: Promoted | Rejected, report: CheckReport
+    workspace: Workspace, params: Params, task: str, previous: str, verdict: Promoted | Rejected, report: CheckReport
 ) -> Gallery:
     """Return the gallery after the task; no seen item is missing, unless there is no model to embed it."""
-    before = Gallery.load(files.gallery(previous))
+    before = Gallery.load(workspace.gallery(previous))
     promoted = isinstance(verdict, Promoted)
     if verdict.champion is None and not promoted:
         return before
-    model = files.candidate_embedder(task) if promoted else files.champion_embedder(previous) / "embedder.onnx"
+    model = workspace.candidate_embedder(task) if promoted else workspace.champion_embedder(previous) / "embedder.onnx"
     device, threads = params.compute.embedding_device, use_threads(params.compute)
     embedder = Embedder.load(model, device=device, threads=threads)
-    shard_folders = [files.shard(name) for name in SeenShards.load(files.seen(task)).tasks]
+    shard_folders = [workspace.shard(name) for name in SeenShards.load(workspace.seen(task)).tasks]
     pool = ItemPool(shards=[load_shard(folder) for folder in shard_folders])
     searchable = pool.rows(*params.gallery.splits)
     new = searchable[~np.isin(pool.ids[searchable], before.ids)]
@@ -130,7 +130,7 @@ def _gallery(
     if isinstance(verdict, Rejected):
         return before.joined(added, query_model=embedder.digest, searchable_spaces=before.searchable_spaces)
 
-    work = files.work(f"backfill-{task}", verdict.candidate)
+    work = workspace.work(f"backfill-{task}", verdict.candidate)
 
     def embed(ids: npt.NDArray[np.str_]) -> npt.NDArray[np.float32]:
         source = ShardFolders(folders=tuple(shard_folders))
@@ -148,7 +148,7 @@ def _gallery(
         gallery=before,
         candidate=embedder.digest,
         dimension=embedder.metadata.dimension,
-        adapters=CandidateAdapters.load(files.candidate_adapters(task)),
+        adapters=CandidateAdapters.load(workspace.candidate_adapters(task)),
         settings=params.upgrade,
     )
     after = strategy.plan(situation).apply(before, embed)
@@ -156,13 +156,13 @@ def _gallery(
     return after.joined(added, query_model=embedder.digest, searchable_spaces=after.searchable_spaces)
 
 
-def _lineage(files: Workspace, task: str, previous: str, verdict: Promoted | Rejected, gallery: Gallery) -> Lineage:
+def _lineage(workspace: Workspace, task: str, previous: str, verdict: Promoted | Rejected, gallery: Gallery) -> Lineage:
     """Return the models and adapters that the gallery's rows need from now on, and the champion."""
-    known = Lineage.load(files.lineage(previous))
+    known = Lineage.load(workspace.lineage(previous))
     if isinstance(verdict, Rejected):
         return known
-    adapters = CandidateAdapters.load(files.candidate_adapters(task)).paths()
-    everything = known.extended(models=[files.candidate_embedder(task)], adapters=adapters)
+    adapters = CandidateAdapters.load(workspace.candidate_adapters(task)).paths()
+    everything = known.extended(models=[workspace.candidate_embedder(task)], adapters=adapters)
     return everything.needed_by(gallery.groups(), champion=verdict.candidate)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from csd_core.data.canonical import load_source
 from csd_core.data.shards import cut_shard, load_shard, write_shard
 from csd_core.records.stages import SeenShards
-from csd_core.system.console import say
+from csd_core.system.console import echo
 from csd_core.workspace import Workspace
 
 
@@ -21,12 +21,12 @@ def main(task: str) -> None:
         ParamsError: if params.yaml has no such task.
         DataError: if its source lacks a class or has nothing new.
     """
-    files = Workspace()
-    params = files.params()
+    workspace = Workspace()
+    params = workspace.params()
     settings = params.task(task)
-    seen = SeenShards.load(files.seen(settings.previous))
-    earlier = [load_shard(files.shard(name)).ids for name in seen.tasks]
-    source = load_source(files.source(settings.source))
+    seen = SeenShards.load(workspace.seen(settings.previous))
+    earlier = [load_shard(workspace.shard(name)).ids for name in seen.tasks]
+    source = load_source(workspace.source(settings.source))
 
     cut = cut_shard(
         source,
@@ -35,11 +35,11 @@ def main(task: str) -> None:
         name=task,
         earlier=np.concatenate(earlier) if earlier else np.empty(0, np.str_),
     )
-    record = write_shard(files.shard(task), source, cut, task=task)
-    SeenShards(shards=(*seen.shards, record)).save(files.seen(task))
+    record = write_shard(workspace.shard(task), source, cut, task=task)
+    SeenShards(shards=(*seen.shards, record)).save(workspace.seen(task))
 
     for label in cut.emptied:
-        say(f'{task}: earlier tasks have every image of class "{label}"; it is left out')
+        echo(f'{task}: earlier tasks have every image of class "{label}"; it is left out')
     counts = ", ".join(f"{count:,} {role}" for role, count in record.counts.items())
     skipped = f"; {record.skipped} images are in earlier tasks already" if record.skipped else ""
-    say(f"{task}: {len(record.classes)} classes: {counts}{skipped}")
+    echo(f"{task}: {len(record.classes)} classes: {counts}{skipped}")

@@ -31,7 +31,7 @@ from csd_core.params.model import Params
 from csd_core.records.stages import ImageForm, SeenShards
 from csd_core.records.verdict import Pending
 from csd_core.stages.computing import use_threads
-from csd_core.system.console import say
+from csd_core.system.console import echo
 from csd_core.workspace import Workspace
 
 MODULE = "csd_core.stages.train"
@@ -57,19 +57,19 @@ def main(task: str) -> None:
 
 
 def _train(task: str, ranks: ProcessGroup) -> None:
-    files = Workspace()
-    params = files.params()
+    workspace = Workspace()
+    params = workspace.params()
     use_threads(params.compute)
     device = prepare_device(params.compute, ranks)
     previous = params.task(task).previous
-    seen = SeenShards.load(files.seen(task))
-    champion_folder = files.champion_model(previous)
+    seen = SeenShards.load(workspace.seen(task))
+    champion_folder = workspace.champion_model(previous)
     champion = load_model(champion_folder)
     method = METHODS[params.training.later.method] if champion else None
-    data = gather(
+    data = training_data(
         task,
-        shards={name: load_shard(files.shard(name)) for name in seen.tasks},
-        pending=Pending.load(files.pending(previous)).tasks,
+        shards={name: load_shard(workspace.shard(name)) for name in seen.tasks},
+        pending=Pending.load(workspace.pending(previous)).tasks,
         known=champion.record.classes if champion else (),
         params=params,
         learns_from=method.learns_from if method else "new",
@@ -77,15 +77,15 @@ def _train(task: str, ranks: ProcessGroup) -> None:
     )
     weights = params.training.network.weights
     fresh = method is None or method.starts_from == "fresh"
-    start_weights = files.path(weights) if weights not in (None, "torchvision") and fresh else None
-    work = files.work(
+    start_weights = workspace.path(weights) if weights not in (None, "torchvision") and fresh else None
+    work = workspace.work(
         f"train-{task}",
         fingerprint(
             data,
             seen=seen,
             training=params.training.model_dump(exclude=set() if champion else {"later"}),
             compute=params.compute.model_dump(),
-            code=code_of(files, task),
+            code=code_of(workspace, task),
             inputs=[
                 champion_folder / RECORD,
                 champion_folder / WEIGHTS,
@@ -100,23 +100,23 @@ def _train(task: str, ranks: ProcessGroup) -> None:
         device=device,
         work=work,
         start_weights=start_weights,
-        on_first_batch=lambda: say(f"start-up: {_seconds_since_start():.1f} s from process start to first batch"),
+        on_first_batch=lambda: echo(f"start-up: {_seconds_since_start():.1f} s from process start to first batch"),
         ranks=ranks,
     )
     if not ranks.first:
         return
-    save_model(model, files.candidate_model(task))
-    save_curves(work / LIVE, files.curves(task))
+    save_model(model, workspace.candidate_model(task))
+    save_curves(work / LIVE, workspace.curves(task))
     discard(work)
     recall = model.record.select_recall
     found = "no select query can hit" if recall is None else f"Recall@1 on select {recall:.2%}"
-    say(
+    echo(
         f"{task}: {len(data.train):,} images of {', '.join(data.trained_on)}, {len(data.classes)} classes; best epoch "
         f"{model.record.best_epoch}, {found}"
     )
 
 
-def gather(
+def training_data(
     task: str,
     *,
     shards: Mapping[str, Shard],
@@ -188,11 +188,11 @@ def fingerprint(
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def code_of(files: Workspace, task: str) -> str | None:
+def code_of(workspace: Workspace, task: str) -> str | None:
     """Return the digest of the stage's code; None where the stage `code` has not run, as in a stage run by hand."""
-    if not files.code.is_file():
+    if not workspace.code.is_file():
         return None
-    known: str | None = json.loads(files.code.read_text(encoding="utf-8"))["train"].get(task)
+    known: str | None = json.loads(workspace.code.read_text(encoding="utf-8"))["train"].get(task)
     return known
 
 

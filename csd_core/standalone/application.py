@@ -38,7 +38,7 @@ class Applied:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Anew:
+class _ReEmbedded:
     """Vectors that were re-embedded.
 
     Attributes:
@@ -94,7 +94,7 @@ def apply_plan(
     items = read_table(plan.items, ("id", "label", "split", "task"))
     new = np.flatnonzero(~np.isin(items["id"], old.ids)) if add else np.empty(0, np.intp)
     work = out.with_name(f".{out.name}.work")
-    anew = _embed(
+    re_embedded = _embed(
         np.concatenate([old.ids[upgrade.embed], items["id"][new]]),
         plan,
         images,
@@ -102,16 +102,16 @@ def apply_plan(
         workers=workers,
         max_rows_per_second=max_rows_per_second,
     )
-    if len(anew.failed) > max_failed:
-        identity, reason = next(iter(anew.failed.items()))
+    if len(re_embedded.failed) > max_failed:
+        identity, reason = next(iter(re_embedded.failed.items()))
         raise DataError(
-            f"{images}: {len(anew.failed)} rows cannot be embedded, --max-failed allows {max_failed}, such as "
+            f"{images}: {len(re_embedded.failed)} rows cannot be embedded, --max-failed allows {max_failed}, such as "
             f"{identity[:12]}: {reason}; restore the images and run again, finished work is kept in {work}"
         )
-    lost = np.array(list(anew.failed), np.str_)
+    lost = np.array(list(re_embedded.failed), np.str_)
     stays = np.flatnonzero(~np.isin(old.ids, lost))
     here, mine = (old, upgrade) if len(stays) == len(old) else (old.take(stays), upgrade.of(stays))
-    after = mine.apply(here, anew.of)
+    after = mine.apply(here, re_embedded.of)
     new = new[~np.isin(items["id"][new], lost)]
     if len(new):
         added = Gallery.embedded(
@@ -119,11 +119,11 @@ def apply_plan(
             labels=items["label"][new],
             tasks=items["task"][new],
             splits=items["split"][new],
-            vectors=anew.of(items["id"][new]),
+            vectors=re_embedded.of(items["id"][new]),
             model=plan.record.new,
         )
         after = after.joined(added, query_model=plan.record.new, searchable_spaces=after.searchable_spaces)
-    OwnGallery(gallery=after, items=plan.record.items, lineage=plan.lineage).save(out, failed=anew.failed)
+    OwnGallery(gallery=after, items=plan.record.items, lineage=plan.lineage).save(out, failed=re_embedded.failed)
     shutil.rmtree(work)
     embedded, mapped = int(mine.embed.sum()), int(mine.mapped(here).sum())
     return Applied(
@@ -131,13 +131,13 @@ def apply_plan(
         mapped=mapped,
         kept=len(here) - embedded - mapped,
         added=len(new),
-        failed=anew.failed,
+        failed=re_embedded.failed,
     )
 
 
 def _embed(
     ids: Strings, plan: PlanFolder, images: Path, work: Path, *, workers: int, max_rows_per_second: float | None
-) -> _Anew:
+) -> _ReEmbedded:
     """Embed rows by the candidate; a vector that cannot be searched counts as failed."""
     source = FolderImages(
         root=images,
@@ -158,5 +158,5 @@ def _embed(
     usable = np.abs(squares - 1) <= 2 * UNIT_TOLERANCE
     failed |= dict.fromkeys(done.ids[~usable].tolist(), "gets a vector of length 0 or one that is not finite")
     if usable.all():
-        return _Anew(ids=done.ids, vectors=done.vectors, failed=failed)
-    return _Anew(ids=done.ids[usable], vectors=done.vectors[usable], failed=failed)
+        return _ReEmbedded(ids=done.ids, vectors=done.vectors, failed=failed)
+    return _ReEmbedded(ids=done.ids[usable], vectors=done.vectors[usable], failed=failed)

@@ -24,7 +24,7 @@ from csd_core.records.stages import ImageForm, ShardRecord
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.gallery import UNIT_TOLERANCE, Provenance
 from csd_core.retrieval.lineage import Embeds, Lineage
-from csd_core.system.console import progress, say
+from csd_core.system.console import echo, progress
 from csd_core.system.errors import CompatibilityError, DataError
 
 Images = npt.NDArray[np.uint8]
@@ -163,7 +163,7 @@ def read_collection(root: Path, *, ids_in: ImageForm, forms: Iterable[ImageForm]
     """
     folder = open_folder(root, "classes")
     for note in folder.notes:
-        say(f"{root}: {note}")
+        echo(f"{root}: {note}")
     complaints = scratch / "unusable.parquet"
     with _quiet_pillow(), progress(f"decode {root}", total=len(folder), unit="images") as meter:
         try:
@@ -182,9 +182,9 @@ def read_collection(root: Path, *, ids_in: ImageForm, forms: Iterable[ImageForm]
             ) from None
     items = load_source(scratch / "items")
     if record.duplicates:
-        say(f"{root}: {record.duplicates:,} images have the same pixels as another and are left out")
+        echo(f"{root}: {record.duplicates:,} images have the same pixels as another and are left out")
     if record.rejected:
-        say(f"{root}: {record.rejected:,} files are unusable and are left out")
+        echo(f"{root}: {record.rejected:,} files are unusable and are left out")
     pixels = {ids_in: items.images}
     for number, form in enumerate(sorted(set(forms) - {ids_in}, key=repr)):
         pixels[form] = _decoded(folder, items, form, scratch / f"form-{number}.npy")
@@ -203,11 +203,11 @@ def _shown(complaints: Path) -> str:
 def _decoded(folder: ImageFolder, items: CanonicalSet, form: ImageForm, target: Path) -> Images:
     """Return (N, H, W, C) uint8 of the items in another form, in their order."""
     wanted = set(items.paths.tolist())
-    files = tuple(file for file in folder.files if file.path in wanted)
-    again = ImageFolder(root=folder.root, files=files, rejected=(), notes=())
+    workspace = tuple(file for file in folder.files if file.path in wanted)
+    again = ImageFolder(root=folder.root, files=workspace, rejected=(), notes=())
     with (
         _quiet_pillow(),
-        progress(f"decode {folder.root} again", total=len(files), unit="images") as meter,
+        progress(f"decode {folder.root} again", total=len(workspace), unit="images") as meter,
         write_rows(target, (form.size, form.size, form.channels)) as rows,
     ):
         for batch in again.batches(form):

@@ -17,14 +17,14 @@ from csd_core.standalone.collection import Collection, CollectionPool, FormedLin
 from csd_core.standalone.own_gallery import ItemsRecord, OwnGallery
 from csd_core.standalone.roles import NEW, Roles, assign_roles, refuse_too_few
 from csd_core.system.atomic import atomic_folder
-from csd_core.system.console import say
+from csd_core.system.console import echo
 from csd_core.system.errors import DataError
 from csd_core.upgrade.adaptation import Lessons, fit_adapters
 from csd_core.upgrade.adapters import RECORD, CandidateAdapters
 from csd_core.upgrade.check import check
 from csd_core.upgrade.evaluation_data import EvaluationData
 from csd_core.upgrade.gate import judge
-from csd_core.upgrade.measured import gather
+from csd_core.upgrade.measured import evaluation_data_of
 from csd_core.upgrade.sampling import evenly
 from csd_core.upgrade.strategies import Situation
 
@@ -81,7 +81,7 @@ class GateResult:
     roles: Roles
 
 
-def examine(gate_input: GateInput, scratch: Path) -> GateResult:
+def run_gate(gate_input: GateInput, scratch: Path) -> GateResult:
     """Judge a candidate.
 
     Args:
@@ -108,13 +108,13 @@ def examine(gate_input: GateInput, scratch: Path) -> GateResult:
         known = Lineage(models={}, adapters={}).extended(models=[gate_input.old])
         own = OwnGallery(gallery=embedded(pool, np.flatnonzero(roles.old), old), items=items, lineage=known)
     elif lost := len(own.gallery) - int(roles.old.sum()):
-        say(
+        echo(
             f"{gate_input.images}: has no image of {lost:,} of the gallery's {len(own.gallery):,} rows; they are "
             "not measured"
         )
 
     gate, select = (
-        _asked(gather(pool, own.gallery, split, candidate=new, champion=old), gate_input.max_queries)
+        _asked(evaluation_data_of(pool, own.gallery, split, candidate=new, champion=old), gate_input.max_queries)
         for split in ("gate", "select")
     )
     adapters = _fitted(gate_input, own, pool, roles, new, select, forms=forms, scratch=scratch)

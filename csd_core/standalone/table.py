@@ -4,7 +4,7 @@ from rich.table import Table
 
 from csd_core.records.check import Alternative, CheckReport, Measurement, Recalls
 from csd_core.records.verdict import Judged, Promoted, Rejected, outcome_in_words
-from csd_core.system.console import new_table, print_table, say
+from csd_core.system.console import echo, new_table, print_table
 from csd_core.upgrade.gate_rules import points
 
 
@@ -13,16 +13,16 @@ def print_findings(report: CheckReport, verdict: Promoted | Rejected) -> None:
     print_table(_table(report, verdict.judged))
     test = report.cross_test
     if test:
-        say(
+        echo(
             f"cross-test: the new model's queries on the old rows {points(test.cross_test)}, the old model's "
             f"{points(test.self_test)}"
         )
-    say(outcome_in_words(verdict))
+    echo(outcome_in_words(verdict))
     for reason in verdict.reasons:
-        say(f"  {reason}")
+        echo(f"  {reason}")
     if isinstance(verdict, Rejected):
         more = "add images, for more queries may decide it" if verdict.inconclusive else "train longer"
-        say(f"Next: {more}, or judge it under another policy with --policy.")
+        echo(f"Next: {more}, or judge it under another policy with --policy.")
 
 
 def _table(report: CheckReport, judged: tuple[Judged, ...]) -> Table:

@@ -63,11 +63,11 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         for path in partial.rglob("*"):
             _fsync(path)
         if target.exists():
-            former = target.with_name(f".{target.name}.former")
-            shutil.rmtree(former, ignore_errors=True)  # a run that was killed between the two renames left it
-            target.rename(former)
+            previous = target.with_name(f".{target.name}.former")
+            shutil.rmtree(previous, ignore_errors=True)  # a run that was killed between the two renames left it
+            target.rename(previous)
             partial.rename(target)
-            shutil.rmtree(former)
+            shutil.rmtree(previous)
         else:
             partial.rename(target)
         _fsync(target.parent)

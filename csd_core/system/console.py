@@ -38,7 +38,7 @@ class Terminal(Console):
 console = Terminal(soft_wrap=True)
 
 
-def say(text: str) -> None:
+def echo(text: str) -> None:
     """Print one line."""
     console.print(printable(text), markup=False)
 
@@ -138,7 +138,7 @@ class Meter:
     def __init__(self, description: str, total: int, unit: str, bar: Progress | None) -> None:
         self.done = 0
         self._description, self._total, self._unit, self._bar = description, total, unit, bar
-        self._started = self._told = time.monotonic()
+        self._started = self._shown_at = time.monotonic()
         self._note = ""
         self._already = 0
         self._task = bar.add_task(description, total=total, note="") if bar else None
@@ -161,10 +161,10 @@ class Meter:
         note = f"{rate:,.0f} {self._unit}/s" + (f" · {self._note}" if self._note else "")
         if self._bar and self._task is not None:
             self._bar.update(self._task, completed=self.done, note=note)
-        elif now - self._told >= PLAIN_INTERVAL:
-            self._told = now
+        elif now - self._shown_at >= PLAIN_INTERVAL:
+            self._shown_at = now
             left = (self._total - self.done) / max(rate, 1e-9)
-            say(f"{self._description}: {self.done:,} of {self._total:,} · {note} · {left:,.0f} s left")
+            echo(f"{self._description}: {self.done:,} of {self._total:,} · {note} · {left:,.0f} s left")
 
 
 @contextmanager

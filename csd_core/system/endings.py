@@ -94,8 +94,8 @@ def _in_one_line(error: BaseException) -> str | None:
             what = " -> ".join(names) or _nameless(error)
             text = f"{what}: {error.strerror}{'' if what == _OUTPUT else StorageError.remedy(error)}"
         case MemoryError():
-            told = f": {error}" if str(error) else ""
-            text = f"out of memory{told}; give this machine more, or ask for less at a time"
+            detail = f": {error}" if str(error) else ""
+            text = f"out of memory{detail}; give this machine more, or ask for less at a time"
         case RecursionError():
             text = "an input is nested too deeply to be read"
         case UnicodeDecodeError():

@@ -21,7 +21,7 @@ import re
 _IN_RUST = re.compile(r",?\s+\S*\.rs:\d+(:\d+)?")
 
 
-def told_by(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
     """Return all that a library's error says, in one line: the cause stands at its end as often as at its start."""
     return " ".join(_IN_RUST.sub("", str(error)).split()) or type(error).__name__
 

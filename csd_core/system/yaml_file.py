@@ -127,8 +127,8 @@ def _explained(error: Exception) -> str:
         return f"{place}: {error.problem or error.context}; fix the YAML: {QUOTES}"
     if isinstance(error, RecursionError):
         return "nests too deeply; fix the YAML"
-    told = str(error).strip().splitlines()
-    return f"{told[0] if told else type(error).__name__}; fix the YAML: {QUOTES}"
+    lines = str(error).strip().splitlines()
+    return f"{lines[0] if lines else type(error).__name__}; fix the YAML: {QUOTES}"
 
 
 def _difference(ours: Node | None, theirs: Node | None, seen: set[tuple[int, int]]) -> Node | None:

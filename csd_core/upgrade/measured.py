@@ -9,7 +9,7 @@ from csd_core.retrieval.gallery import Gallery
 from csd_core.upgrade.evaluation_data import EvaluationData
 
 
-def gather(
+def evaluation_data_of(
     pool: ItemPool, gallery: Gallery, split: Split, *, candidate: Embedder, champion: Embedder | None
 ) -> EvaluationData:
     """Embed one split's items by both models, and find the stored rows of the old ones.

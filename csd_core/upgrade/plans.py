@@ -51,25 +51,25 @@ class UpgradePlan:
         """Return the plan of some of the rows."""
         return replace(self, embed=self.embed[rows])
 
-    def served(self, old: Gallery, anew: Floats) -> Floats:
+    def served(self, old: Gallery, re_embedded: Floats) -> Floats:
         """Return (G, D) vectors after the upgrade.
 
         Args:
             old: The rows of the plan.
-            anew: (n, D) the candidate's vectors of the rows re-embedded, in their order.
+            re_embedded: (n, D) the candidate's vectors of the rows re-embedded, in their order.
 
         Raises:
             CompatibilityError: if a row that stays has another dimension than the candidate.
         """
         if self.embed.all():
-            return anew
+            return re_embedded
         width = old.vectors.shape[1]
-        if anew.shape[1] != width:
+        if re_embedded.shape[1] != width:
             raise CompatibilityError(
-                f"the gallery has {width} dimensions, the candidate {anew.shape[1]}; backfill every row"
+                f"the gallery has {width} dimensions, the candidate {re_embedded.shape[1]}; backfill every row"
             )
         vectors = np.empty((len(old), width), np.float32)
-        vectors[self.embed] = anew
+        vectors[self.embed] = re_embedded
         for provenance, rows in old.groups().items():
             left = rows[~self.embed[rows]]
             adapter = self.adapters.get(provenance)

@@ -32,7 +32,7 @@ def load_policy(path: Path | None) -> tuple[Policy, Upgrade]:
     Raises:
         ParamsError: one line for each mistake, naming file, key, value and remedy.
     """
-    file = path or policy_in_force()
+    file = path or active_policy()
     values = read_yaml(file)
     if not isinstance(values, dict):
         raise ParamsError(
@@ -50,7 +50,7 @@ def load_policy(path: Path | None) -> tuple[Policy, Upgrade]:
     return policy.gate, policy.upgrade or load_policy(DEFAULT)[1]
 
 
-def policy_in_force() -> Path:
+def active_policy() -> Path:
     """Return the policy file that applies where none is named."""
     here = Path("params.yaml")
     return here if here.is_file() else DEFAULT

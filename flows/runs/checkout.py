@@ -36,17 +36,17 @@ class Checkout:
     """A git worktree with the artefacts of its commit.
 
     Attributes:
-        files: Where they lie.
+        workspace: Where they lie.
         start: The commit it was made at.
     """
 
-    files: Workspace
+    workspace: Workspace
     start: str
 
     @property
     def root(self) -> Path:
         """Its folder."""
-        return self.files.root
+        return self.workspace.root
 
     def commit(self, message: str) -> str:
         """Record parameters, dvc.lock and metrics; no branch knows of it yet.
@@ -92,11 +92,11 @@ class Checkout:
 
 
 @contextmanager
-def checkout(home: Workspace, commit: str, *, name: str) -> Iterator[Checkout]:
+def checkout(project: Workspace, commit: str, *, name: str) -> Iterator[Checkout]:
     """Make a checkout, and remove it afterwards.
 
     Args:
-        home: The project.
+        project: The project.
         commit: What to check out.
         name: Of the checkout; one at a time may bear it.
 
@@ -104,47 +104,47 @@ def checkout(home: Workspace, commit: str, *, name: str) -> Iterator[Checkout]:
         ArtifactError: if another run has a checkout of this name.
         CsdError: if git or DVC cannot do it.
     """
-    place = home.checkout(name)
+    place = project.checkout(name)
     place.parent.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(home)
+    remove_leftovers(project)
     lock = FileLock(_lock(place), timeout=0)
     try:
         lock.acquire()
     except Timeout:
         raise ArtifactError(f"{place}: another run works there; wait for it, or cancel it") from None
     try:
-        git(home.root, "worktree", "add", "--quiet", "--detach", str(place), commit)
-        files = Workspace(
-            place / git(home.root, "rev-parse", "--show-prefix")
+        git(project.root, "worktree", "add", "--quiet", "--detach", str(place), commit)
+        workspace = Workspace(
+            place / git(project.root, "rev-parse", "--show-prefix")
         )  # a project may be a part of a repository
-        _share(home, files)
-        _fetch(home, files)
-        yield Checkout(files=files, start=commit)
+        _share(project, workspace)
+        _fetch(project, workspace)
+        yield Checkout(workspace=workspace, start=commit)
     finally:
-        _remove(home, place)
+        _remove(project, place)
         lock.release()
         _lock(place).unlink(missing_ok=True)
 
 
-def remove_leftovers(home: Workspace) -> tuple[str, ...]:
+def remove_leftovers(project: Workspace) -> tuple[str, ...]:
     """Remove the checkouts of runs that were killed, and checkpoints that no run came back for.
 
     Returns:
         Their names.
     """
-    folder = home.checkout("any").parent
+    folder = project.checkout("any").parent
     removed = []
     for place in sorted(path for path in folder.glob("*") if path.is_dir() and not path.is_symlink()):
         lock = FileLock(_lock(place), timeout=0)
         try:
             with lock:
-                _remove(home, place)
+                _remove(project, place)
                 _lock(place).unlink(missing_ok=True)
                 removed.append(place.name)
         except Timeout:
             continue  # its run is alive
     forgotten = time.time() - FORGOTTEN
-    for unfinished in home.handed_on.glob("*"):
+    for unfinished in project.handed_on.glob("*"):
         if unfinished.stat().st_mtime < forgotten:
             shutil.rmtree(unfinished)
     return tuple(removed)
@@ -170,19 +170,19 @@ def _lock(place: Path) -> Path:
     return place.with_name(f".{place.name}.lock")
 
 
-def _share(home: Workspace, files: Workspace) -> None:
+def _share(project: Workspace, workspace: Workspace) -> None:
     """One cache and one store of checkpoints for all runs; DVC's settings that git does not know come along."""
-    local = home.root / ".dvc" / "config.local"
+    local = project.root / ".dvc" / "config.local"
     if local.is_file():
-        shutil.copy(local, files.root / ".dvc" / "config.local")
+        shutil.copy(local, workspace.root / ".dvc" / "config.local")
     try:
-        _configure(home.root / ".dvc", files.root / ".dvc")
+        _configure(project.root / ".dvc", workspace.root / ".dvc")
     except ConfigError as error:
         raise CsdError(f"dvc config: {str(error).strip().splitlines()[0]}") from None
-    home.handed_on.mkdir(parents=True, exist_ok=True)
-    unfinished = files.work("any", "0" * 16).parent
+    project.handed_on.mkdir(parents=True, exist_ok=True)
+    unfinished = workspace.work("any", "0" * 16).parent
     unfinished.parent.mkdir(exist_ok=True)
-    unfinished.symlink_to(home.handed_on.resolve(), target_is_directory=True)
+    unfinished.symlink_to(project.handed_on.resolve(), target_is_directory=True)
 
 
 def _configure(mine: Path, theirs: Path) -> None:
@@ -199,40 +199,42 @@ def _configure(mine: Path, theirs: Path) -> None:
                 settings["remote"].setdefault(name, {})["url"] = str(remote["url"])
 
 
-def _fetch(home: Workspace, files: Workspace) -> None:
+def _fetch(project: Workspace, workspace: Workspace) -> None:
     """The artefacts of the commit, and folders of images that only the project has."""
-    if (files.root / "dvc.lock").is_file():
+    if (workspace.root / "dvc.lock").is_file():
         try:
-            dvc(files.root, "checkout", "--quiet")
+            dvc(workspace.root, "checkout", "--quiet")
         except CsdError:
-            if dvc(files.root, "remote", "list"):
-                dvc(files.root, "pull", "--quiet", "--allow-missing")
+            if dvc(workspace.root, "remote", "list"):
+                dvc(workspace.root, "pull", "--quiet", "--allow-missing")
             else:  # what is gone from the cache is computed again, to the same bytes
-                dvc(files.root, "checkout", "--quiet", "--allow-missing")
-    known = _known_stages(files.root)
-    for name, source in _params(files).sources.folders.items():
-        mine, theirs = files.path(source.path), home.path(source.path)
-        if mine.is_absolute() and not Path(os.path.normpath(mine)).is_relative_to(files.root) and mine != theirs:
+                dvc(workspace.root, "checkout", "--quiet", "--allow-missing")
+    known = _known_stages(workspace.root)
+    for name, source in _params(workspace).sources.folders.items():
+        mine, theirs = workspace.path(source.path), project.path(source.path)
+        if mine.is_absolute() and not Path(os.path.normpath(mine)).is_relative_to(workspace.root) and mine != theirs:
             raise ParamsError(
                 f"params.yaml: sources.folders.{name}.path: {source.path}: leads out of the project, so a checkout "
                 "elsewhere cannot have it; write an absolute path"
             )
-        computed = f"ingest-folder@{name}" in known and files.source(name).exists()
+        computed = f"ingest-folder@{name}" in known and workspace.source(name).exists()
         if not computed and not mine.exists() and theirs.is_dir():
             mine.parent.mkdir(parents=True, exist_ok=True)
             mine.symlink_to(theirs.resolve(), target_is_directory=True)
-    here = {name: each for name, each in _params(files).sources.folders.items() if files.path(each.path).is_dir()}
-    pass_over(files.root, here, check_folders(files.root, here))
+    here = {
+        name: each for name, each in _params(workspace).sources.folders.items() if workspace.path(each.path).is_dir()
+    }
+    pass_over(workspace.root, here, check_folders(workspace.root, here))
 
 
-def _params(files: Workspace) -> Params:
+def _params(workspace: Workspace) -> Params:
     """Return the parameters of the commit; a mistake in them names it, not a checkout that is gone by then."""
     try:
-        return files.params()
+        return workspace.params()
     except ParamsError as error:
-        commit = git(files.root, "rev-parse", "--short=12", "HEAD")
+        commit = git(workspace.root, "rev-parse", "--short=12", "HEAD")
         raise ParamsError(
-            str(error).replace(str(files.root / "params.yaml"), f"params.yaml at commit {commit}")
+            str(error).replace(str(workspace.root / "params.yaml"), f"params.yaml at commit {commit}")
         ) from None
 
 
@@ -250,10 +252,10 @@ def _committer(root: Path) -> tuple[str, str]:
     return found[0], found[1]
 
 
-def _remove(home: Workspace, place: Path) -> None:
+def _remove(project: Workspace, place: Path) -> None:
     """Remove a worktree in whatever state it is, and no other's traces."""
     forget = ("worktree", "remove", "--force", "--force", str(place))
-    answer(home.root, *forget)
+    answer(project.root, *forget)
     if place.exists():  # half-made: git does not know it as a worktree
         shutil.rmtree(place)
-        answer(home.root, *forget)
+        answer(project.root, *forget)

@@ -19,7 +19,7 @@ def fail_with_message(flow: Callable[P, State[Any]]) -> Callable[P, State[Any]]:
     """Let a flow that meets a CsdError, or a disk that fails, end as Failed with one line; a traceback is a bug."""
 
     @wraps(flow)
-    def told(*arguments: P.args, **named: P.kwargs) -> State[Any]:
+    def run(*arguments: P.args, **named: P.kwargs) -> State[Any]:
         try:
             return flow(*arguments, **named)
         except CsdError as error:
@@ -27,7 +27,7 @@ def fail_with_message(flow: Callable[P, State[Any]]) -> Callable[P, State[Any]]:
         except OSError as error:
             return _failed(StorageError.of(error))
 
-    return told
+    return run
 
 
 def _failed(error: CsdError) -> State[Any]:

@@ -43,22 +43,22 @@ class Intake:
     settled: str | None
 
 
-def look_into_inbox(home: Workspace, start: Start, settings: Retrain) -> Intake:
+def look_into_inbox(project: Workspace, start: Start, settings: Retrain) -> Intake:
     """Decide from one listing whether a task is cut; nothing is read or changed."""
     logger = get_run_logger()
-    policy = _policy(home, settings)
-    inbox, known = Inbox.of(home, policy), known_classes(home, start)
-    taken = taken_at(home.root, start.commit)
-    reviews = [each for each in retrainings(home) if each.outcome == "in review"]
+    policy = _policy(project, settings)
+    inbox, known = Inbox.of(project, policy), known_classes(project, start)
+    taken = taken_at(project.root, start.commit)
+    reviews = [each for each in retrainings(project) if each.outcome == "in review"]
     statuses = [
-        batch_status(inbox_batch, taken=taken, reviews=reviews, unusable=why_unusable(home, inbox_batch))
+        batch_status(inbox_batch, taken=taken, reviews=reviews, unusable=why_unusable(project, inbox_batch))
         for inbox_batch in inbox.inbox_batches()
     ]
     for each in statuses:
         logger.info("inbox: %s: %s", each.inbox_batch.name, each.words)
     waiting = tuple(each.inbox_batch for each in statuses if each.state == "waits")
     inbox_batches, why = _due(waiting, known, policy, settings)
-    same = settled(home, base=start.commit, inbox_batches=inbox_batches, settings=settings.digest)
+    same = settled(project, base=start.commit, inbox_batches=inbox_batches, settings=settings.digest)
     return Intake(
         inbox=inbox,
         policy=policy,
@@ -69,25 +69,25 @@ def look_into_inbox(home: Workspace, start: Start, settings: Retrain) -> Intake:
     )
 
 
-def cut_task(home: Workspace, files: Workspace, intake: Intake, settings: Retrain) -> tuple[TakenBatch, ...]:
+def cut_task(project: Workspace, workspace: Workspace, intake: Intake, settings: Retrain) -> tuple[TakenBatch, ...]:
     """Copy the batches into a checkout, look at every image, version them with DVC and add the task to params.yaml.
 
     A batch with more unusable files than `data.max_rejected`, or with no usable image, is left out and remembered, and
     the policy is asked again; an event tells of it. Single unusable files are left out of the others.
 
     Args:
-        home: The project.
-        files: Of the checkout.
+        project: The project.
+        workspace: Of the checkout.
         intake: The batches.
         settings: Of the run.
 
     Returns:
         The batches that the task was cut from; none if there is no task.
     """
-    params = files.params()
+    params = workspace.params()
     form = ImageForm(size=params.images.pixels, channels=params.images.channels, resize=params.images.resize)
     task = next_task(params)
-    folder, trial = files.batch(task), files.batch(f".{task}")
+    folder, trial = workspace.batch(task), workspace.batch(f".{task}")
     usable = []
     labels: dict[str, str] = {}
     for inbox_batch in intake.inbox_batches:
@@ -95,7 +95,7 @@ def cut_task(home: Workspace, files: Workspace, intake: Intake, settings: Retrai
         found = examine(trial / inbox_batch.name, form, labels)
         problem = _problem(found, params.data.max_rejected)
         if problem:
-            _tell_unusable(home, inbox_batch, problem)
+            _tell_unusable(project, inbox_batch, problem)
         else:
             _drop_rejected(trial / inbox_batch.name, found)
             usable.append(inbox_batch)
@@ -112,10 +112,10 @@ def cut_task(home: Workspace, files: Workspace, intake: Intake, settings: Retrai
             (label / inbox_batch.name).rename(folder / label.name / inbox_batch.name)
     shutil.rmtree(trial)
     taken = tuple(TakenBatch(name=each.name, digest=each.digest, images=each.images) for each in due)
-    path = folder.relative_to(files.root).as_posix()
-    dvc(files.root, "add", "--quiet", path)
-    TaskManifest(task=task, batches=taken).save(files.batch_record(task))
-    add_task(files.root / "params.yaml", task, source=task, classes=None, path=path)
+    path = folder.relative_to(workspace.root).as_posix()
+    dvc(workspace.root, "add", "--quiet", path)
+    TaskManifest(task=task, batches=taken).save(workspace.batch_record(task))
+    add_task(workspace.root / "params.yaml", task, source=task, classes=None, path=path)
     get_run_logger().info("task %s is cut from %s", task, ", ".join(each.name for each in taken))
     return taken
 
@@ -145,8 +145,8 @@ def _drop_rejected(folder: Path, found: Examination) -> None:
         (folder / rejection.path).unlink(missing_ok=True)
 
 
-def _tell_unusable(home: Workspace, inbox_batch: InboxBatch, problem: str) -> None:
-    remember(home, inbox_batch, problem)
+def _tell_unusable(project: Workspace, inbox_batch: InboxBatch, problem: str) -> None:
+    remember(project, inbox_batch, problem)
     get_run_logger().error("batch %s is left out: %s; fix it under a new name", inbox_batch.name, problem)
     emit_event(
         "csd.inbox.unusable",
@@ -155,9 +155,9 @@ def _tell_unusable(home: Workspace, inbox_batch: InboxBatch, problem: str) -> No
     )
 
 
-def _policy(home: Workspace, settings: Retrain) -> InboxParams:
+def _policy(project: Workspace, settings: Retrain) -> InboxParams:
     """Return the inbox's parameters: the project's, for there it lies, and what this run overrides."""
-    own = home.params().inbox
+    own = project.params().inbox
     return own.model_copy(update=settings.overrides.changes().get("inbox", {}))
 
 

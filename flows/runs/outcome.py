@@ -20,16 +20,16 @@ from csd_core.system.atomic import atomic_file
 from csd_core.system.errors import BusyError, CompatibilityError, CsdError
 from csd_core.workspace import Workspace
 from flows.forms import Retrain
-from flows.publish import bring_into_force
+from flows.publish import publish_tasks
 from flows.runs.checkout import Checkout, remove_branch, remove_leftovers
 
 Verdicts = Mapping[str, Promoted | Rejected]
 """Of the tasks that a retraining brought, oldest first."""
 
 
-def verdicts_of(files: Workspace, tasks: Sequence[str]) -> dict[str, Promoted | Rejected]:
+def verdicts_of(workspace: Workspace, tasks: Sequence[str]) -> dict[str, Promoted | Rejected]:
     """Return the gate's verdicts on tasks that were judged."""
-    return {task: VerdictFile.load(files.verdict(task)).verdict for task in tasks}
+    return {task: VerdictFile.load(workspace.verdict(task)).verdict for task in tasks}
 
 
 def in_words(verdicts: Verdicts) -> str:
@@ -48,7 +48,7 @@ def with_reasons(verdicts: Verdicts) -> str:
 
 
 def record(
-    home: Workspace,
+    project: Workspace,
     place: Checkout,
     name: str,
     *,
@@ -68,7 +68,7 @@ def record(
     )
     branch = f"retrain/{name}"
     place.give_branch(branch, commit)
-    keep_report(home, place.files, name)
+    keep_report(project, place.workspace, name)
     retraining = Retraining(
         name=name,
         branch=branch,
@@ -87,26 +87,31 @@ def record(
         ended=_now(),
         deadline=None,
     )
-    retraining.save_to(home)
+    retraining.save_to(project)
     return retraining
 
 
-def keep_report(home: Workspace, files: Workspace, name: str) -> None:
+def keep_report(project: Workspace, workspace: Workspace, name: str) -> None:
     """Keep the HTML page of a checkout where `csd ui` serves it."""
-    if files.page.is_file():
-        target = home.retraining(name).with_suffix(".html")
+    if workspace.page.is_file():
+        target = project.retraining(name).with_suffix(".html")
         with atomic_file(target) as partial:
-            shutil.copyfile(files.page, partial)
+            shutil.copyfile(workspace.page, partial)
 
 
 def conclude(
-    home: Workspace, files: Workspace, retraining: Retraining, verdicts: Verdicts, *, review: Review | None = None
+    project: Workspace,
+    workspace: Workspace,
+    retraining: Retraining,
+    verdicts: Verdicts,
+    *,
+    review: Review | None = None,
 ) -> State[Any]:
     """Publish, if that is meant and there is something, and write down how it ended.
 
     Args:
-        home: The project.
-        files: The artefacts.
+        project: The project.
+        workspace: The artefacts.
         retraining: As recorded.
         verdicts: Of its tasks.
         review: A person's decision, if there was one.
@@ -116,53 +121,53 @@ def conclude(
     """
     summary = in_words(verdicts)
     rejected = [verdict for verdict in verdicts.values() if isinstance(verdict, Rejected)]
-    if _stays(files, retraining, rejected, review):
-        end(home, retraining, "rejected", why=summary)
+    if _stays(workspace, retraining, rejected, review):
+        end(project, retraining, "rejected", why=summary)
         message = " ".join([f"{summary}:", *(f"{each.because} {each.next_step}" for each in rejected)])
         failed = retraining.on_reject == "stop" and review is None
         return (Failed if failed else Completed)(name="Rejected", message=message)
     if not retraining.publishes:
-        end(home, retraining, "rejected" if len(rejected) == len(verdicts) > 0 else "kept", why=summary)
+        end(project, retraining, "rejected" if len(rejected) == len(verdicts) > 0 else "kept", why=summary)
         return Completed(message=f"{summary}; recorded on {retraining.branch}")
     by = review.by if review else "retrain"
     why = f"{retraining.name}: {summary}" + (f"; {review.choice}: {review.reason}" if review else "")
     try:
-        with Releases.of(home).changing():
-            refuse_outdated(home, retraining)
-            made = bring_into_force(home, files, retraining.tasks, by=by, why=why)
+        with Releases.of(project).changing():
+            refuse_outdated(project, retraining)
+            made = publish_tasks(project, workspace, retraining.tasks, by=by, why=why)
     except CompatibilityError as error:
-        end(home, retraining, "outdated", why=str(error))
+        end(project, retraining, "outdated", why=str(error))
         raise
     except BusyError:
         raise  # it stays open: a review can be decided again, and the next run makes the rest again
     except CsdError as error:
-        end(home, retraining, "refused", why=str(error))
+        end(project, retraining, "refused", why=str(error))
         raise
-    end(home, retraining, "published", why=f"{summary}; active: {', '.join(made) or 'as before'}")
+    end(project, retraining, "published", why=f"{summary}; active: {', '.join(made) or 'as before'}")
     return Completed(message=f"{summary}; active: {', '.join(made) or 'as before'}")
 
 
-def _stays(files: Workspace, retraining: Retraining, rejected: Sequence[Rejected], review: Review | None) -> bool:
+def _stays(workspace: Workspace, retraining: Retraining, rejected: Sequence[Rejected], review: Review | None) -> bool:
     """Return whether a rejection keeps everything as it is in production."""
     if not rejected:
         return False
-    if retraining.on_reject == "stop" or _has_no_champion(files, retraining):
+    if retraining.on_reject == "stop" or _has_no_champion(workspace, retraining):
         return True
     return review is not None and review.choice == "reject" and len(retraining.tasks) > 1
 
 
-def end(home: Workspace, retraining: Retraining, outcome: Outcome, *, why: str) -> None:
+def end(project: Workspace, retraining: Retraining, outcome: Outcome, *, why: str) -> None:
     """Write down how a retraining ended."""
-    retraining.model_copy(update={"outcome": outcome, "why": why, "ended": _now()}).save_to(home)
+    retraining.model_copy(update={"outcome": outcome, "why": why, "ended": _now()}).save_to(project)
 
 
-def refuse_outdated(home: Workspace, retraining: Retraining) -> None:
+def refuse_outdated(project: Workspace, retraining: Retraining) -> None:
     """Refuse if what is active came from elsewhere than what was active when the retraining began.
 
     Raises:
         CompatibilityError: then its gallery lacks what came meanwhile.
     """
-    releases = Releases.of(home)
+    releases = Releases.of(project)
     now, then = releases.active(), retraining.release
     began = next((each for each in releases.all() if each.name == then), None)
     same = now is began if now is None or began is None else now.record.commit == began.record.commit
@@ -173,38 +178,38 @@ def refuse_outdated(home: Workspace, retraining: Retraining) -> None:
         )
 
 
-def is_in_force(home: Workspace, retraining: Retraining) -> bool:
+def is_active(project: Workspace, retraining: Retraining) -> bool:
     """Return whether its own release is active: its run died after publishing it."""
-    now = Releases.of(home).active()
+    now = Releases.of(project).active()
     return now is not None and now.record.commit == retraining.commit != retraining.base
 
 
-def recover(home: Workspace) -> None:
+def recover(project: Workspace) -> None:
     """End what killed runs left open, before a new one starts.
 
     What was published is written down as that. A run that died before anything came of it leaves neither branch nor
     record: its stages are in the cache, and the next run makes them again in seconds. A review that another release
     has outdated ends, so that its batches wait again.
     """
-    remove_leftovers(home)
-    for each in retrainings(home):
+    remove_leftovers(project)
+    for each in retrainings(project):
         if each.outcome not in ("unfinished", "in review"):
             continue
-        if is_in_force(home, each):
-            end(home, each, "published", why=each.why)
+        if is_active(project, each):
+            end(project, each, "published", why=each.why)
         elif each.outcome == "unfinished":
-            remove_branch(home.root, each.branch, each.commit)
-            home.retraining(each.name).with_suffix(".html").unlink(missing_ok=True)
-            home.retraining(each.name).unlink()
+            remove_branch(project.root, each.branch, each.commit)
+            project.retraining(each.name).with_suffix(".html").unlink(missing_ok=True)
+            project.retraining(each.name).unlink()
         else:
             try:
-                refuse_outdated(home, each)
+                refuse_outdated(project, each)
             except CompatibilityError as error:
-                end(home, each, "outdated", why=str(error))
+                end(project, each, "outdated", why=str(error))
 
 
-def _has_no_champion(files: Workspace, retraining: Retraining) -> bool:
-    last = files.champion_embedder(retraining.tasks[-1]) / "champion.json"
+def _has_no_champion(workspace: Workspace, retraining: Retraining) -> bool:
+    last = workspace.champion_embedder(retraining.tasks[-1]) / "champion.json"
     return not last.is_file() or Champion.load(last).digest is None
 
 

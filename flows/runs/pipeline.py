@@ -71,8 +71,8 @@ class StageFailedError(CsdError):
             return f"its process was killed (exit code {self.process_code}), as when memory runs out"
         if self.transient:
             return "another run is in progress here; try again when it has ended"
-        told = own or [line.removeprefix("ERROR: ") for line in self.lines]
-        return told[-1] if told else f"failed without a word (exit code {self.process_code})"
+        lines = own or [line.removeprefix("ERROR: ") for line in self.lines]
+        return lines[-1] if lines else f"failed without a word (exit code {self.process_code})"
 
 
 class StoppedError(CsdError):
@@ -113,8 +113,8 @@ def stale_stages(root: Path) -> frozenset[str]:
     Raises:
         CsdError: if DVC cannot tell.
     """
-    told = dvc(root, "status", "--json")
-    changes = without_code(json.loads(told.splitlines()[-1]) if told else {}, Workspace(root))
+    output = dvc(root, "status", "--json")
+    changes = without_code(json.loads(output.splitlines()[-1]) if output else {}, Workspace(root))
     return frozenset(name for name, found in changes.items() if not _only_missing(found))
 
 
@@ -171,12 +171,12 @@ class Pipeline:
         self._ended.set()
         end([each for process in tuple(self._running) for each in family(process)], seconds=DYING)
 
-    def run(self, stage: Stage, say: Callable[[str], object]) -> Outcome:
+    def run(self, stage: Stage, echo: Callable[[str], object]) -> Outcome:
         """Bring a stage up to date.
 
         Args:
             stage: One of `stages`; those it needs are up to date.
-            say: Told each line that it prints, as it comes.
+            echo: Told each line that it prints, as it comes.
 
         Raises:
             StageFailedError: if it fails.
@@ -194,7 +194,7 @@ class Pipeline:
                     outcome = "restored"
                 if line and not _DECORATION.match(line.lstrip()):
                     last.append(line)
-                    say(line)
+                    echo(line)
         if self._ended.is_set():
             raise StoppedError(f"{stage.name}: stopped with its run; the next run continues from its checkpoint")
         if process.returncode:

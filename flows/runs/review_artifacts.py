@@ -19,19 +19,19 @@ _MARKUP = re.compile(r"[^\w\s.,;:()%@-]")
 
 
 def show_review(
-    files: Workspace, params: Params, task: str, *, name: str, report_url: str | None, approve_url: str | None
+    workspace: Workspace, params: Params, task: str, *, name: str, report_url: str | None, approve_url: str | None
 ) -> None:
     """Make a task's artifacts: the review, the ways to serve as a table, and each picture by itself.
 
     Args:
-        files: Where the task's check lies.
+        workspace: Where the task's check lies.
         params: Of the same checkout.
         task: Whose candidate it is.
         name: Of the retraining.
         report_url: Of the whole HTML report; None where nobody serves it.
         approve_url: Of the form in which a person decides; None where nobody has to.
     """
-    page = review_page(files, params, task)
+    page = review_page(workspace, params, task)
     key = task.replace("_", "-")  # Prefect allows lower-case letters, digits and dashes
     of = f"{page.title} (retraining {name})"
     create_markdown_artifact(

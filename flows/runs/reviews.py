@@ -32,21 +32,21 @@ TIME_OUT = "time-out"
 
 
 def ask_for_review(
-    home: Workspace, place: Checkout, retraining: Retraining, *, summary: str, days: float
+    project: Workspace, place: Checkout, retraining: Retraining, *, summary: str, days: float
 ) -> State[Any]:
     """Show the gate's report on the run's page, record the deadline, and schedule the automatic rejection."""
     deadline = datetime.now(UTC) + timedelta(days=days)
     waiting = retraining.model_copy(update={"outcome": "in review", "deadline": deadline.isoformat(timespec="seconds")})
     for task in retraining.tasks:
         show_review(
-            place.files,
-            place.files.params(),
+            place.workspace,
+            place.workspace.params(),
             task,
             name=retraining.name,
             report_url=report_url(retraining.name),
             approve_url=approval_url(retraining.name),
         )
-    waiting.save_to(home)
+    waiting.save_to(project)
     schedule_time_out(retraining.name, deadline)
     return Completed(
         name="AwaitingReview",
@@ -55,27 +55,27 @@ def ask_for_review(
 
 
 @contextmanager
-def deciding(home: Workspace, settings: Approve) -> Iterator[Retraining | None]:
+def deciding(project: Workspace, settings: Approve) -> Iterator[Retraining | None]:
     """The retraining that a decision is about, with everybody else kept out; None where nothing is left to decide.
 
     Raises:
         ParamsError: if there is none, or several and none is named, or its decision was made.
         CsdError: if somebody else is deciding on it.
     """
-    name = _named(home, settings)
-    lock = Lock(home.retraining(name).with_suffix(".lock"), what=f"the review of {name}")
+    name = _named(project, settings)
+    lock = Lock(project.retraining(name).with_suffix(".lock"), what=f"the review of {name}")
     with lock.held(wait=0):
-        remove_leftovers(home)  # of a decision that was killed
-        found = find(home, name)
+        remove_leftovers(project)  # of a decision that was killed
+        found = find(project, name)
         if found.outcome != "in review" and not settings.if_undecided:
             raise ParamsError(f"{found.name}: nothing to decide: it was {found.outcome} ({found.why})")
         yield found if found.outcome == "in review" else None
 
 
-def _named(home: Workspace, settings: Approve) -> str:
+def _named(project: Workspace, settings: Approve) -> str:
     if settings.retraining:
-        return find(home, settings.retraining).name
-    match [each.name for each in retrainings(home) if each.outcome == "in review"]:
+        return find(project, settings.retraining).name
+    match [each.name for each in retrainings(project) if each.outcome == "in review"]:
         case [one]:
             return one
         case []:
@@ -84,9 +84,9 @@ def _named(home: Workspace, settings: Approve) -> str:
             raise ParamsError(f"several retrainings wait for a review; name one: {', '.join(several)}")
 
 
-def note(home: Workspace, retraining: Retraining, review: Review) -> None:
+def note(project: Workspace, retraining: Retraining, review: Review) -> None:
     """Write a decision into the audit log, whatever comes of it."""
-    releases = Releases.of(home)
+    releases = Releases.of(project)
     with releases.changing():
         releases.audit.append("reviewed", by=review.by, why=f"{retraining.name}: {review.choice}: {review.reason}")
 
@@ -96,10 +96,10 @@ def subject_of(retraining: Retraining) -> str:
     return f"Review of {retraining.name}:"
 
 
-def reject_overdue(home: Workspace) -> None:
+def reject_overdue(project: Workspace) -> None:
     """Have reviews rejected whose time-out did not: its run failed, or the server lost it."""
     now = datetime.now(UTC)
-    for each in retrainings(home):
+    for each in retrainings(project):
         if each.outcome == "in review" and each.deadline and datetime.fromisoformat(each.deadline) < now:
             schedule_time_out(each.name, now, key=f"{TIME_OUT} {each.name} {now:%Y-%m-%d}")
 

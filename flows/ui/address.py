@@ -107,7 +107,7 @@ class ServerAddress:
             given: Our own; what it says about the database, a reverse proxy and the like stays.
             home: Where the server keeps its database, unless PREFECT_HOME says otherwise.
         """
-        told = {
+        variables = {
             "PREFECT_HOME": str(home.absolute()),
             "PREFECT_UI_URL": self.ui_url,
             "CSD_REPORTS_URL": self.reports_url,
@@ -123,7 +123,7 @@ class ServerAddress:
             "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(int(HEARTBEAT.total_seconds())),
         }
-        return told if self.auth is None else {**told, AUTH: self.auth, "PREFECT_API_AUTH_STRING": self.auth}
+        return variables if self.auth is None else {**variables, AUTH: self.auth, "PREFECT_API_AUTH_STRING": self.auth}
 
 
 def _numeric(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
-from csd_core.system.console import say
+from csd_core.system.console import echo
 from csd_core.system.errors import CsdError, ParamsError
 from csd_core.system.processes import environment
 from csd_core.workspace import Workspace
@@ -70,7 +70,7 @@ class LocalStack:
         self.workers = workers
         self.folder = folder
         self._pause = interruption.pause
-        self._told = server_address.environment(environment(), home=folder)
+        self._environment = server_address.environment(environment(), home=folder)
         self._worker: Child | None = None
 
     def run(self, instance_lock: InstanceLock) -> None:
@@ -99,7 +99,7 @@ class LocalStack:
                 self._stop(server)
 
     def _start(self, name: str, *command: str) -> Child:
-        return Child(command, log=self.folder / "logs" / f"{name}.log", environment=self._told)
+        return Child(command, log=self.folder / "logs" / f"{name}.log", environment=self._environment)
 
     def _start_worker(self) -> Child:
         return self._start("worker", *PREFECT, "worker", "start", "--pool", POOL, "--limit", str(self.workers))
@@ -153,7 +153,7 @@ def _tell_stopped(runs: int) -> None:
 def _tell(text: str) -> None:
     """Print to a terminal that may have been closed."""
     with suppress(OSError):
-        say(text)
+        echo(text)
 
 
 def ui(*, host: str = "127.0.0.1", port: int = 4200, workers: int = 4) -> None:

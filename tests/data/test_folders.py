@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from csd_core.data.folders import check_folders, pass_over, told
+from csd_core.data.folders import check_folders, pass_over, warnings_of
 from csd_core.data.sources.flaws import DEEPEST
 from csd_core.data.sources.folder import open_folder
 from csd_core.params.sources import FolderSource
@@ -62,7 +62,7 @@ def test_what_dvc_cannot_hash_is_found_without_opening_a_file(project):
     odd = odd_entries(project / "data" / "raw" / "photos")
     found = check_folders(project, folder("data/raw/photos"))["photos"]
     assert {flaw.path for flaw in found} == odd
-    (line,) = told({"photos": found})
+    (line,) = warnings_of({"photos": found})
     assert line.startswith("photos: DVC passes over 13 entries that it cannot hash: cat/.#1.png is a link to nothing")
     assert line.endswith("; and 10 more")
     assert line.isprintable()

@@ -113,11 +113,11 @@ def test_what_is_gone_from_the_cache_comes_from_the_remote_or_is_computed_again(
 @pytest.mark.slow
 def test_checkpoints_are_handed_on_from_run_to_run(home):
     with checkout(home, head(home), name="one") as place:
-        work = place.files.work("train-t1", "f" * 16)
+        work = place.workspace.work("train-t1", "f" * 16)
         work.mkdir()
         (work / "checkpoint").write_text("epoch 3")
     with checkout(home, head(home), name="two") as place:
-        assert (place.files.work("train-t1", "f" * 16) / "checkpoint").read_text() == "epoch 3"
+        assert (place.workspace.work("train-t1", "f" * 16) / "checkpoint").read_text() == "epoch 3"
     assert not home.work("train-t1", "f" * 16).exists()
 
 

@@ -67,7 +67,7 @@ def published(monkeypatch):
         asked.append((tuple(tasks), by, why))
         return ("0002-cccccccccccc",)
 
-    monkeypatch.setattr(module, "bring_into_force", bring)
+    monkeypatch.setattr(module, "publish_tasks", bring)
     return asked
 
 
@@ -155,7 +155,7 @@ def test_what_cannot_come_into_force_is_written_down(home, monkeypatch, error, e
     def refuse(*_, **__):
         raise error
 
-    monkeypatch.setattr(module, "bring_into_force", refuse)
+    monkeypatch.setattr(module, "publish_tasks", refuse)
     with pytest.raises(type(error)):
         conclude(home, home, retraining(home), {"t4": promoted("t4")})
     assert outcome(home) == ended
@@ -166,7 +166,7 @@ def test_what_found_production_busy_stays_open(home, monkeypatch):
     def busy(*_, **__):
         raise BusyError("the releases are in use by process 7")
 
-    monkeypatch.setattr(module, "bring_into_force", busy)
+    monkeypatch.setattr(module, "publish_tasks", busy)
     with pytest.raises(BusyError):
         conclude(home, home, retraining(home), {"t4": promoted("t4")})
     assert outcome(home) == "unfinished"

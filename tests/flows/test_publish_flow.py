@@ -11,7 +11,7 @@ from csd_core.releases.store import Releases
 from csd_core.system.errors import ArtifactError, CompatibilityError, ParamsError
 from flows import publish as module
 from flows.forms import Rollback
-from flows.publish import bring_into_force, new_tasks, of_checkout, rollback
+from flows.publish import new_tasks, of_checkout, publish_tasks, rollback
 
 sys.path.append(str(Path(__file__).parents[1] / "production"))
 from projects import Project  # the folder is no package
@@ -38,7 +38,7 @@ def project(template, tmp_path, monkeypatch):
 
 @flow
 def publishing(home, files, tasks):
-    return bring_into_force(home, files, tasks, by="Ada", why="a test")
+    return publish_tasks(home, files, tasks, by="Ada", why="a test")
 
 
 def active(project):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from csd_core.code_digest.digest import FRAME, Code
+from csd_core.code_digest.digest import FRAME, CodeTree
 from csd_core.params.file import load_params
 from csd_core.stages.code import closure_of
 
@@ -56,7 +56,7 @@ def test_a_constant_of_a_loss_trains_again_and_its_former_value_comes_back_from_
 
 def test_a_stage_loads_no_module_that_its_digest_leaves_out(project, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(LISTENER)
-    code, params = Code(project.root), load_params(project.root / "params.yaml")
+    code, params = CodeTree(project.root), load_params(project.root / "params.yaml")
     behind = {module for each in FRAME for module in code.imports(each)}  # the frame's own, where no stage uses them
     for stage, name in RUNS:
         subprocess.run(

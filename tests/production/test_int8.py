@@ -14,7 +14,7 @@ from csd_core.records.verdict import Ledger
 from csd_core.releases.backfill.finish import complete
 from csd_core.releases.publish import publish
 from csd_core.releases.rollback import rollback
-from csd_core.releases.verify import examine
+from csd_core.releases.verify import problems_of
 from csd_core.retrieval.embedder import Embedder, digest_of
 from csd_core.retrieval.lineage import Lineage
 from csd_core.system.errors import ArtifactError, CompatibilityError
@@ -126,7 +126,7 @@ def test_a_variant_that_was_exchanged_is_found(project):
     assert f"release {release.name}: {INT8}" in line
     live, releases = project.production.live, project.production.releases
     checksums = releases.audit.read().checksums_of(release.name)
-    assert list(examine(release, live, checksums=checksums, rows=False))
+    assert list(problems_of(release, live, checksums=checksums, rows=False))
 
 
 def test_a_retired_release_loses_its_variant(project):

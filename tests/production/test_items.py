@@ -237,4 +237,4 @@ def test_the_commands_load_neither_torch_nor_dvc():
 @pytest.mark.parametrize("label", ["", "a ", "two\nlines"])
 def test_a_class_that_no_task_could_have_writes_nothing(production, label):
     with pytest.raises(ParamsError, match="--label .*: a class"):
-        run("put", str(production.files.root / "new.png"), "--label", label)
+        run("put", str(production.workspace.root / "new.png"), "--label", label)

@@ -64,7 +64,7 @@ def test_stored_pixels_come_back_exactly(channels):
 def test_the_pipelines_images_are_had_again_whether_stored_or_referred_to(
     live, gallery_of_items, shards, tmp_path, kept
 ):
-    source = PoolImages(shards, kept=kept, files=Workspace(tmp_path))
+    source = PoolImages(shards, kept=kept, workspace=Workspace(tmp_path))
     wanted = shards.ids[[7, 0, 4, 9]]
     write(live, gallery_of_items(4), source(wanted), wanted)
     fetched = live.images_of("g", wanted[::-1], form=FORM)

@@ -24,7 +24,7 @@ from csd_core.params.rules import GENESIS
 from csd_core.records.stages import Champion, ImageForm, ModelRecord, SeenShards, SourceRecord
 from csd_core.records.verdict import Pending
 from csd_core.report.charts.tasks import charts
-from csd_core.report.collect import gather
+from csd_core.report.collect import collect
 from csd_core.report.data import ReportData
 from csd_core.report.page import render
 from csd_core.report.scores import Metrics, summarise
@@ -274,7 +274,7 @@ class Told:
 
 
 def tell(files):
-    report_data = gather(files, files.params())
+    report_data = collect(files, files.params())
     metrics = summarise(report_data)
     return Told(files, report_data, metrics, render(report_data, metrics, charts(report_data, metrics)))
 

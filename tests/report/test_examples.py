@@ -56,7 +56,7 @@ def test_an_upgrade_counts_what_it_lost_and_gained():
 
     told = compare(
         task="t2",
-        former="t1",
+        previous="t1",
         strategy="keep",
         labels=labels,
         before=Served(queries=pairs, rows=pairs),
@@ -79,7 +79,7 @@ def test_no_examples_are_shown_where_none_are_wanted():
     served = Served(queries=rows, rows=rows)
     labels = np.array(list("aabbcc"))
     told = compare(
-        task="t2", former="t1", strategy="keep", labels=labels, before=served, after=served, examples=0, neighbours=3
+        task="t2", previous="t1", strategy="keep", labels=labels, before=served, after=served, examples=0, neighbours=3
     )
     assert told.shown == ()
     assert (told.lost, told.gained) == (0, 0)
@@ -89,7 +89,7 @@ def test_an_upgrade_without_queries_has_no_recall():
     served = Served(queries=unit(2), rows=unit(2))
     told = compare(
         task="t2",
-        former="t1",
+        previous="t1",
         strategy="partial 25 %",
         labels=np.array(["a", "b"]),
         before=served,
@@ -107,7 +107,7 @@ def test_examples_are_sorted_by_what_became_of_them():
     half = np.array([[1, 0], [1, 0], [0.8, 0.6], [0, 1]], np.float32)
     told = compare(
         task="t2",
-        former="t1",
+        previous="t1",
         strategy="keep",
         labels=labels,
         before=Served(queries=pairs, rows=pairs),

@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 from csd_core.data.shards import load_shard
 from csd_core.records.stages import Champion
 from csd_core.records.verdict import Ledger
-from csd_core.report.collect import gather
+from csd_core.report.collect import collect
 from csd_core.report.examples import nearest
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.gallery import Gallery
@@ -42,7 +42,7 @@ def test_a_rejected_first_task_leaves_a_stage_without_a_champion(late):
 
 
 def test_every_promotion_that_replaced_a_champion_has_examples(carried):
-    assert [(each.former, each.task, each.strategy) for each in carried.report_data.upgrades] == [
+    assert [(each.previous, each.task, each.strategy) for each in carried.report_data.upgrades] == [
         ("t1", "t3", "backfill"),
         ("t3", "t4", "keep"),
     ]
@@ -129,7 +129,7 @@ def test_a_gallery_that_is_not_the_ledgers_is_refused(copied):
     gallery = Gallery.load(copied.gallery("t2"))
     gallery.take(np.arange(len(gallery) - 1)).save(copied.gallery("t2"))
     with pytest.raises(ArtifactError, match="gallery: is gallery [0-9a-f]{12}, the ledger has [0-9a-f]{12}; run"):
-        gather(copied, copied.params())
+        collect(copied, copied.params())
 
 
 def replaced_gallery(files, task, gallery):
@@ -148,7 +148,7 @@ def test_a_gallery_that_lacks_a_test_item_is_refused(copied):
     replaced_gallery(copied, "t2", gallery.take(np.delete(np.arange(len(gallery)), 6)))
     assert gallery.splits[6] == "test"
     with pytest.raises(ArtifactError, match="has rows of 111 test items, 112 arrived by t2"):
-        gather(copied, copied.params())
+        collect(copied, copied.params())
 
 
 def test_a_test_row_of_no_known_item_is_refused(copied):
@@ -157,7 +157,7 @@ def test_a_test_row_of_no_known_item_is_refused(copied):
     ids[6] = "f" * 64
     replaced_gallery(copied, "t2", replace(gallery, ids=ids))
     with pytest.raises(ArtifactError, match=f"1 test rows are of no test item, such as {'f' * 64}"):
-        gather(copied, copied.params())
+        collect(copied, copied.params())
 
 
 def test_thumbnails_are_the_images_of_their_items(promoted):
@@ -178,27 +178,27 @@ def test_a_champion_that_is_not_the_ledgers_is_refused(copied):
     path = copied.champion_embedder("t2") / "champion.json"
     Champion.load(path).model_copy(update={"digest": "0" * 64}).save(path)
     with pytest.raises(ArtifactError, match="champion.json: is model 000000000000 of t2, the ledger has"):
-        gather(copied, copied.params())
+        collect(copied, copied.params())
 
 
 def test_a_ledger_of_other_tasks_is_refused(copied):
     ledger = Ledger.load(copied.ledger("t3"))
     Ledger(entries=ledger.entries[:2]).save(copied.ledger("t3"))
     with pytest.raises(ArtifactError, match="has tasks t1, t2, the shards t1, t2, t3"):
-        gather(copied, copied.params())
+        collect(copied, copied.params())
 
 
 def test_a_missing_classifier_is_refused(copied):
     save_file({"other": np.zeros(1, np.float32)}, copied.champion_model("t1") / "weights.safetensors")
     with pytest.raises(ArtifactError, match="no readable classifier.weight"):
-        gather(copied, copied.params())
+        collect(copied, copied.params())
 
 
 def test_a_classifier_of_another_shape_is_refused(copied):
     weights = {"classifier.weight": np.zeros((2, 3), np.float32)}
     save_file(weights, copied.champion_model("t1") / "weights.safetensors")
     with pytest.raises(ArtifactError, match="is 2 x 3, the champion has 4 classes and 10 dimensions"):
-        gather(copied, copied.params())
+        collect(copied, copied.params())
 
 
 def test_a_line_without_test_images_is_told_without_figures(untested):

@@ -1,7 +1,7 @@
 import pytest
 
 from csd_core.report import narrative
-from csd_core.report.collect import gather
+from csd_core.report.collect import collect
 from csd_core.report.scores import summarise
 
 
@@ -91,7 +91,7 @@ def test_a_map_and_a_partial_backfill_are_told(mixed):
 
 def test_data_of_a_rejected_last_task_waits(make_line, arrival):
     files = make_line(t1=arrival((0, 1)), t2=arrival((2, 3), decision="reject"))
-    report_data = gather(files, files.params())
+    report_data = collect(files, files.params())
     learned, search, gate = narrative.sentences(report_data, summarise(report_data))
     assert "it never learned the classes “2” and “3”" in learned
     assert search.startswith("The same model has served since t1")

@@ -5,7 +5,7 @@ import json
 import pytest
 from ruamel.yaml import YAML
 
-from csd_core.code_digest.digest import Code
+from csd_core.code_digest.digest import CodeTree
 from csd_core.params.file import PROFILES, profile_text
 from csd_core.project.stale import UNTOUCHED, reasons, without_code
 from csd_core.stages.code import digests_of
@@ -19,7 +19,7 @@ def files(tmp_path):
     """A project whose dvc.lock and artifacts/code.json are of the code as it is."""
     (tmp_path / "params.yaml").write_text(profile_text(PROFILES, "tiny"), encoding="utf-8")
     files = Workspace(tmp_path)
-    digests = digests_of(Code.of(tmp_path), files.params())
+    digests = digests_of(CodeTree.of(tmp_path), files.params())
     files.code.parent.mkdir()
     files.code.write_text(json.dumps(digests))
     lock(files, digests)

@@ -15,7 +15,7 @@ from csd_core.retrieval.lineage import Lineage
 from csd_core.upgrade.adaptation import Lessons, fit_adapters
 from csd_core.upgrade.adapters import CandidateAdapters
 from csd_core.upgrade.evaluation_data import EvaluationData
-from csd_core.upgrade.measured import gather
+from csd_core.upgrade.measured import evaluation_data_of
 from csd_core.upgrade.strategies import Situation
 
 SIZE, DIMENSION = 5, 8
@@ -114,7 +114,7 @@ class World:
             lessons=Lessons(
                 train=lambda embed: pool.embed(learned, embed),
                 held_out=lambda embed: pool.embed(held_out, embed),
-                select=gather(pool, self.gallery, "select", candidate=candidate, champion=None),
+                select=evaluation_data_of(pool, self.gallery, "select", candidate=candidate, champion=None),
             ),
             settings=settings.adapter,
             seed=settings.seed,
@@ -133,7 +133,7 @@ class World:
         )
 
     def evaluation(self, task, candidate, champion, *, split="gate"):
-        return gather(self.pool(task), self.gallery, split, candidate=candidate, champion=champion)
+        return evaluation_data_of(self.pool(task), self.gallery, split, candidate=candidate, champion=champion)
 
     def embed_by(self, embedder, task):
         """From ids to vectors."""

@@ -1,8 +1,8 @@
 """`csd backfill`."""
 
-from csd_core.releases.backfill import finish as completion
+from csd_core.releases.backfill import finish
 from csd_core.releases.candidate import Production
-from csd_core.system.console import say
+from csd_core.system.console import echo
 from csd_core.system.locks import WAIT
 from csd_core.workspace import Workspace
 
@@ -33,11 +33,11 @@ def backfill(
         Seconds to wait for another backfill, publish or rollback to finish.
     """
     production = Production.of(Workspace())
-    release = completion.complete(
+    release = finish.complete(
         production, why=why, by=by, workers=workers, max_rows_per_second=max_rows_per_second, wait=wait
     )
     if release is None:
         active = production.releases.pointer()
-        say(f"Nothing to do: every row of release {active} that has an image is its model's own.")
+        echo(f"Nothing to do: every row of release {active} that has an image is its model's own.")
         return
-    say(f"backfilled: release {release.name} is active: {release.record.rows:,} rows")
+    echo(f"backfilled: release {release.name} is active: {release.record.rows:,} rows")

@@ -9,7 +9,7 @@ from csd_core.commands.production.active import active_release
 from csd_core.releases.candidate import Production
 from csd_core.retrieval.embedder import Embedder
 from csd_core.serving.bulk.embed import BATCH, THREADS, embed_folder
-from csd_core.system.console import say
+from csd_core.system.console import echo
 from csd_core.workspace import Workspace
 
 _SHORT = 12
@@ -44,16 +44,16 @@ def embed(
     overwrite
         Replace the output file if there is one.
     """
-    embedder = _in_force() if model is None else Embedder.load(model, threads=THREADS)
+    embedder = _active_model() if model is None else Embedder.load(model, threads=THREADS)
     outcome = embed_folder(folder, output, embedder=embedder, batch=batch, threads=threads, overwrite=overwrite)
     if outcome.rejections:
         files = outcome.rows + outcome.rejected
-        say(f"{outcome.rejected:,} of {files:,} files have no vector; {outcome.rejections} says why")
+        echo(f"{outcome.rejected:,} of {files:,} files have no vector; {outcome.rejections} says why")
     dimension = embedder.metadata.dimension
-    say(f"{output}: {outcome.rows:,} vectors of {dimension} dimensions, model {embedder.digest[:_SHORT]}")
+    echo(f"{output}: {outcome.rows:,} vectors of {dimension} dimensions, model {embedder.digest[:_SHORT]}")
 
 
-def _in_force() -> Embedder:
+def _active_model() -> Embedder:
     production = Production.of(Workspace())
     release = active_release(production)
     return Embedder.load(release.embedder, device=production.params.runtime.device, threads=THREADS)

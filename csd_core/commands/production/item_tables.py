@@ -4,7 +4,7 @@ from csd_core.audit.log import whoami
 from csd_core.commands.production.active import active_release, snapshot_of
 from csd_core.live.storage.owner import Project
 from csd_core.releases.candidate import Production
-from csd_core.system.console import say
+from csd_core.system.console import echo
 from csd_core.workspace import Workspace
 
 JUDGED = 200
@@ -29,7 +29,7 @@ def take_over(*, why: str, by: str | None = None) -> None:
     with releases.changing():
         releases.audit.append("took over", by=by or whoami(), why=why)
         before = live.take_over(Project(releases.root), releases.audit.read())
-    say(f"live gallery {live.uri} is this project's; before it was {before or 'nobody'}'s")
+    echo(f"live gallery {live.uri} is this project's; before it was {before or 'nobody'}'s")
 
 
 def compact() -> None:
@@ -37,7 +37,7 @@ def compact() -> None:
     production = Production.of(Workspace())
     for table in production.live.tables():
         done = production.live.compact(table)
-        say(
+        echo(
             f"{table}: {done.rows} rows; {done.versions_before} -> {done.versions_after} versions, "
             f"{done.files_before} -> {done.files_after} data files"
         )
@@ -50,12 +50,12 @@ def index() -> None:
     live, knobs = production.live, production.params.live
     count = live.count(release.table)
     if count <= knobs.exact_rows:
-        say(f"{release.table}: {count} rows; up to live.exact_rows ({knobs.exact_rows}) search is exact")
+        echo(f"{release.table}: {count} rows; up to live.exact_rows ({knobs.exact_rows}) search is exact")
         return
     live.index(release.table, partitions=knobs.index_partitions)
     snapshot = snapshot_of(production, release)
     recall = snapshot.recall_of_index(k=_JUDGED_K, queries=JUDGED)
-    say(
+    echo(
         f"{release.table}: index of {count} rows in {knobs.index_partitions} cells, {knobs.index_probes} searched: "
         f"finds {recall:.1%} of the {_JUDGED_K} nearest of {min(JUDGED, count)} rows drawn as queries"
     )

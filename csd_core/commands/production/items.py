@@ -18,7 +18,7 @@ from csd_core.live.rows import LiveItems, StoredImages, refuse_bad_id
 from csd_core.records.stages import ImageForm
 from csd_core.releases.candidate import Production
 from csd_core.retrieval.embedder import Embedder
-from csd_core.system.console import say, show
+from csd_core.system.console import echo, show
 from csd_core.system.errors import DataError, ErasureIncompleteError, ParamsError
 from csd_core.system.names import class_flaw, printable
 from csd_core.workspace import Workspace
@@ -60,7 +60,7 @@ def list_items(
         written = f"{row['written_at']:%Y-%m-%d %H:%M:%S}"
         shown.append((row["id"], row["label"], row["task"], row["origin"], written, row["embedded_by"][:_SHORT]))
     show(("id", "label", "task", "origin", "written (UTC)", "embedded by"), shown, key="id")
-    say(f"{newest.num_rows} of {rows.num_rows} items of {table}")
+    echo(f"{newest.num_rows} of {rows.num_rows} items of {table}")
 
 
 @app.command(name="show")
@@ -123,14 +123,14 @@ def put(
                 break
         release = now
     for identity in items.ids.tolist():
-        say(identity)
-    say(f"{len(image) - replaced} added, {replaced} replaced in release {now.number}")
+        echo(identity)
+    echo(f"{len(image) - replaced} added, {replaced} replaced in release {now.number}")
 
 
 def _items(
     sources: tuple[str, ...], label: str, name: str | None, *, embedder: Embedder, production: Production
 ) -> LiveItems:
-    images = _read(sources, embedder.metadata.form, production.files.root)
+    images = _read(sources, embedder.metadata.form, production.workspace.root)
     ids = [name] if name is not None else [content_id(image) for image in images]
     if production.params.live.images == "store":
         stored = StoredImages([encode_png(image) for image in images], [None] * len(ids))
@@ -178,7 +178,7 @@ def delete(item: tuple[str, ...], /, *, why: str = "") -> None:
     with production.live.writing():
         table = active_release(production).table
         gone = production.live.delete(table, item, why=why)
-    say(f"{gone} of {len(set(item))} items deleted; the versions of releases keep them until `csd items erase`")
+    echo(f"{gone} of {len(set(item))} items deleted; the versions of releases keep them until `csd items erase`")
 
 
 @app.command
@@ -203,21 +203,21 @@ def erase(item: tuple[str, ...], /, *, why: str = "erased") -> None:
         production.live.refuse_other_history(production.releases.audit.read())
         report = production.live.erase(item, why=why)
         production.releases.forget(item, tagged=report.tagged, why=why)
-    say(
+    echo(
         f"erased from the live gallery ({len(report.tables)} tables rewritten, {report.rows} rows in the latest "
         "versions) and from the releases' known queries"
     )
-    left = traces(production.files, item)
+    left = traces(production.workspace, item)
     for trace in left:
         original = f" (the source's file {trace.original})" if trace.original else ""
-        say(f"still in {trace.file}: {trace.item}{original}")
+        echo(f"still in {trace.file}: {trace.item}{original}")
     if left:
         files = len({trace.file for trace in left})
         raise ErasureIncompleteError(
             f"the pipeline still has it in {files} files: remove the image from its source's folder, run `csd run`, "
             "then `dvc gc --workspace` (--cloud for a remote), and erase it again to see that all is gone"
         )
-    say("nothing of it is left here; copies elsewhere (DVC remotes, backups) are yours to clear")
+    echo("nothing of it is left here; copies elsewhere (DVC remotes, backups) are yours to clear")
 
 
 @app.command
@@ -249,7 +249,7 @@ def search(
     release = active_release(production)
     embedder = embedder_of(production, release)
     snapshot = snapshot_of(production, release)
-    query = embedder(_read((image,), embedder.metadata.form, production.files.root))
+    query = embedder(_read((image,), embedder.metadata.form, production.workspace.root))
     where = Filters(label=label, origin=None if origin is None else (origin,), since=since)
     hits = snapshot.search(query, k=k, where=where)
     columns = (hits.ids, hits.labels, hits.scores, hits.tasks, hits.origins, hits.spaces)
@@ -260,7 +260,7 @@ def search(
     ]
     show(("rank", "id", "label", "score", "task", "origin", "space"), shown, right=("rank", "score"), key="id")
     how = "exact" if snapshot.rows is not None else "through the index"
-    say(f"release {release.number}, {snapshot.count} rows, {how}")
+    echo(f"release {release.number}, {snapshot.count} rows, {how}")
 
 
 app.command(take_over, name="take-over")

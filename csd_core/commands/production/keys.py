@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from csd_core.serving.keys import FILE, KeyFile, Role, issue, revoke
-from csd_core.system.console import say, show
+from csd_core.system.console import echo, show
 
 app = App(name="keys", help="Make, list and revoke keys of the service.")
 KeysFile = Annotated[Path, Parameter(name="--file")]
@@ -57,4 +57,4 @@ def revoke_key(name: str, *, file: KeysFile = Path(FILE)) -> None:
         File that the hashes of the keys are stored in.
     """
     revoke(file, name)
-    say(f"key {name} is revoked")
+    echo(f"key {name} is revoked")

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from csd_core.client import Client
-from csd_core.system.console import say, show
+from csd_core.system.console import echo, show
 from csd_core.system.errors import DataError
 
 
@@ -47,4 +47,4 @@ def query(
         generation = "-" if hit.generation is None else str(hit.generation)
         rows.append((str(rank), hit.id, hit.label, f"{hit.score:.4f}", generation, hit.task, hit.origin))
     show(("rank", "id", "label", "score", "generation", "task", "origin"), rows, right=("rank", "score"), key="id")
-    say(f"release {found.release}, {found.rows} rows, {'exact' if found.exact else 'through the index'}")
+    echo(f"release {found.release}, {found.rows} rows, {'exact' if found.exact else 'through the index'}")

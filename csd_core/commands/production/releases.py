@@ -10,7 +10,7 @@ from csd_core.releases import rollback as rolling_back
 from csd_core.releases import verify as verifying
 from csd_core.releases.candidate import Production
 from csd_core.releases.contents.release import Release, ReleaseRecord
-from csd_core.system.console import say, show
+from csd_core.system.console import echo, show
 from csd_core.system.errors import ArtifactError, ParamsError
 from csd_core.system.locks import WAIT
 from csd_core.workspace import Workspace
@@ -34,7 +34,7 @@ def publish(*, task: str | None = None, why: str = "", by: str | None = None, wa
     release = publishing.publish(production, task=task, why=why, by=by, wait=wait)
     if release is None:
         active = production.releases.active()
-        say(f"Nothing to do: release {active.name if active else ''} is this champion with this gallery.")
+        echo(f"Nothing to do: release {active.name if active else ''} is this champion with this gallery.")
         return
     _tell("published", release)
 
@@ -79,7 +79,7 @@ def releases() -> None:
             )
         )
     if not rows:
-        say("There is no release yet; `csd publish` makes the first.")
+        echo("There is no release yet; `csd publish` makes the first.")
         return
     show(("release", "active", "model", "how", "rows", "by", "created (UTC), why"), rows, right=("rows",))
 
@@ -103,11 +103,11 @@ def verify(
     with production.releases.reading():
         found = verifying.verify(production.releases, production.live, which=which)
     for note in found.notes:
-        say(f"note: {note}")
+        echo(f"note: {note}")
     if found.findings:
         raise ArtifactError("\n".join(found.findings))
     looked_at = ", ".join(found.checked) or "no release"
-    say(f"{looked_at}: as made; audit log: {found.lines} lines, the last one is {found.last_line}")
+    echo(f"{looked_at}: as made; audit log: {found.lines} lines, the last one is {found.last_line}")
 
 
 def _how(record: ReleaseRecord) -> str:
@@ -119,7 +119,7 @@ def _how(record: ReleaseRecord) -> str:
 
 def _tell(done: str, release: Release) -> None:
     record = release.record
-    say(
+    echo(
         f"{done}: release {release.name} is active: {record.rows:,} rows, model {record.model[:12]} searches "
         f"{len(release.searchable_spaces)} space{'s' * (len(release.searchable_spaces) != 1)}"
     )

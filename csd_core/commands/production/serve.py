@@ -13,7 +13,7 @@ from cyclopts.types import UInt16
 from csd_core.serving.app import Settings
 from csd_core.serving.keys import FILE, KeyRing
 from csd_core.serving.server import serve as serve_until_stopped
-from csd_core.system.console import say
+from csd_core.system.console import echo
 from csd_core.system.errors import CsdError, ParamsError
 from csd_core.workspace import Workspace
 
@@ -48,8 +48,8 @@ def serve(
     """
     if workers < 1:
         raise ParamsError(f"--workers {workers}: at least 1 process answers")
-    files = Workspace()
-    files.params()
+    workspace = Workspace()
+    workspace.params()
     loopback = _is_loopback(host)
     guarded = auth == "on" or (auth == "auto" and not loopback)
     if guarded and KeyRing(keys).empty:
@@ -59,8 +59,10 @@ def serve(
         )
     _refuse_taken(host, port)
     shown = f"[{host}]" if ":" in host else host
-    say(f"http://{shown}:{port} - search page, API under /v1, /metrics; {'with' if guarded else 'without'} keys")
-    settings = Settings(root=files.root.resolve(), workers=workers, loopback=loopback, keys=keys if guarded else None)
+    echo(f"http://{shown}:{port} - search page, API under /v1, /metrics; {'with' if guarded else 'without'} keys")
+    settings = Settings(
+        root=workspace.root.resolve(), workers=workers, loopback=loopback, keys=keys if guarded else None
+    )
     serve_until_stopped(settings, host=host, port=port)
 
 

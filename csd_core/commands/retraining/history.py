@@ -1,7 +1,7 @@
 """`csd retrainings`: what became of each scheduled retraining."""
 
 from csd_core.retraining.history import retrainings as recorded
-from csd_core.system.console import say, show
+from csd_core.system.console import echo, show
 from csd_core.workspace import Workspace
 
 
@@ -13,6 +13,6 @@ def retrainings() -> None:
         batches = ", ".join(batch.name for batch in each.batches)
         rows.append((each.name, ", ".join(each.tasks), batches, each.outcome + due, each.why))
     if not rows:
-        say("There is no retraining yet; `csd ui` starts what schedules them.")
+        echo("There is no retraining yet; `csd ui` starts what schedules them.")
         return
     show(("retraining", "tasks", "batches", "outcome", "why"), rows)

@@ -11,7 +11,7 @@ from csd_core.retraining.manifests import TakenBatch, taken_at
 from csd_core.retraining.policy import BatchStatus, Due, batch_status, decide, named, new_classes
 from csd_core.retraining.start import Start, known_classes, starting_point
 from csd_core.retraining.unusable import why_unusable
-from csd_core.system.console import say, show
+from csd_core.system.console import echo, show
 from csd_core.system.errors import CsdError
 from csd_core.workspace import Workspace
 
@@ -21,22 +21,22 @@ app = App(name="inbox", help="Show the batches of new images, and mark one as co
 @app.command
 def status() -> None:
     """Show every batch with its state, and whether a task is due."""
-    files = Workspace()
-    settings = files.params().inbox
-    inbox_batches = Inbox.of(files, settings).inbox_batches()
-    start, known, taken = _so_far(files)
-    reviews = retrainings(files)
+    workspace = Workspace()
+    settings = workspace.params().inbox
+    inbox_batches = Inbox.of(workspace, settings).inbox_batches()
+    start, known, taken = _so_far(workspace)
+    reviews = retrainings(workspace)
     statuses = [
-        batch_status(inbox_batch, taken=taken, reviews=reviews, unusable=why_unusable(files, inbox_batch))
+        batch_status(inbox_batch, taken=taken, reviews=reviews, unusable=why_unusable(workspace, inbox_batch))
         for inbox_batch in inbox_batches
     ]
     if statuses:
         show(("batch", "images", "classes (+ new)", "state (UTC)"), _rows(statuses, known), right=("images",))
     waiting = [each.inbox_batch for each in statuses if each.state == "waits"]
     decision = decide(waiting, known_classes=known, policy=settings, now=datetime.now(UTC))
-    say(f"{settings.uri}: {'a task is due: ' if isinstance(decision, Due) else ''}{decision.why}")
+    echo(f"{settings.uri}: {'a task is due: ' if isinstance(decision, Due) else ''}{decision.why}")
     if waiting and start:
-        _tell_of_last_time(files, start, waiting)
+        _tell_of_last_time(workspace, start, waiting)
 
 
 @app.command
@@ -48,21 +48,23 @@ def ready(batch: str, /) -> None:
     batch
         Name of the folder of the batch in the inbox.
     """
-    files = Workspace()
-    inbox_batch = Inbox.of(files, files.params().inbox).mark_ready(batch)
+    workspace = Workspace()
+    inbox_batch = Inbox.of(workspace, workspace.params().inbox).mark_ready(batch)
     since = f"{inbox_batch.ready_since:%Y-%m-%d %H:%M:%S} UTC" if inbox_batch.ready_since else "now"
     classes = named([f"{label} {count:,}" for label, count in sorted(inbox_batch.classes.items())])
-    say(f"batch {inbox_batch.name} is ready since {since}: {inbox_batch.images:,} files that may be images ({classes})")
+    echo(
+        f"batch {inbox_batch.name} is ready since {since}: {inbox_batch.images:,} files that may be images ({classes})"
+    )
 
 
-def _so_far(files: Workspace) -> tuple[Start | None, frozenset[str], dict[str, tuple[str, TakenBatch]]]:
+def _so_far(workspace: Workspace) -> tuple[Start | None, frozenset[str], dict[str, tuple[str, TakenBatch]]]:
     """Return where a retraining would start, the classes that tasks have there, and what they took."""
     try:
-        start = starting_point(files, None)
-        return start, known_classes(files, start), taken_at(files.root, start.commit)
+        start = starting_point(workspace, None)
+        return start, known_classes(workspace, start), taken_at(workspace.root, start.commit)
     except CsdError as error:
-        say(f"note: what tasks took already is not known: {error}")
-    listed = (label for task in files.params().tasks.values() for label in task.classes or ())
+        echo(f"note: what tasks took already is not known: {error}")
+    listed = (label for task in workspace.params().tasks.values() for label in task.classes or ())
     return None, frozenset(listed), {}
 
 
@@ -76,11 +78,11 @@ def _rows(statuses: Sequence[BatchStatus], known: Collection[str]) -> list[tuple
     return rows
 
 
-def _tell_of_last_time(files: Workspace, start: Start, waiting: Sequence[InboxBatch]) -> None:
+def _tell_of_last_time(workspace: Workspace, start: Start, waiting: Sequence[InboxBatch]) -> None:
     """Say so if a retraining of the same batches from the same commit has ended already."""
-    before = settled(files, base=start.commit, inbox_batches=waiting, settings=None)
+    before = settled(workspace, base=start.commit, inbox_batches=waiting, settings=None)
     if before is not None:
-        say(
+        echo(
             f"just these batches were {before.outcome} in retraining {before.name} ({before.why}); trying again would "
             "give the same, until another batch arrives or another commit is the start"
         )

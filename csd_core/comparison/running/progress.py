@@ -8,7 +8,7 @@ from rich.status import Status
 
 from csd_core.comparison.running.runs import Cell
 from csd_core.comparison.running.scheduler import Event
-from csd_core.system.console import console, say
+from csd_core.system.console import console, echo
 
 MINUTE, HOUR = 60, 3600
 
@@ -49,9 +49,9 @@ class RunProgress:
                 self.failed.append(event.cell)
             done = self._total - len(self._left)
             outcome = "failed" if event.failure else "done" if event.busy else "nothing was stale"
-            say(f"{done} of {self._total} · {event.cell}: {outcome}, {duration(event.seconds)}{self._rest()}")
+            echo(f"{done} of {self._total} · {event.cell}: {outcome}, {duration(event.seconds)}{self._rest()}")
             if event.failure:
-                say(f"  {event.failure}")
+                echo(f"  {event.failure}")
         if self._status:
             self._status.update(" · ".join(f"{cell}: {stage}" for cell, stage in sorted(self._at.items())) or "working")
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from csd_core.code_digest.digest import Code as Installed
+from csd_core.code_digest.digest import CodeTree as Installed
 from csd_core.comparison.running.runs import Cell
 from csd_core.system.atomic import atomic_file
 from csd_core.system.errors import DataError

@@ -79,10 +79,10 @@ class ProcessGroup:
         """Return the first process's number; what the others give is ignored."""
         if self.count == 1:
             return number
-        held = torch.tensor(float("nan") if number is None else number, dtype=torch.float64)
+        shared = torch.tensor(float("nan") if number is None else number, dtype=torch.float64)
         with _together():
-            distributed.broadcast(held, src=0)
-        return None if held.isnan() else held.item()
+            distributed.broadcast(shared, src=0)
+        return None if shared.isnan() else shared.item()
 
     def wait(self) -> None:
         """Go on when all processes are here."""

@@ -14,7 +14,7 @@ from torch import distributed
 from torch.distributed.rendezvous import rendezvous
 
 from csd_core.learning.distributed.group import ALONE, ProcessGroup
-from csd_core.system.console import say
+from csd_core.system.console import echo
 from csd_core.system.errors import CsdError
 
 STARTER = "CSD_TRAINING_STARTER"
@@ -110,7 +110,7 @@ def joined() -> Iterator[ProcessGroup]:
 @contextmanager
 def _voice(ranks: ProcessGroup) -> Iterator[None]:
     if ranks.first:
-        say(f"{ranks.count} processes train together")
+        echo(f"{ranks.count} processes train together")
         yield
         return
     with Path(os.devnull).open("w", encoding="utf-8") as nothing, redirect_stdout(nothing):

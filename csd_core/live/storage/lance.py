@@ -12,7 +12,7 @@ from lancedb.expr import col
 from lancedb.table import Table
 
 from csd_core.live.rows import BATCH_ROWS
-from csd_core.system.errors import ArtifactError, CsdError, StorageError, told_by
+from csd_core.system.errors import ArtifactError, CsdError, StorageError, message_of
 
 _PANICS = ("RustPanic", "PanicException")  # a damaged file can make LanceDB's Rust panic; the classes have no module
 _ANSWER = re.compile(r"<Code>(.*?)</Code>\s*<Message>(.*?)</Message>")
@@ -33,7 +33,7 @@ def lance_errors(where: str) -> Iterator[None]:
             raise stored from None
         if isinstance(error, OSError) and StorageError.is_meant(error):
             raise StorageError.of(error) from None
-        raise ArtifactError(f"live gallery, {where}: {_with_remedy(told_by(error))}") from None
+        raise ArtifactError(f"live gallery, {where}: {_with_remedy(message_of(error))}") from None
 
 
 def _with_remedy(reason: str) -> str:

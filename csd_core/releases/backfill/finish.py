@@ -22,7 +22,7 @@ from csd_core.releases.registry import register
 from csd_core.releases.retention import retire
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.gallery import Gallery
-from csd_core.system.console import progress, say
+from csd_core.system.console import echo, progress
 from csd_core.system.errors import ArtifactError, CompatibilityError, DataError
 from csd_core.system.locks import WAIT
 from csd_core.upgrade.backfill.shards import SHARD_ROWS, load_vectors
@@ -121,7 +121,7 @@ def finish(
                 f"item {first[0]}: {first[1]}; make them reachable (or delete the items) and try again"
             )
         release = activate(production, _heir(production, backfill, failed), by=who, why=why, on_step=on_step)
-        say(register(production, release, by=who))
+        echo(register(production, release, by=who))
         clear(production)
         retire(production, by=who)
         left = rows_of_others(production.live, release, tag=release.tag, only_with_image=False)
@@ -145,7 +145,7 @@ def _heir(production: Production, backfill: LiveBackfill, failed: Mapping[str, s
             searchable_spaces=release.searchable_spaces,
             stays=frozenset(),  # whoever wrote a row since, with whatever model: it is re-embedded where that can be
             adapters={},
-            anew=frozenset(),
+            re_embed=frozenset(),
         ),
     )
 
@@ -157,18 +157,18 @@ def _completed(rows: Gallery, backfill: LiveBackfill, failed: Mapping[str, str])
     """
     model = backfill.release.record.model
     at = {identity: row for row, identity in enumerate(rows.ids.tolist())}
-    vectors, anew = np.array(rows.vectors), np.zeros(len(rows), np.bool_)
+    vectors, re_embedded = np.array(rows.vectors), np.zeros(len(rows), np.bool_)
     for shard in backfill.shards:
         where = [-1 if identity in failed else at.get(identity, -1) for identity in shard.ids.tolist()]
         target = np.array(where, np.intp)  # (n,) rows of the shard's ids, -1 for none
         found = target >= 0
         vectors[target[found]] = load_vectors(backfill.embedder.home(shard))[found]
-        anew[target[found]] = True
+        re_embedded[target[found]] = True
     return replace(
         rows,
-        embedded_by=np.where(anew, model, rows.embedded_by),
-        adapters=np.where(anew, "", rows.adapters),
-        spaces=np.where(anew, model, rows.spaces),
+        embedded_by=np.where(re_embedded, model, rows.embedded_by),
+        adapters=np.where(re_embedded, "", rows.adapters),
+        spaces=np.where(re_embedded, model, rows.spaces),
         vectors=vectors,
     )
 
@@ -195,8 +195,8 @@ def _tell(left: Strings, failed: Mapping[str, str]) -> None:
     """Name the rows that another model still stands for."""
     if not len(left):
         return
-    say(f"{len(left):,} rows stay as they were, for their images cannot be had; they are searched as before")
+    echo(f"{len(left):,} rows stay as they were, for their images cannot be had; they are searched as before")
     for identity in sorted(left.tolist())[:LISTED]:
-        say(f"  {identity}: {failed.get(identity, 'has neither an image nor a reference to one')}")
+        echo(f"  {identity}: {failed.get(identity, 'has neither an image nor a reference to one')}")
     if len(left) > LISTED:
-        say(f"  and {len(left) - LISTED} more")
+        echo(f"  and {len(left) - LISTED} more")

@@ -50,23 +50,23 @@ class TaggedImages:
     """The images of a live table's rows at a tag; each process opens the table when it is first asked.
 
     Attributes:
-        files: The project.
+        workspace: The project.
         table: The table.
         tag: Of the version that is read.
         form: What the model takes.
     """
 
-    files: Workspace
+    workspace: Workspace
     table: str
     tag: str
     form: ImageForm
 
     def __reduce__(self) -> tuple[type["TaggedImages"], tuple[Workspace, str, str, ImageForm]]:
-        return TaggedImages, (self.files, self.table, self.tag, self.form)  # never the open gallery
+        return TaggedImages, (self.workspace, self.table, self.tag, self.form)  # never the open gallery
 
     @cached_property
     def _live(self) -> LiveGallery:
-        return LiveGallery.of(self.files, self.files.params())
+        return LiveGallery.of(self.workspace, self.workspace.params())
 
     def images(self, ids: Strings, /) -> Fetched:
         """Read images by id.
@@ -138,7 +138,7 @@ def plan(
         ArtifactError: if nothing was published yet.
         CsdError: if another process is changing the releases.
     """
-    live, files = production.live, production.files
+    live, workspace = production.live, production.workspace
     with production.releases.changing(wait=wait):
         recover(production, by=by or whoami())
         release = production.releases.active()
@@ -160,8 +160,8 @@ def plan(
         embedder=ShardEmbedder(
             model=release.embedder,
             digest=release.record.model,
-            source=TaggedImages(files, release.table, tag, form),
-            folder=files.live_backfill(release.name),
+            source=TaggedImages(workspace, release.table, tag, form),
+            folder=workspace.live_backfill(release.name),
             device=production.params.runtime.device,
         ),
     )
@@ -210,4 +210,4 @@ def _tag_of(release: Release) -> str:
 
 def _folders(production: Production) -> Path:
     """Where the folders of all backfills lie."""
-    return production.files.live_backfill("any").parent
+    return production.workspace.live_backfill("any").parent

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from csd_core.audit.checksums import CHECKSUMS, Checksums
 from csd_core.releases.candidate import Commit, Production, ReleaseCandidate
-from csd_core.releases.contents import golden_queries as known
+from csd_core.releases.contents import golden_queries
 from csd_core.releases.contents.release import (
     EMBEDDER,
     LINEAGE,
@@ -47,7 +47,7 @@ def write_release(
     rows = live.gallery(
         table, version=tag, query_model=embedder.digest, searchable_spaces=release_candidate.rules.searchable_spaces
     )
-    commit = release_candidate.commit or _checked_out(production.files.root)
+    commit = release_candidate.commit or _checked_out(production.workspace.root)
     record = ReleaseRecord(
         number=number,
         kind=release_candidate.kind,
@@ -81,9 +81,13 @@ def write_release(
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(source, folder / name)
         release_candidate.lineage.needed_by(rows.groups(), champion=embedder.digest).save(folder / LINEAGE)
-        fetched = live.images_of(table, known.chosen(rows.ids), form=embedder.metadata.form, version=tag)
-        (folder / known.FOLDER).mkdir()
-        known.save(folder / known.FOLDER, fetched.images, known.expect(rows, fetched.ids, embedder(fetched.images)))
+        fetched = live.images_of(table, golden_queries.chosen(rows.ids), form=embedder.metadata.form, version=tag)
+        (folder / golden_queries.FOLDER).mkdir()
+        golden_queries.save(
+            folder / golden_queries.FOLDER,
+            fetched.images,
+            golden_queries.expect(rows, fetched.ids, embedder(fetched.images)),
+        )
         record.save(folder / RECORD)
         Checksums.of(folder).save(folder / CHECKSUMS)
     return Release.load(target)

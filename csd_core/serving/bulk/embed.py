@@ -30,7 +30,7 @@ from csd_core.retrieval.embedder import Embedder
 from csd_core.serving.bulk.files import FoundFile, Rejection, list_files
 from csd_core.serving.bulk.parts import Parts, Plan, remove_joined
 from csd_core.system.atomic import atomic_file
-from csd_core.system.console import progress, say
+from csd_core.system.console import echo, progress
 from csd_core.system.errors import DataError, ParamsError
 from csd_core.system.locks import Lock
 from csd_core.upgrade.backfill.shards import writing
@@ -122,7 +122,7 @@ def _embed(parts: Parts, embedder: Embedder, *, folder: Path, threads: int) -> N
     total = sum(len(parts.entries(number)) for number in range(len(parts)))
     done = total - sum(len(parts.entries(number)) for number in left)
     if done:
-        say(f"{done:,} of {total:,} files were embedded by an earlier run")
+        echo(f"{done:,} of {total:,} files were embedded by an earlier run")
     step = parts.plan.batch
     batches = [
         parts.entries(number)[at : at + step] for number in left for at in range(0, len(parts.entries(number)), step)

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 from csd_core.records.stages import Digest, Record
 from csd_core.serving.bulk.files import FoundFile
 from csd_core.system.atomic import atomic_file
-from csd_core.system.console import say
-from csd_core.system.errors import ArtifactError, told_by
+from csd_core.system.console import echo
+from csd_core.system.errors import ArtifactError, message_of
 from csd_core.system.locks import Lock
 
 _PLAN = "plan.json"
@@ -94,7 +94,7 @@ class Parts:
                 differences = "another format"
             if not differences:
                 return
-            say(f"an unfinished run had {differences}; this run starts from the beginning")
+            echo(f"an unfinished run had {differences}; this run starts from the beginning")
         (self._work / _JOINED).unlink(missing_ok=True)
         for part in self._work.glob("part-*.parquet"):
             part.unlink()
@@ -123,7 +123,7 @@ class Parts:
             return pq.read_table(home)
         except (OSError, pa.ArrowException) as error:
             home.unlink(missing_ok=True)
-            raise ArtifactError(f"{home}: damaged ({told_by(error)}); run again, and it is made again") from None
+            raise ArtifactError(f"{home}: damaged ({message_of(error)}); run again, and it is made again") from None
 
     def joined(self, file: Path) -> None:
         """Note the file that they were joined to, before it gets its name."""

@@ -193,10 +193,10 @@ async def _row(service: Service, served: LoadedRelease, identity: str) -> dict[s
 
 def _texts(service: Service, served: LoadedRelease, where: Filters) -> tuple[list[str], list[str]]:
     """Ids and labels of the rows that match, by id; from memory if they are there."""
-    held = served.snapshot.rows
-    if held is not None:
-        mask = where.mask(held.facts)
-        facts = held.texts(["id", "label"], None if mask is None else np.flatnonzero(mask))
+    in_memory = served.snapshot.rows
+    if in_memory is not None:
+        mask = where.mask(in_memory.facts)
+        facts = in_memory.texts(["id", "label"], None if mask is None else np.flatnonzero(mask))
     else:
         facts = service.current.live.rows(served.release.table, where=where, columns=["id", "label"])
         facts = facts.take(pc.sort_indices(facts, [("id", "ascending")]))
