@@ -1,6 +1,7 @@
 """`csd check`: the gate on any two embedders, a folder of images and a gallery."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -20,6 +21,30 @@ from csd_core.upgrade.policy_file import load_policy
 Options = Annotated[Preprocessing | None, Parameter(name="*")]
 """For models that csd did not export."""
 
+POLICY = (
+    "YAML file with the blocks gate and upgrade, or a whole params.yaml. The default is ./params.yaml if there is one, "
+    "and otherwise what `csd upgrade policy` prints."
+)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateOptions:
+    """What `csd check` and `csd upgrade plan` may be told about their judgement."""
+
+    new_classes: str | None = None
+    """Classes that the gallery lacks, separated by commas; by default those of which it has no row."""
+    fit: Path | None = None
+    """Folder of images to fit adapters on; by default some images of the new classes, or of all if none is new."""
+    policy: Annotated[Path | None, Parameter(help=POLICY)] = None
+    max_queries: int | None = None
+    """The largest number of queries; more are sampled down, but all images stay in the gallery."""
+    seed: int = 1
+    """Seed of the fit/select/gate split of the images."""
+
+
+DEFAULTS = GateOptions()
+
 REJECTED = 7
 """Exit code where the gate rejects the candidate; errors have others."""
 
@@ -31,11 +56,7 @@ def check(
     *,
     images: Path,
     gallery: Path | None = None,
-    new_classes: str | None = None,
-    fit: Path | None = None,
-    policy: Path | None = None,
-    max_queries: int | None = None,
-    seed: int = 1,
+    options: GateOptions = DEFAULTS,
     out: Annotated[Path | None, Parameter(name=("--out", "-o"))] = None,
     preprocessing: Options = None,
 ) -> None:
@@ -51,17 +72,6 @@ def check(
         Folder with a folder of images for each class. Use images that neither model was trained on.
     gallery
         Gallery whose stored vectors are searched; by default the old model embeds the images of the old classes.
-    new_classes
-        Classes that the gallery lacks, separated by commas; by default those of which it has no row.
-    fit
-        Folder of images to fit adapters on; by default some images of the new classes, or of all if none is new.
-    policy
-        YAML file with the blocks gate and upgrade, or a whole params.yaml. The default is ./params.yaml if there is
-        one, and otherwise what `csd upgrade policy` prints.
-    max_queries
-        The largest number of queries; more are sampled down, but all images stay in the gallery.
-    seed
-        Seed of the fit/select/gate split of the images.
     out
         JSON file to write the report to; `csd gate replay` judges it again under another policy.
     """
@@ -74,11 +84,7 @@ def check(
             new,
             images=images,
             gallery=gallery,
-            new_classes=new_classes,
-            fit=fit,
-            policy=policy,
-            max_queries=max_queries,
-            seed=seed,
+            options=options,
             preprocessing=preprocessing,
             scratch=scratch,
         )
@@ -96,11 +102,7 @@ def ask(
     *,
     images: Path,
     gallery: Path | None,
-    new_classes: str | None,
-    fit: Path | None,
-    policy: Path | None,
-    max_queries: int | None,
-    seed: int,
+    options: GateOptions,
     preprocessing: Preprocessing | None,
     scratch: Path,
 ) -> GateInput:
@@ -110,21 +112,21 @@ def ask(
         ParamsError: if arguments are wrong.
         ArtifactError: if a model is missing or unusable.
     """
-    if max_queries is not None and max_queries < 1:
-        raise ParamsError(f"--max-queries {max_queries}: must be at least 1")
-    rules, settings = load_policy(policy)
+    if options.max_queries is not None and options.max_queries < 1:
+        raise ParamsError(f"--max-queries {options.max_queries}: must be at least 1")
+    policy, settings = load_policy(options.policy)
     wrapped = embedders((old, new), preprocessing or Preprocessing(), scratch / "models")
     return GateInput(
         old=wrapped[0],
         new=wrapped[1],
         images=images,
         gallery=gallery,
-        new_classes=tuple(name.strip() for name in new_classes.split(",")) if new_classes else (),
-        fit=fit,
-        policy=rules,
+        new_classes=tuple(name.strip() for name in options.new_classes.split(",")) if options.new_classes else (),
+        fit=options.fit,
+        policy=policy,
         settings=settings,
-        max_queries=max_queries,
-        seed=seed,
+        max_queries=options.max_queries,
+        seed=options.seed,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 from cyclopts import App, Parameter
 
-from csd_core.commands.check import Options, ask, embedders, exit_if_rejected
+from csd_core.commands.check import DEFAULTS, GateOptions, Options, ask, embedders, exit_if_rejected
 from csd_core.records.verdict import Promoted
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.lineage import Lineage
@@ -41,11 +41,7 @@ def plan(
     images: Path,
     gallery: Path,
     out: Out,
-    new_classes: str | None = None,
-    fit: Path | None = None,
-    policy: Path | None = None,
-    max_queries: int | None = None,
-    seed: int = 1,
+    options: GateOptions = DEFAULTS,
     preprocessing: Options = None,
 ) -> None:
     """Judge a new model as `csd check` does, and write a plan of the upgrade of the gallery.
@@ -62,17 +58,6 @@ def plan(
         Folder of the gallery to upgrade.
     out
         Folder to write the plan to. If the candidate is rejected, it holds the reasons only and the exit code is 7.
-    new_classes
-        Classes that the gallery lacks, separated by commas; by default those of which it has no row.
-    fit
-        Folder of images to fit adapters on; by default some images of the new classes, or of all if none is new.
-    policy
-        YAML file with the blocks gate and upgrade, or a whole params.yaml. The default is ./params.yaml if there is
-        one, and otherwise what `csd upgrade policy` prints.
-    max_queries
-        The largest number of queries; more are sampled down, but all images stay in the gallery.
-    seed
-        Seed of the fit/select/gate split of the images.
     """
     refuse_existing(out)
     with TemporaryDirectory(prefix="csd-") as temporary:
@@ -82,11 +67,7 @@ def plan(
             new,
             images=images,
             gallery=gallery,
-            new_classes=new_classes,
-            fit=fit,
-            policy=policy,
-            max_queries=max_queries,
-            seed=seed,
+            options=options,
             preprocessing=preprocessing,
             scratch=scratch,
         )
