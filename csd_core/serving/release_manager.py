@@ -8,17 +8,17 @@ unfit is refused, and the old one stays.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple
 
 from csd_core.live.gallery import LiveGallery
 from csd_core.params.model import Params
-from csd_core.releases.contents.release import Release
 from csd_core.releases.store import Releases
 from csd_core.serving.http.problems import Problem
-from csd_core.serving.loaded_release import LoadedRelease, check_fit, generations_of
+from csd_core.serving.loaded_release import LoadedRelease
+from csd_core.serving.release_loader import ReleaseLoader
 from csd_core.serving.telemetry import Metrics
 from csd_core.system.errors import ArtifactError, CsdError, StorageError
 
@@ -31,7 +31,6 @@ LOOK_SECONDS = 10.0
 IDLE_BEFORE = 300.0
 """Seconds after which the release before is let go if nobody asks for it."""
 
-Result = TypeVar("Result")
 log = logging.getLogger("csd.serving")
 
 
@@ -73,16 +72,13 @@ class ReleaseManager:
         self.releases, self.live, self.params, self.metrics = releases, live, params, metrics
         self.refused: Refused | None = None
         self.trouble: Trouble | None = None
-        self._threads = threads
+        self._loader = ReleaseLoader(releases=releases, live=live, params=params, threads=threads, metrics=metrics)
         self._served: LoadedRelease | None = None
         self._before: LoadedRelease | None = None
         self._loading = asyncio.Lock()
         self._looking = asyncio.Lock()
         self._wake = asyncio.Event()
-        self._background = ThreadPoolExecutor(1, "csd-load")
         self._looker = ThreadPoolExecutor(1, "csd-look")
-        self._compute: Executor = ThreadPoolExecutor(1, "csd-embed")
-        self._searcher: Executor = ThreadPoolExecutor(1, "csd-search")
 
     @property
     def served(self) -> LoadedRelease:
@@ -151,13 +147,13 @@ class ReleaseManager:
         async with self._looking:
             lost = True
             try:
-                pointer = await self._in_background(self._pointer)
+                pointer = await self._loader.in_background(self._pointer)
                 await self._follow(pointer)
                 lost = False
                 if self._served is not None:
                     served = self._served
                     token = await self._token_of(served)
-                    if await self._in_background(lambda: served.refresh(token, patient=patient)):
+                    if await self._loader.in_background(lambda: served.refresh(token, patient=patient)):
                         self.metrics.gallery_rows(served.snapshot.count)
             except (CsdError, OSError) as error:
                 self._note(Trouble(str(error), lost))
@@ -168,8 +164,8 @@ class ReleaseManager:
 
     def close(self) -> None:
         """Let the threads end."""
-        for executor in (self._looker, self._background, self._compute, self._searcher):
-            executor.shutdown(wait=True)
+        self._looker.shutdown(wait=True)
+        self._loader.close()
 
     async def _token_of(self, served: LoadedRelease) -> str:
         """The token of the rows as they are stored now.
@@ -226,7 +222,7 @@ class ReleaseManager:
             return
         start = time.monotonic()
         try:
-            served = await self._in_background(self._load_active)
+            served = await self._loader.active()
         except (CsdError, OSError) as error:
             self._refuse(Refused(pointer, str(error), time.monotonic()))
             log.error("release refused", extra={"release": pointer, "reason": str(error)})  # noqa: TRY400 - one line, no traceback
@@ -256,28 +252,6 @@ class ReleaseManager:
         self.metrics.refused(yes=refused is not None)
         self.refused = refused
 
-    def _load_active(self) -> LoadedRelease | None:
-        release = self.releases.active()
-        return None if release is None else self._load(release)
-
-    def _load(self, release: Release) -> LoadedRelease:
-        """Examine and load a release.
-
-        Raises:
-            CsdError: with the first thing that is wrong with it.
-        """
-        check_fit(release, self.releases, self.live)
-        return LoadedRelease(
-            release,
-            live=self.live,
-            params=self.params,
-            threads=self._threads,
-            generations=generations_of(self.releases),
-            compute=self._compute,
-            searcher=self._searcher,
-            metrics=self.metrics,
-        )
-
     async def _release_before(self) -> LoadedRelease:
         """Return the release before the active one; it is loaded when it is first asked for."""
         active = self.served.release
@@ -288,12 +262,7 @@ class ReleaseManager:
                     raise Problem(
                         404, "no-release-before", f"release {active.number} is the first; there is none before it"
                     )
-
-                def load() -> LoadedRelease | None:
-                    release = self.releases.get(number)
-                    return None if self.releases.is_retired(release) else self._load(release)
-
-                before = await self._in_background(load)
+                before = await self._loader.earlier(number)
                 if before is None:
                     raise Problem(
                         404, "no-release-before", f"release {number} was retired: its model and rows are gone"
@@ -307,6 +276,3 @@ class ReleaseManager:
                     )
                 self._before = before
             return self._before
-
-    async def _in_background(self, call: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._background, call)
