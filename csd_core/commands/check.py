@@ -78,25 +78,22 @@ def check(
     if out is not None and out.is_dir():
         raise ArtifactError(f"--out {out}: is a folder; name a file, such as {out / 'check.json'}")
     with TemporaryDirectory(prefix="csd-") as temporary:
-        scratch = Path(temporary)
-        gate_input = ask(
+        _, gate_result = judged(
             old,
             new,
             images=images,
             gallery=gallery,
             options=options,
             preprocessing=preprocessing,
-            scratch=scratch,
+            scratch=Path(temporary),
         )
-        gate_result = run_gate(gate_input, scratch)
-        print_findings(gate_result.report, gate_result.verdict)
         if out is not None:
             gate_result.report.save(out)
             echo(f"report: {out}")
     exit_if_rejected(gate_result)
 
 
-def ask(
+def judged(
     old: Path,
     new: Path,
     *,
@@ -105,18 +102,19 @@ def ask(
     options: GateOptions,
     preprocessing: Preprocessing | None,
     scratch: Path,
-) -> GateInput:
-    """Return a question from a command's arguments; models that csd did not export are wrapped in `scratch`.
+) -> tuple[GateInput, GateResult]:
+    """Judge a candidate by a command's arguments, and print what was found.
+
+    Models that csd did not export are wrapped in `scratch`.
 
     Raises:
-        ParamsError: if arguments are wrong.
-        ArtifactError: if a model is missing or unusable.
+        CsdError: if something that was given is wrong, missing or unusable.
     """
     if options.max_queries is not None and options.max_queries < 1:
         raise ParamsError(f"--max-queries {options.max_queries}: must be at least 1")
     policy, settings = load_policy(options.policy)
     wrapped = embedders((old, new), preprocessing or Preprocessing(), scratch / "models")
-    return GateInput(
+    gate_input = GateInput(
         old=wrapped[0],
         new=wrapped[1],
         images=images,
@@ -128,6 +126,9 @@ def ask(
         max_queries=options.max_queries,
         seed=options.seed,
     )
+    gate_result = run_gate(gate_input, scratch)
+    print_findings(gate_result.report, gate_result.verdict)
+    return gate_input, gate_result
 
 
 def embedders(files: tuple[Path, ...], preprocessing: Preprocessing, folder: Path) -> tuple[Path, ...]:

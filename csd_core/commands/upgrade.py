@@ -8,20 +8,19 @@ from typing import Annotated
 import numpy as np
 from cyclopts import App, Parameter
 
-from csd_core.commands.check import DEFAULTS, GateOptions, Options, ask, embedders, exit_if_rejected
+from csd_core.commands.check import DEFAULTS, GateOptions, Options, embedders, exit_if_rejected, judged
 from csd_core.records.verdict import Promoted
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.lineage import Lineage
 from csd_core.standalone.application import apply_plan
 from csd_core.standalone.collection import read_collection
-from csd_core.standalone.examination import embedded, run_gate
 from csd_core.standalone.own_gallery import ItemsRecord, OwnGallery, refuse_existing
 from csd_core.standalone.plan_folder import PlanFolder, write_plan
 from csd_core.standalone.preprocessing import Preprocessing
 from csd_core.standalone.roles import assign_roles
-from csd_core.standalone.table import print_findings
 from csd_core.system.atomic import atomic_file
 from csd_core.system.console import echo
+from csd_core.upgrade.measured import embedded
 from csd_core.upgrade.policy_file import DEFAULT
 
 Out = Annotated[Path, Parameter(name=("--out", "-o"))]
@@ -61,18 +60,15 @@ def plan(
     """
     refuse_existing(out)
     with TemporaryDirectory(prefix="csd-") as temporary:
-        scratch = Path(temporary)
-        gate_input = ask(
+        gate_input, gate_result = judged(
             old,
             new,
             images=images,
             gallery=gallery,
             options=options,
             preprocessing=preprocessing,
-            scratch=scratch,
+            scratch=Path(temporary),
         )
-        gate_result = run_gate(gate_input, scratch)
-        print_findings(gate_result.report, gate_result.verdict)
         write_plan(gate_result, gate_input.settings, gate_input.new, out)
     if isinstance(gate_result.verdict, Promoted):
         echo(f"plan: {out}; `csd upgrade apply` carries it out")

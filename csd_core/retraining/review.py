@@ -90,13 +90,8 @@ def review_page(workspace: Workspace, params: Params, task: str) -> ReviewPage:
     chart = None
     if champion.digest and case.nearest:
         incumbent = _embedder(workspace.champion_embedder(previous) / "embedder.onnx", params)
-        situation = Situation(
-            gallery=gallery,
-            candidate=candidate.digest,
-            dimension=candidate.metadata.dimension,
-            adapters=CandidateAdapters.load(workspace.candidate_adapters(task)),
-            settings=params.upgrade,
-        )
+        adapters = CandidateAdapters.load(workspace.candidate_adapters(task))
+        situation = Situation.of(gallery, candidate, adapters, params.upgrade)
         plan = strategy_named(
             case.nearest.strategy,
             share=case.nearest.share,

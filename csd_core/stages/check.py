@@ -41,12 +41,8 @@ def main(task: str) -> None:
         task,
         gate=evaluation_data_of(pool, gallery, "gate", candidate=embedder, champion=incumbent),
         select=evaluation_data_of(pool, gallery, "select", candidate=embedder, champion=incumbent),
-        situation=Situation(
-            gallery=gallery,
-            candidate=embedder.digest,
-            dimension=embedder.metadata.dimension,
-            adapters=CandidateAdapters.load(workspace.candidate_adapters(task)),
-            settings=params.upgrade,
+        situation=Situation.of(
+            gallery, embedder, CandidateAdapters.load(workspace.candidate_adapters(task)), params.upgrade
         ),
         champion=champion.digest,
         pending=Pending.load(workspace.pending(previous)).tasks,

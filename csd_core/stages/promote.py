@@ -27,6 +27,7 @@ from csd_core.upgrade.adapters import CandidateAdapters
 from csd_core.upgrade.backfill.engine import backfill
 from csd_core.upgrade.backfill.shards import ShardFolders
 from csd_core.upgrade.gate import judge
+from csd_core.upgrade.measured import embedded
 from csd_core.upgrade.strategies import Situation, strategy_named
 from csd_core.workspace import Workspace
 
@@ -119,14 +120,7 @@ def _gallery(
     pool = ItemPool(shards=[load_shard(folder) for folder in shard_folders])
     searchable = pool.rows(*params.gallery.splits)
     new = searchable[~np.isin(pool.ids[searchable], before.ids)]
-    added = Gallery.embedded(
-        ids=pool.ids[new],
-        labels=pool.labels[new],
-        tasks=pool.tasks[new],
-        splits=pool.splits[new],
-        vectors=pool.embed(new, embedder),
-        model=embedder.digest,
-    )
+    added = embedded(pool, new, embedder)
     if isinstance(verdict, Rejected):
         return before.joined(added, query_model=embedder.digest, searchable_spaces=before.searchable_spaces)
 
@@ -144,13 +138,8 @@ def _gallery(
         order=report.partial.order if report.partial else None,
         rest=report.partial.rest if report.partial else None,
     )
-    situation = Situation(
-        gallery=before,
-        candidate=embedder.digest,
-        dimension=embedder.metadata.dimension,
-        adapters=CandidateAdapters.load(workspace.candidate_adapters(task)),
-        settings=params.upgrade,
-    )
+    adapters = CandidateAdapters.load(workspace.candidate_adapters(task))
+    situation = Situation.of(before, embedder, adapters, params.upgrade)
     after = strategy.plan(situation).apply(before, embed)
     shutil.rmtree(work, ignore_errors=True)
     return after.joined(added, query_model=embedder.digest, searchable_spaces=after.searchable_spaces)

@@ -24,7 +24,7 @@ from csd_core.upgrade.adapters import RECORD, CandidateAdapters
 from csd_core.upgrade.check import check
 from csd_core.upgrade.evaluation_data import EvaluationData
 from csd_core.upgrade.gate import judge
-from csd_core.upgrade.measured import evaluation_data_of
+from csd_core.upgrade.measured import embedded, evaluation_data_of
 from csd_core.upgrade.sampling import evenly
 from csd_core.upgrade.strategies import Situation
 
@@ -118,13 +118,7 @@ def run_gate(gate_input: GateInput, scratch: Path) -> GateResult:
         for split in ("gate", "select")
     )
     adapters = _fitted(gate_input, own, pool, roles, new, select, forms=forms, scratch=scratch)
-    situation = Situation(
-        gallery=own.gallery,
-        candidate=new.digest,
-        dimension=new.metadata.dimension,
-        adapters=adapters,
-        settings=gate_input.settings,
-    )
+    situation = Situation.of(own.gallery, new, adapters, gate_input.settings)
     report = check(
         str(roles.tasks[~roles.old][0]) if not roles.old.all() else NEW,
         gate=gate,
@@ -142,18 +136,6 @@ def run_gate(gate_input: GateInput, scratch: Path) -> GateResult:
         adapters=adapters,
         collection=collection,
         roles=roles,
-    )
-
-
-def embedded(pool: CollectionPool, rows: np.ndarray, model: Embedder) -> Gallery:
-    """Return a gallery of some items of a pool, by one model."""
-    return Gallery.embedded(
-        ids=pool.ids[rows],
-        labels=pool.labels[rows],
-        tasks=pool.tasks[rows],
-        splits=pool.splits[rows],
-        vectors=pool.embed(rows, model),
-        model=model.digest,
     )
 
 

@@ -138,15 +138,11 @@ def judge(report: CheckReport, policy: Policy, decision: Decision = "auto") -> P
     best = next((each for each in judged if each.passed), None)
     reasons = _explain(judged, best)
     chosen: tuple[Strategy, float | None] | None
-    match decision:
-        case "auto":
-            chosen = (best.strategy, best.share) if best else None
-        case "reject":
-            chosen = None
-            reasons = (decided_by_operator(decision), *(f"the gate: {reason}" for reason in reasons))
-        case _:
-            chosen = _chosen(report, judged, decision)
-            reasons = (decided_by_operator(decision), *(f"the gate: {reason}" for reason in reasons))
+    if decision == "auto":
+        chosen = (best.strategy, best.share) if best else None
+    else:
+        chosen = None if decision == "reject" else _chosen(report, judged, decision)
+        reasons = (decided_by_operator(decision), *(f"the gate: {reason}" for reason in reasons))
     if chosen is not None:
         return Promoted(
             task=report.task,

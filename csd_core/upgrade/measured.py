@@ -1,4 +1,4 @@
-"""From items and a gallery to evidence: what is stored, and what both models make of the same items."""
+"""From items to vectors: rows for a gallery, and what both models make of the items that the gate measures."""
 
 import numpy as np
 
@@ -6,6 +6,7 @@ from csd_core.data.pool import ItemPool
 from csd_core.params.section import Split
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.gallery import Gallery
+from csd_core.retrieval.metrics import Ints
 from csd_core.upgrade.evaluation_data import EvaluationData
 
 
@@ -36,4 +37,16 @@ def evaluation_data_of(
         champion=pool.embed(measured, champion) if champion else None,
         candidate=pool.embed(measured, candidate),
         asked=np.arange(len(measured)),
+    )
+
+
+def embedded(pool: ItemPool, rows: Ints, model: Embedder) -> Gallery:
+    """Return a gallery of some items of a pool, by one model."""
+    return Gallery.embedded(
+        ids=pool.ids[rows],
+        labels=pool.labels[rows],
+        tasks=pool.tasks[rows],
+        splits=pool.splits[rows],
+        vectors=pool.embed(rows, model),
+        model=model.digest,
     )

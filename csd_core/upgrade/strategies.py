@@ -6,11 +6,12 @@ candidate.
 """
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 
 from csd_core.params.upgrade import Order, Partial, Rest, Strategy, Upgrade
+from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.metrics import Bools, Ints
 from csd_core.system.errors import CompatibilityError
@@ -40,6 +41,17 @@ class Situation:
     adapters: CandidateAdapters
     settings: Upgrade
     _orders: dict[Order, Ints] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, gallery: Gallery, candidate: Embedder, adapters: CandidateAdapters, settings: Upgrade) -> Self:
+        """Return the situation of a candidate that is at hand."""
+        return cls(
+            gallery=gallery,
+            candidate=candidate.digest,
+            dimension=candidate.metadata.dimension,
+            adapters=adapters,
+            settings=settings,
+        )
 
     def order(self, name: Order) -> Ints:
         """Return (G,) positions of the old rows, most useful first."""

@@ -1,6 +1,7 @@
 """`csd items`: what is in the gallery that production searches."""
 
 import itertools
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -25,35 +26,47 @@ from csd_core.workspace import Workspace
 
 _SHORT = 12
 
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Only:
+    """Which items are shown."""
+
+    label: tuple[str, ...] | None = None
+    """Show only items of this class; repeat it for several."""
+    origin: Literal["pipeline", "live"] | None = None
+    """Show only what the pipeline published, or only what people wrote live."""
+    since: datetime | None = None
+    """Show only what was written then or later, in UTC."""
+
+    @property
+    def filters(self) -> Filters:
+        """The same as the gallery takes it."""
+        return Filters(label=self.label, origin=None if self.origin is None else (self.origin,), since=self.since)
+
+
+ALL = Only()
+
 app = App(name="items", help="List, search, write and erase the items that production searches.")
 
 
 @app.command(name="list")
 def list_items(
     *,
-    label: tuple[str, ...] | None = None,
-    origin: Literal["pipeline", "live"] | None = None,
-    since: datetime | None = None,
+    only: Only = ALL,
     limit: Annotated[int, Parameter(name=["--limit", "-n"])] = 20,
 ) -> None:
     """Show the items written last.
 
     Parameters
     ----------
-    label
-        Show only items of this class; repeat it for several.
-    origin
-        Show only what the pipeline published, or only what people wrote live.
-    since
-        Show only what was written then or later, in UTC.
     limit
         Number of items to show.
     """
     production = Production.of(Workspace())
     table = active_release(production).table
-    where = Filters(label=label, origin=None if origin is None else (origin,), since=since)
     columns = ["id", "label", "task", "origin", "written_at", "embedded_by"]
-    rows = production.live.rows(table, where=where, columns=columns)
+    rows = production.live.rows(table, where=only.filters, columns=columns)
     newest = rows.sort_by([("written_at", "descending"), ("id", "ascending")]).slice(0, limit)
     shown = []
     for row in newest.to_pylist():
@@ -226,9 +239,7 @@ def search(
     /,
     *,
     k: Annotated[int, Parameter(name=["-k"])] = 10,
-    label: tuple[str, ...] | None = None,
-    origin: Literal["pipeline", "live"] | None = None,
-    since: datetime | None = None,
+    only: Only = ALL,
 ) -> None:
     """Show the items nearest to an image.
 
@@ -238,20 +249,13 @@ def search(
         An image file, or the http(s) address of one.
     k
         Number of items to show.
-    label
-        Show only items of this class; repeat it for several.
-    origin
-        Show only what the pipeline published, or only what people wrote live.
-    since
-        Show only what was written then or later, in UTC.
     """
     production = Production.of(Workspace())
     release = active_release(production)
     embedder = embedder_of(production, release)
     snapshot = snapshot_of(production, release)
     query = embedder(_read((image,), embedder.metadata.form, production.workspace.root))
-    where = Filters(label=label, origin=None if origin is None else (origin,), since=since)
-    hits = snapshot.search(query, k=k, where=where)
+    hits = snapshot.search(query, k=k, where=only.filters)
     columns = (hits.ids, hits.labels, hits.scores, hits.tasks, hits.origins, hits.spaces)
     rows = zip(*(column[0].tolist() for column in columns), strict=True)
     shown = [
