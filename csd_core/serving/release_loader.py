@@ -35,31 +35,33 @@ class ReleaseLoader:
         self._compute = ThreadPoolExecutor(1, "csd-embed")
         self._searcher = ThreadPoolExecutor(1, "csd-search")
 
-    async def active(self) -> LoadedRelease | None:
-        """Load the active release; return None if there is none.
+    async def load(self, find: Callable[[], Release | None]) -> LoadedRelease | None:
+        """Examine and load a release; return None if `find` does.
+
+        Args:
+            find: Looks it up.
 
         Raises:
             CsdError: with the first thing that is wrong with it.
         """
 
-        def load() -> LoadedRelease | None:
-            release = self._releases.active()
-            return None if release is None else self._load(release)
+        def loaded() -> LoadedRelease | None:
+            release = find()
+            if release is None:
+                return None
+            check_fit(release, self._releases, self._live)
+            return LoadedRelease(
+                release,
+                live=self._live,
+                params=self._params,
+                threads=self._threads,
+                generations=generations_of(self._releases),
+                compute=self._compute,
+                searcher=self._searcher,
+                metrics=self._metrics,
+            )
 
-        return await self.in_background(load)
-
-    async def earlier(self, number: int) -> LoadedRelease | None:
-        """Load a release by its number; return None if it was retired.
-
-        Raises:
-            CsdError: with the first thing that is wrong with it.
-        """
-
-        def load() -> LoadedRelease | None:
-            release = self._releases.get(number)
-            return None if self._releases.is_retired(release) else self._load(release)
-
-        return await self.in_background(load)
+        return await self.in_background(loaded)
 
     async def in_background(self, call: Callable[[], Result]) -> Result:
         """Call in the thread that loads."""
@@ -69,16 +71,3 @@ class ReleaseLoader:
         """Let the threads end."""
         for executor in (self._background, self._compute, self._searcher):
             executor.shutdown(wait=True)
-
-    def _load(self, release: Release) -> LoadedRelease:
-        check_fit(release, self._releases, self._live)
-        return LoadedRelease(
-            release,
-            live=self._live,
-            params=self._params,
-            threads=self._threads,
-            generations=generations_of(self._releases),
-            compute=self._compute,
-            searcher=self._searcher,
-            metrics=self._metrics,
-        )

@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 
 from csd_core.live.gallery import LiveGallery
 from csd_core.params.model import Params
+from csd_core.releases.contents.release import Release
 from csd_core.releases.store import Releases
 from csd_core.serving.http.problems import Problem
 from csd_core.serving.loaded_release import LoadedRelease
@@ -222,7 +223,7 @@ class ReleaseManager:
             return
         start = time.monotonic()
         try:
-            served = await self._loader.active()
+            served = await self._loader.load(self.releases.active)
         except (CsdError, OSError) as error:
             self._refuse(Refused(pointer, str(error), time.monotonic()))
             log.error("release refused", extra={"release": pointer, "reason": str(error)})  # noqa: TRY400 - one line, no traceback
@@ -262,7 +263,12 @@ class ReleaseManager:
                     raise Problem(
                         404, "no-release-before", f"release {active.number} is the first; there is none before it"
                     )
-                before = await self._loader.earlier(number)
+
+                def unless_retired() -> Release | None:
+                    release = self.releases.get(number)
+                    return None if self.releases.is_retired(release) else release
+
+                before = await self._loader.load(unless_retired)
                 if before is None:
                     raise Problem(
                         404, "no-release-before", f"release {number} was retired: its model and rows are gone"
