@@ -25,8 +25,8 @@ def of(pool, *, max_in_memory_mb):
 
 def test_a_set_in_memory_and_one_on_disk_give_the_same_batches_to_the_byte(pool):
     held, mapped = of(pool, max_in_memory_mb=1), of(pool, max_in_memory_mb=0)
-    assert held.held is not None
-    assert mapped.held is None
+    assert held.in_memory is not None
+    assert mapped.in_memory is None
     for epoch in range(2):
         pairs = zip(
             epoch_batches(held, batch_size=32, generator=keyed_generator(epoch)),
