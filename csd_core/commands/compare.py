@@ -8,8 +8,7 @@ from cyclopts.validators import Number
 
 from csd_core.comparison.report.page import PAGE, write_report
 from csd_core.comparison.results.figures import load_comparison
-from csd_core.comparison.results.merging import merge_results, recorded
-from csd_core.comparison.results.table import FILE, write_results
+from csd_core.comparison.results.table import FILE, merge_results, recorded, write_results
 from csd_core.comparison.running.progress import told
 from csd_core.comparison.running.run_folder import Code
 from csd_core.comparison.running.runs import CELLS, cells_of, params_of
@@ -108,7 +107,7 @@ def report(
     )
     output = output or folder
     write_report(found, results, output)
-    echo(f"{output / PAGE}: {len(found.cells)} of {len(found.planned)} cells")
+    echo(f"{output / PAGE}: {len(found.figures)} of {len(found.planned)} cells")
 
 
 @app.command
@@ -133,9 +132,8 @@ def merge(folder: Path, other: Path, /, *more: Path, output: Annotated[Path, Par
         raise ParamsError(
             f"{output / FILE}: exists and would be lost; name {output} among the folders, or give -o another"
         )
-    merged = merge_results([each / FILE for each in folders])
-    write_results(output / FILE, merged.cells)
-    echo(f"{output / FILE}: {len(merged.cells)} cells")
+    merged = merge_results([each / FILE for each in folders], output / FILE)
+    echo(f"{output / FILE}: {merged.cells} cells")
     if merged.equal:
         echo(f"{len(merged.equal)} in several with equal parameters and figures, seconds aside")
     if merged.differing:

@@ -9,12 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 from patience import PATIENCE
 
 from csd_core import cli
-from csd_core.comparison.results.table import read_results
 
 ROOT = Path(__file__).parents[2]
 FOLDER = Path("comparisons/runs/example")
@@ -103,7 +103,7 @@ def test_a_killed_comparison_resumes_and_trains_the_first_stage_once(project):
     assert printed.count("Stage 'train@t1' is cached") == 1
     assert printed.count("Running stage 'train@t2'") == 3  # one of them was killed
 
-    rows = read_results(project / FOLDER / "results.parquet").to_pylist()
+    rows = pq.read_table(project / FOLDER / "results.parquet").to_pylist()
     of = {(row["contender"], row["measure"], row["after"], row["on"]): row["value"] for row in rows}
     assert of["finetune", "recall_own", "t1", "t1"] == of["csd", "recall_own", "t1", "t1"]
     assert 0 < of["csd", "average", None, None] <= 1
@@ -126,7 +126,7 @@ def test_a_killed_comparison_resumes_and_trains_the_first_stage_once(project):
     assert "loss" in broken.stdout
     assert "2 of 2 · tiny/csd/1: nothing was stale" in broken.stdout
     assert broken.stderr == "1 of 2 cells failed: tiny/broken/1; their last lines stand above\n"
-    left = {row["contender"] for row in read_results(project / FOLDER / "results.parquet").to_pylist()}
+    left = {row["contender"] for row in pq.read_table(project / FOLDER / "results.parquet").to_pylist()}
     assert left == {"csd", "finetune"}  # what this comparison leaves alone stays
 
 

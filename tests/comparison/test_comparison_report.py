@@ -6,17 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 from synthetic import ALONE, DIGEST, LEVELS, MISSING, PLANNED, PROFILES, loaded, values, written
 
 from csd_core import cli
 from csd_core.comparison.report.page import write_report
-from csd_core.comparison.report.tables import against, cost_table, difference_table, profile_table
-from csd_core.comparison.report.text import headline, missing, sentences
+from csd_core.comparison.report.tables import cost_table, difference_table, profile_table
+from csd_core.comparison.report.text import by_contender, headline, sentences
 from csd_core.comparison.report.upgrade_tables import count_table, upgrade_table
-from csd_core.comparison.results.columns import COLUMNS
-from csd_core.comparison.results.intervals import difference, spread
+from csd_core.comparison.results.figures import part
+from csd_core.comparison.results.intervals import compare, spread
 from csd_core.comparison.running.runs import Cell, params_of
 from csd_core.comparison.running.spec import load_spec
 from csd_core.report.narrative import DASH, MINUS
@@ -38,7 +39,7 @@ def comparison(results):
 def entry(table, contender, head):
     """The entry of a contender below a head."""
     place = next(number for number, each in enumerate(table.head) if each.startswith(head))
-    return dict(table.rows)[contender][place - 1]
+    return table.rows[contender][place - 1]
 
 
 def shown(share):
@@ -69,11 +70,11 @@ def test_the_initial_and_the_final_task_are_those_after_the_last_stage(compariso
 
 def test_the_best_has_as_many_seeds_as_others(comparison):
     profile, contender = ALONE
-    cells = dict(comparison.cells)
-    cells[Cell(profile, contender, 1)] = cells[Cell(profile, "joint", 1)]  # better than all others
-    table = profile_table(replace(comparison, cells=cells), profile)
+    rows = comparison.results.drop((profile, contender, 1))
+    best = rows.loc[[(profile, "joint", 1)]].rename({"joint": contender}, level="contender")  # better than all others
+    table = profile_table(replace(comparison, results=pd.concat([rows, best])), profile)
     assert not entry(table, contender, "Average").best
-    assert sum(entry(table, name, "Average").best for name, _ in table.rows) == 1
+    assert sum(entry(table, name, "Average").best for name in table.rows) == 1
 
 
 def test_the_best_competes_with_neither_the_upper_bound_nor_what_is_trivial(comparison):
@@ -81,7 +82,7 @@ def test_the_best_competes_with_neither_the_upper_bound_nor_what_is_trivial(comp
     assert not entry(table, "joint ‡", "Average").best
     means = {name: np.mean(list(values("glyphs-2", name, "average").values())) for name in LEVELS if name != "joint"}
     best = max(means, key=means.get)
-    assert [name for name, _ in table.rows if entry(table, name, "Average").best] == [best]
+    assert [name for name in table.rows if entry(table, name, "Average").best] == [best]
     assert entry(table, "frozen", "Forgetting R@1, own").words.endswith("†")
     assert not entry(table, "frozen", "Forgetting R@1, own").best
     assert len(table.notes) == 2
@@ -90,7 +91,7 @@ def test_the_best_competes_with_neither_the_upper_bound_nor_what_is_trivial(comp
 def test_where_all_print_alike_none_is_the_best(tmp_path):
     alone = [cell for cell in PLANNED if cell.contender in {"csd", "joint"}]
     table = profile_table(loaded(written(tmp_path, cells=alone), planned=alone), "glyphs-2")
-    assert not any(each.best for _, entries in table.rows for each in entries)
+    assert not any(each.best for entries in table.rows.values() for each in entries)
 
 
 def test_lower_is_better_where_it_is_forgetting(comparison):
@@ -105,25 +106,30 @@ def test_lower_is_better_where_it_is_forgetting(comparison):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_an_interval_is_that_of_a_paired_t_test(seed):
-    pairs = np.random.default_rng(seed).normal(size=(2 + seed, 2)).tolist()
-    found = difference(pairs)
-    first, second = np.array(pairs).T
+    first, second = np.random.default_rng(seed).normal(size=(2, 2 + seed))
+    found = compared(first - second)
     low, high = stats.ttest_rel(first, second).confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-6)
+    assert (found.mean - found.half, found.mean + found.half) == pytest.approx((low, high), abs=1e-6)
     assert found.mean == pytest.approx(np.mean(first - second), abs=1e-8)
     assert found.positive == sum(first > second)
 
 
+def compared(differences):
+    """The differences of one contender in one figure."""
+    index = pd.Index(["csd"] * len(differences), name="contender")
+    return compare(pd.DataFrame({"average": differences}, index=index))["csd", "average"]
+
+
 def test_one_pair_decides_nothing_and_no_pair_is_nothing():
-    found = difference([(0.9, 0.5)])
-    assert (found.low, found.high, found.decided) == (None, None, False)
-    assert difference([]) is None
+    found = compared([0.4])
+    assert (found.mean, found.pairs, found.decided) == (0.4, 1, False)
+    assert np.isnan(found.half)
+    assert compared([np.nan]).pairs == 0
     assert spread([]) is None
 
 
 def test_differences_are_of_the_same_seed_and_leave_out_what_one_side_lacks(comparison):
-    all_seen = next(column for column in COLUMNS if column.title == "All seen")
-    found = against(comparison, "lwf", all_seen, "glyphs-2")
+    found = compare(part(comparison.differences, "glyphs-2"))["lwf", "recall_seen"]
     mine, theirs = (values("glyphs-2", name, "recall_seen", "t2") for name in ("lwf", "csd"))
     assert set(theirs) - set(mine) == {MISSING.seed}
     assert found.pairs == len(mine) == 2
@@ -131,8 +137,7 @@ def test_differences_are_of_the_same_seed_and_leave_out_what_one_side_lacks(comp
 
 
 def test_over_all_profiles_a_pair_is_a_profile_and_a_seed(comparison):
-    all_seen = next(column for column in COLUMNS if column.title == "All seen")
-    found = against(comparison, "finetune", all_seen)
+    found = comparison.pooled["finetune", "recall_seen"]
     each = [
         values(profile, "finetune", "recall_seen", last)[seed] - values(profile, "csd", "recall_seen", last)[seed]
         for profile, last in (("glyphs-2", "t2"), ("digits-11", "t11"))
@@ -173,11 +178,9 @@ def test_over_all_profiles_it_is_counted_in_how_many_cells_and_upgrades_somethin
 
 
 def test_an_upgrade_that_no_strategy_passes_is_counted(comparison):
-    cells = dict(comparison.cells)
-    mine = cells[Cell("glyphs-2", "lwf", 1)]
-    refused = {key: 0.0 for key in mine.values if key[0].startswith("would_pass_")}
-    cells[Cell("glyphs-2", "lwf", 1)] = replace(mine, values=dict(mine.values) | refused)
-    table = count_table(replace(comparison, cells=cells))
+    rows = comparison.results
+    refused = (rows.index == ("glyphs-2", "lwf", 1)) & rows["measure"].str.startswith("would_pass_")
+    table = count_table(replace(comparison, results=rows.assign(value=rows["value"].mask(refused, 0.0))))
     assert entry(table, "lwf", "Gate passes none").words == "1/12"
     assert entry(table, "all", "Gate passes none").words == "1/177"
 
@@ -201,7 +204,7 @@ def test_cost_is_relative_to_finetuning_in_the_same_place(comparison):
 
 
 def test_missing_cells_are_named(comparison):
-    assert missing(comparison) == (f"{MISSING.profile}/{MISSING.contender}: seed {MISSING.seed}",)
+    assert by_contender(comparison.missing) == (f"{MISSING.profile}/{MISSING.contender}: seed {MISSING.seed}",)
     assert headline(comparison) == "Six contenders on two profiles"
     assert sentences(comparison)[0] == f"1 of {len(PLANNED)} cells has not run; it is named at the end."
 

@@ -22,7 +22,7 @@ def comparison(tmp_path_factory):
 
 def row(table, name):
     """Head -> what stands below it in a row."""
-    return dict(zip(table.head[1:], (entry.words for entry in dict(table.rows)[name]), strict=True))
+    return dict(zip(table.head[1:], (entry.words for entry in table.rows[name]), strict=True))
 
 
 def shown(share):
@@ -61,7 +61,7 @@ def test_seed_by_seed_every_pair_has_its_difference_and_a_missing_one_none(compa
     assert [float(word.replace(MINUS, "-")) for word in (first, last)] == pytest.approx(
         [100 * value for value in each], abs=0.06
     )
-    pooled = dict(table.rows)["all pairs"][0]
+    pooled = table.rows["all pairs"][0]
     assert pooled.small.endswith(f"; {sum(value > 0 for value in _all('lwf'))}/3")
     assert pooled.words == (f"{100 * np.mean(_all('lwf')):+.1f}").replace("-", MINUS)
 
@@ -80,7 +80,7 @@ def test_seed_by_seed_profiles_are_also_counted_once_each(comparison):
     for profile in ("glyphs-2", "digits-11"):
         mine, theirs = values(profile, "frozen", "average"), values(profile, "csd", "average")
         means.append(np.mean([mine[seed] - theirs[seed] for seed in mine]))
-    found = dict(table.rows)["all profiles"][0]
+    found = table.rows["all profiles"][0]
     half = stats.t.ppf(0.975, 1) * np.std(means, ddof=1) / np.sqrt(2)
     low, high = (f"{100 * value:+.1f}".replace("-", MINUS) for value in (np.mean(means) - half, np.mean(means) + half))
     assert found.words == f"{100 * np.mean(means):+.1f}".replace("-", MINUS)
@@ -89,7 +89,7 @@ def test_seed_by_seed_profiles_are_also_counted_once_each(comparison):
 
 def test_pairs_of_a_profile_are_those_of_each_contender(comparison):
     table = pairs_table(comparison, "glyphs-2")
-    assert [name for name, _ in table.rows] == ["finetune", "frozen", "joint ‡", "lwf", "csd-mild"]
+    assert [*table.rows] == ["finetune", "frozen", "joint ‡", "lwf", "csd-mild"]
     for name in ("finetune", "lwf"):
         assert row(table, name) == row(seed_table(comparison, name), "glyphs-2")
 

@@ -126,7 +126,7 @@ def test_the_table_is_sorted_whatever_the_order_of_the_cells(measured, tmp_path)
     write_results(tmp_path / "one.parquet", cells)
     write_results(tmp_path / "two.parquet", dict(reversed(cells.items())))
     assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
-    table = read_results(tmp_path / "one.parquet")
+    table = pq.read_table(tmp_path / "one.parquet")
     assert table.schema == SCHEMA
     every = {"profile": "b", "contender": "x", "seed": 1, "params": "d"}
     assert table.slice(0, 3).to_pylist() == [

@@ -4,10 +4,8 @@ import pytest
 from synthetic import DIGEST, PLANNED, measures_of, written
 
 from csd_core import cli
-from csd_core.comparison.results.figures import load_cells
 from csd_core.comparison.results.measures import CellMeasures
-from csd_core.comparison.results.merging import OF_A_CLOCK, merge_results, recorded
-from csd_core.comparison.results.table import FILE, write_results
+from csd_core.comparison.results.table import FILE, OF_A_CLOCK, merge_results, recorded, write_results
 
 HERE, THERE, TWICE = PLANNED[:5], PLANNED[4:9], PLANNED[4]
 
@@ -51,13 +49,13 @@ def test_the_merged_table_is_that_of_one_machine_that_ran_all(tmp_path, capsys):
 def test_more_than_two_and_one_of_them_the_place_of_all(tmp_path):
     parts = [written(tmp_path / str(number), cells=PLANNED[number::3]).parent for number in range(3)]
     assert merged(*parts, output=parts[0]) == 0
-    assert set(load_cells(parts[0] / FILE)) == set(PLANNED)
+    assert set(recorded(parts[0] / FILE)) == set(PLANNED)
 
 
 def test_of_a_cell_with_other_figures_the_first_folder_counts_and_it_is_named(tmp_path, capsys):
     here, there = of_two_machines(tmp_path, measure="average")
     assert merged(there, here, output=tmp_path / "all") == 0
-    assert load_cells(tmp_path / "all" / FILE)[TWICE] == load_cells(there / FILE)[TWICE]
+    assert recorded(tmp_path / "all" / FILE)[TWICE] == recorded(there / FILE)[TWICE]
     assert capsys.readouterr().out.splitlines()[1:] == [
         f"1 in several and not equal, so the first folder's count: {TWICE}"
     ]
@@ -65,8 +63,8 @@ def test_of_a_cell_with_other_figures_the_first_folder_counts_and_it_is_named(tm
 
 def test_seconds_make_no_difference(tmp_path):
     here, there = of_two_machines(tmp_path, measure=OF_A_CLOCK)
-    assert load_cells(here / FILE)[TWICE] != load_cells(there / FILE)[TWICE]
-    found = merge_results([here / FILE, there / FILE])
+    assert recorded(here / FILE)[TWICE] != recorded(there / FILE)[TWICE]
+    found = merge_results([here / FILE, there / FILE], tmp_path / FILE)
     assert (found.equal, found.differing) == ((TWICE,), ())
 
 
@@ -74,15 +72,15 @@ def test_a_figure_that_one_of_them_lacks_is_a_difference(tmp_path):
     written(tmp_path / "here", cells=HERE)
     lacking = tuple(each for each in measures_of(TWICE) if each.measure != "bc")
     write_results(tmp_path / "there" / FILE, {TWICE: CellMeasures(params=DIGEST, values=lacking)})
-    assert merge_results([tmp_path / "here" / FILE, tmp_path / "there" / FILE]).differing == (TWICE,)
+    assert merge_results([tmp_path / "here" / FILE, tmp_path / "there" / FILE], tmp_path / FILE).differing == (TWICE,)
 
 
 def test_other_parameters_are_a_difference_whatever_the_figures(tmp_path):
     written(tmp_path / "here", cells=HERE)
     written(tmp_path / "there", cells=THERE, params="other")
-    found = merge_results([tmp_path / "here" / FILE, tmp_path / "there" / FILE])
+    found = merge_results([tmp_path / "here" / FILE, tmp_path / "there" / FILE], tmp_path / FILE)
     assert found.differing == (TWICE,)
-    assert {cell: each.params for cell, each in found.cells.items() if cell in THERE} == {
+    assert {cell: each.params for cell, each in recorded(tmp_path / FILE).items() if cell in THERE} == {
         cell: DIGEST if cell in HERE else "other" for cell in THERE
     }
 

@@ -1,8 +1,6 @@
 """The report of a comparison: report.md, results.csv and index.html, from the figures alone."""
 
-import csv
-import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from markupsafe import Markup
 from csd_core.comparison.report.plots import pictures
 from csd_core.comparison.report.summary_tables import glance_table, pairs_table, seed_table
 from csd_core.comparison.report.tables import Table, cost_table, difference_table, profile_table
-from csd_core.comparison.report.text import by_contender, headline, missing, not_run, outdated, sentences
+from csd_core.comparison.report.text import by_contender, headline, not_run, outdated, sentences
 from csd_core.comparison.report.upgrade_plots import matrices
 from csd_core.comparison.report.upgrade_tables import count_table, upgrade_table
 from csd_core.comparison.results.columns import COLUMNS
@@ -39,26 +37,25 @@ def write_report(comparison: Comparison, results: Path, folder: Path) -> None:
     Raises:
         ArtifactError: if results.parquet is missing or damaged.
     """
-    write_text(folder / CSV, _csv(results))
-    write_text(folder / TEXT, markdown(comparison))
-    write_text(folder / PAGE, html(comparison))
-
-
-def _csv(results: Path) -> str:
-    table, text = read_results(results), io.StringIO()
-    lines = csv.writer(text, lineterminator="\n")
-    lines.writerow(table.column_names)
-    lines.writerows(zip(*(column.to_pylist() for column in table.itercolumns()), strict=True))
-    return text.getvalue()
-
-
-def _upgrades(comparison: Comparison, profile: str) -> list[Table]:
-    """Old items over all upgrades, and after each where there are several."""
-    later = comparison.tasks(profile)[1:]
-    if not later:
-        return []
-    each = [upgrade_table(comparison, profile, task) for task in later] if len(later) > 1 else []
-    return [upgrade_table(comparison, profile), *each]
+    write_text(folder / CSV, read_results(results).to_csv(index=False, lineterminator="\n"))
+    told: dict[str, Any] = {
+        "comparison": comparison,
+        "headline": headline(comparison),
+        "sentences": sentences(comparison),
+        "pooled": difference_table(comparison),
+        "counts": count_table(comparison),
+        "seed_by_seed": _seed_by_seed(comparison),
+        "profiles": [_profile(comparison, profile) for profile in comparison.profiles],
+        "cost": cost_table(comparison),
+        "missing": by_contender(comparison.missing),
+        "not_run": not_run(comparison),
+        "outdated": outdated(comparison),
+        "by_contender": by_contender,
+    }
+    write_text(folder / TEXT, _markdown(**told))
+    style = Markup(PALETTE + CHART + SERIES)  # noqa: S704 - constants
+    page = templates(Path(__file__).parent).get_template(TEMPLATE)
+    write_text(folder / PAGE, page.render(**told, style=style))
 
 
 def _seed_by_seed(comparison: Comparison) -> list[Table]:
@@ -68,70 +65,17 @@ def _seed_by_seed(comparison: Comparison) -> list[Table]:
     return [*(replace(table, notes=()) for table in tables[:-1]), *tables[-1:]]
 
 
-def markdown(comparison: Comparison) -> str:
-    """Return the tables as Markdown."""
-    parts = [f"# {headline(comparison)}", _items(sentences(comparison))]
-    parts += ["## Over all profiles", difference_table(comparison).markdown(), count_table(comparison).markdown()]
-    pairs = _seed_by_seed(comparison)
-    if pairs:
-        parts += ["## Seed by seed", *(table.markdown() for table in pairs)]
-    for profile in comparison.profiles:
-        tables = [
-            glance_table(comparison, profile),
-            profile_table(comparison, profile),
-            difference_table(comparison, profile),
-            pairs_table(comparison, profile),
-        ]
-        parts += [f"## {profile}", *(table.markdown() for table in [*tables, *_upgrades(comparison, profile)])]
-    parts += ["## Cost", cost_table(comparison).markdown()]
-    gaps = missing(comparison)
-    if gaps:
-        parts += [f"## {not_run(comparison)}", _items(gaps)]
-    if comparison.outdated:
-        parts += [f"## {outdated(comparison)}", _items(by_contender(comparison.outdated))]
-    if comparison.stray:
-        parts.append(f"Left out, for they are not planned: {', '.join(map(str, comparison.stray))}.")
-    return "\n\n".join(parts) + "\n"
-
-
-def _items(lines: Iterable[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines)
-
-
-def html(comparison: Comparison) -> str:
-    """Return the page: one file, no network."""
-    return (
-        templates(Path(__file__).parent)
-        .get_template(TEMPLATE)
-        .render(
-            comparison=comparison,
-            headline=headline(comparison),
-            sentences=sentences(comparison),
-            pooled=difference_table(comparison),
-            counts=count_table(comparison),
-            seed_by_seed=_seed_by_seed(comparison),
-            profiles=[_profile(comparison, profile) for profile in comparison.profiles],
-            cost=cost_table(comparison),
-            missing=missing(comparison),
-            by_contender=by_contender,
-            outdated=outdated(comparison),
-            not_run=not_run(comparison),
-            style=Markup(PALETTE + CHART + SERIES),  # noqa: S704 - constants
-        )
-    )
-
-
 def _profile(comparison: Comparison, profile: str) -> dict[str, Any]:
-    table, upgrades = profile_table(comparison, profile), _upgrades(comparison, profile)
+    table, tasks = profile_table(comparison, profile), comparison.tasks(profile)
     return {
         "name": profile,
-        "tasks": comparison.tasks(profile),
+        "tasks": tasks,
         "glance": glance_table(comparison, profile),
         "table": table,
         "differences": difference_table(comparison, profile),
         "pairs": pairs_table(comparison, profile),
-        "upgrades": upgrades[:1],
-        "each_upgrade": upgrades[1:],
+        "upgrades": [upgrade_table(comparison, profile)] if tasks[1:] else [],
+        "each_upgrade": [upgrade_table(comparison, profile, task) for task in tasks[1:]] if tasks[2:] else [],
         "charts": {
             what: Markup(chart.inline())  # noqa: S704 - svg.py escapes names
             for what, chart in pictures(comparison, profile).items()
@@ -146,6 +90,37 @@ def _profile(comparison: Comparison, profile: str) -> dict[str, Any]:
                 for column, entry in zip(COLUMNS, entries, strict=False)
                 if column.title in COMPATIBILITY
             )
-            for contender, (_, entries) in zip(comparison.contenders(profile), table.rows, strict=True)
+            for contender, entries in zip(comparison.contenders(profile), table.rows.values(), strict=True)
         },
     }
+
+
+def _markdown(*, comparison: Comparison, profiles: Sequence[dict[str, Any]], **told: Any) -> str:
+    """Return the tables as Markdown."""
+    sections = {
+        "Over all profiles": [told["pooled"], told["counts"]],
+        "Seed by seed": told["seed_by_seed"],
+        **{
+            each["name"]: [
+                *(each[name] for name in ("glance", "table", "differences", "pairs")),
+                *each["upgrades"],
+                *each["each_upgrade"],
+            ]
+            for each in profiles
+        },
+        "Cost": [told["cost"]],
+    }
+    parts = [f"# {told['headline']}", _items(told["sentences"])]
+    for title, tables in sections.items():
+        parts += [f"## {title}", *(table.markdown() for table in tables)] if tables else []
+    if told["missing"]:
+        parts += [f"## {told['not_run']}", _items(told["missing"])]
+    if comparison.outdated:
+        parts += [f"## {told['outdated']}", _items(by_contender(comparison.outdated))]
+    if comparison.stray:
+        parts.append(f"Left out, for they are not planned: {', '.join(map(str, comparison.stray))}.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _items(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)

@@ -1,24 +1,20 @@
 """Short tables: what matters most of a profile, and a contender against the reference seed by seed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
-from csd_core.comparison.report.tables import Table, TableCell, against, marked, spread_of
+from csd_core.comparison.report.tables import Table, TableCell, heads, marked, rows_of
 from csd_core.comparison.report.upgrade_tables import how_often
-from csd_core.comparison.results.columns import COLUMNS, UPGRADE_COLUMNS, Column, Of, over_upgrades
-from csd_core.comparison.results.figures import Comparison, Measured
-from csd_core.comparison.results.intervals import Difference, difference
+from csd_core.comparison.results.columns import BEFORE, NAMED, UPGRADE_COLUMNS
+from csd_core.comparison.results.figures import Comparison, part
+from csd_core.comparison.results.intervals import DIGITS, Difference, compare, deviation, mean
 from csd_core.report.narrative import DASH, percent, points
 
-NAMED = {column.title: column for column in (*COLUMNS, *UPGRADE_COLUMNS)}
-
-GLANCE = tuple(NAMED[title] for title in ("Average", "All seen", "Forgetting R@1, own", "Forgetting acc., own", "BC"))
-"""Of glance_table, beside what an upgrade means for old items."""
-
-BEFORE_AND_AFTER = {
-    "Old items, before": over_upgrades("gate_self"),
-    **{column.head: column.of for column in UPGRADE_COLUMNS},
-}
-"""Head -> figure."""
+GLANCE = (
+    *(NAMED[title] for title in ("Average", "All seen", "Forgetting R@1, own", "Forgetting acc., own", "BC")),
+    BEFORE,
+    *UPGRADE_COLUMNS,
+)
+"""Of glance_table, beside how often an upgrade finds more old items."""
 
 SEED_BY_SEED = tuple(NAMED[title] for title in ("Average", "All seen", "Old items, raw", "Old items, adapted", "BC"))
 """Of seed_table: what a better recipe must better."""
@@ -26,16 +22,17 @@ SEED_BY_SEED = tuple(NAMED[title] for title in ("Average", "All seen", "Old item
 
 def glance_table(comparison: Comparison, profile: str) -> Table:
     """Return what matters most, to a tenth of a point."""
-    rows = []
-    for name in comparison.contenders(profile):
-        cells = list(comparison.runs(profile, name).values())
-        kept = (how_often(cells, measure) for measure in ("ecc_keep", "ecc_adapt"))
-        figures = (_briefly(cells, of) for of in (*(column.of for column in GLANCE), *BEFORE_AND_AFTER.values()))
-        rows.append((marked(comparison, name), (*figures, *kept, TableCell(words=str(len(cells))))))
+    runs = part(comparison.figures, profile)
+    grouped = runs.groupby("contender")
+    means = grouped.agg(mean).map(lambda value: points(value).removeprefix("+"))
+    words = (means + " ± " + grouped.agg(deviation).map(percent)).where(grouped.count() > 1, means)
+    counts = how_often(part(comparison.upgrades, profile))[["ecc_keep", "ecc_adapt"]]
+    told = words[[column.figure for column in GLANCE]].join(counts).fillna(DASH)
+    told = told.assign(seeds=grouped.size().map(str)).loc[[*comparison.contenders(profile)]]
     return Table(
         title=f"{profile} at a glance",
-        head=("Contender", *(column.head for column in GLANCE), *BEFORE_AND_AFTER, "ECC keep", "ECC adapt", "Seeds"),
-        rows=tuple(rows),
+        head=("Contender", *heads(GLANCE), "ECC keep", "ECC adapt", "Seeds"),
+        rows=rows_of(told.rename(lambda name: marked(comparison, name))),
         notes=(
             (
                 "Percent and points, mean ± standard deviation over seeds. Old items are searched by gate queries: the "
@@ -46,29 +43,21 @@ def glance_table(comparison: Comparison, profile: str) -> Table:
     )
 
 
-def _briefly(cells: Sequence[Measured], of: Of) -> TableCell:
-    found = spread_of(cells, of)
-    if found is None:
-        return TableCell(words=DASH)
-    mean = points(found.mean).removeprefix("+")
-    return TableCell(words=mean if found.deviation is None else f"{mean} ± {percent(found.deviation)}")
-
-
 def seed_table(comparison: Comparison, contender: str) -> Table | None:
     """Return a contender less the reference, for every pair of cells; None where there are less than two."""
-    profiles = [profile for profile in comparison.profiles if comparison.pairs(contender, profile)]
-    if sum(len(comparison.pairs(contender, profile)) for profile in profiles) <= 1:
+    found = part(comparison.differences, contender=contender)
+    profiles = [profile for profile in comparison.profiles if profile in found.index.unique("profile")]
+    if len(found) <= 1:
         return None
-    rows = [(profile, _differences(comparison, contender, profile)) for profile in profiles]
-    rows.append(("all pairs", tuple(_pooled(against(comparison, contender, column)) for column in SEED_BY_SEED)))
+    rows = {profile: _differences(comparison, contender, profile) for profile in profiles}
+    rows["all pairs"] = _pooled(comparison.pooled, contender)
     if len(profiles) > 1:
-        means = ([against(comparison, contender, column, each) for each in profiles] for column in SEED_BY_SEED)
-        over = (difference([(each.mean, 0.0) for each in found if each]) for found in means)
-        rows.append(("all profiles", tuple(map(_pooled, over))))
+        means = found.round(DIGITS).groupby(["profile", "contender"]).agg(mean)
+        rows["all profiles"] = _pooled(compare(means), contender)
     return Table(
         title=f"{contender} less {comparison.reference}, seed by seed",
-        head=("Profile", *(column.head for column in SEED_BY_SEED)),
-        rows=tuple(rows),
+        head=("Profile", *heads(SEED_BY_SEED)),
+        rows=rows,
         notes=(
             (
                 f"Points, in the order of the seeds; {DASH}: not run. All pairs: the mean, its 95 % t-interval, and in "
@@ -81,36 +70,27 @@ def seed_table(comparison: Comparison, contender: str) -> Table | None:
 
 def pairs_table(comparison: Comparison, profile: str) -> Table:
     """Return every contender less the reference on a profile, for every seed."""
-    names = [name for name in comparison.contenders(profile) if comparison.pairs(name, profile)]
+    found = part(comparison.differences, profile).index.unique("contender")
     return Table(
         title=f"{profile}: contender less {comparison.reference}, seed by seed",
-        head=("Contender", *(column.head for column in SEED_BY_SEED)),
-        rows=tuple(
-            (marked(comparison, name), _differences(comparison, name, profile))
-            for name in names
-            if name != comparison.reference
-        ),
+        head=("Contender", *heads(SEED_BY_SEED)),
+        rows={
+            marked(comparison, name): _differences(comparison, name, profile)
+            for name in comparison.contenders(profile)
+            if name != comparison.reference and name in found
+        },
         notes=(f"Points, in the order of the seeds; {DASH}: not run.",),
     )
 
 
 def _differences(comparison: Comparison, contender: str, profile: str) -> tuple[TableCell, ...]:
     """For each column the differences of all seeds, in their order."""
-    mine = comparison.runs(profile, contender)
-    theirs = comparison.runs(profile, comparison.reference)
-    return tuple(
-        TableCell(words=", ".join(_difference(mine.get(seed), cell, column) for seed, cell in theirs.items()))
-        for column in SEED_BY_SEED
-    )
+    seeds = part(comparison.figures, profile, comparison.reference).index.get_level_values("seed")
+    found = part(comparison.differences, profile, contender).droplevel(["profile", "contender"]).reindex(seeds)
+    return tuple(TableCell(", ".join(map(points, found[column.figure]))) for column in SEED_BY_SEED)
 
 
-def _difference(mine: Measured | None, theirs: Measured, column: Column) -> str:
-    figures = column.of(mine) if mine else None, column.of(theirs)
-    return DASH if figures[0] is None or figures[1] is None else points(figures[0] - figures[1])
-
-
-def _pooled(found: Difference | None) -> TableCell:
-    if found is None:
-        return TableCell(words=DASH)
-    interval = "" if found.low is None else f"{points(found.low)} to {points(found.high)}; "
-    return TableCell(words=points(found.mean), small=f"{interval}{found.positive}/{found.pairs}")
+def _pooled(found: Mapping[tuple[str, str], Difference], contender: str) -> tuple[TableCell, ...]:
+    """For each column a contender's mean difference and its interval."""
+    each = (found[contender, column.figure] for column in SEED_BY_SEED)
+    return tuple(TableCell(points(one.mean), one.small(points)) if one.pairs else TableCell(DASH) for one in each)

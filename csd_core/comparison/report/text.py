@@ -1,15 +1,15 @@
 """A comparison in words: every sentence follows from figures."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
-from csd_core.comparison.report.tables import against
-from csd_core.comparison.results.columns import COLUMNS, Column, over_upgrades
-from csd_core.comparison.results.figures import Comparison, Measured
-from csd_core.comparison.results.intervals import Spread, difference, spread
+from csd_core.comparison.report.upgrade_tables import features_less_classifier
+from csd_core.comparison.results.columns import NAMED
+from csd_core.comparison.results.figures import Comparison, part
+from csd_core.comparison.results.intervals import compare, mean
 from csd_core.comparison.running.runs import Cell
-from csd_core.report.narrative import count, percent, points
+from csd_core.report.narrative import DASH, count, percent, points
 
-ALL_SEEN = next(column for column in COLUMNS if column.title == "All seen")
+ALL_SEEN = NAMED["All seen"]
 
 
 def headline(comparison: Comparison) -> str:
@@ -23,7 +23,7 @@ def sentences(comparison: Comparison) -> tuple[str, ...]:
     told = (
         _ran(comparison),
         _outdated(comparison),
-        _against(comparison, ALL_SEEN),
+        _against(comparison),
         _forgetting(comparison),
         _old_items(comparison),
     )
@@ -50,15 +50,14 @@ def _outdated(comparison: Comparison) -> str:
     return f"{outdated(comparison)} than are planned now; {'it is' if cells == 1 else 'they are'} named at the end."
 
 
-def _against(comparison: Comparison, column: Column) -> str:
+def _against(comparison: Comparison) -> str:
     """Whose all-seen recall is clearly above or below the reference's."""
     groups: dict[str, list[str]] = {"above": [], "below": [], "open": []}
     for name in comparison.contenders():
-        found = against(comparison, name, column) if name != comparison.reference else None
-        if found is None:
-            continue
-        words = f"{name} ({points(found.mean)})"
-        groups["open" if not found.decided else "above" if found.mean > 0 else "below"].append(words)
+        found = comparison.pooled.get((name, ALL_SEEN.figure))
+        if found and found.pairs and name != comparison.reference:
+            words = f"{name} ({points(found.mean)})"
+            groups["open" if not found.decided else "above" if found.mean > 0 else "below"].append(words)
     parts = [
         f"{say}: {', '.join(groups[group])}"
         for group, say in (("below", "less"), ("above", "more"), ("open", "undecided"))
@@ -76,14 +75,9 @@ def _forgetting(comparison: Comparison) -> str:
     """Return how often features forget less than classifiers, like with like."""
     told = []
     for which, where in (("own", "within a task"), ("seen", "over everything seen")):
-        less = [
-            each.mean < 0
-            for profile in comparison.profiles
-            for name in comparison.contenders(profile)
-            if (each := _features_less_classifier(comparison, profile, name, which)) is not None
-        ]
-        if less:
-            told.append(f"in {sum(less)} of {len(less)} cases {where}")
+        means = features_less_classifier(comparison.figures, which).groupby(["profile", "contender"]).agg(mean)
+        if len(means):
+            told.append(f"in {(means < 0).sum()} of {len(means)} cases {where}")
     if not told:
         return ""
     return (
@@ -92,47 +86,25 @@ def _forgetting(comparison: Comparison) -> str:
     )
 
 
-def _features_less_classifier(comparison: Comparison, profile: str, name: str, which: str) -> Spread | None:
-    pairs = (
-        (cell.at(f"forgetting_{which}_recall"), cell.at(f"forgetting_{which}_accuracy"))
-        for cell in comparison.runs(profile, name).values()
-    )
-    return spread([recall - accuracy for recall, accuracy in pairs if recall is not None and accuracy is not None])
-
-
 def _old_items(comparison: Comparison) -> str:
     """Return what the reference's upgrades do to old items, against the status quo."""
-    raw, adapted = (_change(comparison, measure) for measure in ("gate_cross", "gate_adapted"))
-    quo = spread([value for cell in _references(comparison) if (value := over_upgrades("gate_self")(cell)) is not None])
-    if raw is None or quo is None:
+    found = part(comparison.figures, contender=comparison.reference)
+    quo = found["gate_self"]
+    change = compare(found.sub(quo, axis=0))
+    raw, adapted = (points(change[comparison.reference, measure].mean) for measure in ("gate_cross", "gate_adapted"))
+    if raw == DASH:
         return ""
     sentence = (
         f"An upgrade by {comparison.reference} changes what is found of old items in the stored vectors by {raw} "
-        f"points against the status quo of {percent(quo.mean)} %"
+        f"points against the status quo of {percent(mean(quo))} %"
     )
-    return f"{sentence}, or by {adapted} with the vectors mapped." if adapted else f"{sentence}."
-
-
-def _references(comparison: Comparison) -> Iterator[Measured]:
-    for profile in comparison.profiles:
-        yield from comparison.runs(profile, comparison.reference).values()
-
-
-def _change(comparison: Comparison, measure: str) -> str | None:
-    pairs = ((over_upgrades(measure)(cell), over_upgrades("gate_self")(cell)) for cell in _references(comparison))
-    found = difference([(value, quo) for value, quo in pairs if value is not None and quo is not None])
-    return None if found is None else points(found.mean)
+    return f"{sentence}." if adapted == DASH else f"{sentence}, or by {adapted} with the vectors mapped."
 
 
 def outdated(comparison: Comparison) -> str:
     """Return how many cells were measured with other parameters than are planned now."""
     cells = len(comparison.outdated)
-    return f"{cells:,} of {len(comparison.cells):,} cells {'was' if cells == 1 else 'were'} run with other parameters"
-
-
-def missing(comparison: Comparison) -> tuple[str, ...]:
-    """Planned cells that have not run, those of a profile and contender in a line."""
-    return by_contender(comparison.missing)
+    return f"{cells:,} of {len(comparison.figures):,} cells {'was' if cells == 1 else 'were'} run with other parameters"
 
 
 def by_contender(cells: Iterable[Cell]) -> tuple[str, ...]:

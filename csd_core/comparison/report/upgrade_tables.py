@@ -1,43 +1,32 @@
 """What an upgrade means for old items, and how often something is so."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+import pandas as pd
 
-from csd_core.comparison.report.tables import Table, TableCell, marked, mean_and_deviation, spread_of
-from csd_core.comparison.results.columns import over_upgrades
-from csd_core.comparison.results.figures import Comparison, Measured
+from csd_core.comparison.report.tables import Table, marked, mean_and_deviation, rows_of
+from csd_core.comparison.results.figures import GATE, TRUTHS, Comparison, part
+from csd_core.comparison.results.intervals import mean
+from csd_core.comparison.results.table import RUN
 from csd_core.report.narrative import DASH
 
-RECALLS = {
-    "Status quo": "gate_self",
-    "Cross-test, raw": "gate_cross",
-    "Cross-test, adapted": "gate_adapted",
-}
-PASSES = {f"Gate passes {strategy}": f"would_pass_{strategy}" for strategy in ("keep", "adapt", "backfill")}
-PASSES_NONE = "Gate passes none"
-TRUTHS = {
-    "ECC keep": "ecc_keep",
-    "ECC adapt": "ecc_adapt",
-    "ECC keep, bound": "ecc_keep_bound",
-    "ECC adapt, bound": "ecc_adapt_bound",
-    **PASSES,
-}
-"""Heads -> measures that are true above 0."""
+TRUTH_HEADS = (
+    *("ECC keep", "ECC adapt", "ECC keep, bound", "ECC adapt, bound"),
+    *("Gate passes keep", "Gate passes adapt", "Gate passes backfill"),
+)
 
 
 def upgrade_table(comparison: Comparison, profile: str, after: str | None = None) -> Table:
     """Return how old items are found after an upgrade, or after all of them, and what the gate would have said."""
-    tasks = comparison.tasks(profile) if after is None else (after,)
-    rows = []
-    for name in comparison.contenders(profile):
-        cells = list(comparison.runs(profile, name).values())
-        recalls = [mean_and_deviation(spread_of(cells, over_upgrades(measure, tasks))) for measure in RECALLS.values()]
-        rows.append((name, (*recalls, *(how_often(cells, measure, tasks) for measure in TRUTHS.values()))))
+    found = part(comparison.upgrades, profile)
+    if after is not None:
+        found = found.xs(after, level="after")
+    told = mean_and_deviation(found[[*GATE]].groupby(RUN).agg(mean).groupby("contender")).join(
+        how_often(found[[*TRUTHS]])
+    )
     when = "mean over upgrades" if after is None else f"upgrade to {after}"
     return Table(
         title=f"{profile}: old items searched in the stored vectors, {when}",
-        head=("Contender", *RECALLS, *TRUTHS),
-        rows=tuple(rows),
+        head=("Contender", "Status quo", "Cross-test, raw", "Cross-test, adapted", *TRUTH_HEADS),
+        rows=rows_of(told.reindex(comparison.contenders(profile), fill_value=DASH)[[*GATE, *TRUTHS[:-1]]]),
         notes=(
             (
                 "Recall@1 in percent on gate queries. ECC: more is found than the previous model found there; "
@@ -48,16 +37,10 @@ def upgrade_table(comparison: Comparison, profile: str, after: str | None = None
     )
 
 
-def how_often(cells: Iterable[Measured], measure: str, tasks: Sequence[str] | None = None) -> TableCell:
-    """After how many upgrades a measure is above 0, over all cells: after all upgrades, or those of some tasks."""
-    told = (cell.at(measure, task) for cell in cells for task in (cell.tasks if tasks is None else tasks))
-    return counted(value > 0 for value in told if value is not None)
-
-
-def counted(told: Iterable[bool]) -> TableCell:
-    """Return how many of them are true."""
-    known = list(told)
-    return TableCell(words=f"{sum(known):,}/{len(known):,}" if known else DASH)
+def how_often(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return in how many of a contender's rows a figure is above 0, of those that have it."""
+    true, known = (rows > 0).groupby("contender").sum(), rows.groupby("contender").count()
+    return (true.map("{:,}".format) + "/" + known.map("{:,}".format)).where(known > 0, DASH)
 
 
 # --- over all profiles ------------------------------------------------------------------------------------------------
@@ -65,15 +48,22 @@ def counted(told: Iterable[bool]) -> TableCell:
 
 def count_table(comparison: Comparison) -> Table:
     """Return how often features forget less than the classifier, upgrades find more and the gate is content."""
-    rows = []
-    for name in comparison.contenders():
-        runs = (comparison.runs(profile, name).values() for profile in comparison.profiles)
-        rows.append((marked(comparison, name), _counts(list(chain.from_iterable(runs)))))
-    rows.append(("all", _counts(list(comparison.cells.values()))))
+    less = pd.DataFrame({which: -features_less_classifier(comparison.figures, which) for which in ("own", "seen")})
+    told = [
+        how_often(pd.concat([rows, rows.rename(lambda _: "all", level="contender")]))
+        for rows in (less, comparison.upgrades[[*TRUTHS]])
+    ]
+    names = comparison.contenders()
+    counts = pd.concat(told, axis=1).reindex([*names, "all"]).fillna(DASH)
     return Table(
         title="all profiles: how often, over cells and over upgrades",
-        head=("Contender", *(f"Features forget less, {where}" for where in ("own", "all")), *TRUTHS, PASSES_NONE),
-        rows=tuple(rows),
+        head=(
+            "Contender",
+            *(f"Features forget less, {where}" for where in ("own", "all")),
+            *TRUTH_HEADS,
+            "Gate passes none",
+        ),
+        rows=rows_of(counts.set_axis([*(marked(comparison, name) for name in names), "all"])),
         notes=(
             (
                 "Cells in which the Recall@1 of features falls by less than the accuracy of the classifier, on each "
@@ -85,26 +75,6 @@ def count_table(comparison: Comparison) -> Table:
     )
 
 
-def _counts(cells: Sequence[Measured]) -> tuple[TableCell, ...]:
-    return (
-        *(counted(_features_forget_less(cells, which)) for which in ("own", "seen")),
-        *(how_often(cells, measure) for measure in TRUTHS.values()),
-        counted(_passes_none(cells)),
-    )
-
-
-def _features_forget_less(cells: Iterable[Measured], which: str) -> Iterator[bool]:
-    """Of each cell with a task that could be forgotten."""
-    for cell in cells:
-        recall, accuracy = (cell.at(f"forgetting_{which}_{what}") for what in ("recall", "accuracy"))
-        if recall is not None and accuracy is not None:
-            yield recall < accuracy
-
-
-def _passes_none(cells: Iterable[Measured]) -> Iterator[bool]:
-    """Of each upgrade."""
-    for cell in cells:
-        for task in cell.tasks:
-            told = [value for measure in PASSES.values() if (value := cell.at(measure, task)) is not None]
-            if told:
-                yield not any(value > 0 for value in told)
+def features_less_classifier(figures: pd.DataFrame, which: str) -> pd.Series:
+    """Return what features forget less what the classifier forgets, of each run with a task to forget."""
+    return (figures[f"forgetting_{which}_recall"] - figures[f"forgetting_{which}_accuracy"]).dropna()

@@ -1,51 +1,47 @@
-"""The figures of a comparison as results.parquet holds them, cell by cell, beside the cells that were planned."""
+"""The figures of a comparison, run by run, beside the runs that were planned."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from csd_core.comparison.results.table import read_results
+import numpy as np
+import pandas as pd
+
+from csd_core.comparison.results.columns import NAMED
+from csd_core.comparison.results.intervals import Difference, compare, mean
+from csd_core.comparison.results.table import FIGURE, RUN, read_results
 from csd_core.comparison.running.runs import Cell
 from csd_core.system.errors import ArtifactError
 
+GATE = ("gate_self", "gate_cross", "gate_adapted")
+"""Recalls of old items; a run's figure is the mean over its upgrades."""
+PASSES = ("would_pass_keep", "would_pass_adapt", "would_pass_backfill")
+TRUTHS = ("ecc_keep", "ecc_adapt", "ecc_keep_bound", "ecc_adapt_bound", *PASSES, "would_pass_none")
+"""Measures that are true above 0."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What one cell measured.
+    """What one run measured, as the pictures look it up.
 
     Attributes:
-        params: CellParams.digest of what it was measured with.
         values: (measure, after, on) -> value; after and on are None where a measure has none.
+        tasks: In their order.
+        upgrades: Mean over the upgrades, of each measure of GATE.
     """
 
-    params: str
     values: Mapping[tuple[str, str | None, str | None], float]
+    tasks: tuple[str, ...]
+    upgrades: Mapping[str, float]
 
     def at(self, measure: str, after: str | None = None, on: str | None = None) -> float | None:
         """Return a figure; None where it was not measured."""
         return self.values.get((measure, after, on))
 
-    @cached_property
-    def tasks(self) -> tuple[str, ...]:
-        """Names of the tasks in their order: after a stage, only tasks up to it are measured."""
-        measured: dict[str, set[str]] = {}
-        for measure, after, on in self.values:
-            if after is not None:
-                found = measured.setdefault(after, set())
-                if measure == "recall_own" and on is not None:
-                    found.add(on)
-        return tuple(sorted(measured, key=lambda task: (len(measured[task]), _natural(task))))
-
     def generations(self) -> tuple[str, ...]:
         """Return names of the distinct models that served, in the order of their tasks."""
         return tuple(task for task in self.tasks if self.at("compatibility", task, task) is not None)
-
-
-def _natural(name: str) -> tuple[tuple[int, str], ...]:
-    """So that t2 comes before t10."""
-    return tuple((int(part), "") if part.isdigit() else (-1, part) for part in re.findall(r"\d+|\D+", name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +53,8 @@ class Comparison:
         planned: Every cell.
         reference: The contender that the others are compared with.
         methods: Contender -> its method, in the order of the specification; empty for that of the profile.
-        cells: What was measured; planned cells that have not run are missing.
+        results: Rows of results.parquet, of planned cells, with the places of `after` and `on` in the line of tasks;
+            its index is RUN.
         stray: Cells that were measured and are not planned (any more); no figure of the report has them in it.
         outdated: Cells that were measured with other parameters than are planned now; the figures have them in.
     """
@@ -66,45 +63,90 @@ class Comparison:
     planned: tuple[Cell, ...]
     reference: str
     methods: Mapping[str, str]
-    cells: Mapping[Cell, Measured]
+    results: pd.DataFrame
     stray: tuple[Cell, ...]
     outdated: tuple[Cell, ...]
 
-    @property
+    @cached_property
+    def figures(self) -> pd.DataFrame:
+        """One row for each run and one column for each figure; NaN where it was not measured.
+
+        Measures of the whole line of tasks, those after the last stage, `initial` and `final` (Recall@1 then on the
+        first and the last task's own gallery), and means over the upgrades.
+        """
+        rows = self.results
+        last = rows[rows["stage"] == rows.groupby(RUN)["stage"].transform("max")]
+        single = pd.concat([rows[rows["after"].isna()], last[last["on"].isna() & ~last["measure"].isin(GATE)]])
+        own = last[last["measure"] == "recall_own"].sort_values("place").groupby(RUN)["value"]
+        figures = single.pivot_table(index=RUN, columns="measure", values="value")
+        figures = figures.assign(initial=own.first(), final=own.last()).join(
+            self.upgrades[[*GATE]].groupby(RUN).agg(mean)
+        )
+        return figures.reindex(columns=[column.figure for column in NAMED.values()])
+
+    @cached_property
+    def upgrades(self) -> pd.DataFrame:
+        """One row for each stage after the first of each run, and one column for each measure that the gate tells."""
+        told = self.results[self.results["measure"].isin([*GATE, *TRUTHS])]
+        found = told.pivot_table(index=[*RUN, "after"], columns="measure", values="value")
+        passed = found.reindex(columns=PASSES).max(axis=1)
+        return found.assign(would_pass_none=(passed <= 0).where(passed.notna())).reindex(columns=[*GATE, *TRUTHS])
+
+    @cached_property
+    def differences(self) -> pd.DataFrame:
+        """The figures of each run less the reference's of the same profile and seed; runs without one are left out."""
+        theirs = self.figures.xs(self.reference, level="contender")
+        mine = self.figures[self.figures.index.droplevel("contender").isin(theirs.index)]
+        return mine - theirs.reindex(mine.index.droplevel("contender")).set_axis(mine.index)
+
+    @cached_property
+    def pooled(self) -> dict[tuple[str, str], Difference]:
+        """(contender, figure) -> its differences to the reference over all profiles and seeds."""
+        return compare(self.differences)
+
+    @cached_property
     def missing(self) -> tuple[Cell, ...]:
         """Planned cells that have not run."""
-        return tuple(key for key in self.planned if key not in self.cells)
+        return tuple(cell for cell in self.planned if cell not in self.figures.index)
 
-    @property
+    @cached_property
     def profiles(self) -> tuple[str, ...]:
         """Those of which a cell has run."""
-        return tuple(dict.fromkeys(key.profile for key in self.planned if key in self.cells))
+        return tuple(dict.fromkeys(cell.profile for cell in self.planned if cell in self.figures.index))
 
     def contenders(self, profile: str | None = None) -> tuple[str, ...]:
         """Return those of which a cell has run, on a profile or on any."""
-        found = {key.contender for key in self.cells if profile in {None, key.profile}}
+        found = part(self.figures, profile).index.unique("contender")
         return tuple(name for name in self.methods if name in found)
-
-    def runs(self, profile: str, contender: str) -> dict[int, Measured]:
-        """Seed -> what was measured, in rising order of seeds."""
-        found = {
-            key.seed: cell for key, cell in self.cells.items() if (key.profile, key.contender) == (profile, contender)
-        }
-        return dict(sorted(found.items()))
 
     def tasks(self, profile: str) -> tuple[str, ...]:
         """Of a profile, in their order."""
-        found = [cell.tasks for key, cell in self.cells.items() if key.profile == profile]
-        return max(found, key=len, default=())
+        line = part(self.results, profile).dropna(subset="stage").sort_values("stage")
+        return tuple(line.drop_duplicates("stage")["after"])
 
-    def pairs(self, contender: str, profile: str | None = None) -> list[tuple[Measured, Measured]]:
-        """Return the contender's and the reference's cells of the same profile and seed, on a profile or on all."""
-        return [
-            (mine, theirs)
-            for each in ((profile,) if profile is not None else self.profiles)
-            for seed, mine in self.runs(each, contender).items()
-            if (theirs := self.runs(each, self.reference).get(seed)) is not None
-        ]
+    @cached_property
+    def _runs(self) -> dict[Cell, Measured]:
+        means = self.figures[[*GATE]].replace({np.nan: None})
+        return {
+            Cell(*cell): Measured(
+                values=dict(zip(rows[FIGURE].itertuples(index=False, name=None), rows["value"], strict=True)),
+                tasks=tuple(dict.fromkeys(rows.dropna(subset="stage").sort_values("stage")["after"])),
+                upgrades=means.loc[cell].to_dict(),
+            )
+            for cell, rows in self.results.replace({np.nan: None}).groupby(RUN)
+        }
+
+    def runs(self, profile: str, contender: str) -> dict[int, Measured]:
+        """Return seed -> what was measured, in rising order of seeds."""
+        return {cell.seed: run for cell, run in self._runs.items() if cell[:2] == (profile, contender)}
+
+
+def part(rows: pd.DataFrame, profile: str | None = None, contender: str | None = None) -> pd.DataFrame:
+    """Return the rows of a profile, of a contender, or of one on the other; their index is RUN."""
+    for level, name in (("profile", profile), ("contender", contender)):
+        if name is not None:
+            rows = rows[rows.index.get_level_values(level) == name]
+    return rows
 
 
 def load_comparison(
@@ -122,33 +164,20 @@ def load_comparison(
     Raises:
         ArtifactError: if the file is missing, damaged, of other columns, or holds none of the planned cells.
     """
-    found = load_cells(path)
-    cells = {key: found[key] for key in planned if key in found}
-    if not cells:
+    rows = read_results(path)
+    params = {Cell(*cell): params for cell, params in rows.groupby(RUN)["params"].first().items()}
+    if not params.keys() & planned.keys():
         raise ArtifactError(f"{path}: none of the {len(planned)} planned cells has run; run `csd compare run` first")
+    rows = rows.set_index(RUN)
+    rows = rows[rows.index.isin(planned)]
+    # After a stage, the tasks up to it are measured: their number is the stage's place in the line.
+    place = rows[rows["measure"] == "recall_own"].groupby([*RUN, "after"])["on"].nunique() - 1
     return Comparison(
         name=name,
         planned=tuple(planned),
         reference=reference,
         methods=methods,
-        cells=cells,
-        stray=tuple(sorted(key for key in found if key not in planned)),
-        outdated=tuple(sorted(key for key, cell in cells.items() if cell.params != planned[key])),
+        results=rows.join(place.rename("stage"), on=[*RUN, "after"]).join(place.rename("place"), on=[*RUN, "on"]),
+        stray=tuple(cell for cell in params if cell not in planned),
+        outdated=tuple(cell for cell, digest in params.items() if planned.get(cell, digest) != digest),
     )
-
-
-def load_cells(path: Path) -> dict[Cell, Measured]:
-    """Read results.parquet, whatever was planned.
-
-    Raises:
-        ArtifactError: if the file is missing, damaged, of other columns, or has a figure of a cell twice.
-    """
-    columns = [column.to_pylist() for column in read_results(path).itercolumns()]
-    cells: dict[Cell, tuple[str, dict[tuple[str, str | None, str | None], float]]] = {}
-    for profile, contender, seed, params, measure, after, on, value in zip(*columns, strict=True):
-        key = Cell(profile, contender, seed)
-        known, values = cells.setdefault(key, (params, {}))
-        if known != params or (measure, after, on) in values:
-            raise ArtifactError(f"{path}: has {measure} of {key} twice; `csd compare run` makes it again")
-        values[measure, after, on] = value
-    return {key: Measured(params, values) for key, (params, values) in cells.items()}

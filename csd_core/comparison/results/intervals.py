@@ -1,9 +1,15 @@
 """Means, standard deviations and paired differences over seeds; n values."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from statistics import fmean, stdev
+from typing import NamedTuple
 
+import numpy as np
+import pandas as pd
 from scipy.special import stdtrit
 
 CONFIDENCE = 0.95
@@ -14,75 +20,62 @@ DIGITS = 9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """Values of one kind.
-
-    Attributes:
-        mean: Of n values.
-        deviation: Sample standard deviation (n - 1 in the denominator); None for one value.
-        count: n.
-    """
+    """Mean and sample standard deviation (n - 1 in the denominator; None for one value), as the pictures need them."""
 
     mean: float
     deviation: float | None
-    count: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """Paired differences.
+def spread(values: Sequence[float]) -> Spread | None:
+    """Return mean and deviation; None without values."""
+    return Spread(mean=fmean(values), deviation=stdev(values) if len(values) > 1 else None) if values else None
+
+
+def mean(values: pd.Series) -> float:
+    """Return the mean of what is not missing, by an exact sum: its last digit depends on no order and no processor."""
+    known = values.dropna()
+    return fmean(known) if len(known) else math.nan
+
+
+def deviation(values: pd.Series) -> float:
+    """Return the sample standard deviation of what is not missing; NaN for one value."""
+    known = values.dropna()
+    return stdev(known) if len(known) > 1 else math.nan
+
+
+class Difference(NamedTuple):
+    """Paired differences; what cannot be computed from so few pairs is NaN.
 
     Attributes:
         mean: Of n differences.
-        low: Lower end of the t-interval of the mean; None for one pair.
-        high: Upper end.
+        half: Half the t-interval of the mean: mean -+ t(n-1) s / sqrt(n) for independent, about normal differences.
         pairs: n.
         positive: Differences above zero.
     """
 
     mean: float
-    low: float | None
-    high: float | None
+    half: float
     pairs: int
     positive: int
 
     @property
     def decided(self) -> bool:
         """Whether the interval leaves zero out."""
-        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+        return abs(self.mean) > self.half
+
+    def small(self, words: Callable[[float], str]) -> str:
+        """Return the interval, if there is one, and how many differences are above zero."""
+        ends = "" if math.isnan(self.half) else f"{words(self.mean - self.half)} to {words(self.mean + self.half)}; "
+        return f"{ends}{self.positive}/{self.pairs}"
 
 
-def spread(values: Sequence[float]) -> Spread | None:
-    """Mean and sample standard deviation; None without values."""
-    if not values:
-        return None
-    mean = math.fsum(values) / len(values)
-    return Spread(mean=mean, deviation=_deviation(values, mean), count=len(values))
-
-
-def difference(pairs: Sequence[tuple[float, float]]) -> Difference | None:
-    """Mean of first less second with its two-sided t-interval at CONFIDENCE; None without pairs.
-
-    The differences of n pairs are taken as independent and about normal: mean -+ t(n-1) s / sqrt(n).
-    """
-    if not pairs:
-        return None
-    values = [round(first - second, DIGITS) for first, second in pairs]
-    count = len(values)
-    mean = math.fsum(values) / count
-    deviation = _deviation(values, mean)
-    half = None
-    if deviation is not None:
-        half = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * deviation / math.sqrt(count)
-    return Difference(
-        mean=mean,
-        low=None if half is None else mean - half,
-        high=None if half is None else mean + half,
-        pairs=count,
-        positive=sum(value > 0 for value in values),
-    )
-
-
-def _deviation(values: Sequence[float], mean: float) -> float | None:
-    if len(values) == 1:
-        return None
-    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+def compare(differences: pd.DataFrame) -> dict[tuple[str, str], Difference]:
+    """Return (contender, figure) -> mean and two-sided t-interval at CONFIDENCE of its differences that are known."""
+    rounded = differences.map(partial(round, ndigits=DIGITS))
+    grouped = rounded.groupby("contender")
+    means, pairs, positive = grouped.agg(mean), grouped.count(), (rounded > 0).groupby("contender").sum()
+    half = stdtrit(pairs - 1, (1 + CONFIDENCE) / 2) * grouped.agg(deviation) / np.sqrt(pairs)
+    return {
+        place: Difference(*(each.loc[place].item() for each in (means, half, pairs, positive)))
+        for place in product(means.index, means.columns)
+    }

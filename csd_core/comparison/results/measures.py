@@ -26,7 +26,7 @@ from csd_core.comparison.running.timings import Timings
 from csd_core.data.shards import RECORD as SHARD
 from csd_core.params.model import Params
 from csd_core.params.upgrade import Policy
-from csd_core.records.check import CheckReport, CrossTest, Paired
+from csd_core.records.check import CheckReport
 from csd_core.records.stages import ModelRecord, Record, ShardRecord
 from csd_core.report.scores import Metrics
 from csd_core.upgrade.gate import assess
@@ -71,61 +71,58 @@ def measure_cell(root: Path, params: Params, timings: Timings) -> tuple[Measure,
     )
 
 
+def _taken(after: str | None = None, on: str | None = None, **values: float | None) -> Iterator[Measure]:
+    """Yield values by the names of their measures, but for those that there are not."""
+    for name, value in values.items():
+        if value is not None:
+            yield Measure(measure=name, after=after, on=on, value=value)
+
+
 def _tested(metrics: Metrics) -> Iterator[Measure]:
     for task, state in metrics.tasks.items():
-        for name, values in (("recall_own", state.recall_at_1), ("accuracy_own", state.accuracy)):
-            yield from (Measure(measure=name, after=task, on=on, value=value) for on, value in values.items())
-        yield from _known("recall_seen", state.all_seen_recall_at_1, after=task)
-        yield from _known("accuracy_seen", state.all_seen_accuracy, after=task)
-    yield from _known("map_at_r_seen", metrics.all_seen.map_at_r, after=list(metrics.tasks)[-1])
-    compatibility = metrics.compatibility
+        for on, recall in state.recall_at_1.items():
+            yield from _taken(task, on, recall_own=recall, accuracy_own=state.accuracy.get(on))
+        yield from _taken(task, recall_seen=state.all_seen_recall_at_1, accuracy_seen=state.all_seen_accuracy)
+    yield from _taken(list(metrics.tasks)[-1], map_at_r_seen=metrics.all_seen.map_at_r)
+    compatibility, retrieval, classification = metrics.compatibility, metrics.retrieval, metrics.classification
     for query, row in compatibility.cross_tests.items():
-        yield from (Measure(measure="compatibility", after=query, on=on, value=value) for on, value in row.items())
-    for name in ("ac", "am", "bc", "fc"):
-        yield from _known(name, getattr(compatibility, name))
-    yield from _known("average", metrics.retrieval.own.average)
-    yield from _known("plasticity", metrics.retrieval.own.plasticity)
-    yield from _known("forgetting_own_recall", metrics.retrieval.own.forgetting)
-    yield from _known("forgetting_own_accuracy", metrics.classification.own.forgetting)
-    yield from _known("forgetting_seen_recall", metrics.retrieval.all_seen.forgetting)
-    yield from _known("forgetting_seen_accuracy", metrics.classification.all_seen.forgetting)
-
-
-def _known(name: str, value: float | None, *, after: str | None = None) -> Iterator[Measure]:
-    if value is not None:
-        yield Measure(measure=name, after=after, value=value)
+        for on, recall in row.items():
+            yield from _taken(query, on, compatibility=recall)
+    yield from _taken(
+        ac=compatibility.ac,
+        am=compatibility.am,
+        bc=compatibility.bc,
+        fc=compatibility.fc,
+        average=retrieval.own.average,
+        plasticity=retrieval.own.plasticity,
+        forgetting_own_recall=retrieval.own.forgetting,
+        forgetting_own_accuracy=classification.own.forgetting,
+        forgetting_seen_recall=retrieval.all_seen.forgetting,
+        forgetting_seen_accuracy=classification.all_seen.forgetting,
+    )
 
 
 def _gated(report: CheckReport, policy: Policy) -> Iterator[Measure]:
     """Yield what the check of an upgrade says; nothing of a first model."""
     if report.champion is None:
         return
-    if report.cross_test:
-        yield from _crossed(report.cross_test, report.task, policy)
+    task, test = report.task, report.cross_test
+    if test:
+        adapted = test.self_test + test.adapted.difference if test.adapted else None
+        yield from _taken(task, gate_self=test.self_test, gate_cross=test.cross_test, gate_adapted=adapted)
+        # The empirical compatibility criterion (Shen et al., BCT, CVPR 2020).
+        for name, pairs in (("ecc_keep", test.paired), ("ecc_adapt", test.adapted)):
+            if pairs:
+                more = float(pairs.difference > 0)
+                yield from _taken(task, None, **{name: more, f"{name}_bound": lower_bound(pairs, policy)})
     for judged in assess(report, policy):
         if judged.strategy in ("keep", "adapt", "backfill"):
-            yield Measure(measure=f"would_pass_{judged.strategy}", after=report.task, value=float(judged.passed))
-
-
-def _crossed(test: CrossTest, task: str, policy: Policy) -> Iterator[Measure]:
-    yield Measure(measure="gate_self", after=task, value=test.self_test)
-    yield Measure(measure="gate_cross", after=task, value=test.cross_test)
-    yield from _criterion("keep", test.paired, task, policy)
-    if test.adapted:
-        yield Measure(measure="gate_adapted", after=task, value=test.self_test + test.adapted.difference)
-        yield from _criterion("adapt", test.adapted, task, policy)
-
-
-def _criterion(strategy: str, pairs: Paired, task: str, policy: Policy) -> Iterator[Measure]:
-    """Yield the empirical compatibility criterion (Shen et al., BCT, CVPR 2020)."""
-    yield Measure(measure=f"ecc_{strategy}", after=task, value=float(pairs.difference > 0))
-    yield Measure(measure=f"ecc_{strategy}_bound", after=task, value=lower_bound(pairs, policy))
+            yield from _taken(task, None, **{f"would_pass_{judged.strategy}": float(judged.passed)})
 
 
 def _trained(files: Workspace, task: str, timings: Timings) -> Iterator[Measure]:
     learned_from = ModelRecord.load(files.candidate_model(task) / "model.json").trained_on
     images = sum(ShardRecord.load(files.shard(name) / SHARD).counts["train"] for name in learned_from)
-    yield Measure(measure="train_images", after=task, value=float(images))
     spent = timings.stages.get(f"train@{task}")
-    if spent and spent.finished:
-        yield Measure(measure="train_seconds", after=task, value=spent.seconds)
+    seconds = spent.seconds if spent and spent.finished else None
+    yield from _taken(task, train_images=float(images), train_seconds=seconds)

@@ -1,17 +1,23 @@
-"""results.parquet: what all finished cells of a comparison measured, in long form."""
+"""results.parquet: what all finished runs of a comparison measured, one figure in a row."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from csd_core.comparison.results.measures import CellMeasures
+from csd_core.comparison.results.measures import CellMeasures, Measure
 from csd_core.comparison.running.runs import Cell
 from csd_core.system.atomic import atomic_file
 from csd_core.system.errors import ArtifactError
 
 FILE = "results.parquet"
+
+RUN = [*Cell._fields]
+FIGURE = ["measure", "after", "on"]
 
 SCHEMA = pa.schema(
     [
@@ -26,31 +32,32 @@ SCHEMA = pa.schema(
     ]
 )
 
+OF_A_CLOCK = "train_seconds"
+"""The one measure that no two runs of a cell agree on."""
+
 
 def write_results(path: Path, measured: Mapping[Cell, CellMeasures]) -> None:
-    """Write the table, sorted by its columns in their order, whole or not at all."""
+    """Write the table of some cells, whole or not at all."""
     rows = [
-        {
-            "profile": cell.profile,
-            "contender": cell.contender,
-            "seed": cell.seed,
-            "params": measures.params,
-            **each.model_dump(),
-        }
+        cell._asdict() | {"params": measures.params} | each.model_dump()
         for cell, measures in measured.items()
-        for each in measures.values
+        for each in measures.values  # noqa: PD011 - no pandas
     ]
-    keys = ("profile", "contender", "seed", "measure", "after", "on")
-    rows.sort(key=lambda row: tuple(row[key] if row[key] is not None else "" for key in keys))
+    _write(path, pd.DataFrame(rows, columns=SCHEMA.names))
+
+
+def _write(path: Path, table: pd.DataFrame) -> None:
+    """Write rows in any order, sorted by their columns."""
+    rows = table.sort_values([*RUN, *FIGURE], na_position="first")
     with atomic_file(path) as partial:
-        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), partial)
+        pq.write_table(pa.Table.from_pandas(rows, SCHEMA, preserve_index=False).replace_schema_metadata(), partial)
 
 
-def read_results(path: Path) -> pa.Table:
+def read_results(path: Path) -> pd.DataFrame:
     """Return the table.
 
     Raises:
-        ArtifactError: if it is missing, damaged or of another form.
+        ArtifactError: if it is missing, damaged, of other columns, or has a figure of a cell twice.
     """
     try:
         table = pq.read_table(path)
@@ -60,4 +67,63 @@ def read_results(path: Path) -> pa.Table:
         raise ArtifactError(f"{path}: not a whole parquet file ({error}); `csd compare run` makes it again") from None
     if table.schema.remove_metadata() != SCHEMA:
         raise ArtifactError(f"{path}: has other columns than a table of results; `csd compare run` makes it again")
-    return table
+    rows = table.to_pandas()
+    again = rows.duplicated([*RUN, *FIGURE]) | (rows["params"] != rows.groupby(RUN)["params"].transform("first"))
+    for row in rows[again].itertuples():
+        cell = Cell(row.profile, row.contender, row.seed)
+        raise ArtifactError(f"{path}: has {row.measure} of {cell} twice; `csd compare run` makes it again")
+    return rows
+
+
+def recorded(path: Path) -> dict[Cell, CellMeasures]:
+    """Return the cells of a table, so that none is lost when it is written again; none if it is missing or damaged."""
+    try:
+        rows = read_results(path).replace({np.nan: None})
+    except ArtifactError:
+        return {}
+    return {
+        Cell(*cell): CellMeasures(
+            params=found["params"].iloc[0],
+            values=tuple(Measure(**row) for row in found[[*FIGURE, "value"]].to_dict("records")),
+        )
+        for cell, found in rows.groupby(RUN)
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merged:
+    """Cells of several tables.
+
+    Attributes:
+        cells: How many there are.
+        equal: Cells that several tables have with the same parameters and figures, seconds aside.
+        differing: Cells that several tables have with other parameters or figures.
+    """
+
+    cells: int
+    equal: tuple[Cell, ...]
+    differing: tuple[Cell, ...]
+
+
+def merge_results(paths: Sequence[Path], output: Path) -> Merged:
+    """Write one table of the cells of several; a cell is as the first table that has it says.
+
+    Raises:
+        ArtifactError: if one of them is missing or damaged.
+    """
+    rows = pd.concat([read_results(path).assign(table=place) for place, path in enumerate(paths)])
+    first = rows.groupby(RUN)["table"].transform("min")
+    _write(output, rows[rows["table"] == first])
+    timeless = rows[rows["measure"] != OF_A_CLOCK]
+    told = {
+        Cell(*cell): [
+            table.drop(columns="table").sort_values(FIGURE, ignore_index=True) for _, table in each.groupby("table")
+        ]
+        for cell, each in timeless.groupby(RUN)
+    }
+    same = {cell: all(each.equals(tables[0]) for each in tables) for cell, tables in told.items() if len(tables) > 1}
+    return Merged(
+        cells=len(told),
+        equal=tuple(cell for cell, equal in same.items() if equal),
+        differing=tuple(cell for cell, equal in same.items() if not equal),
+    )

@@ -7,7 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -29,8 +29,7 @@ CHEAP: Overrides = {
 """What no comparison measures is not computed; a profile or contender may ask for it."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Cell:
+class Cell(NamedTuple):
     """One run of the pipeline.
 
     Attributes:

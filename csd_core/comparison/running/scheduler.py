@@ -1,10 +1,9 @@
 """Run the cells of a comparison: groups side by side, the cells of one group one after the other."""
 
 import queue
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
@@ -62,41 +61,22 @@ class Run:
         self._params, self._folder, self._code = params, folder, code
         self._jobs = jobs
         self._children = Children()
-        self._told: queue.Queue[Event | BaseException | None] = queue.Queue()
+        self._told: queue.Queue[Event | Future[None]] = queue.Queue()
 
     def events(self, cells: Sequence[Cell]) -> Iterator[Event]:
         """Run them and tell what happens, until all are done.
 
         Cells of one (profile, seed) share data and first stage through DVC's run cache, so they wait for each other.
         """
-        groups = deque(list(group) for _, group in groupby(cells, key=lambda cell: (cell.seed, cell.profile)))
-        lock = threading.Lock()
-
-        def work() -> None:
+        groups = [[*group] for _, group in groupby(cells, key=lambda cell: (cell.seed, cell.profile))]
+        with ThreadPoolExecutor(self._jobs, thread_name_prefix="worker") as pool:
             try:
-                while True:
-                    with lock:
-                        group = groups.popleft() if groups else None
-                    if group is None:
-                        break
-                    for cell in group:
-                        self._told.put(self._cell(cell))
-            except KeyboardInterrupt:
-                pass  # the main thread knows: it told the children to stop
-            except BaseException as error:  # noqa: BLE001 - a mistake in a worker ends the run, by the main thread
-                self._told.put(error)
-            self._told.put(None)
-
-        workers = [threading.Thread(target=work, name=f"worker-{number}") for number in range(self._jobs)]
-        try:
-            for worker in workers:
-                worker.start()
-            yield from self._listen(len(workers))
-        finally:
-            groups.clear()
-            self._children.interrupt()
-            for worker in workers:
-                worker.join()
+                for group in groups:
+                    pool.submit(self._group, group).add_done_callback(self._told.put)
+                yield from self._listen(len(groups))
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+                self._children.interrupt()
 
     def _listen(self, working: int) -> Iterator[Event]:
         while working:
@@ -104,12 +84,15 @@ class Run:
                 told = self._told.get(timeout=LOOK)
             except queue.Empty:
                 continue
-            if isinstance(told, BaseException):
-                raise told
-            if told is None:
-                working -= 1
-            else:
+            if isinstance(told, Event):
                 yield told
+            else:
+                told.result()  # a mistake in a worker ends the run
+                working -= 1
+
+    def _group(self, cells: Sequence[Cell]) -> None:
+        for cell in cells:
+            self._told.put(self._cell(cell))
 
     def _cell(self, cell: Cell) -> Event:
         bench, mine, started = Bench.of(cell, self._folder), self._params[cell], time.monotonic()
