@@ -85,7 +85,7 @@ def test_the_best_competes_with_neither_the_upper_bound_nor_what_is_trivial(comp
     assert [name for name in table.rows if entry(table, name, "Average").best] == [best]
     assert entry(table, "frozen", "Forgetting R@1, own").words.endswith("†")
     assert not entry(table, "frozen", "Forgetting R@1, own").best
-    assert len(table.notes) == 2
+    assert len(table.note.split("\n\n")) == 2
 
 
 def test_where_all_print_alike_none_is_the_best(tmp_path):

@@ -62,7 +62,7 @@ def _seed_by_seed(comparison: Comparison) -> list[Table]:
     """Return a table of each contender that has pairs with the reference; the last has the note that holds for all."""
     others = (name for name in comparison.contenders() if name != comparison.reference)
     tables = [table for name in others if (table := seed_table(comparison, name))]
-    return [*(replace(table, notes=()) for table in tables[:-1]), *tables[-1:]]
+    return [*(replace(table, note="") for table in tables[:-1]), *tables[-1:]]
 
 
 def _profile(comparison: Comparison, profile: str) -> dict[str, Any]:

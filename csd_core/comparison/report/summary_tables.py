@@ -33,12 +33,10 @@ def glance_table(comparison: Comparison, profile: str) -> Table:
         title=f"{profile} at a glance",
         head=("Contender", *heads(GLANCE), "ECC keep", "ECC adapt", "Seeds"),
         rows=rows_of(told.rename(lambda name: marked(comparison, name))),
-        notes=(
-            (
-                "Percent and points, mean ± standard deviation over seeds. Old items are searched by gate queries: the "
-                "previous model's before, the new one's in the stored vectors (raw) and in the mapped ones (adapted), "
-                "means over upgrades. ECC: upgrades after which more is found than before."
-            ),
+        note=(
+            "Percent and points, mean ± standard deviation over seeds. Old items are searched by gate queries: the "
+            "previous model's before, the new one's in the stored vectors (raw) and in the mapped ones (adapted), "
+            "means over upgrades. ECC: upgrades after which more is found than before."
         ),
     )
 
@@ -58,12 +56,10 @@ def seed_table(comparison: Comparison, contender: str) -> Table | None:
         title=f"{contender} less {comparison.reference}, seed by seed",
         head=("Profile", *heads(SEED_BY_SEED)),
         rows=rows,
-        notes=(
-            (
-                f"Points, in the order of the seeds; {DASH}: not run. All pairs: the mean, its 95 % t-interval, and in "
-                f"how many pairs the figure is above {comparison.reference}'s. All profiles: the same of the profiles' "
-                "means. Pairs of a profile may share test images, so the first interval is narrower than it should be."
-            ),
+        note=(
+            f"Points, in the order of the seeds; {DASH}: not run. All pairs: the mean, its 95 % t-interval, and in "
+            f"how many pairs the figure is above {comparison.reference}'s. All profiles: the same of the profiles' "
+            "means. Pairs of a profile may share test images, so the first interval is narrower than it should be."
         ),
     )
 
@@ -79,7 +75,7 @@ def pairs_table(comparison: Comparison, profile: str) -> Table:
             for name in comparison.contenders(profile)
             if name != comparison.reference and name in found
         },
-        notes=(f"Points, in the order of the seeds; {DASH}: not run.",),
+        note=f"Points, in the order of the seeds; {DASH}: not run.",
     )
 
 

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import pandas as pd
 
 from csd_core.comparison.results.columns import COLUMNS, UPGRADE_COLUMNS, UPPER_BOUNDS, Column
-from csd_core.comparison.results.figures import Comparison, part
+from csd_core.comparison.results.figures import Comparison, matching, part
 from csd_core.comparison.results.intervals import Difference, compare, deviation, mean
 from csd_core.comparison.results.table import RUN
 from csd_core.report.narrative import DASH, plain
@@ -41,20 +41,20 @@ class Table:
         title: What it shows; unique in a report.
         head: Of the names, then of each column.
         rows: Name -> entries.
-        notes: What marks in it mean; empty where it has none.
+        note: What marks in it mean, in paragraphs.
     """
 
     title: str
     head: tuple[str, ...]
     rows: dict[str, tuple[TableCell, ...]]
-    notes: tuple[str, ...] = ()
+    note: str = ""
 
     def markdown(self) -> str:
         """Return the table with its title and notes."""
         body = [(name, *map(_in_markdown, entries)) for name, entries in self.rows.items()]
         lines = [self.head, ("---", *["---:"] * (len(self.head) - 1)), *body]
         table = "\n".join("| " + " | ".join(each.replace("|", "\\|") for each in line) + " |" for line in lines)
-        return "\n\n".join([f"**{self.title}**", table, *self.notes])
+        return "\n\n".join(filter(None, [f"**{self.title}**", table, self.note]))
 
 
 def _in_markdown(entry: TableCell) -> str:
@@ -111,13 +111,14 @@ def profile_table(comparison: Comparison, profile: str) -> Table:
             )
             for name in names
         },
-        notes=tuple(notes),
+        note="\n\n".join(notes),
     )
 
 
 def mean_and_deviation(runs: pd.api.typing.DataFrameGroupBy) -> pd.DataFrame:
     """Return mean and standard deviation of groups of runs, in percent or points."""
-    return (runs.agg(mean).map(plain) + " ± " + runs.agg(deviation).map(plain)).where(runs.count() > 0, DASH)
+    words = runs.agg(mean).map(plain).astype(str) + " ± " + runs.agg(deviation).map(plain).astype(str)
+    return words.where(runs.count() > 0, DASH)
 
 
 def marked(comparison: Comparison, name: str) -> str:
@@ -143,12 +144,10 @@ def difference_table(comparison: Comparison, profile: str | None = None) -> Tabl
             for name in comparison.contenders(profile)
             if name != reference
         },
-        notes=(
-            (
-                "Points; beside them the 95 % t-interval of the mean, and in how many pairs the contender's figure is "
-                f"above {reference}'s. {DECIDED}: the interval leaves zero out. Each interval stands for itself; "
-                "nothing is corrected for their number."
-            ),
+        note=(
+            "Points; beside them the 95 % t-interval of the mean, and in how many pairs the contender's figure is "
+            f"above {reference}'s. {DECIDED}: the interval leaves zero out. Each interval stands for itself; "
+            "nothing is corrected for their number."
         ),
     )
 
@@ -173,11 +172,9 @@ def cost_table(comparison: Comparison) -> Table:
     rows = comparison.results
     later = rows[(rows["stage"] > 0) & rows["measure"].isin(["train_seconds", "train_images"])]
     stages = later.pivot_table(index=[*RUN, "after"], columns="measure", values="value")
-    stages = stages[(stages > 0).all(axis=1)].reindex(columns=["train_seconds", "train_images"])
+    stages = stages.reindex(columns=["train_seconds", "train_images"]).where(lambda found: found > 0).dropna()
     stages["per_image"] = stages["train_seconds"] / stages["train_images"]
-    base = stages[stages.index.isin([baseline], level="contender")].droplevel("contender")
-    times = (stages / base.reindex(stages.index.droplevel("contender")).set_axis(stages.index)).groupby("contender")
-    images = stages.groupby("contender")["train_images"].agg(["mean", "count"]).reindex(comparison.contenders())
+    times = stages / matching(stages, baseline)
     return Table(
         title=f"Cost of a later training stage, relative to {baseline}",
         head=(
@@ -189,18 +186,17 @@ def cost_table(comparison: Comparison) -> Table:
         ),
         rows={
             marked(comparison, name): (
-                TableCell(DASH if pd.isna(seen["mean"]) else f"{seen['mean']:,.0f}"),
-                *(_times(times[which].get_group(name)) for which in ("per_image", "train_seconds")),
-                TableCell(f"{seen['count']:.0f}"),
+                TableCell(f"{seen.mean():,.0f}" if len(seen) else DASH),
+                *(_times(part(times, contender=name)[which]) for which in ("per_image", "train_seconds")),
+                TableCell(str(len(seen))),
             )
-            for name, seen in images.iterrows()
+            for name in comparison.contenders()
+            for seen in [part(stages, contender=name)["train_images"]]
         },
-        notes=(
-            (
-                "Wall clock of stages that really ran, median and quartiles. Other work ran beside them, and cells may "
-                "have run at other times or on other machines: an indication; a benchmark measures all in one run. "
-                "Stages whose result came from the cache are not counted."
-            ),
+        note=(
+            "Wall clock of stages that really ran, median and quartiles. Other work ran beside them, and cells may "
+            "have run at other times or on other machines: an indication; a benchmark measures all in one run. "
+            "Stages whose result came from the cache are not counted."
         ),
     )
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from csd_core.comparison.report.upgrade_tables import features_less_classifier
 from csd_core.comparison.results.columns import NAMED
 from csd_core.comparison.results.figures import Comparison, part
-from csd_core.comparison.results.intervals import compare, mean
+from csd_core.comparison.results.intervals import DIGITS, mean
 from csd_core.comparison.running.runs import Cell
 from csd_core.report.narrative import DASH, count, percent, points
 
@@ -90,8 +90,7 @@ def _old_items(comparison: Comparison) -> str:
     """Return what the reference's upgrades do to old items, against the status quo."""
     found = part(comparison.figures, contender=comparison.reference)
     quo = found["gate_self"]
-    change = compare(found.sub(quo, axis=0))
-    raw, adapted = (points(change[comparison.reference, measure].mean) for measure in ("gate_cross", "gate_adapted"))
+    raw, adapted = (points(mean((found[measure] - quo).round(DIGITS))) for measure in ("gate_cross", "gate_adapted"))
     if raw == DASH:
         return ""
     sentence = (

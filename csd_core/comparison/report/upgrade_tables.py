@@ -16,9 +16,7 @@ TRUTH_HEADS = (
 
 def upgrade_table(comparison: Comparison, profile: str, after: str | None = None) -> Table:
     """Return how old items are found after an upgrade, or after all of them, and what the gate would have said."""
-    found = part(comparison.upgrades, profile)
-    if after is not None:
-        found = found.xs(after, level="after")
+    found = part(comparison.upgrades, profile, after=after)
     told = mean_and_deviation(found[[*GATE]].groupby(RUN).agg(mean).groupby("contender")).join(
         how_often(found[[*TRUTHS]])
     )
@@ -27,12 +25,10 @@ def upgrade_table(comparison: Comparison, profile: str, after: str | None = None
         title=f"{profile}: old items searched in the stored vectors, {when}",
         head=("Contender", "Status quo", "Cross-test, raw", "Cross-test, adapted", *TRUTH_HEADS),
         rows=rows_of(told.reindex(comparison.contenders(profile), fill_value=DASH)[[*GATE, *TRUTHS[:-1]]]),
-        notes=(
-            (
-                "Recall@1 in percent on gate queries. ECC: more is found than the previous model found there; "
-                "bound: the lower end of the difference's interval is above zero too. Counts are over seeds and "
-                "upgrades."
-            ),
+        note=(
+            "Recall@1 in percent on gate queries. ECC: more is found than the previous model found there; "
+            "bound: the lower end of the difference's interval is above zero too. Counts are over seeds and "
+            "upgrades."
         ),
     )
 
@@ -40,7 +36,8 @@ def upgrade_table(comparison: Comparison, profile: str, after: str | None = None
 def how_often(rows: pd.DataFrame) -> pd.DataFrame:
     """Return in how many of a contender's rows a figure is above 0, of those that have it."""
     true, known = (rows > 0).groupby("contender").sum(), rows.groupby("contender").count()
-    return (true.map("{:,}".format) + "/" + known.map("{:,}".format)).where(known > 0, DASH)
+    words = true.map("{:,}".format).astype(str) + "/" + known.map("{:,}".format).astype(str)
+    return words.where(known > 0, DASH)
 
 
 # --- over all profiles ------------------------------------------------------------------------------------------------
@@ -64,13 +61,11 @@ def count_table(comparison: Comparison) -> Table:
             "Gate passes none",
         ),
         rows=rows_of(counts.set_axis([*(marked(comparison, name) for name in names), "all"])),
-        notes=(
-            (
-                "Cells in which the Recall@1 of features falls by less than the accuracy of the classifier, on each "
-                "task alone and over everything seen; upgrades after which more old items are found than before (ECC), "
-                "with the lower end of the difference's interval above zero (bound), and those that pass the gate, "
-                "over all profiles and seeds."
-            ),
+        note=(
+            "Cells in which the Recall@1 of features falls by less than the accuracy of the classifier, on each "
+            "task alone and over everything seen; upgrades after which more old items are found than before (ECC), "
+            "with the lower end of the difference's interval above zero (bound), and those that pass the gate, "
+            "over all profiles and seeds."
         ),
     )
 

@@ -59,4 +59,4 @@ NAMED = {column.title: column for column in (*COLUMNS, BEFORE, *UPGRADE_COLUMNS)
 
 def over_upgrades(measure: str) -> Callable[[Any], float | None]:
     """Return what takes a run's mean of a measure over the upgrades; the pictures need it."""
-    return lambda run: run.upgrades.get(measure)
+    return lambda run: run.at(measure)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,19 +22,15 @@ TRUTHS = ("ecc_keep", "ecc_adapt", "ecc_keep_bound", "ecc_adapt_bound", *PASSES,
 """Measures that are true above 0."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Measured:
+class Measured(NamedTuple):
     """What one run measured, as the pictures look it up.
 
     Attributes:
-        values: (measure, after, on) -> value; after and on are None where a measure has none.
-        tasks: In their order.
-        upgrades: Mean over the upgrades, of each measure of GATE.
+        values: (measure, after, on) -> value, stage by stage; after and on are None where a measure has none, and for
+            the mean over the upgrades of a measure of GATE.
     """
 
     values: Mapping[tuple[str, str | None, str | None], float]
-    tasks: tuple[str, ...]
-    upgrades: Mapping[str, float]
 
     def at(self, measure: str, after: str | None = None, on: str | None = None) -> float | None:
         """Return a figure; None where it was not measured."""
@@ -41,7 +38,7 @@ class Measured:
 
     def generations(self) -> tuple[str, ...]:
         """Return names of the distinct models that served, in the order of their tasks."""
-        return tuple(task for task in self.tasks if self.at("compatibility", task, task) is not None)
+        return tuple(on for measure, after, on in self.values if measure == "compatibility" and on and on == after)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,9 +92,7 @@ class Comparison:
     @cached_property
     def differences(self) -> pd.DataFrame:
         """The figures of each run less the reference's of the same profile and seed; runs without one are left out."""
-        theirs = self.figures.xs(self.reference, level="contender")
-        mine = self.figures[self.figures.index.droplevel("contender").isin(theirs.index)]
-        return mine - theirs.reindex(mine.index.droplevel("contender")).set_axis(mine.index)
+        return (self.figures - matching(self.figures, self.reference)).dropna(how="all")
 
     @cached_property
     def pooled(self) -> dict[tuple[str, str], Difference]:
@@ -126,14 +121,13 @@ class Comparison:
 
     @cached_property
     def _runs(self) -> dict[Cell, Measured]:
-        means = self.figures[[*GATE]].replace({np.nan: None})
+        means = self.figures[[*GATE]].melt(var_name="measure", ignore_index=False)
+        every = pd.concat([self.results.sort_values("stage"), means]).replace({np.nan: None})
         return {
             Cell(*cell): Measured(
-                values=dict(zip(rows[FIGURE].itertuples(index=False, name=None), rows["value"], strict=True)),
-                tasks=tuple(dict.fromkeys(rows.dropna(subset="stage").sort_values("stage")["after"])),
-                upgrades=means.loc[cell].to_dict(),
+                dict(zip(rows[FIGURE].itertuples(index=False, name=None), rows["value"], strict=True))
             )
-            for cell, rows in self.results.replace({np.nan: None}).groupby(RUN)
+            for cell, rows in every.groupby(RUN)
         }
 
     def runs(self, profile: str, contender: str) -> dict[int, Measured]:
@@ -141,12 +135,20 @@ class Comparison:
         return {cell.seed: run for cell, run in self._runs.items() if cell[:2] == (profile, contender)}
 
 
-def part(rows: pd.DataFrame, profile: str | None = None, contender: str | None = None) -> pd.DataFrame:
-    """Return the rows of a profile, of a contender, or of one on the other; their index is RUN."""
-    for level, name in (("profile", profile), ("contender", contender)):
+def part(
+    rows: pd.DataFrame, profile: str | None = None, contender: str | None = None, after: str | None = None
+) -> pd.DataFrame:
+    """Return the rows that have some names in their index, those that are given."""
+    for level, name in (("profile", profile), ("contender", contender), ("after", after)):
         if name is not None:
             rows = rows[rows.index.get_level_values(level) == name]
     return rows
+
+
+def matching(rows: pd.DataFrame, contender: str) -> pd.DataFrame:
+    """Return for each row that of a contender on the same profile and seed; NaN where it has none."""
+    theirs = part(rows, contender=contender).droplevel("contender")
+    return theirs.reindex(rows.index.droplevel("contender")).set_axis(rows.index)
 
 
 def load_comparison(

@@ -114,16 +114,9 @@ def merge_results(paths: Sequence[Path], output: Path) -> Merged:
     rows = pd.concat([read_results(path).assign(table=place) for place, path in enumerate(paths)])
     first = rows.groupby(RUN)["table"].transform("min")
     _write(output, rows[rows["table"] == first])
-    timeless = rows[rows["measure"] != OF_A_CLOCK]
-    told = {
-        Cell(*cell): [
-            table.drop(columns="table").sort_values(FIGURE, ignore_index=True) for _, table in each.groupby("table")
-        ]
-        for cell, each in timeless.groupby(RUN)
-    }
-    same = {cell: all(each.equals(tables[0]) for each in tables) for cell, tables in told.items() if len(tables) > 1}
-    return Merged(
-        cells=len(told),
-        equal=tuple(cell for cell, equal in same.items() if equal),
-        differing=tuple(cell for cell, equal in same.items() if not equal),
+    timeless = rows[rows["measure"] != OF_A_CLOCK].groupby([*RUN, "params", *FIGURE, "value"], dropna=False)
+    tables, agree = rows.groupby(RUN)["table"].nunique(), timeless["table"].nunique().groupby(RUN).min()
+    equal, differing = (
+        tuple(Cell(*cell) for cell in tables[same & (tables > 1)].index) for same in (agree == tables, agree < tables)
     )
+    return Merged(cells=len(tables), equal=equal, differing=differing)
