@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 from synthetic import ALONE, DIGEST, LEVELS, MISSING, PLANNED, PROFILES, loaded, values, written
@@ -18,6 +20,7 @@ from csd_core.comparison.report.text import by_contender, headline, sentences
 from csd_core.comparison.report.upgrade_tables import count_table, upgrade_table
 from csd_core.comparison.results.figures import part
 from csd_core.comparison.results.intervals import compare, spread
+from csd_core.comparison.results.table import FILE, SCHEMA, read_results
 from csd_core.comparison.running.runs import Cell, params_of
 from csd_core.comparison.running.spec import load_spec
 from csd_core.report.narrative import DASH, MINUS
@@ -236,6 +239,25 @@ def test_cells_that_were_run_with_other_parameters_are_counted_and_named(results
 def test_results_without_a_planned_cell_are_refused(results):
     with pytest.raises(ArtifactError, match="none of the 1 planned cells has run"):
         loaded(results, planned=[Cell("glyphs-2", "csd", 9)])
+
+
+@pytest.mark.parametrize("lacking", [("gate_", "ecc_", "would_"), ("train_seconds",), ("bc", "average")])
+def test_a_report_of_runs_without_some_measures_shows_dashes(tmp_path, lacking):
+    rows = read_results(written(tmp_path))
+    few = rows[~rows["measure"].str.startswith(lacking)]
+    pq.write_table(pa.Table.from_pandas(few, SCHEMA, preserve_index=False).replace_schema_metadata(), tmp_path / FILE)
+    write_report(loaded(tmp_path / FILE), tmp_path / FILE, tmp_path)
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert f"| {DASH} |" in text
+    assert "nan" not in text
+
+
+def test_before_the_reference_has_run_nothing_is_compared_with_it(tmp_path):
+    path = written(tmp_path, cells=[cell for cell in PLANNED if cell.contender != "csd"])
+    found = loaded(path)
+    assert {each.words for row in difference_table(found).rows.values() for each in row} == {DASH}
+    write_report(found, path, tmp_path)
+    assert "Seed by seed" not in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
 def test_equal_figures_give_equal_bytes(results, comparison, tmp_path):

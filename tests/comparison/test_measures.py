@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -149,6 +150,11 @@ def test_what_is_no_table_of_results_is_told(tmp_path):
     file.write_bytes(b"PAR1")
     with pytest.raises(ArtifactError, match="not a whole parquet file"):
         read_results(file)
+    row = {"profile": "b", "contender": "x", "seed": 1, "params": "d", "measure": "ac", "value": 0.5}
+    for other in (row, {**row, "measure": "bc", "params": "other"}):
+        pq.write_table(pa.Table.from_pylist([row, other], schema=SCHEMA), file)
+        with pytest.raises(ArtifactError, match=f"has {other['measure']} of b/x/1 twice"):
+            read_results(file)
     pq.write_table(SCHEMA.empty_table().drop_columns(["on"]), file)
     with pytest.raises(ArtifactError, match="has other columns"):
         read_results(file)
