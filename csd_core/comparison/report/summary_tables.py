@@ -50,7 +50,8 @@ def seed_table(comparison: Comparison, contender: str) -> Table | None:
     rows = {profile: _differences(comparison, contender, profile) for profile in profiles}
     rows["all pairs"] = _pooled(comparison.pooled, contender)
     if len(profiles) > 1:
-        means = found.round(DIGITS).groupby(["profile", "contender"]).agg(mean)
+        shown = found[[column.figure for column in SEED_BY_SEED]]
+        means = shown.round(DIGITS).groupby(["profile", "contender"]).agg(mean)
         rows["all profiles"] = _pooled(compare(means), contender)
     return Table(
         title=f"{contender} less {comparison.reference}, seed by seed",
