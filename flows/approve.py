@@ -26,6 +26,7 @@ DECISIONS: dict[Choice, Decision] = {
     "first-model": "none",
     "keep": "keep",
     "adapt": "adapt",
+    "merge": "merge",
     "partial": "partial",
     "backfill": "backfill",
     "reject": "reject",

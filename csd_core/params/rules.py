@@ -84,7 +84,7 @@ def _contradictions_of_decisions(params: "Params") -> Iterator[str]:
     for name, decision in params.decisions.items():
         if name not in params.tasks:
             yield f"decisions.{name}: {decision}: there is no such task; remove it"
-        if decision in ("keep", "adapt", "partial", "backfill") and decision not in params.gate.allowed:
+        if decision in ("keep", "adapt", "merge", "partial", "backfill") and decision not in params.gate.allowed:
             yield (
                 f"decisions.{name}: {decision}: gate.allowed has only {', '.join(params.gate.allowed) or 'nothing'}; "
                 "allow it there or decide otherwise"

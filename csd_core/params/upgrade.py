@@ -6,9 +6,9 @@ from pydantic import Field
 
 from csd_core.params.section import Positive, Section, Share, Split, Weight
 
-Strategy = Literal["none", "keep", "adapt", "partial", "backfill"]
-Decision = Literal["auto", "none", "keep", "adapt", "partial", "backfill", "reject"]
-Choice = Literal["approve", "first-model", "keep", "adapt", "partial", "backfill", "reject"]
+Strategy = Literal["none", "keep", "adapt", "merge", "partial", "backfill"]
+Decision = Literal["auto", "none", "keep", "adapt", "merge", "partial", "backfill", "reject"]
+Choice = Literal["approve", "first-model", "keep", "adapt", "merge", "partial", "backfill", "reject"]
 FIRST_MODEL: Choice = "first-model"
 """The choice that accepts a first model; its decision is `none`, for there is no gallery to upgrade."""
 Rest = Literal["adapt", "keep"]
@@ -51,6 +51,8 @@ class Upgrade(Section):
     """Ways to serve a candidate that the check measures."""
 
     seed: Annotated[int, Field(ge=0)]
+    max_query_models: Annotated[int, Field(ge=1)]
+    """Models that may embed a query. Before one more would, the rows of the oldest are mapped or re-embedded."""
     adapter: AdapterParams
     partial: Partial
 
@@ -58,7 +60,7 @@ class Upgrade(Section):
 class Policy(Section):
     """What an upgrade must satisfy; recalls and limits are shares (0.01 is one point)."""
 
-    allowed: list[Literal["keep", "adapt", "partial", "backfill"]]
+    allowed: list[Literal["keep", "adapt", "merge", "partial", "backfill"]]
     """Strategies the gate may choose; it takes the cheapest that passes."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
     """Confidence of a verdict: `1 - confidence` is the chance that a candidate which breaks a limit passes by luck. The

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from csd_core.params.upgrade import Order, Rest, Strategy
+from csd_core.records.ranking import GroupScoring
 from csd_core.records.stages import Digest, Record
 
 
@@ -37,7 +38,7 @@ class Recalls(Record):
 
 
 class Measurement(Record):
-    """One way to serve, measured on the gate's queries over all rows it would search."""
+    """One way to serve, measured on the gate's queries over all rows that it would serve."""
 
     overall: Recalls
     old: Recalls | None
@@ -47,6 +48,9 @@ class Measurement(Record):
     """Task -> Recall@1 of its queries over the whole gallery."""
     own_gallery: dict[str, float]
     """Task -> Recall@1 of its queries over its own rows."""
+    split_alone: float | None = None
+    """Recall@1 over the rows of the queries' split alone, so that no training image flatters it; the methods are
+    compared by it. None where no query counts."""
 
 
 def strategy_name(strategy: Strategy, share: float | None) -> str:
@@ -69,6 +73,10 @@ class Alternative(Record):
     """Old rows of the whole gallery that would have to be re-embedded: its cost."""
     rows_mapped: int
     """Old rows that an adapter would map."""
+    query_models: int = 1
+    """Models that embed a query."""
+    scoring: tuple[GroupScoring, ...] = ()
+    """How rows of some provenances would be searched; the candidate searches the others, by cosine."""
     measured: Measurement | None
     against_status_quo: dict[str, Paired]
     """`overall`, `old`, and `task:NAME` for each task with old rows."""

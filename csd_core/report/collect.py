@@ -22,7 +22,7 @@ from csd_core.records.stages import AdapterFits, Champion, SeenShards
 from csd_core.records.verdict import Ledger, LedgerEntry, VerdictFile
 from csd_core.report.charts.thumbnails import Thumbnails, shrunk
 from csd_core.report.data import ReportData, TaskStory
-from csd_core.report.examples import Served, UpgradeExamples, compare
+from csd_core.report.examples import UpgradeExamples, compare
 from csd_core.report.figures import Generation, measure
 from csd_core.report.scalars import load_curves
 from csd_core.report.stored import StoredGallery
@@ -200,17 +200,19 @@ def _upgrades(
         previous = tasks[stage - 1] if stage else None
         if previous is None or previous.generation is None or task.chosen is None:
             continue
-        queries, current = (generations[number].vectors[items] for number in (previous.generation, task.generation))
-        before, after = queries.copy(), np.empty_like(current)
-        before[galleries[stage - 1].items] = galleries[stage - 1].test_rows()
-        after[gallery.items] = gallery.test_rows()
+        by_digest = {
+            str(each.entry.champion): generations[each.generation].vectors[items]
+            for each in tasks[: stage + 1]
+            if each.generation is not None
+        }
+        new = by_digest[str(previous.entry.champion)]
         yield compare(
             task=task.name,
             previous=str(previous.entry.champion_task),
             strategy=task.chosen.name,
             labels=labels[items],
-            before=Served(queries=queries, rows=before),
-            after=Served(queries=current, rows=after),
+            before=galleries[stage - 1].parts(by_digest.__getitem__, new=new),
+            after=gallery.parts(by_digest.__getitem__),
             examples=params.report.example_queries,
             neighbours=params.report.neighbours,
         )

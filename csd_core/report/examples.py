@@ -4,21 +4,19 @@ N test items, D dimensions. Before is the status quo: the champion's queries ove
 embedded by it too. After is what the verdict put in its place.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from csd_core.retrieval.metrics import Floats, recall_at
+from csd_core.retrieval.metrics import Part, recall_over
+from csd_core.retrieval.parts import nearest
 
 Ints = npt.NDArray[np.intp]
 Strings = npt.NDArray[np.str_]
 Outcome = Literal["lost", "gained", "kept", "missed"]
-
-GALLERY_BLOCK = 65_536
-"""Gallery rows compared at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,27 +95,14 @@ class UpgradeExamples:
         return frozenset(found | {each.item for each in self.shown})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Served:
-    """A gallery in service over some test items.
-
-    Attributes:
-        queries: (N, D) the items as queries.
-        rows: (N, D) the same items as stored.
-    """
-
-    queries: Floats
-    rows: Floats
-
-
 def compare(
     *,
     task: str,
     previous: str,
     strategy: str,
     labels: Strings,
-    before: Served,
-    after: Served,
+    before: Sequence[Part],
+    after: Sequence[Part],
     examples: int,
     neighbours: int,
 ) -> UpgradeExamples:
@@ -128,7 +113,7 @@ def compare(
         previous: Whose model it replaced.
         strategy: How the gallery came along, with its share.
         labels: (N,) classes.
-        before: The status quo.
+        before: The status quo: the items as queries, and as they are stored.
         after: What is served since.
         examples: Queries to show at most.
         neighbours: Rows to show for each.
@@ -137,16 +122,14 @@ def compare(
     hits = []
     possible = np.zeros(len(labels), np.bool_)
     for served in (before, after):
-        recall = recall_at(
-            served.queries, served.rows, query_labels=labels, gallery_labels=labels, k=(1,), self_index=own
-        )
+        recall = recall_over(served, query_labels=labels, gallery_labels=labels, k=(1,), self_index=own)
         hits.append(recall.hits[:, 0])
         possible = recall.possible
     outcomes = np.select(
         [hits[0] & ~hits[1], ~hits[0] & hits[1], hits[0] & hits[1]], ["lost", "gained", "kept"], default="missed"
     )
     chosen = choose(outcomes, labels, possible=possible, count=examples)
-    found = [nearest(served.queries[chosen], served.rows, own=chosen, count=neighbours) for served in (before, after)]
+    found = [nearest(served, chosen, own=chosen, count=neighbours) for served in (before, after)]
 
     def seen(query: int, rows: Iterable[np.intp]) -> tuple[Neighbour, ...]:
         return tuple(
@@ -197,25 +180,3 @@ def _spread(positions: Ints, labels: Strings) -> list[int]:
         turn = turns[labels[position]] = turns.get(labels[position], -1) + 1
         ranked.append((turn, place, position))
     return [position for _, _, position in sorted(ranked)]
-
-
-def nearest(queries: Floats, rows: Floats, *, own: Ints, count: int) -> Ints:
-    """Return (Q, count) positions of the rows most similar to each query, without its own; the first row wins a tie.
-
-    Args:
-        queries: (Q, D) unit embeddings.
-        rows: (N, D) unit embeddings.
-        own: (Q,) position of each query's own row.
-        count: How many; fewer where there are fewer rows.
-    """
-    similar = np.empty((len(queries), 0), np.float32)
-    found = np.empty((len(queries), 0), np.intp)
-    for start in range(0, len(rows), GALLERY_BLOCK):
-        block = queries @ rows[start : start + GALLERY_BLOCK].T
-        positions = np.arange(start, start + block.shape[1])
-        block[positions == own[:, None]] = -np.inf
-        similar = np.concatenate([similar, block], axis=1)
-        found = np.concatenate([found, np.broadcast_to(positions, block.shape)], axis=1)
-        order = np.argsort(-similar, axis=1, kind="stable")[:, : count + 1]
-        similar, found = np.take_along_axis(similar, order, axis=1), np.take_along_axis(found, order, axis=1)
-    return found[:, : min(count, len(rows) - 1)]

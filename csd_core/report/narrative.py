@@ -181,6 +181,7 @@ def _gate(report_data: ReportData) -> str:
             _promotions(report_data, "none", "took {} as the first model"),
             _promotions(report_data, "keep", "let {} search the stored vectors as they are"),
             _promotions(report_data, "adapt", "had the stored vectors mapped for {}"),
+            _promotions(report_data, "merge", "kept the previous model for the stored vectors beside {}"),
             _partial_backfills(report_data),
             _promotions(report_data, "backfill", "had every vector re-embedded for {}"),
             _rejections(report_data),

@@ -1,9 +1,9 @@
 """Open what a check left behind and make the page on which a person decides.
 
-Gate items alone are embedded and pictured: test images stay unseen until the report. N gate items, D dimensions.
+Test images are neither embedded nor pictured: they stay unseen until the report. N items, D dimensions.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,14 +19,17 @@ from csd_core.records.verdict import Promoted, Rejected, VerdictFile
 from csd_core.report.charts.reviews import flips
 from csd_core.report.charts.svg import Chart
 from csd_core.report.charts.thumbnails import Thumbnails, shrunk
-from csd_core.report.examples import Example, Neighbour, Served, choose, nearest
+from csd_core.report.examples import Example, Neighbour, choose
 from csd_core.report.review import ReviewPage, review_of
 from csd_core.report.review_case import Case, Option, alternative_of
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.gallery import Gallery
-from csd_core.retrieval.metrics import Floats, Ints, block_length, recall_at
+from csd_core.retrieval.lineage import Lineage
+from csd_core.retrieval.metrics import Ints, Part, recall_over
+from csd_core.retrieval.parts import nearest
 from csd_core.system.errors import ArtifactError
 from csd_core.upgrade.adapters import CandidateAdapters
+from csd_core.upgrade.compatibility import parts_after, today
 from csd_core.upgrade.evaluation_data import EvaluationData
 from csd_core.upgrade.gate import judge
 from csd_core.upgrade.measured import evaluation_data_of
@@ -41,7 +44,7 @@ NEIGHBOURS = 4
 QUERIES = 2_000
 """Gate queries among which lost ones are looked for, evenly drawn."""
 ROWS = 20_000
-"""Gate items that they search, evenly drawn: so many take a CPU a minute or two to embed."""
+"""Items that they search, evenly drawn: so many take a CPU a minute or two to embed."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -89,17 +92,27 @@ def review_page(workspace: Workspace, params: Params, task: str) -> ReviewPage:
     )
     chart = None
     if champion.digest and case.nearest:
-        incumbent = _embedder(workspace.champion_embedder(previous) / "embedder.onnx", params)
-        adapters = CandidateAdapters.load(workspace.candidate_adapters(task))
-        situation = Situation.of(gallery, candidate, adapters, params.upgrade)
-        plan = strategy_named(
+        situation = Situation.of(
+            gallery, candidate, CandidateAdapters.load(workspace.candidate_adapters(task)), params.upgrade
+        )
+        strategy = strategy_named(
             case.nearest.strategy,
             share=case.nearest.share,
             order=report.partial.order if report.partial else None,
             rest=report.partial.rest if report.partial else None,
-        ).plan(situation)
-        evaluation = evaluation_data_of(pool, gallery, "gate", candidate=candidate, champion=incumbent)
-        chart = _flips(case, pool, evaluation, after=evaluation.rows(plan))
+        )
+        models = Lineage.load(workspace.lineage(previous)).models
+        shown = [split for split in params.gallery.splits if split != "test"]
+        evaluation = evaluation_data_of(
+            pool,
+            gallery,
+            shown,
+            candidate=candidate,
+            active={digest: _embedder(models[digest], params) for digest in gallery.query_models},
+        )
+        evaluation = evaluation.asking(evaluation.asked[evenly(len(evaluation.asked), QUERIES)])
+        after = parts_after(evaluation, strategy.plan(situation).scored(case.nearest.scoring))
+        chart = _flips(case, pool, pool.rows(*shown), evaluation, after=after)
     return review_of(case, flips=chart)
 
 
@@ -117,10 +130,9 @@ def _verdict(workspace: Workspace, params: Params, task: str, report: CheckRepor
 
 
 def _asked(pool: ItemPool) -> tuple[str, ...]:
-    """Return tasks with gate queries that can hit: those with a second gate item of their class."""
-    gate = pool.rows("gate")
-    _, label, counts = np.unique(pool.labels[gate], return_inverse=True, return_counts=True)
-    answerable = set(pool.tasks[gate][counts[label] > 1].tolist())
+    """Return tasks with gate queries that can hit: those with a second item of their class."""
+    _, label, counts = np.unique(pool.labels, return_inverse=True, return_counts=True)
+    answerable = set(pool.tasks[(pool.splits == "gate") & (counts[label] > 1)].tolist())
     return tuple(shard.record.task for shard in pool.shards if shard.record.task in answerable)
 
 
@@ -141,18 +153,29 @@ def _options(report: CheckReport, policy: Policy) -> Iterator[Option]:
 # --- lost queries -----------------------------------------------------------------------------------------------------
 
 
-def _flips(case: Case, pool: ItemPool, evaluation: EvaluationData, *, after: Floats) -> Chart | None:
-    """Return the worst lost queries, spread over the classes; None where nothing is lost."""
-    rows = evaluation.status_quo_rows()
-    if rows is None or evaluation.champion is None or case.nearest is None:
+def _flips(
+    case: Case, pool: ItemPool, pictured: Ints, evaluation: EvaluationData, *, after: Sequence[Part]
+) -> Chart | None:
+    """Return the worst lost queries, spread over the classes; None where nothing is lost.
+
+    Args:
+        case: What a person decides.
+        pool: The images.
+        pictured: (N,) where the measured items are in it.
+        evaluation: The measured items.
+        after: What would be served.
+    """
+    before = today(evaluation)
+    if before is None or case.nearest is None:
         return None
-    quo, served = Served(queries=evaluation.champion, rows=rows), Served(queries=evaluation.candidate, rows=after)
-    worst = worst_lost(quo, served, labels=evaluation.labels, asked=evenly(len(rows), QUERIES), count=PICTURED)
+    worst = worst_lost(before, after, labels=evaluation.labels, asked=evaluation.asked, count=PICTURED)
     if not len(worst):
         return None
-    lost = list(_examples(worst, evaluation.labels, quo, served))
-    items = sorted({found.item for each in lost for found in (*each.before, *each.after)} | set(worst.tolist()))
-    tiles = shrunk(pool, pool.rows("gate")[np.array(items, np.intp)])
+    lost = list(_examples(worst, evaluation, before, after))
+    items = sorted(
+        {each.item for each in lost} | {found.item for each in lost for found in (*each.before, *each.after)}
+    )
+    tiles = shrunk(pool, pictured[np.array(items, np.intp)])
     return flips(
         case.report.task,
         under=case.nearest.name,
@@ -162,61 +185,40 @@ def _flips(case: Case, pool: ItemPool, evaluation: EvaluationData, *, after: Flo
     )
 
 
-def worst_lost(before: Served, after: Served, *, labels: Strings, asked: Ints, count: int) -> Ints:
-    """Return (n,) queries that hit before and miss after: those whose margin falls most, spread over the classes.
-
-    The margin is the cosine of the best row of the query's class less that of the best other row.
+def worst_lost(before: Sequence[Part], after: Sequence[Part], *, labels: Strings, asked: Ints, count: int) -> Ints:
+    """Return (n,) queries that hit before and miss after: those that fall deepest, spread over the classes.
 
     Args:
         before: The status quo.
         after: What would be served.
-        labels: (N,) classes.
-        asked: (Q,) the queries among which to look.
+        labels: (N,) classes of the items, which are the rows.
+        asked: (Q,) which items the queries are.
         count: How many to find, at most.
+
+    Returns:
+        Positions among the Q queries.
     """
-    hits = [
-        recall_at(
-            served.queries[asked],
-            served.rows,
-            query_labels=labels[asked],
-            gallery_labels=labels,
-            k=(1,),
-            self_index=asked,
-        ).hits[:, 0]
+    first, second = (
+        recall_over(served, query_labels=labels[asked], gallery_labels=labels, k=(1,), self_index=asked)
         for served in (before, after)
-    ]
-    lost = asked[hits[0] & ~hits[1]]
-    if not len(lost):
-        return lost
-    fall = _margins(before, labels, lost) - _margins(after, labels, lost)
-    worst = lost[np.argsort(-fall, kind="stable")]
+    )
+    lost = np.flatnonzero(first.hits[:, 0] & ~second.hits[:, 0])
+    worst = lost[np.argsort(-second.rank[lost], kind="stable")]
     everything = np.ones(len(worst), np.bool_)
-    return worst[choose(np.full(len(worst), "lost"), labels[worst], possible=everything, count=count)]
+    return worst[choose(np.full(len(worst), "lost"), labels[asked[worst]], possible=everything, count=count)]
 
 
-def _margins(served: Served, labels: Strings, asked: Ints) -> Floats:
-    """Return (Q,) margins of some queries, their own rows left out; a block of similarities is in memory at a time."""
-    number = np.unique(labels, return_inverse=True)[1]
-    margins = np.empty(len(asked), np.float32)
-    step = block_length(len(served.rows))
-    for start in range(0, len(asked), step):
-        some = asked[start : start + step]
-        similar = served.queries[some] @ served.rows.T
-        similar[np.arange(len(some)), some] = -np.inf
-        right = number[some][:, None] == number
-        best = np.where(right, similar, -np.inf).max(axis=1)
-        margins[start : start + step] = best - np.where(right, -np.inf, similar).max(axis=1)
-    return margins
-
-
-def _examples(chosen: Ints, labels: Strings, before: Served, after: Served) -> Iterator[Example]:
-    found = [nearest(served.queries[chosen], served.rows, own=chosen, count=NEIGHBOURS) for served in (before, after)]
-    for place, query in enumerate(chosen):
+def _examples(
+    chosen: Ints, evaluation: EvaluationData, before: Sequence[Part], after: Sequence[Part]
+) -> Iterator[Example]:
+    labels, items = evaluation.labels, evaluation.asked[chosen]
+    found = [nearest(served, chosen, own=items, count=NEIGHBOURS) for served in (before, after)]
+    for place, item in enumerate(items):
         first, second = (
             tuple(
-                Neighbour(item=int(row), label=str(labels[row]), hit=bool(labels[row] == labels[query]))
+                Neighbour(item=int(row), label=str(labels[row]), hit=bool(labels[row] == labels[item]))
                 for row in rows[place]
             )
             for rows in found
         )
-        yield Example(item=int(query), label=str(labels[query]), outcome="lost", before=first, after=second)
+        yield Example(item=int(item), label=str(labels[item]), outcome="lost", before=first, after=second)

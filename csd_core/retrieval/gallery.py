@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from csd_core.records.ranking import GroupScoring
 from csd_core.records.stages import Record
 from csd_core.system.atomic import atomic_folder
 from csd_core.system.errors import ArtifactError, CompatibilityError
@@ -57,7 +58,9 @@ class GalleryRecord(Record):
     query_model: str | None
     """Digest of the model whose queries search it."""
     searchable_spaces: tuple[str, ...]
-    """Spaces of rows that this model may search: its own, and those the gate proved compatible."""
+    """Spaces of rows that may be searched: the model's own, and those the gate proved compatible."""
+    scoring: tuple[GroupScoring, ...] = ()
+    """How rows of some provenances are searched: by which model's queries, and with which score."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -74,7 +77,8 @@ class Gallery:
         spaces: (G,) digest of the model whose space the vector is in.
         vectors: (G, D) float32 of unit length.
         query_model: Digest of the model whose queries search it; None while it is empty.
-        searchable_spaces: Spaces that model may search.
+        searchable_spaces: Spaces that may be searched.
+        scoring: How rows of some provenances are searched; `query_model` searches the others, by cosine.
     """
 
     ids: Strings
@@ -87,6 +91,7 @@ class Gallery:
     vectors: npt.NDArray[np.float32]
     query_model: str | None
     searchable_spaces: tuple[str, ...]
+    scoring: tuple[GroupScoring, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse rows that cannot be searched.
@@ -169,8 +174,25 @@ class Gallery:
         for column in (self.ids, self.labels, self.tasks, self.splits, self.embedded_by, self.adapters, self.spaces):
             found.update(json.dumps(column.tolist(), ensure_ascii=False).encode())
         found.update(json.dumps([self.query_model, self.searchable_spaces]).encode())
+        if self.scoring:
+            found.update(json.dumps([group.model_dump() for group in self.scoring], sort_keys=True).encode())
         found.update(np.ascontiguousarray(self.vectors).data)
         return found.hexdigest()
+
+    @property
+    def query_models(self) -> tuple[str, ...]:
+        """Digests of the models that must embed a query: the one of new rows first."""
+        others = [group.query_model for group in self.scoring]
+        return tuple(dict.fromkeys([self.query_model, *others])) if self.query_model else ()
+
+    def searched_by(self, provenance: Provenance) -> GroupScoring | None:
+        """Return how rows of a provenance are searched; None where the query model searches them by cosine."""
+        return next((group for group in self.scoring if (group.embedded_by, group.adapters) == provenance), None)
+
+    def dimension_of(self, provenance: Provenance) -> int:
+        """Return how many leading components rows of a provenance have; the others are zeros."""
+        group = self.searched_by(provenance)
+        return group.dimension if group else self.vectors.shape[1]
 
     def groups(self) -> dict[Provenance, npt.NDArray[np.intp]]:
         """Provenance -> ascending positions of its rows, in order of first appearance."""
@@ -197,20 +219,22 @@ class Gallery:
             vectors=self.vectors[positions],
             query_model=self.query_model,
             searchable_spaces=self.searchable_spaces,
+            scoring=self.scoring,
         )
 
     def joined(self, new: "Gallery", *, query_model: str, searchable_spaces: Sequence[str]) -> "Gallery":
-        """These rows and then `new`'s, searched by `query_model`."""
+        """These rows and then `new`'s, searched by `query_model`; narrower vectors end in zeros where models differ."""
         if not len(self):
             vectors = new.vectors
         elif not len(new):
             vectors = self.vectors
-        elif self.vectors.shape[1] != new.vectors.shape[1]:
+        elif self.vectors.shape[1] != new.vectors.shape[1] and not self.scoring:
             raise CompatibilityError(
                 f"new rows have {new.vectors.shape[1]} dimensions, the gallery {self.vectors.shape[1]}; backfill it"
             )
         else:
-            vectors = np.concatenate([self.vectors, new.vectors])
+            width = max(self.vectors.shape[1], new.vectors.shape[1])
+            vectors = np.concatenate([padded(self.vectors, width), padded(new.vectors, width)])
         return Gallery(
             ids=np.concatenate([self.ids, new.ids]),
             labels=np.concatenate([self.labels, new.labels]),
@@ -222,6 +246,7 @@ class Gallery:
             vectors=vectors,
             query_model=query_model,
             searchable_spaces=tuple(searchable_spaces),
+            scoring=self.scoring,
         )
 
     def save(self, folder: Path) -> None:
@@ -244,6 +269,7 @@ class Gallery:
                 dimension=self.vectors.shape[1] if len(self) else None,
                 query_model=self.query_model,
                 searchable_spaces=self.searchable_spaces,
+                scoring=self.scoring,
             ).save(partial / "gallery.json")
 
     @classmethod
@@ -274,4 +300,11 @@ class Gallery:
             vectors=vectors,
             query_model=record.query_model,
             searchable_spaces=record.searchable_spaces,
+            scoring=record.scoring,
         )
+
+
+def padded(vectors: npt.NDArray[np.float32], width: int) -> npt.NDArray[np.float32]:
+    """Return (N, width) vectors that end in zeros; as they are where they have that width."""
+    missing = width - vectors.shape[1]
+    return np.pad(vectors, ((0, 0), (0, missing))) if missing else vectors

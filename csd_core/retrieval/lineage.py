@@ -119,10 +119,10 @@ class Lineage:
             adapters={**self.adapters, **{digest_of(path): path for path in adapters}},
         )
 
-    def needed_by(self, provenances: Iterable[Provenance], *, champion: str | None) -> "Lineage":
-        """Return what rows of these provenances need, and the champion; what is not retained stays unknown."""
+    def needed_by(self, provenances: Iterable[Provenance], *, query_models: Iterable[str]) -> "Lineage":
+        """Return what rows of these provenances need, and what embeds queries; what is not retained stays unknown."""
         wanted = list(provenances)
-        models = {provenance.embedded_by for provenance in wanted} | ({champion} if champion else set())
+        models = {provenance.embedded_by for provenance in wanted} | set(query_models)
         adapters = {digest for provenance in wanted for digest in provenance.chain}
         return Lineage(
             models={digest: path for digest, path in self.models.items() if digest in models},

@@ -14,35 +14,33 @@ Every figure here counts in the same way, whatever it is given:
 - K is at least 1. It may exceed the number of rows: then each query that counts hits.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from csd_core.retrieval.inputs import labels_of, own_rows, refuse_other_kinds, vectors_of
+from csd_core.retrieval.parts import Bools, Floats, Ints, Part, Search, block_length
 from csd_core.system.errors import CompatibilityError
 
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.intp]
-Bools = npt.NDArray[np.bool_]
+__all__ = [
+    "TIE",
+    "Bools",
+    "Floats",
+    "Ints",
+    "Part",
+    "Recall",
+    "block_length",
+    "map_at_r",
+    "map_over",
+    "recall_at",
+    "recall_over",
+]
 
 TIE = np.float32(1e-6)
 """Two cosines closer than this are a tie: a float32 dot product of unit vectors is exact only to about that."""
-
-BLOCK_BYTES = 4 * 2**20
-"""Similarities held at a time: few enough to stay in a cache."""
-
-BLOCK_QUERIES = 64
-"""But at least those of so many queries: with fewer the matrix product waits for the gallery to come from memory."""
-
-
-def block_length(rows: int) -> int:
-    """Queries compared with a gallery of `rows` rows at a time."""
-    return max(BLOCK_QUERIES, BLOCK_BYTES // max(1, 4 * rows))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,90 +81,6 @@ class Recall:
         return type(self)(k=self.k, rank=self.rank[chosen], possible=self.possible[chosen])
 
 
-@dataclass(frozen=True, slots=True)
-class _Search:
-    """A gallery sorted by class, and queries in the same order.
-
-    Attributes:
-        gallery: (G, D), rows of one class next to each other.
-        queries: (N, D) in the caller's order.
-        order: (N,) queries by class.
-        first, last: (N,) bounds of a query's class in the gallery, in the caller's order.
-        own: (N,) position of a query's own row in the sorted gallery, or -1.
-    """
-
-    gallery: Floats
-    queries: Floats
-    order: Ints
-    first: Ints
-    last: Ints
-    own: Ints
-
-    @classmethod
-    def prepare(
-        cls,
-        queries: npt.ArrayLike,
-        gallery: npt.ArrayLike,
-        query_labels: npt.ArrayLike,
-        gallery_labels: npt.ArrayLike,
-        self_index: npt.ArrayLike | None,
-    ) -> Self:
-        asked, rows = vectors_of(queries, "queries"), vectors_of(gallery, "the gallery")
-        if rows.shape[1] != asked.shape[1]:
-            raise CompatibilityError(
-                f"queries are {_shape(asked)}, the gallery {_shape(rows)}: both must be N x D with the same D; "
-                "re-embed the gallery with the model of the queries"
-            )
-        row_labels, asked_labels = labels_of(gallery_labels, "gallery"), labels_of(query_labels, "query")
-        if len(row_labels) != len(rows) or len(asked_labels) != len(asked):
-            raise CompatibilityError(
-                f"{len(asked_labels)} labels for {len(asked)} queries, {len(row_labels)} for {len(rows)} gallery rows: "
-                "give one label for each"
-            )
-        refuse_other_kinds(asked_labels, row_labels)
-        own = own_rows(self_index, queries=len(asked), rows=len(rows))
-        classes, codes = np.unique(np.concatenate([row_labels, asked_labels]), return_inverse=True)
-        row_codes, asked_codes = codes[: len(rows)], codes[len(rows) :]
-        if np.any(row_codes[:-1] > row_codes[1:]):
-            by_class = np.argsort(row_codes, kind="stable")
-            position = np.empty_like(by_class)
-            position[by_class] = np.arange(len(rows))
-            rows, row_codes = rows[by_class], row_codes[by_class]
-            own = np.where(own >= 0, position[own], -1) if len(rows) else own
-        bounds = np.searchsorted(row_codes, np.arange(len(classes) + 1))
-        return cls(
-            gallery=rows,
-            queries=asked,
-            order=np.argsort(asked_codes, kind="stable"),
-            first=bounds[asked_codes],
-            last=bounds[asked_codes + 1],
-            own=own,
-        )
-
-    def blocks(self) -> Iterator[tuple[Ints, Floats]]:
-        """Yield query positions and their (B, G) similarities, a query's own row at -inf."""
-        size = block_length(len(self.gallery))
-        buffer = np.empty((min(size, len(self.order)), len(self.gallery)), np.float32)
-        for start in range(0, len(self.order), size):
-            asked = self.order[start : start + size]
-            similar = np.matmul(self.queries[asked], self.gallery.T, out=buffer[: len(asked)])
-            own = self.own[asked]
-            similar[np.flatnonzero(own >= 0), own[own >= 0]] = -np.inf
-            yield asked, similar
-
-    def classes(self, asked: Ints) -> Iterator[tuple[slice, slice]]:
-        """Yield, for each class in a block, its queries in the block and its rows in the gallery."""
-        first, last = self.first[asked], self.last[asked]  # a class without rows begins where the next one does
-        other = (first[1:] != first[:-1]) | (last[1:] != last[:-1])
-        edges = [0, *(np.flatnonzero(other) + 1).tolist(), len(asked)]
-        for begin, end in pairwise(edges):
-            yield slice(begin, end), slice(int(first[begin]), int(self.last[asked[begin]]))
-
-
-def _shape(array: npt.NDArray[Any]) -> str:
-    return " x ".join(map(str, array.shape))
-
-
 def recall_at(
     queries: npt.ArrayLike,
     gallery: npt.ArrayLike,
@@ -191,22 +105,69 @@ def recall_at(
     Raises:
         CompatibilityError: if shapes, kinds of labels or positions do not fit, a vector is not finite, a K below 1.
     """
+    return recall_over(
+        [Part(queries=queries, rows=gallery)],
+        query_labels=query_labels,
+        gallery_labels=gallery_labels,
+        k=k,
+        self_index=self_index,
+    )
+
+
+def recall_over(
+    parts: Sequence[Part],
+    *,
+    query_labels: npt.ArrayLike,
+    gallery_labels: npt.ArrayLike,
+    k: Sequence[int] = (1, 5, 10),
+    self_index: npt.ArrayLike | None = None,
+) -> Recall:
+    """Recall@K over a gallery in parts, whose scores make one ranking; otherwise as `recall_at`.
+
+    Only the best right row of each part is given a score: the cosine that has the same score in another part says
+    there which wrong rows come before it.
+
+    Args:
+        parts: Together they hold each of the G rows once.
+        query_labels: (N,) classes of the queries.
+        gallery_labels: (G,) classes of the rows.
+        k: The K of interest.
+        self_index: (N,) position of a query's own row in the gallery, which is left out; -1 where it has none.
+
+    Raises:
+        CompatibilityError: as `recall_at`.
+    """
     if any(not isinstance(each, Integral) or each < 1 for each in k):
         raise CompatibilityError(f"Recall@K of K = {', '.join(map(str, k))}: give whole numbers of at least 1")
-    search = _Search.prepare(queries, gallery, query_labels, gallery_labels, self_index)
-    rank = np.zeros(len(search.queries), np.intp)
-    possible = np.zeros(len(search.queries), np.bool_)
+    search = Search.prepare(parts, query_labels, gallery_labels, self_index)
+    rank = np.zeros(len(search.codes), np.intp)
+    possible = np.zeros(len(search.codes), np.bool_)
     for asked, similar in search.blocks():
-        best = np.full((len(asked), 1), -np.inf, np.float32)
-        for some, rows in search.classes(asked):
-            if rows.stop > rows.start:
-                best[some, 0] = similar[some, rows].max(axis=1)
-                similar[some, rows] = -np.inf
-        wrong = np.greater_equal(similar, best - TIE)
-        rank[asked] = np.add.reduce(wrong, axis=1, dtype=np.int32)
-        possible[asked] = best[:, 0] > -np.inf
-    rank[~possible] = len(search.gallery)
+        best = np.full((len(parts), len(asked)), -np.inf, np.float32)
+        for some, slices in search.classes(asked):
+            for part, rows in enumerate(slices):
+                if rows.stop > rows.start:
+                    best[part, some] = similar[part][some, rows].max(axis=1)
+                    similar[part][some, rows] = -np.inf
+        least = _cosines_of_the_best(parts, best - TIE)
+        for part, cosines in enumerate(similar):
+            before = np.greater_equal(cosines, least[part, :, None])
+            rank[asked] += np.add.reduce(before, axis=1, dtype=np.int32)
+        possible[asked] = best.max(axis=0) > -np.inf
+    rank[~possible] = search.rows
     return Recall(k=tuple(k), rank=rank, possible=possible)
+
+
+def _cosines_of_the_best(parts: Sequence[Part], right: Floats) -> Floats:
+    """(P, B) the cosine in each part that scores as the best right row of all parts does; `right` is (P, B) too."""
+    if len(parts) == 1:
+        return right
+    scores = np.stack([part.score(cosines) for part, cosines in zip(parts, right, strict=True)])
+    least = np.stack([part.score.cosines(scores.max(axis=0)) for part in parts]).astype(np.float32)
+    winner = scores.argmax(axis=0)
+    query = np.arange(len(winner))
+    least[winner, query] = right[winner, query]  # not by way of its score, which would round it
+    return least
 
 
 def map_at_r(
@@ -227,20 +188,47 @@ def map_at_r(
     Raises:
         CompatibilityError: as `recall_at`.
     """
-    search = _Search.prepare(queries, gallery, query_labels, gallery_labels, self_index)
-    precision = np.full(len(search.queries), np.nan)
+    return map_over(
+        [Part(queries=queries, rows=gallery)],
+        query_labels=query_labels,
+        gallery_labels=gallery_labels,
+        self_index=self_index,
+    )
+
+
+def map_over(
+    parts: Sequence[Part],
+    *,
+    query_labels: npt.ArrayLike,
+    gallery_labels: npt.ArrayLike,
+    self_index: npt.ArrayLike | None = None,
+) -> npt.NDArray[np.float64]:
+    """Mean average precision at R over a gallery in parts, whose scores make one ranking; otherwise as `map_at_r`."""
+    search = Search.prepare(parts, query_labels, gallery_labels, self_index)
+    precision = np.full(len(search.codes), np.nan)
     for asked, similar in search.blocks():
-        for some, rows in search.classes(asked):
-            of_class = asked[some]
-            own = search.own[of_class]
-            relevant = (rows.stop - rows.start) - ((own >= rows.start) & (own < rows.stop))  # (B,) R of each query
+        for some, slices in search.classes(asked):
+            relevant = np.zeros(some.stop - some.start, np.intp)  # (B,) R of each query
+            for part, rows in zip(search.parts, slices, strict=True):
+                own = part.own[asked[some]]
+                relevant += (rows.stop - rows.start) - ((own >= rows.start) & (own < rows.stop))
             r = int(relevant.max(initial=0))
             if r:
-                right = -np.sort(-similar[some, rows], axis=1)[:, :r]
-                similar[some, rows] = -np.inf
-                wrong = _largest(similar[some], r)
-                precision[of_class] = _precision_at_r(right, wrong, relevant)
+                right = np.concatenate(
+                    [_scored(search, part, similar[part][some, mine] - TIE) for part, mine in enumerate(slices)], axis=1
+                )
+                for cosines, mine in zip(similar, slices, strict=True):
+                    cosines[some, mine] = -np.inf
+                wrong = np.concatenate(
+                    [_scored(search, part, _largest(cosines[some], r)) for part, cosines in enumerate(similar)], axis=1
+                )
+                precision[asked[some]] = _precision_at_r(-np.sort(-right, axis=1)[:, :r], wrong, relevant)
     return precision
+
+
+def _scored(search: Search, part: int, cosines: Floats) -> npt.NDArray[np.floating[Any]]:
+    """Scores of a part's cosines; with a single part the cosines do."""
+    return cosines if len(search.parts) == 1 else search.parts[part].score(cosines)
 
 
 def _largest(values: Floats, count: int) -> Floats:
@@ -250,9 +238,11 @@ def _largest(values: Floats, count: int) -> Floats:
     return np.partition(values, values.shape[1] - count, axis=1)[:, -count:]
 
 
-def _precision_at_r(right: Floats, wrong: Floats, relevant: Ints) -> npt.NDArray[np.float64]:
-    """Average precision at R from the (B, R) right cosines, falling, and the largest wrong ones."""
-    merged = np.concatenate([wrong, right - TIE], axis=1)  # a stable sort then puts a tied wrong row first
+def _precision_at_r(
+    right: npt.NDArray[np.floating[Any]], wrong: npt.NDArray[np.floating[Any]], relevant: Ints
+) -> npt.NDArray[np.float64]:
+    """Average precision at R from the (B, R) right scores, falling, and the largest wrong ones."""
+    merged = np.concatenate([wrong, right], axis=1)  # a stable sort then puts a tied wrong row first
     is_right = np.zeros(merged.shape, np.bool_)
     is_right[:, wrong.shape[1] :] = right > -np.inf
     order = np.argsort(-merged, axis=1, kind="stable")[:, : right.shape[1]]

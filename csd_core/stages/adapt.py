@@ -50,8 +50,8 @@ def main(task: str) -> None:
             train=lambda embed: learned.embed(train, embed),
             held_out=lambda embed: learned.embed(held_out, embed),
             select=evaluation_data_of(
-                ItemPool(shards=list(shards.values())), gallery, "select", candidate=candidate, champion=None
-            ),
+                ItemPool(shards=list(shards.values())), gallery, params.gallery.splits, candidate=candidate, active={}
+            ).asked_by("select"),
         ),
         settings=params.upgrade.adapter,
         seed=params.upgrade.seed,

@@ -11,6 +11,7 @@ from csd_core.records.stages import Champion, SeenShards
 from csd_core.records.verdict import Ledger, Pending
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.gallery import Gallery
+from csd_core.retrieval.lineage import Lineage
 from csd_core.stages.computing import use_threads
 from csd_core.system.console import echo
 from csd_core.upgrade.adapters import CandidateAdapters
@@ -29,18 +30,24 @@ def main(task: str) -> None:
     device, threads = params.compute.embedding_device, use_threads(params.compute)
     embedder = Embedder.load(workspace.candidate_embedder(task), device=device, threads=threads)
     champion = Champion.load(workspace.champion_embedder(previous) / "champion.json")
-    incumbent = (
-        Embedder.load(workspace.champion_embedder(previous) / "embedder.onnx", device=device, threads=threads)
-        if champion.digest
-        else None
-    )
+    lineage = Lineage.load(workspace.lineage(previous))
     pool = ItemPool(shards=[load_shard(workspace.shard(name)) for name in SeenShards.load(workspace.seen(task)).tasks])
     gallery = Gallery.load(workspace.gallery(previous))
 
+    gate = evaluation_data_of(
+        pool,
+        gallery,
+        params.gallery.splits,
+        candidate=embedder,
+        active={
+            digest: Embedder.load(lineage.models[digest], device=device, threads=threads)
+            for digest in gallery.query_models
+        },
+    )
     report = check(
         task,
-        gate=evaluation_data_of(pool, gallery, "gate", candidate=embedder, champion=incumbent),
-        select=evaluation_data_of(pool, gallery, "select", candidate=embedder, champion=incumbent),
+        gate=gate,
+        select=gate.asked_by("select"),
         situation=Situation.of(
             gallery, embedder, CandidateAdapters.load(workspace.candidate_adapters(task)), params.upgrade
         ),

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from csd_core.data.pool import ItemPool
 from csd_core.data.shards import load_shard
 from csd_core.params.model import Params
-from csd_core.records.check import CheckReport
+from csd_core.records.check import Alternative, CheckReport
 from csd_core.records.stages import Champion, SeenShards
 from csd_core.records.verdict import Ledger, LedgerEntry, Pending, Promoted, Rejected, VerdictFile, outcome_in_words
 from csd_core.retrieval.embedder import Embedder, digest_of
@@ -138,9 +138,11 @@ def _gallery(
         order=report.partial.order if report.partial else None,
         rest=report.partial.rest if report.partial else None,
     )
-    adapters = CandidateAdapters.load(workspace.candidate_adapters(task))
-    situation = Situation.of(before, embedder, adapters, params.upgrade)
-    after = strategy.plan(situation).apply(before, embed)
+    situation = Situation.of(
+        before, embedder, CandidateAdapters.load(workspace.candidate_adapters(task)), params.upgrade
+    )
+    chosen = _chosen(report, verdict)
+    after = strategy.plan(situation).scored(chosen.scoring).apply(before, embed)
     shutil.rmtree(work, ignore_errors=True)
     return after.joined(added, query_model=embedder.digest, searchable_spaces=after.searchable_spaces)
 
@@ -152,14 +154,19 @@ def _lineage(workspace: Workspace, task: str, previous: str, verdict: Promoted |
         return known
     adapters = CandidateAdapters.load(workspace.candidate_adapters(task)).paths()
     everything = known.extended(models=[workspace.candidate_embedder(task)], adapters=adapters)
-    return everything.needed_by(gallery.groups(), champion=verdict.candidate)
+    return everything.needed_by(gallery.groups(), query_models=gallery.query_models)
+
+
+def _chosen(report: CheckReport, verdict: Promoted) -> Alternative:
+    """Return what was measured of the way to serve that the verdict chose."""
+    return next(
+        each for each in report.alternatives if (each.strategy, each.share) == (verdict.strategy, verdict.share)
+    )
 
 
 def _served(report: CheckReport, verdict: Promoted | Rejected) -> dict[str, float]:
     """Task -> Recall@1 on its own gallery as served from now on."""
     if isinstance(verdict, Promoted):
-        chosen = next(
-            each for each in report.alternatives if (each.strategy, each.share) == (verdict.strategy, verdict.share)
-        )
+        chosen = _chosen(report, verdict)
         return chosen.measured.own_gallery if chosen.measured else {}
     return report.status_quo.own_gallery if report.status_quo else {}

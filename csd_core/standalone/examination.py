@@ -1,11 +1,13 @@
 """The gate on two models, a folder of images and a gallery: fit adapters, measure every strategy, judge."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
+from csd_core.params.section import Split
 from csd_core.params.upgrade import Policy, Upgrade
 from csd_core.records.check import CheckReport
 from csd_core.records.stages import AdapterFits, ImageForm
@@ -113,10 +115,10 @@ def run_gate(gate_input: GateInput, scratch: Path) -> GateResult:
             "not measured"
         )
 
-    gate, select = (
-        _asked(evaluation_data_of(pool, own.gallery, split, candidate=new, champion=old), gate_input.max_queries)
-        for split in ("gate", "select")
+    evaluation = evaluation_data_of(
+        pool, own.gallery, list(get_args(Split)), candidate=new, active=_query_models(own, old)
     )
+    gate, select = (_asked_by(evaluation, split, most=gate_input.max_queries) for split in ("gate", "select"))
     adapters = _fitted(gate_input, own, pool, roles, new, select, forms=forms, scratch=scratch)
     situation = Situation.of(own.gallery, new, adapters, gate_input.settings)
     report = check(
@@ -144,9 +146,18 @@ def _forms(lineage: Lineage) -> Iterable[ImageForm]:
     return (Embedder.load(path).metadata.form for path in lineage.models.values())
 
 
-def _asked(evaluation: EvaluationData, most: int | None) -> EvaluationData:
-    """Return the same with fewer queries; every item stays a row."""
-    return evaluation if most is None else replace(evaluation, asked=evenly(len(evaluation.labels), most))
+def _query_models(own: OwnGallery, old: Embedder) -> dict[str, Embedder]:
+    """Digest -> each model that embeds queries of the old gallery."""
+    models = own.lineage.models
+    return {
+        digest: old if digest == old.digest else Embedder.load(models[digest]) for digest in own.gallery.query_models
+    }
+
+
+def _asked_by(evaluation: EvaluationData, split: Split, *, most: int | None) -> EvaluationData:
+    """Return the same with the queries of a split, or evenly drawn ones of them; every item stays a row."""
+    asked = evaluation.asked_by(split)
+    return asked if most is None else asked.asking(asked.asked[evenly(len(asked.asked), most)])
 
 
 def _fitted(

@@ -88,7 +88,7 @@ class OwnGallery:
         with atomic_folder(folder) as partial:
             self.gallery.save(partial)
             self.items.save(partial / ITEMS)
-            needed = self.lineage.needed_by(self.gallery.groups(), champion=self.gallery.query_model)
+            needed = self.lineage.needed_by(self.gallery.groups(), query_models=self.gallery.query_models)
             needed.save(partial / LINEAGE)
             if failed:
                 write_table(partial / FAILED, {"id": list(failed), "reason": list(failed.values())})

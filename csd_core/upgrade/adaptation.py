@@ -150,7 +150,7 @@ class Lessons:
     Attributes:
         train: Embeds the current stage's M training images: from a model to (M, D).
         held_out: The same for its `select` images, (m, D).
-        select: The `select` items with their stored rows; the champion is not needed.
+        select: The items with their stored rows, of which those of `select` ask; today's models are not needed.
     """
 
     train: Callable[[Embeds], Floats]
@@ -248,13 +248,14 @@ def _recall_on_select(select: EvaluationData, provenance: Provenance, adapter: A
     old = np.flatnonzero(select.old)[mine]
     new = np.flatnonzero(~select.old)
     rows = np.concatenate([adapter(select.stored.vectors[mine]), select.candidate[new]])
+    asked = np.intersect1d(select.asked, old)
     recall = recall_at(
-        select.candidate[old],
+        select.candidate[asked],
         rows,
-        query_labels=select.labels[old],
+        query_labels=select.labels[asked],
         gallery_labels=select.labels[np.concatenate([old, new])],
         k=(1,),
-        self_index=np.arange(len(old)),
+        self_index=np.searchsorted(old, asked),
     )
     return recall.at(1) if recall.queries else None
 

@@ -1,29 +1,39 @@
-"""What promoting a candidate would do to search, measured on the previous gallery's stored rows.
+"""What promoting a candidate would do to search, measured on the gallery that would be served.
 
-N measured items (one split's rows alone, so that training images never flatter a figure), N_old of which were in the
-gallery before; Q of them are queries, a query's own row left out.
+N items that are served, N_old of which were in the gallery before; Q of them, of one split, are queries, a query's own
+row left out.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from csd_core.records.check import Alternative, CrossTest, Measurement, Paired, PartialCurve, PartialCurves, Recalls
-from csd_core.retrieval.continual import recall_of_groups, recall_on_own_gallery
-from csd_core.retrieval.metrics import Bools, Floats, Recall, map_at_r, recall_at
+from csd_core.retrieval.continual import recall_of_groups
+from csd_core.retrieval.metrics import Bools, Part, Recall, map_over, recall_over
 from csd_core.upgrade.backfill.orders import area_under
 from csd_core.upgrade.evaluation_data import EvaluationData
 from csd_core.upgrade.plans import UpgradePlan
 from csd_core.upgrade.sampling import evenly
-from csd_core.upgrade.strategies import Adapt, NoGallery, PartialBackfill, Situation, UpgradeStrategy
+from csd_core.upgrade.scores import with_scores
+from csd_core.upgrade.strategies import (
+    Adapt,
+    Backfill,
+    Keep,
+    NoGallery,
+    PartialBackfill,
+    Situation,
+    UpgradeStrategy,
+)
 
 K = (1, 5, 10)
 
 CURVE_QUERIES = 2000
-"""Queries that choose the order of a partial backfill; the share is then chosen on all of them."""
+"""Queries that choose the order of a partial backfill, whose share is then chosen on all of them, and that show what
+users see while a backfill runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -34,9 +44,39 @@ class _Outcome:
     recall: Recall
 
 
-def _search(evaluation: EvaluationData, queries: Floats, rows: Floats) -> Recall:
+def _search(evaluation: EvaluationData, parts: Sequence[Part]) -> Recall:
     labels, asked = evaluation.labels, evaluation.asked
-    return recall_at(queries[asked], rows, query_labels=labels[asked], gallery_labels=labels, k=K, self_index=asked)
+    return recall_over(parts, query_labels=labels[asked], gallery_labels=labels, k=K, self_index=asked)
+
+
+def _among(evaluation: EvaluationData, parts: Sequence[Part], *, rows: Bools, queries: Bools) -> Recall:
+    """Search some of the rows for some of the queries, whose own rows are among them.
+
+    Args:
+        evaluation: The measured items.
+        parts: Of all rows.
+        rows: (N,) which items are rows.
+        queries: (Q,) which of the queries ask.
+    """
+    place = np.cumsum(rows) - 1
+    some = [
+        Part(
+            queries=np.asarray(part.queries)[queries],
+            rows=np.asarray(part.rows)[rows[part.positions]],
+            positions=place[part.positions[rows[part.positions]]],
+            score=part.score,
+        )
+        for part in parts
+        if part.positions is not None
+    ]
+    asked = evaluation.asked[queries]
+    return recall_over(
+        some,
+        query_labels=evaluation.labels[asked],
+        gallery_labels=evaluation.labels[rows],
+        k=K,
+        self_index=place[asked],
+    )
 
 
 def _recalls(recall: Recall, precision: npt.NDArray[np.float64], chosen: Bools) -> Recalls:
@@ -50,22 +90,27 @@ def _recalls(recall: Recall, precision: npt.NDArray[np.float64], chosen: Bools) 
     )
 
 
-def _measure(evaluation: EvaluationData, *, queries: Floats, rows: Floats) -> _Outcome:
-    """Serve `rows` (N, D) to the queries among `queries` (N, D)."""
+def _measure(evaluation: EvaluationData, parts: Sequence[Part]) -> _Outcome:
+    """Serve all rows to the queries."""
     labels, asked = evaluation.labels, evaluation.asked
-    old = evaluation.old[asked]
-    recall = _search(evaluation, queries, rows)
-    precision = map_at_r(queries[asked], rows, query_labels=labels[asked], gallery_labels=labels, self_index=asked)
+    old, tasks = evaluation.old[asked], evaluation.tasks[asked]
+    recall = _search(evaluation, parts)
+    precision = map_over(parts, query_labels=labels[asked], gallery_labels=labels, self_index=asked)
     everything = np.ones_like(old)
+    own = {
+        str(task): _among(evaluation, parts, rows=evaluation.tasks == task, queries=tasks == task)
+        for task in np.unique(tasks)
+    }
+    splits = np.unique(evaluation.splits[asked])
+    alone = _among(evaluation, parts, rows=np.isin(evaluation.splits, splits), queries=everything)
     return _Outcome(
         measurement=Measurement(
             overall=_recalls(recall, precision, everything),
             old=_recalls(recall, precision, old) if old.any() else None,
             new=_recalls(recall, precision, ~old) if not old.all() else None,
-            per_task=recall_of_groups(recall, evaluation.tasks[asked]),
-            own_gallery=recall_on_own_gallery(
-                queries[asked], rows, labels=labels, groups=evaluation.tasks, asked=asked
-            ),
+            per_task=recall_of_groups(recall, tasks),
+            own_gallery={task: found.at(1) for task, found in own.items() if found.queries},
+            split_alone=alone.at(1) if alone.queries else None,
         ),
         recall=recall,
     )
@@ -103,7 +148,10 @@ def _groups(evaluation: EvaluationData) -> dict[str, Bools]:
 
 
 def compare(
-    evaluation: EvaluationData, situation: Situation, strategies: Sequence[UpgradeStrategy]
+    evaluation: EvaluationData,
+    situation: Situation,
+    strategies: Sequence[UpgradeStrategy],
+    scored: Callable[[UpgradePlan], UpgradePlan],
 ) -> tuple[Measurement | None, tuple[Alternative, ...]]:
     """Measure the status quo and every way to serve the candidate.
 
@@ -111,29 +159,57 @@ def compare(
         evaluation: The measured items.
         situation: The whole gallery and the candidate.
         strategies: Ways to serve, cheapest first; ignored for a first model, which has only `none`.
+        scored: Gives a plan its scores.
 
     Returns:
         The status quo (None for a first model), and the alternatives in the order given.
     """
-    quo_rows = evaluation.status_quo_rows()
-    if quo_rows is None or evaluation.champion is None:
-        outcome = _measure(evaluation, queries=evaluation.candidate, rows=evaluation.candidate)
-        return None, (_alternative(NoGallery(), NoGallery().plan(situation), situation, outcome, {}, None),)
-    quo = _measure(evaluation, queries=evaluation.champion, rows=quo_rows)
+    before = today(evaluation)
+    if before is None:
+        plan = NoGallery().plan(situation)
+        outcome = _measure(evaluation, parts_after(evaluation, plan))
+        return None, (_alternative(NoGallery(), plan, situation, outcome, {}, None),)
+    quo = _measure(evaluation, before)
     groups = _groups(evaluation)
-    ideal = _search(evaluation, evaluation.candidate, evaluation.candidate)
+    ideal = _search(evaluation, parts_after(evaluation, Backfill().plan(situation)))
     alternatives = []
     for strategy in strategies:
         reason = strategy.why_not(situation)
         if reason:
             alternatives.append(_impossible(strategy, reason))
             continue
-        plan = strategy.plan(situation)
-        outcome = _measure(evaluation, queries=evaluation.candidate, rows=evaluation.rows(plan))
+        plan = scored(strategy.plan(situation))
+        outcome = _measure(evaluation, parts_after(evaluation, plan))
         against = {name: paired(quo.recall, outcome.recall, chosen) for name, chosen in groups.items()}
         excess = kept(quo.recall, first=ideal, second=outcome.recall)
         alternatives.append(_alternative(strategy, plan, situation, outcome, against, excess))
     return quo.measurement, tuple(alternatives)
+
+
+def today(evaluation: EvaluationData) -> list[Part] | None:
+    """Return what the queries search without an upgrade; None for a first model."""
+    rows, gallery = evaluation.rows_before(), evaluation.stored
+    if rows is None or gallery.query_model is None:
+        return None
+    return evaluation.parts(rows, gallery.scoring, query_model=gallery.query_model)
+
+
+def parts_after(evaluation: EvaluationData, plan: UpgradePlan) -> list[Part]:
+    """Return what the queries search after an upgrade."""
+    return evaluation.parts(evaluation.rows_after(plan), plan.scoring, query_model=plan.model)
+
+
+def scores_on(select: EvaluationData) -> Callable[[UpgradePlan], UpgradePlan]:
+    """Return what gives a plan its scores, fitted and chosen on `select`; without such items cosines are scores.
+
+    Args:
+        select: The items, of which those of `select` ask.
+    """
+    before = today(select)
+    if before is None:
+        return lambda plan: plan
+    outcome = _search(select, before) if len(select.asked) else None
+    return lambda plan: with_scores(plan, select, outcome)
 
 
 def _alternative(
@@ -151,6 +227,8 @@ def _alternative(
         why_not=None,
         rows_embedded=int(plan.embed.sum()),
         rows_mapped=int(plan.mapped(situation.gallery).sum()),
+        query_models=len({plan.model, *(group.query_model for group in plan.scoring)}),
+        scoring=plan.scoring,
         measured=outcome.measurement,
         against_status_quo=against,
         hits_against_backfill=excess,
@@ -172,49 +250,44 @@ def _impossible(strategy: UpgradeStrategy, reason: str) -> Alternative:
 
 def recall_under(evaluation: EvaluationData, plan: UpgradePlan) -> float:
     """Recall@1 of all the candidate's queries over the rows of a plan."""
-    return _search(evaluation, evaluation.candidate, evaluation.rows(plan)).at(1)
+    return _search(evaluation, parts_after(evaluation, plan)).at(1)
 
 
-def cross_test(evaluation: EvaluationData, situation: Situation | None = None) -> CrossTest | None:
+def cross_test(evaluation: EvaluationData, situation: Situation) -> CrossTest | None:
     """Both models' queries of old items on the stored rows; None where they cannot meet.
 
     Args:
         evaluation: The measured items.
-        situation: The whole gallery with the candidate's adapters; None leaves the adapted rows out.
+        situation: The whole gallery with the candidate's adapters.
     """
-    if evaluation.champion is None or not evaluation.old[evaluation.asked].any():
+    before, asks = today(evaluation), evaluation.old[evaluation.asked]
+    if before is None or not asks.any() or evaluation.candidate.shape[1] != evaluation.stored.vectors.shape[1]:
         return None
-    if evaluation.candidate.shape[1] != evaluation.stored.vectors.shape[1]:
-        return None
-    place = np.cumsum(evaluation.old) - 1  # (N,) an old item's row among the stored ones
-    asked = evaluation.asked[evaluation.old[evaluation.asked]]
-    labels, own = evaluation.labels[evaluation.old], place[asked]
 
-    def search(queries: Floats, rows: Floats) -> Recall:
-        return recall_at(
-            queries[asked],
-            rows,
-            query_labels=evaluation.labels[asked],
-            gallery_labels=labels,
-            k=K,
-            self_index=own,
-        )
+    def on_old_rows(parts: Sequence[Part]) -> Recall:
+        return _among(evaluation, parts, rows=evaluation.old, queries=asks)
 
-    everything = np.ones(len(asked), np.bool_)
-    by_champion = search(evaluation.champion, evaluation.stored.vectors)
+    everything = np.ones(int(asks.sum()), np.bool_)
+    by_champion = on_old_rows(before)
     if not by_champion.queries:
         return None
-    by_candidate = search(evaluation.candidate, evaluation.stored.vectors)
+    by_candidate = on_old_rows(parts_after(evaluation, Keep().plan(situation)))
     adapted = None
-    if situation and not Adapt().why_not(situation):
-        mapped = evaluation.rows(Adapt().plan(situation))[evaluation.old]
-        adapted = paired(by_champion, search(evaluation.candidate, mapped), everything)
+    if not Adapt().why_not(situation):
+        mapped = on_old_rows(parts_after(evaluation, Adapt().plan(situation)))
+        adapted = paired(by_champion, mapped, everything)
     return CrossTest(
         self_test=by_champion.at(1),
         cross_test=by_candidate.at(1),
         paired=paired(by_champion, by_candidate, everything),
         adapted=adapted,
     )
+
+
+def fewer_queries(evaluation: EvaluationData) -> EvaluationData:
+    """Return the same with at most CURVE_QUERIES queries: the same ones in any order of items."""
+    by_content = np.lexsort(evaluation.candidate[evaluation.asked].T)
+    return evaluation.asking(np.sort(evaluation.asked[by_content[evenly(len(by_content), CURVE_QUERIES)]]))
 
 
 def partial_curves(evaluation: EvaluationData, situation: Situation) -> PartialCurves | None:
@@ -224,9 +297,7 @@ def partial_curves(evaluation: EvaluationData, situation: Situation) -> PartialC
         evaluation: Of `select`, where the order is chosen.
         situation: The whole gallery and the candidate.
     """
-    by_content = np.lexsort(evaluation.candidate[evaluation.asked].T)  # the same queries in any order of items
-    some = np.sort(evaluation.asked[by_content[evenly(len(by_content), CURVE_QUERIES)]])
-    evaluation = replace(evaluation, asked=some)
+    evaluation = fewer_queries(evaluation)
     settings = situation.settings.partial
     first = PartialBackfill(share=0.0, order=settings.orders[0], rest=settings.rest)
     if not settings.shares or not evaluation.old.any() or first.why_not(situation):

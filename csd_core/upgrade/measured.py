@@ -1,4 +1,6 @@
-"""From items to vectors: rows for a gallery, and what both models make of the items that the gate measures."""
+"""From items to vectors: rows for a gallery, and what the models make of the items that the gate measures."""
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -6,38 +8,60 @@ from csd_core.data.pool import ItemPool
 from csd_core.params.section import Split
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.gallery import Gallery
-from csd_core.retrieval.metrics import Ints
+from csd_core.retrieval.metrics import Bools, Floats, Ints
 from csd_core.upgrade.evaluation_data import EvaluationData
 
 
 def evaluation_data_of(
-    pool: ItemPool, gallery: Gallery, split: Split, *, candidate: Embedder, champion: Embedder | None
+    pool: ItemPool,
+    gallery: Gallery,
+    splits: Sequence[Split],
+    *,
+    candidate: Embedder,
+    active: Mapping[str, Embedder],
 ) -> EvaluationData:
-    """Embed one split's items by both models, and find the stored rows of the old ones.
+    """Embed what is served by the candidate, and by today's models what they must embed; find the stored rows.
 
     Args:
         pool: The items of every task so far.
         gallery: The previous gallery.
-        split: Whose items are measured.
+        splits: Whose items are served.
         candidate: The candidate.
-        champion: The champion; None for a first model, or where it is not asked for.
+        active: Digest -> each model that embeds queries today; none for a first model.
+
+    Returns:
+        The items, of which those of `select` and `gate` may ask; `asked` are those of `gate`.
     """
-    measured = pool.rows(split)
-    stored = np.flatnonzero(gallery.splits == split)
-    by_id = np.argsort(gallery.ids[stored], kind="stable")
-    ids = pool.ids[measured]
-    old = np.isin(ids, gallery.ids[stored])
-    positions = stored[by_id[np.searchsorted(gallery.ids[stored], ids[old], sorter=by_id)]]
+    served = pool.rows(*splits)
+    by_id = np.argsort(gallery.ids, kind="stable")
+    ids = pool.ids[served]
+    old = np.isin(ids, gallery.ids)
+    positions = by_id[np.searchsorted(gallery.ids, ids[old], sorter=by_id)]
+    may_ask = np.isin(pool.splits[served], ["select", "gate"])
+    embedded = {
+        digest: _embedded(pool, served, needed=may_ask | ~old if digest == gallery.query_model else may_ask, by=model)
+        for digest, model in active.items()
+    }
     return EvaluationData(
-        labels=pool.labels[measured],
-        tasks=pool.tasks[measured],
+        labels=pool.labels[served],
+        tasks=pool.tasks[served],
+        splits=pool.splits[served],
         old=old,
         stored=gallery.take(positions),
         positions=positions,
-        champion=pool.embed(measured, champion) if champion else None,
-        candidate=pool.embed(measured, candidate),
-        asked=np.arange(len(measured)),
+        active=embedded,
+        model=candidate.digest,
+        candidate=pool.embed(served, candidate),
+        asked=np.flatnonzero(pool.splits[served] == "gate"),
     )
+
+
+def _embedded(pool: ItemPool, served: Ints, *, needed: Bools, by: Embedder) -> Floats:
+    """(N, D) vectors of the items that need one; the others stay zero."""
+    some = pool.embed(served[needed], by)
+    vectors = np.zeros((len(served), some.shape[1]), np.float32)
+    vectors[needed] = some
+    return vectors
 
 
 def embedded(pool: ItemPool, rows: Ints, model: Embedder) -> Gallery:

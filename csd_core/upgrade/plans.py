@@ -5,12 +5,13 @@ it is.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from csd_core.params.upgrade import Strategy
+from csd_core.records.ranking import GroupScoring
 from csd_core.retrieval.adapter import Adapter
 from csd_core.retrieval.gallery import Gallery, Provenance
 from csd_core.retrieval.metrics import Bools, Floats, Ints
@@ -30,7 +31,9 @@ class UpgradePlan:
         model: The candidate's digest.
         embed: (G,) rows re-embedded from their images.
         adapters: How the other rows are mapped; a row whose provenance is not in it stays as it is.
-        searchable_spaces: What the candidate may search afterwards.
+        searchable_spaces: What may be searched afterwards.
+        query_models: Provenances of rows that stay -> the older model whose queries go on searching them.
+        scoring: How rows of some provenances are searched afterwards; the candidate searches the others, by cosine.
     """
 
     strategy: Strategy
@@ -39,6 +42,23 @@ class UpgradePlan:
     embed: Bools
     adapters: Mapping[Provenance, Adapter]
     searchable_spaces: tuple[str, ...]
+    query_models: Mapping[Provenance, str] = field(default_factory=dict)
+    scoring: tuple[GroupScoring, ...] = ()
+
+    def provenances(self, old: Gallery) -> dict[Provenance, Ints]:
+        """Provenance after the upgrade -> ascending positions of its rows."""
+        found: dict[Provenance, list[Ints]] = {}
+        native = Provenance(self.model, "")
+        for provenance, rows in old.groups().items():
+            adapter = self.adapters.get(provenance)
+            left = rows[~self.embed[rows]]
+            for becomes, some in (
+                (provenance.mapped_by(adapter.digest) if adapter else provenance, left),
+                (native, rows[self.embed[rows]]),
+            ):
+                if len(some):
+                    found.setdefault(becomes, []).append(some)
+        return {provenance: np.sort(np.concatenate(rows)) for provenance, rows in found.items()}
 
     def mapped(self, old: Gallery) -> Bools:
         """Return (G,) rows that an adapter maps."""
@@ -46,6 +66,10 @@ class UpgradePlan:
         for provenance, rows in old.groups().items():
             found[rows] = provenance in self.adapters
         return found & ~self.embed
+
+    def scored(self, scoring: tuple[GroupScoring, ...]) -> "UpgradePlan":
+        """Return the plan whose rows are searched in these ways."""
+        return replace(self, scoring=scoring)
 
     def of(self, rows: Ints) -> "UpgradePlan":
         """Return the plan of some of the rows."""
@@ -59,22 +83,26 @@ class UpgradePlan:
             re_embedded: (n, D) the candidate's vectors of the rows re-embedded, in their order.
 
         Raises:
-            CompatibilityError: if a row that stays has another dimension than the candidate.
+            CompatibilityError: if the candidate is to search a row that has another dimension than its own.
         """
         if self.embed.all():
             return re_embedded
-        width = old.vectors.shape[1]
-        if re_embedded.shape[1] != width:
-            raise CompatibilityError(
-                f"the gallery has {width} dimensions, the candidate {re_embedded.shape[1]}; backfill every row"
-            )
-        vectors = np.empty((len(old), width), np.float32)
-        vectors[self.embed] = re_embedded
-        for provenance, rows in old.groups().items():
-            left = rows[~self.embed[rows]]
-            adapter = self.adapters.get(provenance)
-            vectors[left] = adapter(old.vectors[left]) if adapter else old.vectors[left]
-        return vectors
+        stays = {provenance: rows[~self.embed[rows]] for provenance, rows in old.groups().items()}
+        parts: list[tuple[Ints, Floats]] = [(np.flatnonzero(self.embed), re_embedded)]
+        for provenance, left in stays.items():
+            vectors, adapter = old.vectors[left, : old.dimension_of(provenance)], self.adapters.get(provenance)
+            vectors = adapter(vectors) if adapter and len(left) else vectors
+            if len(left) and vectors.shape[1] != re_embedded.shape[1] and provenance not in self.query_models:
+                raise CompatibilityError(
+                    f"the gallery has {vectors.shape[1]} dimensions, the candidate {re_embedded.shape[1]}; backfill "
+                    "every row"
+                )
+            parts.append((left, vectors))
+        width = max(part.shape[1] for rows, part in parts if len(rows) or part is re_embedded)
+        served = np.zeros((len(old), width), np.float32)
+        for rows, part in parts:
+            served[rows, : part.shape[1]] = part
+        return served
 
     def apply(self, old: Gallery, embed: Embed) -> Gallery:
         """Return the same items as the candidate searches them.
@@ -89,7 +117,7 @@ class UpgradePlan:
         if len(self.embed) != len(old):
             raise CompatibilityError(f"the plan is for {len(self.embed)} rows, the gallery has {len(old)}; plan again")
         if not len(old):
-            return replace(old, query_model=self.model, searchable_spaces=self.searchable_spaces)
+            return replace(old, query_model=self.model, searchable_spaces=self.searchable_spaces, scoring=self.scoring)
         embedded_by, adapters, spaces = (
             column.astype(object) for column in (old.embedded_by, old.adapters, old.spaces)
         )
@@ -107,4 +135,5 @@ class UpgradePlan:
             vectors=self.served(old, embed(old.ids[self.embed])),
             query_model=self.model,
             searchable_spaces=self.searchable_spaces,
+            scoring=self.scoring,
         )

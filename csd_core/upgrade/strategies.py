@@ -165,6 +165,46 @@ class Adapt:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """Each model's queries search the rows of its own space, and scores merge the answers (after Seo et al., 2023).
+
+    Rows whose model would be one too many are mapped to the candidate's space, or re-embedded where no adapter can.
+    """
+
+    name: Strategy = "merge"
+    share: float | None = None
+
+    def why_not(self, situation: Situation) -> str | None:
+        """Return why not: it needs a second query model."""
+        if situation.settings.max_query_models < 2:  # noqa: PLR2004 - the candidate and one other
+            return "upgrade.max_query_models allows one query model"
+        return None
+
+    def plan(self, situation: Situation) -> UpgradePlan:
+        """Return the plan that leaves every row whose query model stays."""
+        gallery = situation.gallery
+        stay = gallery.query_models[: situation.settings.max_query_models - 1]
+        query_models, adapters, embed = {}, {}, np.zeros(len(gallery), np.bool_)
+        for provenance, rows in gallery.groups().items():
+            group = gallery.searched_by(provenance)
+            searched_by = group.query_model if group else gallery.query_models[0]
+            if searched_by in stay:
+                query_models[provenance] = searched_by
+            elif provenance in situation.adapters.chosen:
+                adapters[provenance] = situation.adapters.chosen[provenance]
+            else:
+                embed[rows] = True
+        return UpgradePlan(
+            strategy=self.name,
+            model=situation.candidate,
+            embed=embed,
+            adapters=adapters,
+            searchable_spaces=_with(gallery.searchable_spaces, situation.candidate),
+            query_models=query_models,
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartialBackfill:
     """The most useful old rows are re-embedded; the rest is mapped, or stays.
@@ -238,7 +278,7 @@ def offered(settings: Partial, order: Order | None) -> tuple[UpgradeStrategy, ..
         order: Of its rows; None where it could not be chosen, so that a partial backfill says why it is impossible.
     """
     partial = [PartialBackfill(share=share, order=order, rest=settings.rest) for share in settings.shares]
-    return (Keep(), Adapt(), *partial, Backfill())
+    return (Keep(), Adapt(), Merge(), *partial, Backfill())
 
 
 def strategy_named(name: Strategy, *, share: float | None, order: Order | None, rest: Rest | None) -> UpgradeStrategy:
@@ -257,4 +297,4 @@ def strategy_named(name: Strategy, *, share: float | None, order: Order | None, 
         if share is None or order is None or rest is None:
             raise CompatibilityError("partial: the report names no share, order or rest; check the candidate again")
         return PartialBackfill(share=share, order=order, rest=rest)
-    return next(each for each in (NoGallery(), Keep(), Adapt(), Backfill()) if each.name == name)
+    return next(each for each in (NoGallery(), Keep(), Adapt(), Merge(), Backfill()) if each.name == name)

@@ -139,7 +139,7 @@ class Project:
         )
         champion.save(folder / "champion.json")
         lineage = Lineage.load(self.files.lineage(previous)).extended(models=[candidate], adapters=adapters.paths())
-        lineage.needed_by(gallery.groups(), champion=champion.digest).save(self.files.lineage(task))
+        lineage.needed_by(gallery.groups(), query_models=[champion.digest]).save(self.files.lineage(task))
         verdict = Promoted(
             task=task,
             candidate=champion.digest,

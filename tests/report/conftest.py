@@ -311,7 +311,7 @@ def alone(make_line):
 @pytest.fixture(scope="session")
 def refused(make_line):
     """Two tasks, no candidate promoted."""
-    return tell(make_line(policy={"min_recall": 1.0}, t1=InboxBatch((0, 1, 2, 3)), t2=InboxBatch((4, 5, 6))))
+    return tell(make_line(policy={"min_map_at_r": 1.0}, t1=InboxBatch((0, 1, 2, 3)), t2=InboxBatch((4, 5, 6))))
 
 
 @pytest.fixture(scope="session")
@@ -352,7 +352,7 @@ def mixed(make_line):
     """A partial backfill, then a map for every stored vector, then a rejection: rows of many provenances."""
     return tell(
         make_line(
-            policy={"allowed": ["keep", "adapt", "partial", "backfill"]},
+            policy={"allowed": ["keep", "adapt", "partial", "backfill"], "min_gain": 0.5},
             t1=InboxBatch((0, 1, 2, 3)),
             t2=InboxBatch((4, 5, 6), decision="partial"),
             t3=InboxBatch((7, 8, 9), decision="adapt"),

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from csd_core.report import examples
-from csd_core.report.examples import Served, choose, compare, nearest
+from csd_core.report.examples import choose, compare
+from csd_core.retrieval import parts
+from csd_core.retrieval.parts import Part, nearest
 
 
 def unit(rows, dimensions=6, seed=0):
@@ -10,12 +11,17 @@ def unit(rows, dimensions=6, seed=0):
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
+def served(vectors):
+    """Items that are queries and rows at once."""
+    return [Part(queries=vectors, rows=vectors)]
+
+
 @pytest.mark.parametrize("block", [3, 7, 1000])
 def test_nearest_agrees_with_sorting_every_row(monkeypatch, block):
-    monkeypatch.setattr(examples, "GALLERY_BLOCK", block)
+    monkeypatch.setattr(parts, "GALLERY_BLOCK", block)
     rows, own = unit(40), np.array([0, 5, 39])
 
-    found = nearest(rows[own], rows, own=own, count=5)
+    found = nearest(served(rows), own, own=own, count=5)
 
     for query, position in enumerate(own):
         order = sorted(range(40), key=lambda row: -float(rows[position] @ rows[row]))
@@ -24,14 +30,14 @@ def test_nearest_agrees_with_sorting_every_row(monkeypatch, block):
 
 
 def test_the_first_of_equal_rows_wins_in_any_block(monkeypatch):
-    monkeypatch.setattr(examples, "GALLERY_BLOCK", 2)
+    monkeypatch.setattr(parts, "GALLERY_BLOCK", 2)
     rows = np.tile(unit(1), (7, 1))
-    assert nearest(rows[:1], rows, own=np.array([0]), count=4).tolist() == [[1, 2, 3, 4]]
+    assert nearest(served(rows), np.array([0]), own=np.array([0]), count=4).tolist() == [[1, 2, 3, 4]]
 
 
 def test_a_small_gallery_gives_fewer_neighbours_and_never_the_query():
     rows = unit(3)
-    found = nearest(rows, rows, own=np.arange(3), count=5)
+    found = nearest(served(rows), np.arange(3), own=np.arange(3), count=5)
     assert found.shape == (3, 2)
     assert all(query not in neighbours for query, neighbours in enumerate(found.tolist()))
 
@@ -59,8 +65,8 @@ def test_an_upgrade_counts_what_it_lost_and_gained():
         previous="t1",
         strategy="keep",
         labels=labels,
-        before=Served(queries=pairs, rows=pairs),
-        after=Served(queries=crossed, rows=crossed),
+        before=served(pairs),
+        after=served(crossed),
         examples=2,
         neighbours=2,
     )
@@ -76,24 +82,29 @@ def test_an_upgrade_counts_what_it_lost_and_gained():
 
 def test_no_examples_are_shown_where_none_are_wanted():
     rows = unit(6)
-    served = Served(queries=rows, rows=rows)
     labels = np.array(list("aabbcc"))
     told = compare(
-        task="t2", previous="t1", strategy="keep", labels=labels, before=served, after=served, examples=0, neighbours=3
+        task="t2",
+        previous="t1",
+        strategy="keep",
+        labels=labels,
+        before=served(rows),
+        after=served(rows),
+        examples=0,
+        neighbours=3,
     )
     assert told.shown == ()
     assert (told.lost, told.gained) == (0, 0)
 
 
 def test_an_upgrade_without_queries_has_no_recall():
-    served = Served(queries=unit(2), rows=unit(2))
     told = compare(
         task="t2",
         previous="t1",
         strategy="partial 25 %",
         labels=np.array(["a", "b"]),
-        before=served,
-        after=served,
+        before=served(unit(2)),
+        after=served(unit(2)),
         examples=2,
         neighbours=1,
     )
@@ -110,8 +121,8 @@ def test_examples_are_sorted_by_what_became_of_them():
         previous="t1",
         strategy="keep",
         labels=labels,
-        before=Served(queries=pairs, rows=pairs),
-        after=Served(queries=half, rows=half),
+        before=served(pairs),
+        after=served(half),
         examples=4,
         neighbours=1,
     )

@@ -12,11 +12,12 @@ from csd_core.records.check import CheckReport, Measurement, Recalls
 from csd_core.records.verdict import VerdictFile
 from csd_core.report.charts.reviews import COLUMNS, Row, flips, heat_map
 from csd_core.report.charts.thumbnails import Thumbnails
-from csd_core.report.examples import Example, Neighbour, Served
+from csd_core.report.examples import Example, Neighbour
 from csd_core.report.narrative import count, percent, points
 from csd_core.report.review import escaped
 from csd_core.retraining import review
 from csd_core.retraining.review import review_page, worst_lost
+from csd_core.retrieval.parts import Part
 from csd_core.system.errors import ArtifactError
 from csd_core.workspace import Workspace
 
@@ -299,22 +300,23 @@ def served(seed, *, rows=60, classes=4, noise=1.0):
     centres = np.random.default_rng(99).normal(size=(classes, 6))[np.arange(rows) % classes]
     vectors = (centres + noise * rng.normal(size=(rows, 6))).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return Served(queries=vectors, rows=vectors)
+    return [Part(queries=vectors, rows=vectors)]
 
 
-def margin(system, labels, query):
-    """Best row of the query's class less the best other row."""
-    cosines = system.rows @ system.queries[query]
+def rank(system, labels, query):
+    """How many rows of other classes come before the best of the query's class."""
+    (part,) = system
+    cosines = part.rows @ part.queries[query]
     others = [row for row in range(len(labels)) if row != query]
     right = max(cosines[row] for row in others if labels[row] == labels[query])
-    return right - max(cosines[row] for row in others if labels[row] != labels[query])
+    return sum(cosines[row] >= right for row in others if labels[row] != labels[query])
 
 
 def test_the_worst_lost_queries_are_those_of_a_readable_loop_one_of_each_class_first():
     labels = np.array([f"c{number % 4}" for number in range(60)])
     before, after = served(1, noise=0.5), served(2, noise=1.2)
-    margins = {query: (margin(before, labels, query), margin(after, labels, query)) for query in range(60)}
-    lost = {query: first - second for query, (first, second) in margins.items() if first > 0 > second}
+    ranks = {query: (rank(before, labels, query), rank(after, labels, query)) for query in range(60)}
+    lost = {query: second for query, (first, second) in ranks.items() if first == 0 < second}
     assert len(lost) > 8
     falling = sorted(lost, key=lambda query: -lost[query])
     asked = np.arange(60)
@@ -329,7 +331,11 @@ def test_only_queries_that_are_asked_are_lost():
     labels = np.array([f"c{number % 4}" for number in range(60)])
     before, after = served(1, noise=0.5), served(2, noise=1.2)
     every = worst_lost(before, after, labels=labels, asked=np.arange(60), count=100)
-    some = worst_lost(before, after, labels=labels, asked=np.arange(0, 60, 2), count=100)
+    asked = np.arange(0, 60, 2)
+    before_some, after_some = (
+        [Part(queries=part.queries[asked], rows=part.rows) for part in system] for system in (before, after)
+    )
+    some = asked[worst_lost(before_some, after_some, labels=labels, asked=asked, count=100)]
     assert set(some.tolist()) == {query for query in every.tolist() if query % 2 == 0}
     assert len(worst_lost(before, before, labels=labels, asked=np.arange(60), count=6)) == 0
 

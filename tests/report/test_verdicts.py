@@ -102,7 +102,7 @@ def test_an_operator_comes_before_the_conditions(carried):
 def test_a_rejection_says_what_failed(refused):
     reason, advice = verdicts.because(refused.report_data.tasks[0])
     assert advice == "Train longer, or accept it: `decisions: {t1: none}` in params.yaml."
-    assert reason.startswith("first model fails: Recall@1")
+    assert reason.startswith("first model fails: mAP@R")
     assert verdicts.verdict_in_words(refused.report_data.tasks[0]) == "no champion yet"
 
 

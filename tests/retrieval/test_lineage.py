@@ -90,18 +90,18 @@ def test_without_the_model_or_an_adapter_there_is_no_path(lineage, digests):
 
 
 def test_only_what_rows_need_is_kept_and_always_the_champion(lineage, digests):
-    needed = lineage.needed_by([Provenance(digests["m1"], digests["a1"])], champion=digests["m2"])
+    needed = lineage.needed_by([Provenance(digests["m1"], digests["a1"])], query_models=[digests["m2"]])
     assert set(needed.models) == {digests["m1"], digests["m2"]}
     assert set(needed.adapters) == {digests["a1"]}
-    champion = lineage.needed_by([], champion=digests["m2"])
+    champion = lineage.needed_by([], query_models=[digests["m2"]])
     assert (set(champion.models), set(champion.adapters)) == ({digests["m2"]}, set())
-    nothing = lineage.needed_by([], champion=None)
+    nothing = lineage.needed_by([], query_models=[])
     assert (dict(nothing.models), dict(nothing.adapters)) == ({}, {})
 
 
 def test_what_is_not_retained_stays_unknown(lineage):
     lost = Provenance("f" * 64, "e" * 64)
-    needed = lineage.needed_by([lost], champion=None)
+    needed = lineage.needed_by([lost], query_models=[])
     assert not needed.knows(lost)
 
 

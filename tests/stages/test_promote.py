@@ -205,7 +205,9 @@ def test_promoting_twice_gives_equal_bytes(project, decide, decision):
 def test_a_decision_that_is_not_possible_leaves_what_was_there(project, decide):
     files = decide(project, "t2", "keep")
     before = contents(project / "artifacts")
-    with pytest.raises(CompatibilityError, match="decisions.t2: none: the check offers keep, adapt, partial, backfill"):
+    with pytest.raises(
+        CompatibilityError, match="decisions.t2: none: the check offers keep, adapt, merge, partial, backfill"
+    ):
         decide(project, "t2", "none")
     assert contents(project / "artifacts") == before
     assert files.verdict("t2").is_file()
@@ -254,15 +256,15 @@ def test_a_third_task_may_keep_a_mixed_gallery_or_embed_all_of_it_anew(third, de
 
 
 def test_what_the_third_check_measured_is_what_is_served(third, decide):
-    """The gate rows of the served gallery give the figures of the report."""
+    """Gate queries on the served gallery give the figures of the report."""
     files = decide(third, "t3", "adapt")
     _, gallery, _, ledger = state(files, "t3")
-    rows = gallery.take(np.flatnonzero(gallery.splits == "gate"))
+    asked = np.flatnonzero(gallery.splits == "gate")
     pool = pool_of(files, "t1", "t2", "t3")
     embedder = Embedder.load(files.candidate_embedder("t3"), device="cpu", threads=1)
-    queries = pool.embed(pool.positions(rows.ids), embedder)
+    queries = pool.embed(pool.positions(gallery.ids[asked]), embedder)
     assert ledger.entries[-1].served == recall_on_own_gallery(
-        queries, rows.vectors, labels=rows.labels, groups=rows.tasks
+        queries, gallery.vectors, labels=gallery.labels, groups=gallery.tasks, asked=asked
     )
     assert set(ledger.best_own_gallery) == {"t1", "t2", "t3"}
 

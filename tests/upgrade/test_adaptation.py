@@ -202,8 +202,8 @@ def test_what_is_said_of_an_offer_is_measured_on_select(served):
     candidate = served.model(2)
     adapters = served.adapters("t2", candidate)
     pool = served.pool("t2")
-    old = np.flatnonzero((pool.splits == "select") & (pool.tasks == "t1"))
-    new = np.flatnonzero((pool.splits == "select") & (pool.tasks == "t2"))
+    old, new = (np.flatnonzero(pool.tasks == task) for task in ("t1", "t2"))
+    asked = old[pool.splits[old] == "select"]
     stored = served.gallery.vectors[[int(np.flatnonzero(served.gallery.ids == each)[0]) for each in pool.ids[old]]]
     (fit,) = adapters.record.fits
     for offer in fit.offers:
@@ -211,14 +211,14 @@ def test_what_is_said_of_an_offer_is_measured_on_select(served):
         rows = np.concatenate([adapter(stored), pool.embed(new, candidate)])
         labels = pool.labels[np.concatenate([old, new])]
         recall = recall_at(
-            pool.embed(old, candidate),
+            pool.embed(asked, candidate),
             rows,
-            query_labels=pool.labels[old],
+            query_labels=pool.labels[asked],
             gallery_labels=labels,
-            self_index=np.arange(len(old)),
+            self_index=np.searchsorted(old, asked),
         )
         assert offer.select_recall == recall.at(1)
-        images = pool.images(new)
+        images = pool.images(new[pool.splits[new] == "select"])
         expected = mean_cosine(adapter(served.model(1)(images)), candidate(images))
         assert offer.select_cosine == pytest.approx(expected, abs=1e-6)
 

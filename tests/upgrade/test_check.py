@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from worlds import DIMENSION, UPGRADE, upgrade_with
+from worlds import DIMENSION, SPLITS, UPGRADE, upgrade_with
 
 from csd_core.params.file import load_params
 from csd_core.records.check import CheckReport
@@ -34,12 +34,12 @@ def policy(request):
     )
 
 
-def report_of(world, candidate, adapters, *, settings=UPGRADE, best=None):
+def report_of(world, candidate, adapters, *, settings=UPGRADE, best=None, splits=SPLITS):
     champion = world.model(3)
     return check(
         "t4",
-        gate=world.evaluation("t4", candidate, champion),
-        select=world.evaluation("t4", candidate, champion, split="select"),
+        gate=world.evaluation("t4", candidate, splits=splits),
+        select=world.evaluation("t4", candidate, split="select", splits=splits),
         situation=world.situation(candidate, adapters, settings=settings),
         champion=champion.digest,
         pending=(),
@@ -49,20 +49,23 @@ def report_of(world, candidate, adapters, *, settings=UPGRADE, best=None):
 
 def test_the_adapted_cross_test_is_of_old_items_on_their_mapped_rows(mixed, to_the_fourth):
     candidate, champion = mixed.model(4), mixed.model(3)
-    seen = mixed.evaluation("t4", candidate, champion)
+    seen = mixed.evaluation("t4", candidate)
+    asked = seen.asked[seen.old[seen.asked]]
+    place = (np.cumsum(seen.old) - 1)[asked]
+    by_champion = mixed.pool("t4").embed(asked, champion)
     served = mixed.gallery.take(seen.positions)
     mapped = np.empty_like(served.vectors)
     for provenance, rows in served.groups().items():
         mapped[rows] = to_the_fourth.chosen[provenance](served.vectors[rows])
     found = [
         recall_at(
-            queries[seen.old],
+            queries,
             rows,
-            query_labels=served.labels,
+            query_labels=seen.labels[asked],
             gallery_labels=served.labels,
-            self_index=np.arange(len(rows)),
+            self_index=place,
         ).at(1)
-        for queries, rows in ((seen.champion, served.vectors), (seen.candidate, mapped))
+        for queries, rows in ((by_champion, served.vectors), (seen.candidate[asked], mapped))
     ]
     test = report_of(mixed, candidate, to_the_fourth).cross_test
     assert test.self_test == found[0]
@@ -74,7 +77,14 @@ def test_the_adapted_cross_test_is_of_old_items_on_their_mapped_rows(mixed, to_t
 def test_every_way_to_serve_a_mixed_gallery_is_measured(mixed, to_the_fourth):
     candidate = mixed.model(4)
     report = report_of(mixed, candidate, to_the_fourth)
-    assert [each.name for each in report.alternatives] == ["keep", "adapt", "partial 25 %", "partial 50 %", "backfill"]
+    assert [each.name for each in report.alternatives] == [
+        "keep",
+        "adapt",
+        "merge",
+        "partial 25 %",
+        "partial 50 %",
+        "backfill",
+    ]
     assert all(each.possible for each in report.alternatives)
     rows = len(mixed.gallery)
     cost = {each.name: (each.rows_embedded, each.rows_mapped) for each in report.alternatives}
@@ -104,7 +114,7 @@ def test_the_order_of_a_partial_backfill_is_that_with_the_largest_area_on_select
 def test_both_kinds_of_adapter_are_measured_on_the_gate(mixed, to_the_fourth):
     candidate = mixed.model(4)
     report = report_of(mixed, candidate, to_the_fourth)
-    seen = mixed.evaluation("t4", candidate, mixed.model(3))
+    seen = mixed.evaluation("t4", candidate)
     situation = mixed.situation(candidate, to_the_fourth)
     assert report.adapter_methods == {
         method: recall_under(seen, replace(Adapt().plan(situation), adapters=to_the_fourth.by_method(method)))
@@ -122,8 +132,11 @@ def test_what_is_not_retained_shows_in_the_cost_of_adapt(mixed):
 
 def test_without_select_rows_no_share_is_chosen_and_the_report_says_why(mixed, to_the_fourth, policy):
     mixed.gallery = mixed.gallery.take(np.flatnonzero(mixed.gallery.splits != "select"))
-    report = report_of(mixed, mixed.model(4), to_the_fourth)
+    report = report_of(mixed, mixed.model(4), to_the_fourth, splits=("train", "gate", "test"))
     assert (report.partial, report.rehearsal) == (None, None)
+    merge = next(each for each in report.alternatives if each.strategy == "merge")
+    assert {group.score.kind for group in merge.scoring} == {"identity"}
+    assert merge.query_models == 2
     partial = [each for each in report.alternatives if each.strategy == "partial"]
     assert [each.why_not for each in partial] == [NO_ORDER, NO_ORDER]
     verdict = judge(report, policy.model_copy(update={"allowed": ["partial"]}))
@@ -133,11 +146,14 @@ def test_without_select_rows_no_share_is_chosen_and_the_report_says_why(mixed, t
 def test_another_dimension_leaves_backfill_and_every_other_way_says_why(mixed, policy):
     wider = mixed.model(4, dimension=DIMENSION + 3)
     report = report_of(mixed, wider, CandidateAdapters.none(), settings=upgrade_with(rest="keep"))
-    *others, backfill = report.alternatives
+    *others, backfill = [each for each in report.alternatives if each.strategy != "merge"]
     assert {each.why_not for each in others} == {
         f"the gallery has {DIMENSION} dimensions, the candidate {DIMENSION + 3}"
     }
     assert len(others) == 4
+    merge = next(each for each in report.alternatives if each.strategy == "merge")
+    assert (merge.rows_embedded, merge.rows_mapped, merge.query_models) == (0, 0, 2)
+    assert sorted({group.dimension for group in merge.scoring}) == [DIMENSION, DIMENSION + 3]
     assert backfill.possible
     assert report.cross_test is None
     assert all(point.naive is None for point in report.during_backfill)
@@ -148,7 +164,7 @@ def test_another_dimension_leaves_backfill_and_every_other_way_says_why(mixed, p
 
 def test_without_shares_there_is_no_partial_backfill(mixed, to_the_fourth):
     report = report_of(mixed, mixed.model(4), to_the_fourth, settings=upgrade_with(shares=[]))
-    assert [each.name for each in report.alternatives] == ["keep", "adapt", "backfill"]
+    assert [each.name for each in report.alternatives] == ["keep", "adapt", "merge", "backfill"]
     assert (report.partial, report.rehearsal) == (None, None)
 
 

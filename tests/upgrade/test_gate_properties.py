@@ -171,7 +171,7 @@ def checked(evaluation, *, adapters=None, candidate="m2", best=None, champion="m
 @given(seed=st.integers(0, 10_000))
 def test_a_candidate_identical_to_the_champion_is_never_called_regressed(seed):
     seen = synthetic_evidence(seed=seed)
-    same = replace(seen, candidate=seen.champion)
+    same = replace(seen, candidate=seen.champion, model="m1")
     report = checked(same, candidate="m1", upgrade=upgrade_with(rest="keep"))
     report = report.model_copy(update={"best_own_gallery": report.status_quo.own_gallery})
     verdict = judge(report, STRICT.model_copy(update={"require_ecc": True}))
@@ -181,14 +181,20 @@ def test_a_candidate_identical_to_the_champion_is_never_called_regressed(seed):
         for each in verdict.judged
         if each.conditions
     }
-    assert failed == {"keep": ["min_gain", "require_ecc"], "backfill": ["min_gain"]}
+    assert failed == {
+        "keep": ["min_gain", "require_ecc"],
+        "merge": ["min_gain"],
+        "backfill": ["min_gain"],
+    }
 
 
 @settings(max_examples=25)
 @given(seed=st.integers(0, 10_000))
 def test_where_ties_are_let_through_an_identical_candidate_is_kept(seed):
     seen = synthetic_evidence(seed=seed)
-    report = checked(replace(seen, candidate=seen.champion), candidate="m1", upgrade=upgrade_with(rest="keep"))
+    report = checked(
+        replace(seen, candidate=seen.champion, model="m1"), candidate="m1", upgrade=upgrade_with(rest="keep")
+    )
     verdict = judge(report, STRICT.model_copy(update={"min_gain": -0.15}))
     assert isinstance(verdict, Promoted)
     assert verdict.strategy == "keep"
@@ -213,7 +219,7 @@ def trained(seed, rows=120):
     rng = np.random.default_rng(seed + 1)
     centres = np.eye(6)[seen.labels.astype(int)]
     by_champion = unit(centres + 0.1 * rng.standard_normal((rows, 6)))
-    return replace(seen, champion=by_champion, stored=replace(seen.stored, vectors=by_champion[seen.old]))
+    return replace(seen, active={"m1": by_champion}, stored=replace(seen.stored, vectors=by_champion[seen.old]))
 
 
 def random_vectors(seed, rows):
@@ -227,7 +233,7 @@ def test_a_candidate_of_random_vectors_is_never_promoted_over_a_trained_champion
     verdict = judge(checked(seen, adapters=with_adapter(seen, scratch)), POLICY)
     assert isinstance(verdict, Rejected)
     assert not verdict.inconclusive
-    assert {each.strategy for each in verdict.judged} == {"keep", "adapt", "partial", "backfill"}
+    assert {each.strategy for each in verdict.judged} == {"keep", "adapt", "merge", "partial", "backfill"}
 
 
 @settings(max_examples=15)
@@ -253,6 +259,7 @@ def permuted(evaluation, seed, *, labels=unchanged, tasks=unchanged, ids=unchang
     return EvaluationData(
         labels=np.array([labels(each) for each in evaluation.labels])[order],
         tasks=np.array([tasks(each) for each in evaluation.tasks])[order],
+        splits=evaluation.splits[order],
         old=evaluation.old[order],
         stored=replace(
             stored,
@@ -261,7 +268,8 @@ def permuted(evaluation, seed, *, labels=unchanged, tasks=unchanged, ids=unchang
             tasks=np.array([tasks(each) for each in stored.tasks]),
         ),
         positions=np.arange(len(stored)),
-        champion=evaluation.champion[order],
+        active={model: vectors[order] for model, vectors in evaluation.active.items()},
+        model=evaluation.model,
         candidate=evaluation.candidate[order],
         asked=np.arange(len(order)),
     )
@@ -347,10 +355,12 @@ def upgrades_in_a_row(policy):
         seen = EvaluationData(
             labels=labels,
             tasks=column,
+            splits=np.full(items, "gate"),
             old=np.ones(items, np.bool_),
             stored=gallery,
             positions=np.arange(items),
-            champion=slipping(champion),
+            active={f"m{champion}": slipping(champion)},
+            model=f"m{candidate}",
             candidate=slipping(candidate),
             asked=np.arange(items),
         )

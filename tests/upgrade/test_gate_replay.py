@@ -16,8 +16,8 @@ def report(mixed, to_the_fourth, tmp_path):
     path = tmp_path / "check.json"
     check(
         "t4",
-        gate=mixed.evaluation("t4", candidate, champion),
-        select=mixed.evaluation("t4", candidate, champion, split="select"),
+        gate=mixed.evaluation("t4", candidate),
+        select=mixed.evaluation("t4", candidate, split="select"),
         situation=mixed.situation(candidate, to_the_fourth, settings=UPGRADE),
         champion=champion.digest,
         pending=(),

@@ -70,10 +70,17 @@ def test_what_is_measured_is_what_is_applied(mixed, fourth, way):
     candidate, adapters = fourth
     plan = way.plan(mixed.situation(candidate, adapters))
     applied = plan.apply(mixed.gallery, mixed.embed_by(candidate, "t4"))
-    seen = mixed.evaluation("t4", candidate, mixed.model(3))
-    np.testing.assert_array_equal(seen.rows(plan)[seen.old], applied.vectors[seen.positions])
-    np.testing.assert_array_equal(seen.rows(plan)[~seen.old], seen.candidate[~seen.old])
-    assert seen.old.sum() == (mixed.gallery.splits == "gate").sum()
+    seen = mixed.evaluation("t4", candidate)
+    served = seen.rows_after(plan)
+    np.testing.assert_array_equal(served.vectors[seen.old], applied.vectors[seen.positions])
+    np.testing.assert_array_equal(served.vectors[~seen.old], seen.candidate[~seen.old])
+    assert seen.old.sum() == len(mixed.gallery)
+    native = Provenance(candidate.digest, "")
+    for provenance, rows in served.kinds.items():
+        old = rows[seen.old[rows]]
+        mine = applied.take(seen.positions[np.cumsum(seen.old)[old] - 1])
+        assert set(mine.groups()) <= {provenance}
+        assert provenance == native or len(old) == len(rows)
     np.testing.assert_array_equal(seen.labels[seen.old], applied.labels[seen.positions])
 
 

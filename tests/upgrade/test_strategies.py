@@ -24,13 +24,25 @@ def plans_agree(one, other):
 
 def test_strategies_are_offered_by_their_cost():
     names = [(way.name, way.share) for way in offered(UPGRADE.partial, "class")]
-    assert names == [("keep", None), ("adapt", None), ("partial", 0.25), ("partial", 0.5), ("backfill", None)]
+    assert names == [
+        ("keep", None),
+        ("adapt", None),
+        ("merge", None),
+        ("partial", 0.25),
+        ("partial", 0.5),
+        ("backfill", None),
+    ]
     assert [way.order for way in offered(UPGRADE.partial, "class") if way.name == "partial"] == ["class", "class"]
-    assert [way.name for way in offered(upgrade_with(shares=[]).partial, "class")] == ["keep", "adapt", "backfill"]
+    assert [way.name for way in offered(upgrade_with(shares=[]).partial, "class")] == [
+        "keep",
+        "adapt",
+        "merge",
+        "backfill",
+    ]
 
 
 def test_a_strategy_of_a_verdict_is_found_again():
-    for name in ("none", "keep", "adapt", "backfill"):
+    for name in ("none", "keep", "adapt", "merge", "backfill"):
         assert strategy_named(name, share=None, order=None, rest=None).name == name
     partial = strategy_named("partial", share=0.3, order="class", rest="keep")
     assert partial == PartialBackfill(share=0.3, order="class", rest="keep")

@@ -20,10 +20,12 @@ from csd_core.upgrade.strategies import Situation
 
 SIZE, DIMENSION = 5, 8
 TASKS = ("t1", "t2", "t3", "t4")
+SPLITS = ("train", "select", "gate", "test")
 ROLES = np.array(["train", "train", "select", "gate"])
 
 UPGRADE = Upgrade(
     seed=1,
+    max_query_models=2,
     adapter=AdapterParams(max_images=1000, ridge=1e-3, mlp_width=8, mlp_epochs=2, mlp_lr=1e-3),
     partial=Partial(shares=[0.25, 0.5], orders=["random", "class", "class-mean", "residual"], rest="adapt"),
 )
@@ -114,7 +116,9 @@ class World:
             lessons=Lessons(
                 train=lambda embed: pool.embed(learned, embed),
                 held_out=lambda embed: pool.embed(held_out, embed),
-                select=evaluation_data_of(pool, self.gallery, "select", candidate=candidate, champion=None),
+                select=evaluation_data_of(pool, self.gallery, SPLITS, candidate=candidate, active={}).asked_by(
+                    "select"
+                ),
             ),
             settings=settings.adapter,
             seed=settings.seed,
@@ -132,8 +136,12 @@ class World:
             settings=settings,
         )
 
-    def evaluation(self, task, candidate, champion, *, split="gate"):
-        return evaluation_data_of(self.pool(task), self.gallery, split, candidate=candidate, champion=champion)
+    def evaluation(self, task, candidate, *, split="gate", splits=SPLITS):
+        known = {model.digest: model for model in self.models.values()}
+        active = {digest: known[digest] for digest in self.gallery.query_models}
+        return evaluation_data_of(self.pool(task), self.gallery, splits, candidate=candidate, active=active).asked_by(
+            split
+        )
 
     def embed_by(self, embedder, task):
         """From ids to vectors."""
@@ -158,7 +166,7 @@ class World:
         )
         self.gallery = after.joined(added, query_model=candidate.digest, searchable_spaces=after.searchable_spaces)
         everything = self.lineage.extended(models=[self.path(number)], adapters=adapters.paths() if adapters else [])
-        self.lineage = everything.needed_by(self.gallery.groups(), champion=candidate.digest)
+        self.lineage = everything.needed_by(self.gallery.groups(), query_models=self.gallery.query_models)
         return plan
 
 
@@ -186,10 +194,12 @@ def synthetic_evidence(*, candidate_dimension=6, champion=True, seed=0, rows=80,
     return EvaluationData(
         labels=labels,
         tasks=tasks,
+        splits=np.full(rows, "gate"),
         old=old,
         stored=gallery,
         positions=np.arange(len(gallery)),
-        champion=by_champion if champion else None,
+        active={"m1": by_champion} if champion else {},
+        model="m2",
         candidate=by_candidate,
         asked=np.arange(rows),
     )

@@ -10,7 +10,7 @@ from csd_core.report.narrative import DASH
 
 TRUTH_HEADS = (
     *("ECC keep", "ECC adapt", "ECC keep, bound", "ECC adapt, bound"),
-    *("Gate passes keep", "Gate passes adapt", "Gate passes backfill"),
+    *("Gate passes keep", "Gate passes adapt", "Gate passes merge", "Gate passes backfill"),
 )
 
 

@@ -17,7 +17,7 @@ from csd_core.system.errors import ArtifactError
 
 GATE = ("gate_self", "gate_cross", "gate_adapted")
 """Recalls of old items; a run's figure is the mean over its upgrades."""
-PASSES = ("would_pass_keep", "would_pass_adapt", "would_pass_backfill")
+PASSES = ("would_pass_keep", "would_pass_adapt", "would_pass_merge", "would_pass_backfill")
 TRUTHS = ("ecc_keep", "ecc_adapt", "ecc_keep_bound", "ecc_adapt_bound", *PASSES, "would_pass_none")
 """Measures that are true above 0."""
 

@@ -14,7 +14,7 @@ taken, `on` the task, or the generation, it was taken on.
                                                 candidate's on the same, and on these rows mapped by the better adapter
     ecc_keep ecc_adapt          after       1 if the candidate finds more there than the champion did, else 0
     ecc_keep_bound ecc_adapt_bound     after    lower bound of that difference
-    would_pass_{keep,adapt,backfill}   after    1 if the gate's conditions on that strategy are met, else 0
+    would_pass_{keep,adapt,merge,backfill}   after    1 if the gate's conditions on that strategy are met, else 0
     train_images                after       images that the stage learned from
     train_seconds               after       of a stage that ran here and did not come from another cell
 """
@@ -116,7 +116,7 @@ def _gated(report: CheckReport, policy: Policy) -> Iterator[Measure]:
                 more = float(pairs.difference > 0)
                 yield from _taken(task, None, **{name: more, f"{name}_bound": lower_bound(pairs, policy)})
     for judged in assess(report, policy):
-        if judged.strategy in ("keep", "adapt", "backfill"):
+        if judged.strategy in ("keep", "adapt", "merge", "backfill"):
             yield from _taken(task, None, **{f"would_pass_{judged.strategy}": float(judged.passed)})
 
 

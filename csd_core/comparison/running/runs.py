@@ -180,7 +180,7 @@ def _promote_every_candidate(values: dict[str, Any]) -> None:
     first, *later = tasks
     values["decisions"] = {first: "none", **dict.fromkeys(later, "backfill")}
     values["reviews"] = {}
-    gate["allowed"] = ["keep", "adapt", "partial", "backfill"]
+    gate["allowed"] = ["keep", "adapt", "merge", "partial", "backfill"]
 
 
 def _anchor(values: dict[str, Any], project: Path) -> None:

@@ -80,7 +80,7 @@ def write_release(
         for name, source in release_candidate.copies.items():
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(source, folder / name)
-        release_candidate.lineage.needed_by(rows.groups(), champion=embedder.digest).save(folder / LINEAGE)
+        release_candidate.lineage.needed_by(rows.groups(), query_models=rows.query_models).save(folder / LINEAGE)
         fetched = live.images_of(table, golden_queries.chosen(rows.ids), form=embedder.metadata.form, version=tag)
         (folder / golden_queries.FOLDER).mkdir()
         golden_queries.save(
