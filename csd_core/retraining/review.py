@@ -85,7 +85,7 @@ def review_page(workspace: Workspace, params: Params, task: str) -> ReviewPage:
         report=report,
         verdict=_verdict(workspace, params, task, report),
         arrived=seen.shards[-1],
-        tasks=_asked(pool),
+        tasks=_asked(pool, pool.rows(*params.gallery.splits)),
         old_rows=len(gallery),
         new_rows=int((searchable & ~np.isin(pool.ids, gallery.ids)).sum()),
         options=tuple(_options(report, params.gate)),
@@ -129,10 +129,10 @@ def _verdict(workspace: Workspace, params: Params, task: str, report: CheckRepor
     return judge(report, params.gate, "auto")
 
 
-def _asked(pool: ItemPool) -> tuple[str, ...]:
-    """Return tasks with gate queries that can hit: those with a second item of their class."""
-    _, label, counts = np.unique(pool.labels, return_inverse=True, return_counts=True)
-    answerable = set(pool.tasks[(pool.splits == "gate") & (counts[label] > 1)].tolist())
+def _asked(pool: ItemPool, served: Ints) -> tuple[str, ...]:
+    """Return tasks with gate queries that can hit: those with a second item of their class that is served."""
+    _, label, counts = np.unique(pool.labels[served], return_inverse=True, return_counts=True)
+    answerable = set(pool.tasks[served[(pool.splits[served] == "gate") & (counts[label] > 1)]].tolist())
     return tuple(shard.record.task for shard in pool.shards if shard.record.task in answerable)
 
 

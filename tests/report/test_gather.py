@@ -10,9 +10,8 @@ from csd_core.data.shards import load_shard
 from csd_core.records.stages import Champion
 from csd_core.records.verdict import Ledger
 from csd_core.report.collect import collect
-from csd_core.report.examples import nearest
 from csd_core.retrieval.embedder import Embedder
-from csd_core.retrieval.gallery import Gallery
+from csd_core.retrieval.gallery import Gallery, Provenance
 from csd_core.system.errors import ArtifactError
 from csd_core.workspace import Workspace
 
@@ -48,6 +47,23 @@ def test_every_promotion_that_replaced_a_champion_has_examples(carried):
     ]
 
 
+def provenances_of(gallery):
+    """Of each row."""
+    return [Provenance(*each) for each in zip(gallery.embedded_by.tolist(), gallery.adapters.tolist(), strict=True)]
+
+
+def nearest(query, rows, provenances, gallery, *, own):
+    """The five best rows of a gallery that one model searches, a row at a time."""
+
+    def score(row):
+        group = gallery.searched_by(provenances[row])
+        cosine = float(query @ rows[row])
+        return float(group.score(cosine)) if group else cosine
+
+    others = [row for row in range(len(rows)) if row != own]
+    return sorted(others, key=lambda row: (-score(row), row))[:5]
+
+
 @pytest.mark.parametrize("report_data", ["promoted", "carried", "mixed", "narrowed"])
 def test_neighbours_after_an_upgrade_are_those_of_the_gallery_that_was_promoted(request, report_data):
     told = request.getfixturevalue(report_data)
@@ -59,11 +75,11 @@ def test_neighbours_after_an_upgrade_are_those_of_the_gallery_that_was_promoted(
         images = np.concatenate([shard.images[shard.rows("test")] for shard in shards])
         gallery = Gallery.load(told.files.gallery(upgrade.task))
         row_of = {identity: row for row, identity in enumerate(gallery.ids.tolist())}
-        rows = np.asarray(gallery.vectors)[[row_of[identity] for identity in ids.tolist()]]
+        at = np.array([row_of[identity] for identity in ids.tolist()])
+        rows, provenances = np.asarray(gallery.vectors)[at], provenances_of(gallery.take(at))
         queries = Embedder.load(told.files.champion_embedder(upgrade.task) / "embedder.onnx")(images)
         for example in upgrade.shown:
-            own = np.array([example.item])
-            expected = nearest(queries[own], rows, own=own, count=5)[0].tolist()
+            expected = nearest(queries[example.item], rows, provenances, gallery, own=example.item)
             assert [neighbour.item for neighbour in example.after] == expected
 
 
@@ -76,15 +92,15 @@ def test_neighbours_before_an_upgrade_are_the_champions_on_its_gallery(request, 
     images = np.concatenate([shard.images[shard.rows("test")] for shard in shards])
     ids = np.concatenate([shard.ids[shard.rows("test")] for shard in shards])
     champion = Embedder.load(told.files.champion_embedder("t2") / "embedder.onnx")
-    rows = champion(images)
+    rows, provenances = champion(images), [Provenance(champion.digest, "")] * len(images)
     gallery = Gallery.load(told.files.gallery("t2"))
     for row, identity in enumerate(ids.tolist()):
         stored = np.flatnonzero(gallery.ids == identity)
         if len(stored):
             rows[row] = gallery.vectors[stored[0]]
+            (provenances[row],) = gallery.take(stored).groups()
     for example in upgrade.shown:
-        own = np.array([example.item])
-        expected = nearest(champion(images)[own], rows, own=own, count=5)[0].tolist()
+        expected = nearest(champion(images)[example.item], rows, provenances, gallery, own=example.item)
         assert [neighbour.item for neighbour in example.before] == expected
 
 

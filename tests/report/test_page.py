@@ -124,7 +124,7 @@ def test_every_way_to_serve_is_on_the_page_with_its_cost_and_recall(mixed):
     quo, *rows = table(mixed.page, "Ways to serve t2")
     assert quo[0] == "status quo"
     assert quo[3] == f"{100 * task.check.status_quo.overall.at[1]:.1f}"
-    assert len(rows) == len(task.check.alternatives) == 7
+    assert len(rows) == len(task.check.alternatives) == 8
     for row, alternative in zip(rows, task.check.alternatives, strict=True):
         pairs = alternative.against_status_quo["overall"]
         assert row[0].removesuffix(" taken") == alternative.name

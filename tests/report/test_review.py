@@ -70,7 +70,7 @@ def copied(files, target):
 def rejected(make_line, arrival):
     """The gate itself rejects the second candidate."""
     return make_line(
-        policy={"min_gain": 0.5, "allowed": ["keep", "adapt", "partial", "backfill"]},
+        policy={"min_gain": 0.5, "max_map_regression": 0.0, "max_excess_flips": 0.0, "allowed": ["keep", "adapt", "partial", "backfill"]},
         t1=arrival((0, 1, 2, 3)),
         t2=arrival((4, 5, 6), drift=0.5),
     )
@@ -137,7 +137,7 @@ def test_a_first_model_has_nothing_to_compare_with_and_no_strategy_to_choose(alo
     assert "search would lose" not in page.verdict
     assert [row["strategy"] for row in page.table] == ["first model"]
     page = page_of(refused.files, "t1")
-    assert page.headline.startswith("t1: First model rejected: Recall@1 ")
+    assert page.headline.startswith("t1: First model rejected: mAP@R ")
     assert page.headline.endswith("Train longer, or accept it: choose first-model.")
     assert "| `first-model` |" in page.verdict
     assert "There is no model yet, so they wait." in page.verdict
@@ -182,6 +182,7 @@ def test_every_condition_is_told_and_the_first_ones_at_once(rejected):
     assert "\n\n" not in folded
     keep = next(each for each in judged if each.strategy == "keep")
     failed = [condition.words for condition in keep.conditions if not condition.passed]
+    assert len(failed) > 2
     assert f"  - {escaped(failed[1])}\n  - and {count(len(failed) - 2, 'more condition')}, below" in page.verdict
 
 
@@ -267,7 +268,7 @@ def test_a_check_of_another_candidate_is_refused(rejected, tmp_path):
         page_of(files, "t2")
 
 
-def test_no_image_but_of_gate_items_is_looked_at(rejected, monkeypatch):
+def test_no_test_image_is_looked_at(rejected, monkeypatch):
     seen, images = set(), ItemPool.images
 
     def watched(pool, positions):
@@ -276,7 +277,7 @@ def test_no_image_but_of_gate_items_is_looked_at(rejected, monkeypatch):
 
     monkeypatch.setattr(ItemPool, "images", watched)
     assert page_of(rejected, "t2").flips is not None
-    assert seen == {"gate"}
+    assert seen == {"train", "select", "gate"}
 
 
 def test_a_large_gate_is_drawn_from(rejected, monkeypatch):
@@ -355,7 +356,7 @@ def test_pictures_tell_a_hit_from_a_miss_by_more_than_colour(rejected):
     assert chart.body.count("data:image/png;base64,") == 1
     lost = max(check_of(rejected, "t2").alternatives, key=lambda each: each.measured.overall.at[1])
     every = count(lost.against_status_quo["overall"].lost, "query", "queries")
-    assert f"of {every} that search would lose" in chart.title
+    assert f"{every} that search would lose" in chart.title
 
 
 def neighbour(label):
@@ -444,7 +445,10 @@ def test_long_names_of_tasks_stand_slanted_over_their_columns():
 def test_a_task_whose_gate_queries_cannot_hit_has_no_column(make_line, arrival):
     roles = ("train", "gate", "train", "select")
     files = make_line(
-        t1=arrival((0, 1, 2)), t2=arrival((4, 5), images=4, roles=roles, decision="keep"), policy={"min_gain": -1.0}
+        t1=arrival((0, 1, 2)),
+        t2=arrival((4, 5), images=4, roles=roles, decision="keep"),
+        policy={"min_gain": -1.0},
+        searchable=("gate",),
     )
     told = texts(page_of(files, "t2").heat_map)
     assert "t1" in told

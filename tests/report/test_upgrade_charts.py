@@ -73,23 +73,26 @@ def test_what_cannot_be_served_is_not_on_the_frontier(mixed):
     assert "adapt" in chart.description
 
 
+def judging(task, *shares, passed):
+    """The same task whose gate judged these shares, of which one passed; the others failed on `select`."""
+    partial = next(each for each in task.verdict.judged if each.strategy == "partial")
+    judged = tuple(partial.model_copy(update={"share": share, "passed": share == passed}) for share in shares)
+    others = tuple(each for each in task.verdict.judged if each.strategy != "partial")
+    return replace(task, verdict=task.verdict.model_copy(update={"judged": (*judged, *others)}))
+
+
 def test_of_partial_backfills_the_gate_judges_the_smallest_that_passes_on_select(mixed):
-    found = {option.alternative.name: option for option in options(mixed.report_data.tasks[3])}
+    task = judging(mixed.report_data.tasks[3], 0.25, 0.5, passed=0.5)
+    found = {option.alternative.name: option for option in options(task)}
     assert found["partial 10 %"].words == "fails on select, where the share is chosen"
-    assert {found[f"partial {share} %"].words for share in (25, 50)} == {"fails one condition of 10"}
-    assert found["partial 75 %"].standing == "passed"
+    assert found["partial 25 %"].standing == "failed"
+    assert found["partial 50 %"].standing == "passed"
     failing = {option.alternative.name: option.standing for option in options(mixed.report_data.tasks[1])}
     assert {failing[f"partial {share} %"] for share in (10, 25, 50, 75)} == {"failed"}
 
 
 def test_shares_below_the_judged_one_failed_on_select(mixed):
-    task = mixed.report_data.tasks[3]
-    judged = tuple(
-        each.model_copy(update={"share": 0.5}) if each.strategy == "partial" else each
-        for each in task.verdict.judged
-        if each.passed
-    )
-    task = replace(task, verdict=task.verdict.model_copy(update={"judged": judged}))
+    task = judging(mixed.report_data.tasks[3], 0.5, passed=0.5)
     standing = [option.standing for option in options(task) if option.alternative.strategy == "partial"]
     assert standing == ["failed", "failed", "passed", "unjudged"]
 

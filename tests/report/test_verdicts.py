@@ -40,7 +40,7 @@ def test_verdicts_say_what_becomes_of_every_stored_vector(mixed, carried, promot
     assert first == "first model; nothing to upgrade"
     assert partial == "partial 75 %: three quarters of the stored vectors re-embedded, the rest mapped"
     assert adapt == "adapt: every stored vector mapped"
-    assert rejected == "the champion stays"
+    assert rejected == "the champion stays: out of reach even by backfill"
     assert verdicts.verdict_in_words(carried.report_data.tasks[2]) == "backfill: every stored vector re-embedded"
     assert verdicts.verdict_in_words(promoted.report_data.tasks[1]) == "keep: every stored vector left as it was"
 
