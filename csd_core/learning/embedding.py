@@ -37,7 +37,7 @@ def mean_of_pooled(network: EmbeddingNetwork, images: LabelledImages, ranks: Pro
     network.eval()
     device = network.scale.device
     total = torch.zeros(network.dimension, dtype=torch.float64, device=device)
-    for positions in torch.arange(len(images))[ranks.share(len(images))].split(BATCH):
+    for positions in torch.split(torch.arange(len(images))[ranks.share(len(images))], BATCH):
         total += network.pooled(images.take(positions).to(device)).double().sum(dim=0)
     return ranks.gather(total[None], total=ranks.count).sum(dim=0) / len(images)
 

@@ -49,7 +49,7 @@ class NeckHead(Head):
     def __init__(self, dimension: int) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(dimension)  # of one pixel, so that it is treated as every batch norm is
-        self.norm.bias.requires_grad_(requires_grad=False)
+        self.norm.bias.requires_grad = False
 
     def forward(self, pooled: Tensor) -> Tensor:
         """Normalise each dimension."""
