@@ -188,6 +188,14 @@ def test_start_weights_of_three_channels_respond_to_grey_images_alike(network, t
     assert torch.equal(same(images(2, size=32, channels=3)), published(images(2, size=32, channels=3)))
 
 
+@pytest.mark.parametrize("head", ["relu-centred", "bn-neck"])
+def test_start_weights_fill_the_backbone_whatever_the_head(network, tmp_path, head):
+    published, some = start_weights(network, tmp_path / "start.safetensors"), images(2, size=32, channels=3)
+    changed = network.model_copy(update={"head": head})
+    model = started(changed, tmp_path / "start.safetensors", channels=3)
+    assert torch.equal(model.pooled(some), published(some))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
