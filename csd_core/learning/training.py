@@ -140,6 +140,7 @@ class _Stage:
     def run_epoch(self, epoch: int, meter: Meter, on_first_batch: Callable[[], None]) -> Epoch:
         """Train for one epoch (counted from 0), measure it on select and remember it if it is the best."""
         self._student.train()
+        self._student.head.train(self._start.is_fresh)  # else its statistics stay
         if self._start.fixed_statistics:
             for module in self._student.modules():
                 if isinstance(module, nn.BatchNorm2d):

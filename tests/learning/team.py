@@ -30,7 +30,7 @@ from csd_core.system.console import Meter
 DIGITS = Path(__file__).parents[2] / "csd_core/project/profiles" / "digits.yaml"
 FORM = ImageForm(size=8, channels=1, resize="squash")
 CLASSIFIERS = {"lucir": "scaled-cosine", "hoc": "simplex"}
-HEADS = {"first-centred": "relu-centred", "centred": "relu-centred", "bn-neck": "bn-neck"}
+HEADS = {"first-centred": "relu-centred", "first-neck": "bn-neck", "centred": "relu-centred", "bn-neck": "bn-neck"}
 BATCH = 19
 """No multiple of two or three; the 40 images below leave a last batch of 2, too small for three processes."""
 
@@ -41,6 +41,7 @@ CASES = {
     **{name: {"method": name} for name in METHODS},
     "first": {},
     "first-centred": {},
+    "first-neck": {},
     "centred": {"method": "csd_plus"},
     "bn-neck": {"method": "csd_plus", "teacher_mode": "train"},
     "teacher-in-train": {"method": "csd", "teacher_mode": "train"},

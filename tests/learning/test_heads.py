@@ -81,15 +81,15 @@ def test_a_teacher_in_evaluation_mode_normalises_by_the_statistics_that_its_neck
     assert torch.equal(network.head.norm.running_mean, before)
 
 
-def test_a_frozen_batch_norm_keeps_the_necks_statistics_too(first, under, later_data, cpu, tmp_path):
-    champion, parameters = first("bn-neck"), under("bn-neck")
-    frozen = parameters.model_copy(update={"later": parameters.later.model_copy(update={"batch_norm": "eval"})})
-    means = [
-        train(later_data, each, champion=champion, device=cpu, work=tmp_path / name).network.head.norm.running_mean
-        for name, each in (("frozen", frozen), ("live", parameters))
-    ]
-    assert torch.equal(means[0], champion.network.head.norm.running_mean)
-    assert not torch.equal(means[1], means[0])
+def test_a_later_stage_keeps_the_necks_statistics_and_trains_its_scale(first, under, later_data, cpu, tmp_path):
+    champion = first("bn-neck").network
+    student = train(later_data, under("bn-neck"), champion=first("bn-neck"), device=cpu, work=tmp_path).network
+    assert champion.head.norm.running_mean.any()
+    assert torch.equal(student.head.norm.running_mean, champion.head.norm.running_mean)
+    assert torch.equal(student.head.norm.running_var, champion.head.norm.running_var)
+    assert not student.head.norm.bias.any()
+    assert not torch.equal(student.head.norm.weight, champion.head.norm.weight)
+    assert not torch.equal(student.backbone.bn1.running_mean, champion.backbone.bn1.running_mean)
 
 
 def test_processes_share_the_statistics_of_a_neck(first, first_data):

@@ -42,7 +42,10 @@ class CentredHead(Head):
 
 
 class NeckHead(Head):
-    """bn-neck: batch norm without bias (Luo et al., CVPR workshops 2019), with metric losses before it."""
+    """bn-neck: batch norm without bias (Luo et al., CVPR workshops 2019), with metric losses before it.
+
+    Later stages keep the statistics of the stage that began afresh: those of new classes would move the whole space.
+    """
 
     contrasts_pooled = True
 
