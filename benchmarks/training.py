@@ -30,7 +30,7 @@ from csd_core.learning.networks.device import prepare_device
 from csd_core.learning.networks.resnet import EmbeddingNetwork, grow_classifier, new_network
 from csd_core.learning.objective import Objective
 from csd_core.learning.seeding import keyed_generator
-from csd_core.learning.teacher import FrozenTeacher, Outputs
+from csd_core.learning.teacher import FrozenTeacher, Outputs, outputs_of
 from csd_core.learning.training import new_optimizer
 from csd_core.params.model import Compute
 from csd_core.params.training import LaterStage, Network
@@ -108,10 +108,10 @@ def plain_loop(network: Network, images: np.ndarray, targets: list[int]) -> Call
         started = time.perf_counter()
         for batch, labels in loader:
             with torch.no_grad():
-                old_features = teacher.backbone(batch)
-                taught = Outputs(old_features, teacher.logits(old_features))
-            features = student.backbone(batch)
-            total = objective.total(objective.terms(Outputs(features, student.logits(features)), labels, taught))
+                old = teacher.backbone(batch)
+                taught = Outputs(old, teacher.logits(old), old, old)
+            new = student.backbone(batch)
+            total = objective.total(objective.terms(Outputs(new, student.logits(new), new, new), labels, taught))
             total.item()
             optimizer.zero_grad()
             total.backward()
@@ -144,8 +144,7 @@ def csd_stage(
         for batch, labels in epoch_batches(data, batch_size=batch_size, generator=generator):
             ready = augment(batch, RECIPE.augmentation, generator=generator)
             taught = teacher(ready)
-            features = student(ready)
-            total = objective.total(objective.terms(Outputs(features, student.logits(features)), labels, taught))
+            total = objective.total(objective.terms(outputs_of(student, ready, "float32"), labels, taught))
             total.item()
             optimizer.zero_grad()
             total.backward()

@@ -3,8 +3,10 @@
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from csd_core.learning.batches import LabelledImages
+from csd_core.learning.distributed.group import ProcessGroup
 from csd_core.learning.networks.resnet import EmbeddingNetwork, unit
 from csd_core.retrieval.metrics import recall_at
 
@@ -21,6 +23,23 @@ def embed(network: EmbeddingNetwork, images: LabelledImages, *, batch: int = BAT
         positions = torch.arange(start, min(start + batch, len(images)))
         vectors[start : start + batch] = unit(network(images.take(positions).to(device))).cpu().numpy()
     return vectors
+
+
+@torch.inference_mode()
+def mean_of_pooled(network: EmbeddingNetwork, images: LabelledImages, ranks: ProcessGroup) -> Tensor:
+    """Return the mean (D,) float64 of the backbone's features; the network is left in evaluation mode.
+
+    Args:
+        network: The same in every process.
+        images: At least one.
+        ranks: The processes, each of which reads its share of the images.
+    """
+    network.eval()
+    device = network.scale.device
+    total = torch.zeros(network.dimension, dtype=torch.float64, device=device)
+    for positions in torch.split(torch.arange(len(images))[ranks.share(len(images))], BATCH):
+        total += network.pooled(images.take(positions).to(device)).double().sum(dim=0)
+    return ranks.gather(total[None], total=ranks.count).sum(dim=0) / len(images)
 
 
 def recall_at_1(vectors: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> float | None:

@@ -52,7 +52,7 @@ class Objective:
                 student.logits, targets, old_classes=self._old_classes, columns=recipe.ce.columns
             )
         if "triplet" in self.weights:
-            terms["triplet"] = triplet_batch_hard(student.features, targets, margin=recipe.triplet.margin)
+            terms["triplet"] = triplet_batch_hard(student.contrasted, targets, margin=recipe.triplet.margin)
         if teacher and self._method:
             terms |= self._method.losses(Batch(targets, self._old_classes), student, teacher)
         return terms

@@ -53,6 +53,7 @@ class Start:
         objective: Its loss.
         teacher: The champion; None where no term compares with it.
         fixed_statistics: The student's batch norm stays as the champion's.
+        is_fresh: The student does not start from the champion's weights.
     """
 
     student: EmbeddingNetwork
@@ -61,6 +62,7 @@ class Start:
     objective: Objective
     teacher: FrozenTeacher | None
     fixed_statistics: bool
+    is_fresh: bool
 
 
 def start_of(
@@ -96,6 +98,7 @@ def start_of(
             objective=Objective(training.first, method=None, old_classes=0),
             teacher=None,
             fixed_statistics=False,
+            is_fresh=True,
         )
     _require_same_form(champion, data.form)
     classes = Classes(old=len(champion.record.classes), new=len(data.classes) - len(champion.record.classes))
@@ -105,7 +108,8 @@ def start_of(
     student = _fresh(data, training, start_weights=start_weights) if afresh else _grown(champion, data, training)
     share_statistics(student.to(device), ranks)
     if method.backbone == "frozen":
-        student.backbone.requires_grad_(requires_grad=False)
+        for part in (student.backbone, student.head):
+            part.requires_grad_(requires_grad=False)
         if not recipe.ce.weight:
             raise TrainingError("method frozen trains the classifier alone; raise training.later.ce.weight above 0")
     objective = Objective(recipe, method=method, old_classes=classes.old)
@@ -117,6 +121,7 @@ def start_of(
         teacher=_teacher(champion, data, training, method, device, ranks) if objective.needs_teacher else None,
         fixed_statistics=method.backbone == "frozen"
         or (isinstance(recipe, LaterStage) and recipe.batch_norm == "eval"),
+        is_fresh=afresh,
     )
 
 

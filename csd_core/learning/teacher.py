@@ -1,6 +1,7 @@
 """The champion as a teacher: it gives targets and never learns."""
 
 import copy
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from csd_core.learning.distributed.batch_norm import share_statistics
 from csd_core.learning.distributed.group import ALONE, ProcessGroup
-from csd_core.learning.networks.precision import features_of
+from csd_core.learning.networks.precision import pooled_features
 from csd_core.learning.networks.resnet import EmbeddingNetwork
 from csd_core.params.training import Precision
 
@@ -17,9 +18,28 @@ class Outputs(NamedTuple):
     """What a network makes of a batch."""
 
     features: Tensor
-    """(N, D), not normalised."""
+    """(N, D) that search compares, not normalised."""
     logits: Tensor
     """(N, K)."""
+    contrasted: Tensor
+    """(N, D) that triplet and contrastive losses compare: `features`, but with a neck those before it."""
+    classified: Tensor
+    """(N, D) that the classifier read: `features`, but before they are centred."""
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Outputs":
+        """Return what `change` makes of every tensor; it is called once for a tensor that has several roles."""
+        distinct = {id(tensor): tensor for tensor in self}
+        changed = {key: change(tensor) for key, tensor in distinct.items()}
+        return Outputs(*(changed[id(tensor)] for tensor in self))
+
+
+def outputs_of(network: EmbeddingNetwork, images: Tensor, precision: Precision) -> Outputs:
+    """Return what a network makes of images (N, H, W, C) uint8."""
+    pooled = pooled_features(network, images, precision)
+    features = network.head(pooled)
+    classified = pooled if network.head.classifies_pooled else features
+    contrasted = pooled if network.head.contrasts_pooled else features
+    return Outputs(features, network.logits(classified), contrasted, classified)
 
 
 class FrozenTeacher:
@@ -79,7 +99,6 @@ class FrozenTeacher:
     def __call__(self, images: Tensor) -> Outputs:
         """Return features (N, D) and logits (N, K_old) of images (N, H, W, C) uint8, without gradient."""
         with torch.inference_mode():
-            features = features_of(self._network, images, self._precision)
-            logits = self._network.logits(features)
+            outputs = outputs_of(self._network, images, self._precision)
         # Inference tensors cannot enter a graph that is differentiated; these copies, small as they are, can.
-        return Outputs(features.clone(), logits.clone())
+        return outputs.each(torch.clone)

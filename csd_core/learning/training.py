@@ -22,14 +22,14 @@ from csd_core.learning.checkpoint import (
 )
 from csd_core.learning.curves import live_curves
 from csd_core.learning.distributed.group import ALONE, ProcessGroup
-from csd_core.learning.embedding import embed, recall_at_1
-from csd_core.learning.networks.precision import features_of
+from csd_core.learning.embedding import embed, mean_of_pooled, recall_at_1
+from csd_core.learning.networks.heads import CentredHead
 from csd_core.learning.networks.resnet import EmbeddingNetwork
 from csd_core.learning.networks.weights import TrainedModel, plain
 from csd_core.learning.schedules import rate_factor
 from csd_core.learning.seeding import keyed_generator
 from csd_core.learning.start import StageData, start_of
-from csd_core.learning.teacher import Outputs
+from csd_core.learning.teacher import Outputs, outputs_of
 from csd_core.params.training import Optimizer, Training
 from csd_core.records.stages import ModelRecord
 from csd_core.system.console import Meter, echo, progress
@@ -140,6 +140,7 @@ class _Stage:
     def run_epoch(self, epoch: int, meter: Meter, on_first_batch: Callable[[], None]) -> Epoch:
         """Train for one epoch (counted from 0), measure it on select and remember it if it is the best."""
         self._student.train()
+        self._student.head.train(self._start.is_fresh)  # else its statistics stay
         if self._start.fixed_statistics:
             for module in self._student.modules():
                 if isinstance(module, nn.BatchNorm2d):
@@ -184,8 +185,7 @@ class _Stage:
         for group in self._optimizer.param_groups:
             group["lr"] = self.recipe.optimizer.lr * factor
         taught = self._of_all(self._teacher(images), targets) if self._teacher else None
-        features = features_of(self._student, images, self._precision)
-        student = self._of_all(Outputs(features, self._student.logits(features)), targets)
+        student = self._of_all(outputs_of(self._student, images, self._precision), targets)
         terms = self._objective.terms(student, targets, taught)
         total = self._objective.total(terms)
         losses = torch.stack([*terms.values(), total]).detach()
@@ -198,7 +198,7 @@ class _Stage:
 
     def _of_all(self, outputs: Outputs, targets: Tensor) -> Outputs:
         """Return the outputs for the whole batch, of which `outputs` are those of this process's share."""
-        return Outputs(*(self._ranks.gather(each, total=len(targets)) for each in outputs))
+        return outputs.each(lambda share: self._ranks.gather(share, total=len(targets)))
 
     def _refuse_non_finite(self, losses: Tensor, names: list[str], *, epoch: int, batch: int) -> None:
         finite = losses.isfinite().tolist()
@@ -236,7 +236,12 @@ class _Stage:
         )
 
     def outcome(self) -> TrainedModel:
-        """Return the best epoch's model."""
+        """Return the best epoch's model; a stage that began afresh centres its features, if its head does that."""
+        self._student.load_state_dict(self._best)
+        head, recall = self._student.head, self.progress.best_recall
+        if self._start.is_fresh and isinstance(head, CentredHead):
+            head.mean.copy_(mean_of_pooled(self._student, self._data.train, self._ranks))
+            recall = self._measure(self.progress.best_epoch - 1)
         record = ModelRecord(
             task=self._data.task,
             network=self._start.network,
@@ -244,9 +249,8 @@ class _Stage:
             classes=self._data.classes,
             trained_on=self._data.trained_on,
             best_epoch=self.progress.best_epoch,
-            select_recall=self.progress.best_recall,
+            select_recall=recall,
         )
-        self._student.load_state_dict(self._best)
         return TrainedModel(record=record, network=self._student.eval())
 
 

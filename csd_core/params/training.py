@@ -19,8 +19,12 @@ class Network(Section):
     """Layers of resnet-cifar, 6n + 2."""
     width: Annotated[int, Field(ge=4, le=256)]
     """Channels of resnet-cifar's first stage; its embedding has four times as many dimensions."""
-    head: Literal["relu", "linear"]
-    """relu: the embedding is pooled after the last ReLU (the paper); linear: before it, so it can be negative."""
+    head: Literal["relu", "linear", "relu-centred", "linear-centred", "bn-neck"]
+    """relu: the embedding is pooled after the last ReLU (the paper); linear: before it, so it can be negative.
+    -centred: the first stage's mean training feature is subtracted from it, in every later stage too. The first stage
+    itself, whose mean is known at its end, learns and chooses its epoch without that. bn-neck: as relu, then batch norm
+    without bias, whose statistics later stages keep; triplet and contrast come before it, distillation of features,
+    classifier and search after it."""
     classifier: Literal["cosine", "scaled-cosine", "simplex"]
     """cosine: unit rows on features as they are (the paper); scaled-cosine: on unit features, times a scale that is
     learned (LUCIR); simplex: as cosine, with rows that are fixed corners of a simplex (HOC)."""

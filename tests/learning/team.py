@@ -30,6 +30,7 @@ from csd_core.system.console import Meter
 DIGITS = Path(__file__).parents[2] / "csd_core/project/profiles" / "digits.yaml"
 FORM = ImageForm(size=8, channels=1, resize="squash")
 CLASSIFIERS = {"lucir": "scaled-cosine", "hoc": "simplex"}
+HEADS = {"first-centred": "relu-centred", "first-neck": "bn-neck", "centred": "relu-centred", "bn-neck": "bn-neck"}
 BATCH = 19
 """No multiple of two or three; the 40 images below leave a last batch of 2, too small for three processes."""
 
@@ -39,6 +40,10 @@ LAST = 2
 CASES = {
     **{name: {"method": name} for name in METHODS},
     "first": {},
+    "first-centred": {},
+    "first-neck": {},
+    "centred": {"method": "csd_plus"},
+    "bn-neck": {"method": "csd_plus", "teacher_mode": "train"},
     "teacher-in-train": {"method": "csd", "teacher_mode": "train"},
     "bct-teacher-in-train": {"method": "bct", "teacher_mode": "train"},
     "frozen-statistics": {"method": "csd", "batch_norm": "eval"},
@@ -75,7 +80,8 @@ def data(*shards):
 
 def parameters(case):
     values = YAML(typ="safe").load(DIGITS)["training"]
-    values["network"] |= {"depth": 8, "width": 4, "classifier": CLASSIFIERS.get(case, "cosine")}
+    values["network"] |= {"depth": 8, "width": 4}
+    values["network"] |= {"classifier": CLASSIFIERS.get(case, "cosine"), "head": HEADS.get(case, "relu")}
     values["precision"] = "bfloat16" if case == "bfloat16" else "float32"
     for recipe in ("first", "later"):
         values[recipe] |= {"batch_size": BATCH, "augmentation": {"crop_padding": 1, "flip": True}}
@@ -86,6 +92,8 @@ def parameters(case):
 def champion_of(training):
     network = new_network(training.network, channels=1, classes=2, generator=keyed_generator("champion"))
     network.train()(torch.randint(256, (32, 8, 8, 1), dtype=torch.uint8, generator=keyed_generator("statistics")))
+    if training.network.head == "relu-centred":
+        network.head.mean.fill_(0.1)
     record = ModelRecord(
         task="t1",
         network=training.network,
@@ -101,7 +109,7 @@ def champion_of(training):
 def trained(case, ranks=ALONE):
     """One epoch: losses and gradients of its first and last batch, then figures, weights and statistics."""
     training, old, new = parameters(case), shard("t1", ["0", "1"]), shard("t2", ["2", "3", "4"])
-    champion = None if case == "first" else champion_of(training)
+    champion = None if case.startswith("first") else champion_of(training)
     stage = _Stage(
         data(old, new), training, champion=champion, device=torch.device("cpu"), start_weights=None, ranks=ranks
     )

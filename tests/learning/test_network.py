@@ -6,6 +6,7 @@ from csd_core.learning.networks.classifiers import CosineClassifier
 from csd_core.learning.networks.resnet import grow_classifier, new_network, unit
 from csd_core.learning.networks.weights import plain
 from csd_core.learning.seeding import keyed_generator
+from csd_core.learning.teacher import outputs_of
 from csd_core.params.training import Network
 from csd_core.system.errors import ArtifactError
 
@@ -43,6 +44,36 @@ def test_heads_differ_in_the_last_relu_alone(network):
     linear.backbone.blocks.register_forward_hook(lambda _module, _inputs, output: features.append(output))
     linear(images())
     torch.testing.assert_close(features[0].relu().mean(dim=(2, 3)), relu(images()))
+
+
+def test_a_centred_head_subtracts_its_mean_and_the_classifier_reads_what_was_before(network):
+    model = built(network, head="relu-centred")
+    pooled = model.pooled(images())
+    assert torch.equal(model(images()), pooled)  # no stage has ended yet
+    model.head.mean.copy_(pooled.mean(dim=0))
+    outputs = outputs_of(model, images(), "float32")
+    torch.testing.assert_close(outputs.features.mean(dim=0), torch.zeros(32))
+    assert torch.equal(outputs.features, model(images()))
+    assert outputs.contrasted is outputs.features
+    assert torch.equal(outputs.classified, pooled)
+    assert torch.equal(outputs.logits, model.logits(pooled))
+
+
+def test_a_neck_normalises_each_dimension_without_a_bias_and_triplets_come_before_it(network):
+    model = built(network, head="bn-neck")
+    with torch.no_grad():
+        model.head.norm.weight.uniform_(0.5, 2, generator=keyed_generator("weight"))
+    expected, some = torch.nn.BatchNorm1d(32), images(64)
+    expected.load_state_dict(model.head.norm.state_dict())
+    model.head.train()
+    outputs = outputs_of(model, some, "float32")
+    torch.testing.assert_close(outputs.features, expected(model.pooled(some)))
+    assert torch.equal(outputs.contrasted, model.pooled(some))
+    assert outputs.classified is outputs.features
+    assert torch.equal(outputs.logits, model.logits(outputs.features))
+    torch.testing.assert_close(model.head.norm.running_mean, expected.running_mean)
+    trained = {name for name, parameter in model.head.named_parameters() if parameter.requires_grad}
+    assert trained == {"norm.weight"}
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -124,12 +155,12 @@ def test_unit_vectors_are_of_length_one_and_a_zero_vector_gets_a_direction():
 
 
 @pytest.mark.parametrize(("architecture", "dimension"), [("resnet18", 512), ("resnet50", 2048)])
-@pytest.mark.parametrize("head", ["relu", "linear"])
+@pytest.mark.parametrize("head", ["relu", "linear", "relu-centred", "linear-centred", "bn-neck"])
 def test_torchvisions_resnets_embed_grey_images(network, architecture, dimension, head):
     model = built(network, architecture=architecture, head=head)
-    features = model(images(2, size=32))
-    assert features.shape == (2, dimension)
-    assert bool((features < 0).any()) == (head == "linear")
+    pooled = model.pooled(images(2, size=32))
+    assert model(images(2, size=32)).shape == pooled.shape == (2, dimension)
+    assert bool((pooled < 0).any()) == head.startswith("linear")
 
 
 def start_weights(network, path, **changes):
@@ -155,6 +186,14 @@ def test_start_weights_of_three_channels_respond_to_grey_images_alike(network, t
     torch.testing.assert_close(started(network, tmp_path / "start.safetensors")(grey), expected, rtol=1e-4, atol=1e-5)
     same = started(network, tmp_path / "start.safetensors", channels=3)
     assert torch.equal(same(images(2, size=32, channels=3)), published(images(2, size=32, channels=3)))
+
+
+@pytest.mark.parametrize("head", ["relu-centred", "bn-neck"])
+def test_start_weights_fill_the_backbone_whatever_the_head(network, tmp_path, head):
+    published, some = start_weights(network, tmp_path / "start.safetensors"), images(2, size=32, channels=3)
+    changed = network.model_copy(update={"head": head})
+    model = started(changed, tmp_path / "start.safetensors", channels=3)
+    assert torch.equal(model.pooled(some), published(some))
 
 
 @pytest.mark.parametrize(

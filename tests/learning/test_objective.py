@@ -10,8 +10,8 @@ from csd_core.learning.teacher import Outputs
 from csd_core.system.errors import TrainingError
 
 GENERATOR = keyed_generator("outputs")
-STUDENT = Outputs(torch.randn(12, 8, generator=GENERATOR), torch.randn(12, 5, generator=GENERATOR))
-TEACHER = Outputs(torch.randn(12, 8, generator=GENERATOR), torch.randn(12, 3, generator=GENERATOR))
+STUDENT = Outputs(*(torch.randn(12, size, generator=GENERATOR) for size in (8, 5, 8, 8)))
+TEACHER = Outputs(*(torch.randn(12, size, generator=GENERATOR) for size in (8, 3, 8, 8)))
 TARGETS = torch.randint(3, 5, (12,), generator=GENERATOR)
 
 
@@ -42,9 +42,9 @@ def test_the_total_is_the_weighted_sum_of_the_four_terms(training):
     terms = objective.terms(STUDENT, TARGETS, TEACHER)
     expected = (
         2.0 * cross_entropy(STUDENT.logits, TARGETS)
-        + 0.5 * triplet_batch_hard(STUDENT.features, TARGETS, margin=1.0)
+        + 0.5 * triplet_batch_hard(STUDENT.contrasted, TARGETS, margin=1.0)
         + 3.0 * knowledge_distillation(STUDENT.logits, TEACHER.logits, temperature=2.0)
-        + 0.25 * csd_loss(STUDENT.features, TEACHER.features, TARGETS, temperature=0.07)
+        + 0.25 * csd_loss(STUDENT.contrasted, TEACHER.contrasted, TARGETS, temperature=0.07)
     )
     assert list(terms) == ["ce", "triplet", "kd", "csd"]
     torch.testing.assert_close(objective.total(terms), expected)

@@ -10,9 +10,11 @@ import torch
 
 from csd_core.data.pool import ItemPool
 from csd_core.learning.batches import LabelledImages
-from csd_core.learning.embedding import embed
+from csd_core.learning.distributed.group import ALONE
+from csd_core.learning.embedding import embed, mean_of_pooled
 from csd_core.learning.export.embedder import export_embedder
 from csd_core.learning.export.graph import IR_VERSION
+from csd_core.learning.networks.heads import CentredHead
 from csd_core.learning.networks.resnet import new_network
 from csd_core.learning.networks.weights import TrainedModel, save_model
 from csd_core.learning.seeding import keyed_generator
@@ -114,11 +116,18 @@ def test_the_file_holds_no_path_trace_or_version(exported):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
-    [{"head": "linear"}, {"architecture": "resnet18", "head": "linear"}],
+    [
+        {"head": "linear"},
+        {"head": "relu-centred"},
+        {"head": "bn-neck"},
+        *({"architecture": "resnet18", "head": head} for head in ("linear", "linear-centred", "bn-neck")),
+    ],
     ids=str,
 )
 def test_every_network_can_be_exported(network, select, tmp_path, changes):
     model = untrained(network.model_copy(update=changes))
+    if isinstance(model.network.head, CentredHead):
+        model.network.head.mean.copy_(mean_of_pooled(model.network, select, ALONE))
     assert export_embedder(model, tmp_path / "m.onnx", export=EXPORT, parent=None, validation=select) < 1e-6
     assert Embedder.load(tmp_path / "m.onnx").metadata.parent is None
 
@@ -130,8 +139,11 @@ def test_a_newer_opset_is_used_if_asked_for(network, select, tmp_path):
     assert onnx.load(tmp_path / "m.onnx").opset_import[0].version == 21
 
 
-def test_a_feature_without_direction_becomes_a_finite_unit_vector(network, select, tmp_path):
-    model = untrained(network)
+@pytest.mark.parametrize("head", ["relu", "relu-centred", "bn-neck"])
+def test_a_feature_without_direction_becomes_a_finite_unit_vector(network, select, tmp_path, head):
+    model = untrained(network.model_copy(update={"head": head}))
+    if head == "bn-neck":
+        model.network.head.norm.reset_running_stats()  # so that 0 stays 0
     with torch.no_grad():
         model.network.backbone.blocks[-1].bn2.bias.fill_(-1e6)  # the last ReLU lets nothing through
     export_embedder(model, tmp_path / "m.onnx", export=EXPORT, parent=None, validation=select)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from csd_core.learning.networks.precision import features_of
+from csd_core.learning.networks.precision import pooled_features
 from csd_core.learning.networks.resnet import new_network
 from csd_core.learning.seeding import keyed_generator
 from csd_core.learning.teacher import FrozenTeacher
@@ -32,27 +32,27 @@ def seen_by_convolutions(model, compute):
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_convolutions_have_the_precision_and_all_else_is_float32(model, precision):
-    types = seen_by_convolutions(model, lambda: features_of(model, IMAGES, precision).square().sum().backward())
+    types = seen_by_convolutions(model, lambda: pooled_features(model, IMAGES, precision).square().sum().backward())
     assert types == {getattr(torch, precision)}
-    assert features_of(model, IMAGES, precision).dtype == torch.float32
+    assert pooled_features(model, IMAGES, precision).dtype == torch.float32
     assert {parameter.grad.dtype for parameter in model.backbone.parameters()} == {torch.float32}
     assert {value.dtype for value in model.state_dict().values()} == {torch.float32, torch.int64}
 
 
 def test_float32_is_the_network_as_it_is(model):
-    assert torch.equal(features_of(model.eval(), IMAGES, "float32"), model(IMAGES))
+    assert torch.equal(pooled_features(model.eval(), IMAGES, "float32"), model.pooled(IMAGES))
 
 
 def test_bfloat16_is_near_float32(model):
-    exact = features_of(model.eval(), IMAGES, "float32")
-    short = features_of(model, IMAGES, "bfloat16")
+    exact = pooled_features(model.eval(), IMAGES, "float32")
+    short = pooled_features(model, IMAGES, "bfloat16")
     assert not torch.equal(short, exact)
     torch.testing.assert_close(short, exact, rtol=0.05, atol=0.02)
 
 
 def test_a_teacher_has_the_precision_too(model):
     short = FrozenTeacher(model, precision="bfloat16")(IMAGES)
-    assert torch.equal(short.features, features_of(model.eval(), IMAGES, "bfloat16"))
+    assert torch.equal(short.features, pooled_features(model.eval(), IMAGES, "bfloat16"))
     assert torch.equal(short.logits, model.logits(short.features))
     assert not torch.equal(short.features, FrozenTeacher(model)(IMAGES).features)
 

@@ -220,8 +220,11 @@ def test_other_images_give_other_ranges(variant, model, calibration, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_network_for_photographs_can_be_quantised_too(network, pool, calibration, tmp_path):
-    changed = network.model_copy(update={"architecture": "resnet18", "head": "linear"})
+@pytest.mark.parametrize(
+    ("architecture", "head"), [("resnet18", "linear"), ("resnet-cifar", "relu-centred"), ("resnet-cifar", "bn-neck")]
+)
+def test_every_network_can_be_quantised(network, pool, calibration, tmp_path, architecture, head):
+    changed = network.model_copy(update={"architecture": architecture, "head": head})
     untrained = new_network(changed, channels=1, classes=2, generator=keyed_generator(1)).eval()
     record = ModelRecord(
         task="t1",

@@ -25,10 +25,13 @@ def influence(features: Tensor, targets: Tensor, *, old_rows: Tensor) -> Tensor:
 
 
 def class_means(teacher: FrozenTeacher, images: LabelledImages, *, classes: int) -> Tensor:
-    """Return (classes, D) means of the teacher's features, as unit vectors; 0 for a class without an image."""
+    """Return (classes, D) means of the features that the teacher's classifier reads, as unit vectors.
+
+    A class without an image has 0.
+    """
     sums = torch.zeros(classes, teacher.dimension, device=teacher.device)
     for positions in torch.split(torch.arange(len(images)), EMBEDDED_AT_ONCE):
-        features = teacher(images.take(positions).to(teacher.device)).features
+        features = teacher(images.take(positions).to(teacher.device)).classified
         sums.index_add_(0, images.targets[positions].to(teacher.device), features.float())
     return F.normalize(sums, dim=1)
 
@@ -54,4 +57,4 @@ class Bct(Method):
         """
         if self._old_rows is None:
             raise TrainingError("bct: the old classifier is made by `prepare`; call it before the first batch")
-        return {"influence": influence(student.features, batch.targets, old_rows=self._old_rows)}
+        return {"influence": influence(student.classified, batch.targets, old_rows=self._old_rows)}

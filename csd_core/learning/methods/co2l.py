@@ -71,15 +71,15 @@ class Co2l(Method):
         terms: dict[str, Tensor] = {}
         if self.weights["contrast"]:
             terms["contrast"] = asymmetric_contrast(
-                student.features,
+                student.contrasted,
                 batch.targets,
                 old_classes=batch.old_classes,
                 temperature=self._knobs.contrast_temperature,
             )
         if self.weights["relation"]:
             terms["relation"] = relation_distillation(
-                student.features,
-                teacher.features,
+                student.contrasted,
+                teacher.contrasted,
                 student_temperature=self._knobs.student_temperature,
                 teacher_temperature=self._knobs.teacher_temperature,
             )

@@ -28,8 +28,8 @@ def csd_terms(knobs: Knobs, batch: Batch, student: Outputs, teacher: Outputs) ->
         terms["kd"] = knowledge_distillation(student.logits, teacher.logits, temperature=knobs.kd.temperature)
     if knobs.csd.weight:
         terms["csd"] = csd_loss(
-            student.features,
-            teacher.features,
+            student.contrasted,
+            teacher.contrasted,
             batch.targets,
             temperature=knobs.csd.temperature,
             contrast=knobs.csd.contrast,

@@ -43,4 +43,4 @@ class Hoc(Method):
 
     def losses(self, batch: Batch, student: Outputs, teacher: Outputs) -> dict[str, Tensor]:
         """Return the loss."""
-        return {"hoc": higher_order(student.features, teacher.features, batch.targets, mu=self._mu)}
+        return {"hoc": higher_order(student.contrasted, teacher.contrasted, batch.targets, mu=self._mu)}

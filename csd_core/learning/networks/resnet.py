@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name every torch user knows
 
 from csd_core.learning.networks.classifiers import CLASSIFIERS
+from csd_core.learning.networks.heads import head_of
 from csd_core.params.training import Network
 
 EPSILON = 1e-12
@@ -57,7 +58,7 @@ class CifarResNet(nn.Module):
         dimension: Of its features: four times the width.
     """
 
-    def __init__(self, *, depth: int, width: int, channels: int, head: str) -> None:
+    def __init__(self, *, depth: int, width: int, channels: int, final_relu: bool) -> None:
         super().__init__()
         blocks, self.dimension = (depth - 2) // 6, 4 * width
         self.conv1 = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
@@ -67,7 +68,7 @@ class CifarResNet(nn.Module):
             for block in range(blocks):
                 stride = 2 if stage > 0 and block == 0 else 1
                 last = stage == 2 and block == blocks - 1  # noqa: PLR2004 - the third of three
-                layers.append(BasicBlock(inputs, outputs, stride=stride, final_relu=not (last and head == "linear")))
+                layers.append(BasicBlock(inputs, outputs, stride=stride, final_relu=final_relu or not last))
                 inputs = outputs
         self.blocks = nn.Sequential(*layers)
 
@@ -78,7 +79,7 @@ class CifarResNet(nn.Module):
 
 
 class EmbeddingNetwork(nn.Module):
-    """Normalisation, backbone and classifier, so that whoever holds the weights cannot normalise otherwise.
+    """Normalisation, backbone, head and classifier, so that whoever holds the weights cannot normalise otherwise.
 
     Images are uint8, N x H x W x C: in memory that is channels last, the fast format of convolutions.
     """
@@ -89,6 +90,7 @@ class EmbeddingNetwork(nn.Module):
     def __init__(self, network: Network, *, channels: int, classes: int) -> None:
         super().__init__()
         self.backbone, self.dimension = _backbone(network, channels)
+        self.head = head_of(network.head, self.dimension)
         self.classifier = CLASSIFIERS[network.classifier](self.dimension, classes)
         std = torch.tensor(network.std, dtype=torch.float64)
         mean = torch.tensor(network.mean, dtype=torch.float64)
@@ -103,13 +105,18 @@ class EmbeddingNetwork(nn.Module):
         return int(self.classifier.weight.shape[0])
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return features (N, D), not normalised, of images (N, H, W, C) uint8."""
-        pixels = images.float() * self.scale + self.shift
-        features: Tensor = self.backbone(pixels.permute(0, 3, 1, 2))
+        """Return the features (N, D) that search compares, not normalised, of images (N, H, W, C) uint8."""
+        features: Tensor = self.head(self.pooled(images))
         return features
 
+    def pooled(self, images: Tensor) -> Tensor:
+        """Return the backbone's features (N, D) of images (N, H, W, C) uint8."""
+        pixels = images.float() * self.scale + self.shift
+        pooled: Tensor = self.backbone(pixels.permute(0, 3, 1, 2))
+        return pooled
+
     def logits(self, features: Tensor) -> Tensor:
-        """Class scores (N, K) of features (N, D)."""
+        """Class scores (N, K) of the features (N, D) that the classifier reads."""
         scores: Tensor = self.classifier(features)
         return scores
 
@@ -153,9 +160,10 @@ def grow_classifier(model: EmbeddingNetwork, classes: int, *, generator: torch.G
 
 def _backbone(network: Network, channels: int) -> tuple[nn.Module, int]:
     """Return the backbone and D."""
+    final_relu = not network.head.startswith("linear")
     if network.architecture == "resnet-cifar":
-        cifar = CifarResNet(depth=network.depth, width=network.width, channels=channels, head=network.head)
+        cifar = CifarResNet(depth=network.depth, width=network.width, channels=channels, final_relu=final_relu)
         return cifar, cifar.dimension
     from csd_core.learning.networks.torchvision_resnet import torchvision_resnet  # noqa: PLC0415 - torchvision loads slowly
 
-    return torchvision_resnet(network.architecture, channels=channels, head=network.head)
+    return torchvision_resnet(network.architecture, channels=channels, final_relu=final_relu)

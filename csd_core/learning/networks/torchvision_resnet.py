@@ -37,20 +37,20 @@ class _LinearBottleneck(resnet.Bottleneck):  # type: ignore[misc] # torchvision 
 _LINEAR_BLOCKS: dict[str, type[Any]] = {"resnet18": _LinearBasicBlock, "resnet50": _LinearBottleneck}
 
 
-def torchvision_resnet(architecture: str, *, channels: int, head: str) -> tuple[nn.Module, int]:
+def torchvision_resnet(architecture: str, *, channels: int, final_relu: bool) -> tuple[nn.Module, int]:
     """`resnet18` or `resnet50` without its classifier, (N, C, H, W) to features (N, D); and D, 512 or 2048.
 
     Args:
         architecture: torchvision's name.
         channels: Of the images; 1 replaces the first convolution by one of a single channel.
-        head: `linear` leaves out the last ReLU before the average pooling.
+        final_relu: Whether there is a ReLU before the average pooling.
     """
     model = getattr(torchvision.models, architecture)(weights=None)
     dimension = int(model.fc.in_features)
     model.fc = nn.Identity()
     if channels != model.conv1.in_channels:
         model.conv1 = nn.Conv2d(channels, model.conv1.out_channels, 7, 2, 3, bias=False)
-    if head == "linear":
+    if not final_relu:
         last = model.layer4[-1]
         model.layer4[-1] = _LINEAR_BLOCKS[architecture](dimension, last.conv1.out_channels)
     return model, dimension

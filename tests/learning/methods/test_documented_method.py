@@ -29,6 +29,7 @@ def test_the_example_pulls_features_to_the_teachers_mean_of_their_class():
         mean = torch.stack([row for row, other in zip(unit, labels, strict=True) if other == label]).mean(dim=0)
         terms.append(1 - float(feature @ mean / (feature.norm() * mean.norm())))
     logits = torch.zeros(12, 4)
-    found = method.losses(Batch(labels, 2), Outputs(student, logits), Outputs(teacher, logits[:, :2]))
+    outputs = Outputs(student, logits, student, student), Outputs(teacher, logits[:, :2], teacher, teacher)
+    found = method.losses(Batch(labels, 2), *outputs)
     assert list(found) == list(method.weights) == ["anchors"]
     assert found["anchors"].item() == pytest.approx(sum(terms) / len(terms), abs=1e-6)

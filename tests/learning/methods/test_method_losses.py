@@ -16,7 +16,7 @@ from csd_core.learning.methods.protocol import Batch, Classes
 from csd_core.learning.methods.registry import METHODS
 from csd_core.learning.networks.resnet import new_network
 from csd_core.learning.seeding import keyed_generator
-from csd_core.learning.teacher import FrozenTeacher, Outputs
+from csd_core.learning.teacher import FrozenTeacher
 from csd_core.system.errors import TrainingError
 
 
@@ -167,13 +167,13 @@ def test_bct_judges_by_the_old_rows_and_by_class_means_of_the_new(training, teac
     method = METHODS["bct"](training.later.methods, Classes(old=3, new=2))
     images = labelled.take(torch.arange(len(labelled)))
     taught = teacher(images)
-    student = Outputs(taught.features + 0.1, taught.logits)
+    student = taught.each(lambda tensor: tensor + 0.1)
     with pytest.raises(TrainingError, match="call it before the first batch"):
         method.losses(Batch(labelled.targets, 3), student, taught)
     method.prepare(teacher, labelled)
-    means = [taught.features[labelled.targets == column].double().mean(dim=0) for column in (3, 4)]
+    means = [taught.classified[labelled.targets == column].double().mean(dim=0) for column in (3, 4)]
     rows = torch.stack([*teacher.classifier_rows.double(), *(mean / mean.norm() for mean in means)])
-    expected = torch.nn.functional.cross_entropy(student.features.double() @ rows.T, labelled.targets)
+    expected = torch.nn.functional.cross_entropy(student.classified.double() @ rows.T, labelled.targets)
     found = method.losses(Batch(labelled.targets, 3), student, taught)
     assert list(found) == ["influence"]
     assert found["influence"].item() == pytest.approx(expected.item(), rel=1e-5)
@@ -197,7 +197,8 @@ def test_a_method_gives_a_term_for_each_of_its_weights(training, teacher, labell
     method = METHODS[name](training.later.methods, Classes(old=3, new=2))
     method.prepare(teacher, labelled)
     taught = teacher(labelled.take(torch.arange(len(labelled))))
-    student = Outputs(taught.features + 0.1, torch.randn(len(labelled), 5, generator=keyed_generator("logits")))
+    logits = torch.randn(len(labelled), 5, generator=keyed_generator("logits"))
+    student = taught.each(lambda tensor: tensor + 0.1)._replace(logits=logits)
     terms = method.losses(Batch(labelled.targets, 3), student, taught)
     assert list(terms) == list(method.weights)
     assert all(term.shape == () and term.isfinite() for term in terms.values())

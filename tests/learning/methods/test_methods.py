@@ -17,11 +17,11 @@ from csd_core.params.methods import MethodName
 from csd_core.system.errors import TrainingError
 
 
-def by(training, method, *, classifier="cosine", **later):
+def by(training, method, *, classifier="cosine", head="relu", **later):
     """Training parameters under a method."""
     return training.model_copy(
         update={
-            "network": training.network.model_copy(update={"classifier": classifier}),
+            "network": training.network.model_copy(update={"classifier": classifier, "head": head}),
             "later": training.later.model_copy(update={"method": method, **later}),
         }
     )
@@ -32,15 +32,15 @@ CLASSIFIERS = {"lucir": "scaled-cosine", "hoc": "simplex"}
 
 @pytest.fixture(scope="module")
 def champions(first_data, training, cpu, tmp_path_factory):
-    """A function that gives the first stage's model with a kind of classifier."""
+    """A function that gives the first stage's model with a kind of classifier and a head."""
     made = {}
 
-    def champion(classifier="cosine"):
-        if classifier not in made:
-            parameters = by(training, "csd", classifier=classifier)
+    def champion(classifier="cosine", head="relu"):
+        if (classifier, head) not in made:
+            parameters = by(training, "csd", classifier=classifier, head=head)
             work = tmp_path_factory.mktemp(classifier)
-            made[classifier] = train(first_data, parameters, champion=None, device=cpu, work=work)
-        return made[classifier]
+            made[classifier, head] = train(first_data, parameters, champion=None, device=cpu, work=work)
+        return made[classifier, head]
 
     return champion
 
@@ -50,12 +50,13 @@ def test_every_name_has_a_module_and_every_module_a_name():
     assert set(get_args(MethodName)) == set(METHODS) == files - {"__init__", "protocol", "registry"}
 
 
+@pytest.mark.parametrize("head", ["relu", "linear-centred", "bn-neck"])
 @pytest.mark.parametrize("name", METHODS)
-def test_a_later_stage_learns_under_every_method(later_data, champions, training, cpu, tmp_path, name):
+def test_a_later_stage_learns_under_every_method(later_data, champions, training, cpu, tmp_path, name, head):
     classifier = CLASSIFIERS.get(name, "cosine")
-    champion = champions(classifier)
+    champion = champions(classifier, head)
     before = {key: value.clone() for key, value in champion.network.state_dict().items()}
-    parameters = by(training, name, classifier=classifier)
+    parameters = by(training, name, classifier=classifier, head=head)
     model = train(later_data, parameters, champion=champion, device=cpu, work=tmp_path)
     assert model.record.classes == ("0", "1", "2", "3", "4")
     assert model.record.network.classifier == classifier
@@ -63,16 +64,21 @@ def test_a_later_stage_learns_under_every_method(later_data, champions, training
     assert all(torch.equal(before[key], value) for key, value in champion.network.state_dict().items())
 
 
-def test_a_frozen_backbone_embeds_as_before_and_its_classifier_learns(later_data, champions, training, cpu, tmp_path):
-    champion = champions()
-    model = train(later_data, by(training, "frozen"), champion=champion, device=cpu, work=tmp_path)
+@pytest.mark.parametrize("head", ["relu", "relu-centred", "bn-neck"])
+def test_a_frozen_backbone_embeds_as_before_and_its_classifier_learns(
+    later_data, champions, training, cpu, tmp_path, head
+):
+    champion = champions(head=head)
+    model = train(later_data, by(training, "frozen", head=head), champion=champion, device=cpu, work=tmp_path)
     assert (embed(model.network, later_data.select) == embed(champion.network, later_data.select)).all()
     assert not torch.equal(model.network.classifier.weight[:3], champion.network.classifier.weight)
 
 
-def test_joint_training_is_a_first_stage_of_its_own(later_data, champions, training, cpu, tmp_path):
-    joint = train(later_data, by(training, "joint"), champion=champions(), device=cpu, work=tmp_path / "joint")
-    first = train(later_data, training, champion=None, device=cpu, work=tmp_path / "first")
+@pytest.mark.parametrize("head", ["relu", "relu-centred"])
+def test_joint_training_is_a_first_stage_of_its_own(later_data, champions, training, cpu, tmp_path, head):
+    champion, parameters = champions(head=head), by(training, "joint", head=head)
+    joint = train(later_data, parameters, champion=champion, device=cpu, work=tmp_path / "joint")
+    first = train(later_data, parameters, champion=None, device=cpu, work=tmp_path / "first")
     mine, theirs = joint.network.state_dict(), first.network.state_dict()
     assert all(torch.equal(mine[key], theirs[key]) for key in theirs)
 
