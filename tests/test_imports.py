@@ -29,3 +29,15 @@ def test_the_command_line_loads_no_torch():
     script = "import sys, csd_core.cli; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert "torch" not in done.stdout.split()
+
+
+def test_the_live_gallery_loads_lancedbs_client_of_rest_catalogues_only_on_demand():
+    script = (
+        "import sys, csd_core.live.gallery; print(*sys.modules); import lance_namespace_urllib3_client as client; "
+        "print(client.ApiClient.__name__, 'lance_namespace_urllib3_client.api_client' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    loaded, client = done.stdout.splitlines()
+    assert "lancedb" in loaded.split()
+    assert "lance_namespace_urllib3_client.api_client" not in loaded.split()
+    assert client == "ApiClient True"

@@ -16,8 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.neural_network import MLPRegressor
 from threadpoolctl import threadpool_limits
 
 from csd_core.params.upgrade import AdapterParams
@@ -81,6 +79,9 @@ def fit_mlp(source: Floats, target: Floats, linear: Fitted, *, settings: Adapter
         settings: Width, epochs and learning rate.
         seed: Of start weights and order.
     """
+    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415 - takes a second to import
+    from sklearn.neural_network import MLPRegressor  # noqa: PLC0415
+
     scale = np.float32(np.sqrt(source.shape[1]))  # components of unit vectors are about 1/sqrt(D): bring them near 1
     left_over = (target - source @ linear.linear) * scale
     network = MLPRegressor(

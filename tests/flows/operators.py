@@ -62,7 +62,7 @@ def csd(root, *arguments):
 
 
 def published_project(root, profile="tiny"):
-    """Digits in one task, trained for a moment, committed and published."""
+    """Digits in one task, trained for a moment, committed and published; its server has made its database."""
     set_up(root, profile)
     yaml = YAML()
     values = yaml.load(root / "params.yaml")
@@ -82,6 +82,9 @@ def published_project(root, profile="tiny"):
     git(root, "add", "--all")
     git(root, "commit", "--quiet", "--message", "its first run")
     csd(root, "publish", "--why", "the first model")
+    operations = Operations(root)
+    operations.start()
+    operations.stop()
     return root
 
 
@@ -139,7 +142,14 @@ class Operations:
             if each in (server, server.parent):
                 continue
             shutil.rmtree(each) if each.is_dir() and not each.is_symlink() else each.unlink()
-        shutil.copytree(published, self.root, symlinks=True, dirs_exist_ok=True)
+        theirs = str(published / "operations")  # its server's files are not this server's
+        shutil.copytree(
+            published,
+            self.root,
+            symlinks=True,
+            dirs_exist_ok=True,
+            ignore=lambda folder, _: {"prefect"} if folder == theirs else set(),
+        )
 
     def stop(self, how=signal.SIGINT):
         if self.server is None:

@@ -48,32 +48,57 @@ def published(once):
     return once("published", published_project)
 
 
-@pytest.fixture
-def alone(published, tmp_path):
-    """A project with a server of its own, which may be killed; nothing runs at its end."""
-    shutil.copytree(published, tmp_path / "project", symlinks=True)
-    operations = Operations(tmp_path / "project")
-    operations.start()
-    yield operations
-    operations.stop()
-
-
 @pytest.fixture(scope="module")
 def served(published, tmp_path_factory):
     """The project whose server the tests of this module share."""
     root = tmp_path_factory.mktemp("served") / "project"
     shutil.copytree(published, root, symlinks=True)
     operations = Operations(root)
+    operations.start()
+    yield operations
+    operations.stop()
+
+
+@pytest.fixture(scope="module")
+def in_review(once, published, served):
+    """A project whose retraining of t2 waits for a review; to be copied."""
+
+    def make(root):
+        shutil.copytree(published, root, symlinks=True)
+        send_batch(root, "monday", ["cat", "dog"])
+        assert retrained(Operations(root, port=served.port), promotion="review") == (0, "AwaitingReview")
+
+    return once("in review", make)
+
+
+@pytest.fixture(scope="module")
+def prepared(once, published, in_review):
+    """The published project, in whose cache DVC finds the stages of a retraining on those images: it takes seconds."""
+
+    def make(root):
+        shutil.copytree(published, root, symlinks=True)
+        shutil.rmtree(root / ".dvc" / "cache")
+        shutil.copytree(in_review / ".dvc" / "cache", root / ".dvc" / "cache")
+
+    return once("prepared", make)
+
+
+@pytest.fixture
+def alone(prepared, tmp_path):
+    """A project with a server of its own, which may be killed; nothing runs at its end."""
+    shutil.copytree(prepared, tmp_path / "project", symlinks=True)
+    operations = Operations(tmp_path / "project")
+    operations.start()
     yield operations
     operations.stop()
 
 
 @pytest.fixture
-def operations(served, published):
-    """The shared server over the project as it was published; one that a failed test left busy is started again."""
+def operations(served, prepared):
+    """The shared server over the prepared project; one that a failed test left busy is started again."""
     if served.server and served.left_behind()["processes"]:
         served.stop()
-    served.renew(published)
+    served.renew(prepared)
     if served.server is None:
         served.start()
     return served
@@ -198,7 +223,8 @@ def test_operators_are_told_of_a_failure_as_the_documentation_says(operations):
 # --- a retraining -----------------------------------------------------------------------------------------------------
 
 
-def test_new_images_become_a_release(operations):
+def test_new_images_become_a_release(operations, published):
+    operations.renew(published)  # nothing of it is in the cache
     send_batch(operations.root, "monday", ["cat", "dog"])
     send_batch(operations.root, "half", ["owl"], ready=False)
     run = operations.run(RETRAIN)
@@ -235,7 +261,7 @@ def test_new_images_become_a_release(operations):
 def test_a_users_own_run_goes_on_beside_a_retraining(operations):
     send_batch(operations.root, "monday", ["cat", "dog"])
     params = operations.root / "params.yaml"
-    params.write_text(params.read_text().replace("epochs: 3", "epochs: 400", 1))
+    params.write_text(params.read_text().replace("epochs: 3", "epochs: 200", 1))
     own = subprocess.Popen(
         [sys.executable, "-m", "dvc", "repro"], cwd=operations.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -246,7 +272,7 @@ def test_a_users_own_run_goes_on_beside_a_retraining(operations):
     assert "Running stage 'train@t1'" in told
     assert state.name == "Completed", operations.lines(run)
     assert operations.stages(run)["train@t1"] == "Cached"
-    assert "epochs: 400" in params.read_text()
+    assert "epochs: 200" in params.read_text()
     assert git(operations.root, "rev-parse", "--abbrev-ref", "HEAD") == "main"
     mine = Champion.load(operations.files.champion_embedder("t1") / "champion.json").digest
     assert active(operations).parent_model != mine
@@ -341,22 +367,10 @@ def test_ctrl_c_in_mid_training_leaves_nothing_running_and_the_server_knows(alon
 
 
 @pytest.fixture
-def beside(published, tmp_path, operations):
+def beside(prepared, tmp_path, operations):
     """A project of its own, run by hand against a server that others use too."""
-    shutil.copytree(published, tmp_path / "project", symlinks=True)
+    shutil.copytree(prepared, tmp_path / "project", symlinks=True)
     return Operations(tmp_path / "project", port=operations.port)
-
-
-@pytest.fixture
-def in_review(once, published, operations):
-    """A project whose retraining of t2 waits for a review; to be copied."""
-
-    def make(root):
-        shutil.copytree(published, root, symlinks=True)
-        send_batch(root, "monday", ["cat", "dog"])
-        assert retrained(Operations(root, port=operations.port), promotion="review") == (0, "AwaitingReview")
-
-    return once("in review", make)
 
 
 @pytest.fixture

@@ -268,9 +268,17 @@ def state_in_database(ui, number):
         database.close()
 
 
+def schedules(ui):
+    return ui.ask("/deployments/filter")[0]["schedules"]
+
+
 @pytest.mark.slow
-def test_a_run_that_died_with_its_machine_is_marked_as_crashed_after_the_next_start(start):
+def test_after_a_power_cut_the_lost_run_is_marked_as_crashed_and_a_schedule_that_was_switched_off_stays_off(start):
     ui = start().says("Ctrl-C stops all.")
+    (schedule,) = schedules(ui)
+    assert schedule["active"]
+    deployment = f"/deployments/{ui.ask('/deployments/filter')[0]['id']}"
+    ui.ask(f"{deployment}/schedules/{schedule['id']}", {"active": False}, method="PATCH")
     number = ui.start_run(seconds=600)
     ui.awaits(number, "RUNNING")
     run = psutil.Process(int(await_content(ui.folder / "toy.pid")))
@@ -288,22 +296,9 @@ def test_a_run_that_died_with_its_machine_is_marked_as_crashed_after_the_next_st
 
     again = start(port=ui.port).says("Ctrl-C stops all.")
     assert automations(again) == first
+    assert [(each["slug"], each["active"]) for each in schedules(again)] == [("nightly", False)]
     again.awaits(number, "CRASHED")
     assert again.run(number)["state"]["message"].startswith("No heartbeat for 90 s")
-
-
-@pytest.mark.slow
-def test_a_schedule_that_was_switched_off_stays_off_after_the_next_start(start):
-    def deployment():
-        return ui.ask("/deployments/filter")[0]
-
-    ui = start().says("Ctrl-C stops all.")
-    (schedule,) = deployment()["schedules"]
-    assert schedule["active"]
-    ui.ask(f"/deployments/{deployment()['id']}/schedules/{schedule['id']}", {"active": False}, method="PATCH")
-    assert ui.ends() == 0
-    ui = start(port=ui.port).says("Ctrl-C stops all.")
-    assert [(each["slug"], each["active"]) for each in deployment()["schedules"]] == [("nightly", False)]
 
 
 @pytest.mark.slow

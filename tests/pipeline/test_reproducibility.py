@@ -11,17 +11,26 @@ from checkout import ROOT, Project, new_project
 pytestmark = pytest.mark.slow
 
 
-def clone(target):
+def clone(source, target):
     """A clean clone of the last commit."""
-    subprocess.run(["git", "clone", "-q", "--no-local", str(ROOT), str(target)], check=True)
+    subprocess.run(["git", "clone", "-q", "--no-local", str(source), str(target)], check=True)
     return Project(target)
+
+
+def shorten(values):
+    """Leave everything as it ships but the number of epochs."""
+    for recipe in ("first", "later"):
+        values["training"][recipe]["epochs"] = 4
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="an archive without git cannot be cloned")
 def test_two_clones_at_different_paths_write_the_same_lock(tmp_path, monkeypatch):
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
-    one = clone(tmp_path / "one")
-    other = clone(tmp_path / "elsewhere" / "with a longer name")
+    one = clone(ROOT, tmp_path / "one")
+    one.edit(shorten)
+    git = ("git", "-c", "user.name=Tester", "-c", "user.email=tester@localhost")
+    one.run(*git, "commit", "--quiet", "--all", "--message", "fewer epochs")
+    other = clone(one.root, tmp_path / "elsewhere" / "with a longer name")
     for project in (one, other):
         project.csd("run")
     assert list((one.root / "csd_core").rglob("__pycache__"))
