@@ -63,17 +63,20 @@ class UpgradePlan:
         """
         if self.embed.all():
             return re_embedded
-        width = old.vectors.shape[1]
-        if re_embedded.shape[1] != width:
-            raise CompatibilityError(
-                f"the gallery has {width} dimensions, the candidate {re_embedded.shape[1]}; backfill every row"
-            )
+        width = re_embedded.shape[1]
         vectors = np.empty((len(old), width), np.float32)
         vectors[self.embed] = re_embedded
         for provenance, rows in old.groups().items():
             left = rows[~self.embed[rows]]
+            if not len(left):
+                continue
             adapter = self.adapters.get(provenance)
-            vectors[left] = adapter(old.vectors[left]) if adapter else old.vectors[left]
+            moved = adapter(old.vectors[left]) if adapter else old.vectors[left]
+            if moved.shape[1] != width:
+                raise CompatibilityError(
+                    f"the gallery has {moved.shape[1]} dimensions, the candidate {width}; backfill every row"
+                )
+            vectors[left] = moved
         return vectors
 
     def apply(self, old: Gallery, embed: Embed) -> Gallery:
