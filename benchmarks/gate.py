@@ -31,7 +31,17 @@ if TYPE_CHECKING:
 DIMENSION, CLASSES, NEW = 64, 1000, 0.1
 SETTINGS = Upgrade(
     seed=1,
-    adapter=AdapterParams(max_images=5000, ridge=1e-4, mlp_width=128, mlp_epochs=5, mlp_lr=1e-3),
+    adapter=AdapterParams(
+        max_images=5000,
+        ridge=[1e-4],
+        cca=[64],
+        orthogonal=[],
+        drift=[0.1],
+        drift_anchors=2000,
+        mlp_width=128,
+        mlp_epochs=5,
+        mlp_lr=1e-3,
+    ),
     partial=Partial(shares=[0.1, 0.25, 0.5, 0.75], orders=["random", "class", "class-mean", "residual"], rest="adapt"),
 )
 POLICY = Policy(

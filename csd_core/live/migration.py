@@ -56,9 +56,7 @@ class MigrationRules:
         for provenance, positions in rows.groups().items():
             if provenance == own:
                 embed[positions] = False
-            elif not same_width:
-                embed[positions] = True
-            elif str(rows.spaces[positions[0]]) in self.stays:
+            elif same_width and str(rows.spaces[positions[0]]) in self.stays:
                 pass
             elif provenance in self.adapters:
                 adapters[provenance] = self.adapters[provenance]

@@ -13,6 +13,8 @@ FIRST_MODEL: Choice = "first-model"
 """The choice that accepts a first model; its decision is `none`, for there is no gallery to upgrade."""
 Rest = Literal["adapt", "keep"]
 Order = Literal["random", "class", "class-mean", "residual"]
+AdapterMethod = Literal["procrustes", "ridge", "cca", "orthogonal", "drift", "mlp"]
+"""Kinds of adapters, the simplest first."""
 
 
 class GalleryParams(Section):
@@ -27,8 +29,16 @@ class AdapterParams(Section):
 
     max_images: Annotated[int, Field(ge=16)]
     """Training images it is fitted on, evenly drawn."""
-    ridge: Weight
-    """Penalty of the linear map, as a share of the vectors' mean square."""
+    ridge: list[Weight]
+    """Penalties of the linear map on offer, as shares of the vectors' mean square."""
+    cca: list[Annotated[int, Field(ge=1)]]
+    """Numbers of canonical directions on offer."""
+    orthogonal: list[Positive]
+    """Tolerances on offer: how far W^T W may be from I, as a share of the length of I."""
+    drift: list[Positive]
+    """Temperatures of the local map on offer: how far a neighbour's move reaches."""
+    drift_anchors: Annotated[int, Field(ge=1, le=16384)]
+    """Training images in a local map, evenly drawn; each takes 2 D numbers of its file."""
     mlp_width: Annotated[int, Field(ge=1, le=4096)]
     """Hidden units of the residual network."""
     mlp_epochs: Annotated[int, Field(ge=1)]

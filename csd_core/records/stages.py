@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from csd_core.params.model import ResizeRule
 from csd_core.params.training import Network
+from csd_core.params.upgrade import AdapterMethod
 from csd_core.system.atomic import write_text
 from csd_core.system.errors import ArtifactError
 
@@ -157,11 +158,16 @@ class Quantization(Record):
 class AdapterOffer(Record):
     """One map from stored vectors to the candidate's space."""
 
-    method: Literal["ridge", "mlp"]
-    digest: Digest
+    method: AdapterMethod
+    strength: float | None = None
+    """What it was fitted with: a penalty (ridge), directions (cca), a tolerance (orthogonal), a temperature (drift)."""
+    centred: bool = False
+    """Whether means were removed before."""
+    digest: Digest | None
+    """Of its file; None for a map that another one of its method surpassed."""
     select_recall: float | None
-    """Recall@1 of the candidate's queries of these rows' items on `select`, over the mapped rows and the candidate's
-    own; None where `select` has no such rows."""
+    """Recall@1 of the candidate's queries of these rows' items and of new ones on `select`, over the mapped rows and
+    the candidate's own; None where `select` has no such rows."""
     select_cosine: float
     """Mean cosine between mapped and candidate's vectors of the current stage's `select` images."""
 
@@ -176,7 +182,12 @@ class AdapterFit(Record):
     """Training images of the current stage it was fitted on."""
     offers: tuple[AdapterOffer, ...]
     chosen: Digest
-    """The better on `select`."""
+    """The best on `select`."""
+
+    @property
+    def kept(self) -> tuple[AdapterOffer, ...]:
+        """The best of each method, which have files."""
+        return tuple(offer for offer in self.offers if offer.digest is not None)
 
 
 class AdapterFits(Record):

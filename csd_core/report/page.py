@@ -56,6 +56,7 @@ def render(report_data: ReportData, metrics: Metrics, charts: Mapping[str, Chart
             because=verdicts.because,
             count=narrative.count,
             orders=verdicts.ORDERS,
+            adapters=verdicts.ADAPTERS,
             charts={name: Markup(chart.inline()) for name, chart in charts.items()},  # noqa: S704 - svg.py escapes names
             curves={name: chart.title for name, chart in charts.items() if name.startswith("curve-")},
             heat_map=_heat_map(report_data),

@@ -1,6 +1,6 @@
 """A verdict in words: what was decided and why, and what becomes of every stored vector."""
 
-from csd_core.params.upgrade import Order
+from csd_core.params.upgrade import AdapterMethod, Order
 from csd_core.records.check import Alternative, CheckReport
 from csd_core.records.verdict import Judged, Rejected, decided_by_operator
 from csd_core.report.data import TaskStory
@@ -13,6 +13,16 @@ ORDERS: dict[Order, str] = {
     "residual": "worst mapped first",
 }
 """Which rows a partial backfill takes first."""
+
+ADAPTERS: dict[AdapterMethod, str] = {
+    "procrustes": "rotation",
+    "ridge": "ridge",
+    "cca": "canonical",
+    "orthogonal": "near-rotation",
+    "drift": "local drift",
+    "mlp": "MLP",
+}
+"""Kinds of adapters (docs/glossary.md)."""
 
 
 def verdict_in_words(task: TaskStory) -> str:

@@ -1,27 +1,29 @@
 """An adapter: a small ONNX model that maps vectors of one space into another. No torch.
 
-N vectors, D dimensions; vectors are unit length on both sides. A linear adapter is unit(x A), a residual one
-unit(x A + relu(x W1 + b1) W2 + b2).
+N vectors, D_old and D dimensions; vectors are unit length on both sides.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self, cast, get_args
+from typing import Self, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from csd_core.params.upgrade import AdapterMethod
 from csd_core.retrieval.embedder import digest_of
 from csd_core.retrieval.onnx_session import open_session
 from csd_core.system.errors import ArtifactError, CompatibilityError
 
 Floats = npt.NDArray[np.float32]
-Method = Literal["ridge", "mlp"]
 
-FORMAT = "1"
-BATCH = 16_384
+FORMAT = "2"
+SAME_DIMENSION = "1"
+"""The format before, in which both sides had one dimension."""
+
+BATCH = 4096
 """Vectors mapped at a time."""
 
 
@@ -32,13 +34,15 @@ class AdapterMetadata:
     Attributes:
         source: Digest of the model whose space it maps from.
         target: Digest of the model whose space it maps to.
-        method: ridge or mlp.
-        dimension: D, on both sides.
+        method: How it was fitted.
+        source_dimension: D_old, of the vectors it takes.
+        dimension: D, of those it gives.
     """
 
     source: str
     target: str
-    method: Method
+    method: AdapterMethod
+    source_dimension: int
     dimension: int
 
     def to_props(self) -> dict[str, str]:
@@ -48,6 +52,7 @@ class AdapterMetadata:
             "csd.source": self.source,
             "csd.target": self.target,
             "csd.method": self.method,
+            "csd.source_dimension": str(self.source_dimension),
             "csd.dimension": str(self.dimension),
         }
 
@@ -59,15 +64,19 @@ class AdapterMetadata:
             KeyError: if a property is missing.
             ValueError: if one has an impossible value.
         """
-        if props["csd.adapter"] != FORMAT:
-            raise ValueError(f"format {props['csd.adapter']}, expected {FORMAT}")
+        known = props["csd.adapter"]
+        if known not in (SAME_DIMENSION, FORMAT):
+            raise ValueError(f"format {known}, expected {FORMAT}")
         method = props["csd.method"]
-        if method not in get_args(Method):
+        if method not in get_args(AdapterMethod):
             raise ValueError(f"method {method}")
         return cls(
             source=props["csd.source"],
             target=props["csd.target"],
-            method=cast("Method", method),
+            method=cast("AdapterMethod", method),
+            source_dimension=int(
+                props["csd.dimension" if props["csd.adapter"] == SAME_DIMENSION else "csd.source_dimension"]
+            ),
             dimension=int(props["csd.dimension"]),
         )
 
@@ -123,7 +132,7 @@ class Adapter:
         """Map vectors.
 
         Args:
-            vectors: (N, D) float32 of unit length, in the source's space.
+            vectors: (N, D_old) float32 of unit length, in the source's space.
 
         Returns:
             (N, D) float32 of unit length, in the target's space.
@@ -131,10 +140,10 @@ class Adapter:
         Raises:
             CompatibilityError: if they have another dimension.
         """
-        if vectors.ndim != 2 or vectors.shape[1] != self.metadata.dimension:  # noqa: PLR2004 - a matrix
+        if vectors.ndim != 2 or vectors.shape[1] != self.metadata.source_dimension:  # noqa: PLR2004 - a matrix
             raise CompatibilityError(
                 f"vectors are {' x '.join(map(str, vectors.shape))}, adapter {self.digest[:12]} maps N x "
-                f"{self.metadata.dimension}; backfill these rows"
+                f"{self.metadata.source_dimension}; backfill these rows"
             )
         mapped = np.empty((len(vectors), self.metadata.dimension), np.float32)
         for start in range(0, len(vectors), BATCH):

@@ -30,8 +30,8 @@ def main(task: str) -> None:
     device, threads = params.compute.embedding_device, use_threads(params.compute)
     candidate = Embedder.load(workspace.candidate_embedder(task), device=device, threads=threads)
     gallery = Gallery.load(workspace.gallery(previous))
-    why_not = _why_not(gallery, candidate)
-    if why_not:
+    if not len(gallery):
+        why_not = "there is no gallery to map"
         with atomic_folder(workspace.candidate_adapters(task)) as folder:
             AdapterFits(fits=(), why_not=why_not).save(folder / RECORD)
         echo(f"{task}: no adapter: {why_not}")
@@ -62,14 +62,6 @@ def main(task: str) -> None:
         offers = "; ".join(
             f"{offer.method}{' (chosen)' if offer.digest == fit.chosen else ''}: cosine {offer.select_cosine:.3f}"
             + ("" if offer.select_recall is None else f", Recall@1 on select {offer.select_recall:.2%}")
-            for offer in fit.offers
+            for offer in fit.kept
         )
         echo(f"{task}: adapter for the rows of {fit.embedded_by[:12]} on {fit.images:,} images; {offers}")
-
-
-def _why_not(gallery: Gallery, candidate: Embedder) -> str | None:
-    if not len(gallery):
-        return "there is no gallery to map"
-    if gallery.vectors.shape[1] != candidate.metadata.dimension:
-        return f"the gallery has {gallery.vectors.shape[1]} dimensions, the candidate {candidate.metadata.dimension}"
-    return None

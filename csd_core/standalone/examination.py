@@ -13,7 +13,6 @@ from csd_core.records.check import CheckReport
 from csd_core.records.stages import AdapterFits, ImageForm
 from csd_core.records.verdict import Promoted, Rejected
 from csd_core.retrieval.embedder import Embedder
-from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.lineage import Lineage
 from csd_core.standalone.collection import Collection, CollectionPool, FormedLineage, read_collection
 from csd_core.standalone.own_gallery import ItemsRecord, OwnGallery
@@ -181,10 +180,9 @@ def _fitted(
         if not len(train):
             raise DataError(f"{gate_input.fit}: every image is among those that judge; give others to fit adapters on")
     train = train[evenly(len(train), gate_input.settings.adapter.max_images)]
-    why_not = _why_no_adapter(own.gallery, new, len(train))
-    if why_not:
+    if not len(train):
         with atomic_folder(folder) as partial:
-            AdapterFits(fits=(), why_not=why_not).save(partial / RECORD)
+            AdapterFits(fits=(), why_not="there is no image to fit an adapter on").save(partial / RECORD)
         return CandidateAdapters.load(folder)
     held_out = np.flatnonzero(roles.taught & (roles.splits == "select"))
     fit_adapters(
@@ -208,10 +206,3 @@ def _lessons_of(folder: Path, ids_in: ImageForm, forms: set[ImageForm], scratch:
     collection = read_collection(folder, ids_in=ids_in, forms=forms, scratch=scratch)
     count = len(collection.items.ids)
     return collection.pool(splits=np.full(count, "train"), tasks=np.full(count, NEW))
-
-
-def _why_no_adapter(gallery: Gallery, new: Embedder, images: int) -> str | None:
-    width = gallery.vectors.shape[1]
-    if width != new.metadata.dimension:
-        return f"the gallery has {width} dimensions, the candidate {new.metadata.dimension}"
-    return None if images else "there is no image to fit an adapter on"

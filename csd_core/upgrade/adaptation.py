@@ -1,79 +1,49 @@
-"""Fit a drift compensator: a map from stored vectors to the candidate's space, learned without old images.
+"""Fit drift compensators: maps from stored vectors to the candidate's space, learned without old images.
 
-M training images of the current stage, D dimensions. `source` is how the old rows' models (and their adapters) embed
-those images, `target` how the candidate does (Gomez-Villa et al., LDC, ECCV 2024). Two maps are offered: a bias-free
-linear one in closed form, and the same with a small residual network on top.
+M training images of the current stage, D_old and D dimensions. `source` is how the old rows' models (and their
+adapters) embed those images, `target` how the candidate does (Gomez-Villa et al., LDC, ECCV 2024). Linear and local
+maps (csd_core.upgrade.maps) and a small residual network on top of the best linear one compete on `select`.
 """
 
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-from onnx import TensorProto, helper, numpy_helper
 from threadpoolctl import threadpool_limits
 
-from csd_core.params.upgrade import AdapterParams
+from csd_core.params.upgrade import AdapterMethod, AdapterParams
 from csd_core.records.stages import AdapterFit, AdapterFits, AdapterOffer
-from csd_core.retrieval.adapter import Adapter, AdapterMetadata, Method
+from csd_core.retrieval.adapter import Adapter, AdapterMetadata
 from csd_core.retrieval.gallery import Gallery, Provenance
 from csd_core.retrieval.lineage import Embeds, Lineage
-from csd_core.retrieval.metrics import recall_at
-from csd_core.system.atomic import atomic_file, atomic_folder
+from csd_core.retrieval.metrics import Ints, recall_at
+from csd_core.system.atomic import atomic_folder
 from csd_core.upgrade.adapters import RECORD
 from csd_core.upgrade.evaluation_data import EvaluationData
+from csd_core.upgrade.fitted import Fitted, Floats, write_adapter
+from csd_core.upgrade.maps import Proposal, linear_maps, local_maps
 from csd_core.upgrade.sampling import evenly
-
-Floats = npt.NDArray[np.float32]
 
 ANCHORS = 4096
 """Training images kept beside an adapter, on which its residual is known."""
 
-OPSET, IR_VERSION = 18, 10
-"""Of the ONNX operators and format; onnxruntime 1.20 reads both."""
+QUERIES = 2000
+"""Of `select`, at most, that choose among the maps."""
 
-EPSILON = 1e-12
-"""A vector shorter than this is left as it is instead of being divided by its length."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Fitted:
-    """Weights of an adapter.
-
-    Attributes:
-        linear: (D, D) float32; x A is the linear part.
-        hidden: W1 (D, H), b1 (H,), W2 (H, D), b2 (D,) of the residual network; None for a linear adapter.
-    """
-
-    linear: Floats
-    hidden: tuple[Floats, Floats, Floats, Floats] | None
-
-
-def fit_ridge(source: Floats, target: Floats, *, ridge: float) -> Fitted:
-    """min_A |source A - target|^2 + lambda |A|^2 in closed form, lambda = ridge times the mean square of a column.
-
-    Args:
-        source: (M, D) unit vectors.
-        target: (M, D) unit vectors of the same images.
-        ridge: Relative penalty.
-    """
-    x, y = source.astype(np.float64), target.astype(np.float64)
-    gram = x.T @ x
-    penalty = ridge * np.trace(gram) / len(gram) + np.finfo(np.float32).tiny
-    linear = np.linalg.solve(gram + penalty * np.eye(len(gram)), x.T @ y)
-    return Fitted(linear=linear.astype(np.float32), hidden=None)
+NOISE = 0.005
+"""Step to which a Recall@1 is rounded before maps are compared; so many queries resolve no more."""
 
 
 def fit_mlp(source: Floats, target: Floats, linear: Fitted, *, settings: AdapterParams, seed: int) -> Fitted:
-    """Fit a one-layer network to what the linear map leaves over.
+    """Fit a one-layer network to what a linear map leaves over.
 
     Args:
-        source: (M, D) unit vectors.
+        source: (M, D_old) unit vectors.
         target: (M, D) unit vectors of the same images.
         linear: The linear map.
         settings: Width, epochs and learning rate.
@@ -82,8 +52,9 @@ def fit_mlp(source: Floats, target: Floats, linear: Fitted, *, settings: Adapter
     from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415 - takes a second to import
     from sklearn.neural_network import MLPRegressor  # noqa: PLC0415
 
-    scale = np.float32(np.sqrt(source.shape[1]))  # components of unit vectors are about 1/sqrt(D): bring them near 1
-    left_over = (target - source @ linear.linear) * scale
+    # components of unit vectors are about 1/sqrt(D): bring them near 1
+    scale_in, scale_out = (np.float32(np.sqrt(each.shape[1])) for each in (source, target))
+    left_over = (target - linear.moved(source)) * scale_out
     network = MLPRegressor(
         hidden_layer_sizes=(settings.mlp_width,),
         activation="relu",
@@ -97,51 +68,10 @@ def fit_mlp(source: Floats, target: Floats, linear: Fitted, *, settings: Adapter
     # small products: one thread is faster than two, and the sums do not depend on how many there are
     with warnings.catch_warnings(), threadpool_limits(1, user_api="blas"):
         warnings.simplefilter("ignore", ConvergenceWarning)  # the number of epochs is a parameter
-        network.fit(source * scale, left_over)
+        network.fit(source * scale_in, left_over)
     (w1, w2), (b1, b2) = network.coefs_, network.intercepts_
-    hidden = (w1 * scale, b1, w2 / scale, b2 / scale)
-    return Fitted(linear=linear.linear, hidden=tuple(np.asarray(each, np.float32) for each in hidden))  # type: ignore[arg-type]
-
-
-def write_adapter(fitted: Fitted, target: Path, metadata: AdapterMetadata) -> None:
-    """Write an adapter as ONNX; equal weights give equal bytes.
-
-    Args:
-        fitted: Its weights.
-        target: The file: input `vectors` (N, D), output `embeddings` (N, D) of unit length.
-        metadata: What it says about itself.
-    """
-    dimension = metadata.dimension
-    constants = {"linear": fitted.linear, "epsilon": np.float32(EPSILON), "last": np.array([1], np.int64)}
-    nodes = [helper.make_node("MatMul", ["vectors", "linear"], ["mapped"])]
-    if fitted.hidden is not None:
-        constants |= dict(zip(("w1", "b1", "w2", "b2"), fitted.hidden, strict=True))
-        nodes += [
-            helper.make_node("Gemm", ["vectors", "w1", "b1"], ["before"]),
-            helper.make_node("Relu", ["before"], ["hidden"]),
-            helper.make_node("Gemm", ["hidden", "w2", "b2"], ["residual"]),
-            helper.make_node("Add", ["mapped", "residual"], ["moved"]),
-        ]
-    moved = "mapped" if fitted.hidden is None else "moved"
-    nodes += [
-        helper.make_node("ReduceL2", [moved, "last"], ["norm"], keepdims=1),
-        helper.make_node("Max", ["norm", "epsilon"], ["length"]),
-        helper.make_node("Div", [moved, "length"], ["embeddings"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "adapter",
-        [helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["batch", dimension])],
-        [helper.make_tensor_value_info("embeddings", TensorProto.FLOAT, ["batch", dimension])],
-        [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in constants.items()],
-    )
-    model = helper.make_model(graph, producer_name="csd", opset_imports=[helper.make_opsetid("", OPSET)])
-    model.ir_version = IR_VERSION
-    for key, value in sorted(metadata.to_props().items()):
-        model.metadata_props.add(key=key, value=value)
-    onnx.checker.check_model(model, full_check=True)
-    with atomic_file(target) as partial:
-        partial.write_bytes(model.SerializeToString(deterministic=True))
+    hidden = (w1 * scale_in, b1, w2 / scale_out, b2 / scale_out)
+    return replace(linear, hidden=tuple(np.asarray(each, np.float32) for each in hidden))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -151,12 +81,13 @@ class Lessons:
     Attributes:
         train: Embeds the current stage's M training images: from a model to (M, D).
         held_out: The same for its `select` images, (m, D).
-        select: The items with their stored rows, of which those of `select` ask; today's models are not needed.
+        select: The items with their stored rows, of which those of `select` ask; today's models are not needed. None
+            where no label is known: then the cosine on `held_out` decides.
     """
 
     train: Callable[[Embeds], Floats]
     held_out: Callable[[Embeds], Floats]
-    select: EvaluationData
+    select: EvaluationData | None
 
 
 def fit_adapters(
@@ -172,11 +103,11 @@ def fit_adapters(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     threads: int = 0,
 ) -> AdapterFits:
-    """Fit both kinds of adapter for each provenance in a gallery, choose the better on `select`, write them all.
+    """Fit every map on offer for each provenance in a gallery, choose on `select`, write the best of each method.
 
     Args:
         folder: To write, whole or not at all.
-        gallery: The old rows, of the candidate's dimension.
+        gallery: The old rows.
         lineage: The models and adapters that made them.
         candidate: The candidate.
         digest: Its digest.
@@ -195,22 +126,22 @@ def fit_adapters(
                 unreachable += len(rows)
                 continue
             source = lessons.train(embed)
-            before = lessons.held_out(embed)
-            offers = {}
+            contest = _Contest.of(lessons.select, provenance, before=lessons.held_out(embed), after=held_out)
+            offers = _offers(source, target, contest, settings=settings, seed=seed)
             space = str(gallery.spaces[rows[0]])
-            for method, fitted in _fits(source, target, settings=settings, seed=seed):
-                adapter = _saved(
-                    fitted,
-                    partial,
-                    AdapterMetadata(source=space, target=digest, method=method, dimension=target.shape[1]),
-                )
-                offers[adapter] = AdapterOffer(
+            adapters = {}
+            for method in dict.fromkeys(proposal.method for proposal in offers):
+                best = _best(offers, [method])
+                about = AdapterMetadata(
+                    source=space,
+                    target=digest,
                     method=method,
-                    digest=adapter.digest,
-                    select_recall=_recall_on_select(lessons.select, provenance, adapter),
-                    select_cosine=_mean_cosine(adapter(before), held_out),
+                    source_dimension=source.shape[1],
+                    dimension=target.shape[1],
                 )
-            chosen = max(offers, key=lambda each: _merit(offers[each]))  # of equals the simpler one
+                adapters[best] = _saved(best.fitted, partial, about)
+                offers[best] = offers[best].model_copy(update={"digest": adapters[best].digest})
+            chosen = adapters[_best(offers)]
             _save_anchors(partial, chosen, source, target)
             fits.append(
                 AdapterFit(
@@ -227,10 +158,24 @@ def fit_adapters(
     return record
 
 
-def _fits(source: Floats, target: Floats, *, settings: AdapterParams, seed: int) -> Iterator[tuple[Method, Fitted]]:
-    linear = fit_ridge(source, target, ridge=settings.ridge)
-    yield "ridge", linear
-    yield "mlp", fit_mlp(source, target, linear, settings=settings, seed=seed)
+def _offers(
+    source: Floats, target: Floats, contest: "_Contest", *, settings: AdapterParams, seed: int
+) -> dict[Proposal, AdapterOffer]:
+    """Return every map with what it reached, the simpler first."""
+    with threadpool_limits(1, user_api="blas"):  # so that no weight depends on how many threads there are
+        closed = [*linear_maps(source, target, settings), *local_maps(source, target, settings)]
+    simpler = get_args(AdapterMethod)
+    closed.sort(key=lambda proposal: simpler.index(proposal.method))
+    offers = {proposal: contest.judge(proposal) for proposal in closed}
+    base = _best(offers, [each for each in simpler if each != "drift"])
+    fitted = fit_mlp(source, target, base.fitted, settings=settings, seed=seed)
+    network = Proposal(method="mlp", fitted=fitted)
+    return offers | {network: contest.judge(network)}
+
+
+def _best(offers: dict[Proposal, AdapterOffer], methods: Iterable[AdapterMethod] = get_args(AdapterMethod)) -> Proposal:
+    """Return the best of some methods; of equals the simpler one."""
+    return max((each for each in offers if each.method in methods), key=lambda each: _merit(offers[each]))
 
 
 def _saved(fitted: Fitted, folder: Path, metadata: AdapterMetadata) -> Adapter:
@@ -243,33 +188,81 @@ def _saved(fitted: Fitted, folder: Path, metadata: AdapterMetadata) -> Adapter:
     return adapter
 
 
-def _recall_on_select(select: EvaluationData, provenance: Provenance, adapter: Adapter) -> float | None:
-    """Recall@1 of the candidate's queries of a provenance's items, over their mapped rows and the new items' rows."""
-    mine = select.stored.groups().get(provenance, np.empty(0, np.intp))
-    old = np.flatnonzero(select.old)[mine]
-    new = np.flatnonzero(~select.old)
-    rows = np.concatenate([adapter(select.stored.vectors[mine]), select.candidate[new]])
-    asked = np.intersect1d(select.asked, old)
-    recall = recall_at(
-        select.candidate[asked],
-        rows,
-        query_labels=select.labels[asked],
-        gallery_labels=select.labels[np.concatenate([old, new])],
-        k=(1,),
-        self_index=np.searchsorted(old, asked),
-    )
-    return recall.at(1) if recall.queries else None
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Contest:
+    """What the maps of one provenance are compared on.
 
+    Attributes:
+        before: (m, D_old) held-out images as the rows were embedded.
+        after: (m, D) the same by the candidate.
+        stored: (n, D_old) the provenance's rows on `select`.
+        candidate: (n + k, D) the same items and k new ones, by the candidate.
+        labels: (n + k,) their classes.
+        asked: Which of them are queries.
+    """
 
-def _mean_cosine(mapped: Floats, target: Floats) -> float:
-    return float(np.einsum("nd,nd->n", mapped, target).mean(dtype=np.float64)) if len(mapped) else 0.0
+    before: Floats
+    after: Floats
+    stored: Floats
+    candidate: Floats
+    labels: npt.NDArray[np.str_]
+    asked: Ints
+
+    @classmethod
+    def of(cls, select: EvaluationData | None, provenance: Provenance, *, before: Floats, after: Floats) -> Self:
+        if select is None or provenance not in (groups := select.stored.groups()):
+            nothing = np.empty(0, np.intp)
+            return cls(
+                before=before,
+                after=after,
+                stored=before[nothing],
+                candidate=after[nothing],
+                labels=np.empty(0, np.str_),
+                asked=nothing,
+            )
+        mine = groups[provenance]
+        items = np.concatenate([np.flatnonzero(select.old)[mine], np.flatnonzero(~select.old)])
+        asked = np.flatnonzero(np.isin(items, select.asked))
+        return cls(
+            before=before,
+            after=after,
+            stored=select.stored.vectors[mine],
+            candidate=select.candidate[items],
+            labels=select.labels[items],
+            asked=asked[evenly(len(asked), QUERIES)],
+        )
+
+    def judge(self, proposal: Proposal) -> AdapterOffer:
+        """Return what a map reaches; it has no file yet."""
+        cosines = np.einsum("md,md->m", proposal.fitted(self.before), self.after)
+        return AdapterOffer(
+            method=proposal.method,
+            strength=proposal.strength,
+            centred=proposal.centred,
+            digest=None,
+            select_recall=self._recall(proposal.fitted),
+            select_cosine=float(cosines.mean(dtype=np.float64)) if len(cosines) else 0.0,
+        )
+
+    def _recall(self, fitted: Fitted) -> float | None:
+        if not len(self.asked):
+            return None
+        recall = recall_at(
+            self.candidate[self.asked],
+            np.concatenate([fitted(self.stored), self.candidate[len(self.stored) :]]),
+            query_labels=self.labels[self.asked],
+            gallery_labels=self.labels,
+            k=(1,),
+            self_index=self.asked,
+        )
+        return recall.at(1) if recall.queries else None
 
 
 def _merit(offer: AdapterOffer) -> tuple[float, float]:
     """Recall where there are queries, else the cosine; rounded, so that noise decides nothing."""
     if offer.select_recall is None:
         return (0.0, round(offer.select_cosine, 4))
-    return (offer.select_recall, 0.0)
+    return (round(offer.select_recall / NOISE), 0.0)
 
 
 def _save_anchors(folder: Path, adapter: Adapter, source: Floats, target: Floats) -> None:

@@ -1,8 +1,8 @@
 """The adapters of a candidate: for each provenance in the old gallery, one into the candidate's space.
 
 adapters.json             AdapterFits
-<digest>.onnx             every adapter that was fitted
-<digest>.anchors.npy      (A, D) training images as the old rows' models embed them, for each chosen adapter
+<digest>.onnx             the best adapter of each method
+<digest>.anchors.npy      (A, D_old) training images as the old rows' models embed them, for each chosen adapter
 <digest>.residuals.npy    (A,) 1 - cos between where the adapter puts them and where the candidate does
 """
 
@@ -14,8 +14,9 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from csd_core.params.upgrade import AdapterMethod
 from csd_core.records.stages import AdapterFit, AdapterFits
-from csd_core.retrieval.adapter import Adapter, Method
+from csd_core.retrieval.adapter import Adapter
 from csd_core.retrieval.gallery import Provenance
 from csd_core.system.errors import ArtifactError
 
@@ -29,7 +30,7 @@ class Anchors:
     """Where an adapter is known to be right or wrong.
 
     Attributes:
-        vectors: (A, D) unit vectors in the adapter's source space.
+        vectors: (A, D_old) unit vectors in the adapter's source space.
         residuals: (A,) 1 - cos after mapping.
     """
 
@@ -43,7 +44,7 @@ class CandidateAdapters:
 
     Attributes:
         record: What was fitted, chosen and impossible.
-        chosen: Provenance -> the adapter that did better on `select`.
+        chosen: Provenance -> the adapter that did best on `select`.
         anchors: Provenance -> its anchors.
         folder: Where the files lie; None for none.
     """
@@ -89,15 +90,15 @@ class CandidateAdapters:
             folder=folder,
         )
 
-    def by_method(self, method: Method) -> dict[Provenance, Adapter]:
+    def by_method(self, method: AdapterMethod) -> dict[Provenance, Adapter]:
         """Provenance -> its adapter of one method, chosen or not."""
         if self.folder is None:
             return {}
         return {
             provenance_of(fit): Adapter.retained(self.folder, offer.digest)
             for fit in self.record.fits
-            for offer in fit.offers
-            if offer.method == method
+            for offer in fit.kept
+            if offer.method == method and offer.digest
         }
 
     def paths(self) -> list[Path]:

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 
-from csd_core.params.upgrade import Order
+from csd_core.params.upgrade import AdapterMethod, Order
 from csd_core.records.check import CheckReport, Rehearsal, ServingPoint
 from csd_core.records.stages import Digest
 from csd_core.upgrade.compatibility import (
@@ -74,13 +75,14 @@ def check(
 
 
 def _adapter_methods(gate: EvaluationData, situation: Situation) -> dict[str, float]:
-    """Method -> Recall@1 of all queries if every adapter were of that method."""
+    """Method -> Recall@1 of all queries if every adapter were of that method, for methods that map every row."""
     if today(gate) is None or Adapt().why_not(situation):
         return {}
     plan = Adapt().plan(situation)
     return {
-        method: recall_under(gate, replace(plan, adapters=situation.adapters.by_method(method)))
-        for method in ("ridge", "mlp")
+        method: recall_under(gate, replace(plan, adapters=adapters))
+        for method in get_args(AdapterMethod)
+        if len(adapters := situation.adapters.by_method(method)) == len(plan.adapters)
     }
 
 

@@ -67,7 +67,7 @@ class Situation:
         return found
 
     def other_dimension(self) -> str | None:
-        """Return why old and new vectors cannot lie in one gallery; None where they can."""
+        """Return why stored vectors cannot stay beside the candidate's; None where they can."""
         old = self.gallery.vectors.shape[1]
         if len(self.gallery) and old != self.dimension:
             return f"the gallery has {old} dimensions, the candidate {self.dimension}"
@@ -151,8 +151,8 @@ class Adapt:
     share: float | None = None
 
     def why_not(self, situation: Situation) -> str | None:
-        """Return why not: it needs an adapter, and the same dimension."""
-        return situation.other_dimension() or situation.no_adapter()
+        """Return why not: it needs an adapter."""
+        return situation.no_adapter()
 
     def plan(self, situation: Situation) -> UpgradePlan:
         """Return the plan that maps each row by the adapter of its provenance."""
@@ -222,7 +222,7 @@ class PartialBackfill:
 
     def why_not(self, situation: Situation) -> str | None:
         """Return why not: the rest needs what `adapt` or `keep` need, and the rows an order."""
-        reason = situation.other_dimension() or (situation.no_adapter() if self.rest == "adapt" else None)
+        reason = situation.no_adapter() if self.rest == "adapt" else situation.other_dimension()
         return reason or (NO_ORDER if self.order is None else None)
 
     def plan(self, situation: Situation) -> UpgradePlan:

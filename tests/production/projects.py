@@ -26,8 +26,9 @@ from csd_core.retrieval.adapter import AdapterMetadata
 from csd_core.retrieval.embedder import Embedder, EmbedderMetadata, digest_of
 from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.lineage import Lineage
-from csd_core.upgrade.adaptation import fit_ridge, write_adapter
 from csd_core.upgrade.adapters import CandidateAdapters
+from csd_core.upgrade.fitted import write_adapter
+from csd_core.upgrade.maps import PairSums
 from csd_core.upgrade.strategies import Situation, strategy_named
 from csd_core.workspace import Workspace
 
@@ -287,16 +288,19 @@ class Project:
         """A linear map for each provenance of the old gallery."""
         folder = self.files.candidate_adapters(task)
         folder.mkdir(parents=True)
-        same_width = len(old) and old.vectors.shape[1] == embedder.metadata.dimension
         lineage = Lineage.load(self.files.lineage(previous))
         images = load_shard(self.files.shard(task)).images
         fits = []
-        for provenance, rows in old.groups().items() if same_width else ():
+        for provenance, rows in old.groups().items():
             source, target = lineage.embed_as(provenance, device="cpu", threads=1)(images), embedder(images)
             metadata = AdapterMetadata(
-                source=str(old.spaces[rows[0]]), target=embedder.digest, method="ridge", dimension=target.shape[1]
+                source=str(old.spaces[rows[0]]),
+                target=embedder.digest,
+                method="ridge",
+                source_dimension=source.shape[1],
+                dimension=target.shape[1],
             )
-            write_adapter(fit_ridge(source, target, ridge=1e-4), folder / "new.onnx", metadata)
+            write_adapter(PairSums.of(source, target).ridge(1e-4), folder / "new.onnx", metadata)
             digest = digest_of(folder / "new.onnx")
             (folder / "new.onnx").rename(folder / f"{digest}.onnx")
             np.save(folder / f"{digest}.anchors.npy", source)

@@ -86,8 +86,9 @@ def test_keep_leaves_live_rows_as_they_are_and_lets_the_new_model_search_them(pr
     assert project.findings() == ()
 
 
-def test_adapt_maps_live_rows_by_the_adapter_of_their_provenance(project_under):
-    project = project_under("adapt")
+@pytest.mark.parametrize("dimension", [16, 20])
+def test_adapt_maps_live_rows_by_the_adapter_of_their_provenance(project_under, dimension):
+    project = project_under("adapt", dimension=dimension)
     (identity,) = project.put(pixels_of(40, 1, seed=1), "live")
     before = project.rows()[identity]
     release = publish(project.production)
@@ -96,6 +97,7 @@ def test_adapt_maps_live_rows_by_the_adapter_of_their_provenance(project_under):
     expected = Adapter.load(release.folder / "lineage" / f"{adapter}.onnx")(np.array([before["vector"]], np.float32))
     assert after["adapters"] == adapter
     assert near(after["vector"], expected[0])
+    assert {len(row["vector"]) for row in project.rows().values()} == {dimension}
     assert after["space"] == release.record.model
     assert project.findings() == ()
 

@@ -7,6 +7,7 @@ import pytest
 from csd_core.report.charts.tasks import charts
 from csd_core.report.narrative import DASH
 from csd_core.report.page import render
+from csd_core.report.verdicts import ADAPTERS
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 STORIES = ("promoted", "alone", "refused", "carried", "late", "unmeasured", "untested", "mixed", "unstored", "narrowed")
@@ -167,15 +168,18 @@ def test_a_way_that_is_not_possible_is_on_the_page_with_its_reason(mixed):
 def test_adapters_are_on_the_page_for_each_provenance(mixed):
     task = mixed.report_data.tasks[2]
     rows = table(mixed.page, "Adapters of t3")
-    assert len(rows) == sum(len(fit.offers) for fit in task.adapters.fits) == 4
+    assert len(rows) == sum(len(fit.kept) for fit in task.adapters.fits) == 12
     models = [row[0].split()[0] for row in rows if len(row) == 4]
     assert models == ["t2", "t1"]
-    assert "64 rows, mapped once" in rows[2][0]
+    assert "64 rows, mapped once" in rows[6][0]
     used = [row[-3] for row in rows]
     expected = [
-        ("ridge" if offer.method == "ridge" else "MLP") + (" ✓ used" if offer.digest == fit.chosen else "")
+        ADAPTERS[offer.method]
+        + ("" if offer.strength is None else f" {offer.strength:g}")
+        + (", centred" if offer.centred else "")
+        + (" ✓ used" if offer.digest == fit.chosen else "")
         for fit in task.adapters.fits
-        for offer in fit.offers
+        for offer in fit.kept
     ]
     assert used == expected
 

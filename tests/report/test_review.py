@@ -70,7 +70,12 @@ def copied(files, target):
 def rejected(make_line, arrival):
     """The gate itself rejects the second candidate."""
     return make_line(
-        policy={"min_gain": 0.5, "max_map_regression": 0.0, "max_excess_flips": 0.0, "allowed": ["keep", "adapt", "partial", "backfill"]},
+        policy={
+            "min_gain": 0.5,
+            "max_map_regression": 0.0,
+            "max_excess_flips": 0.0,
+            "allowed": ["keep", "adapt", "partial", "backfill"],
+        },
         t1=arrival((0, 1, 2, 3)),
         t2=arrival((4, 5, 6), drift=0.5),
     )

@@ -6,18 +6,20 @@ from csd_core.retrieval import adapter as module
 from csd_core.retrieval.adapter import Adapter, AdapterMetadata
 from csd_core.retrieval.embedder import digest_of
 from csd_core.system.errors import ArtifactError, CompatibilityError
-from csd_core.upgrade.adaptation import Fitted, write_adapter
+from csd_core.upgrade.fitted import Fitted, write_adapter
 
 
 def metadata(**changes):
-    return AdapterMetadata(**({"source": "s", "target": "t", "method": "ridge", "dimension": 4} | changes))
+    return AdapterMetadata(
+        **({"source": "s", "target": "t", "method": "ridge", "source_dimension": 4, "dimension": 4} | changes)
+    )
 
 
 @pytest.fixture
 def file(tmp_path):
     """A linear adapter that turns the axes round."""
     path = tmp_path / "adapter.onnx"
-    write_adapter(Fitted(linear=np.eye(4, dtype=np.float32)[::-1].copy(), hidden=None), path, metadata())
+    write_adapter(Fitted(linear=np.eye(4, dtype=np.float32)[::-1].copy()), path, metadata())
     return path
 
 
@@ -35,6 +37,29 @@ def test_an_adapter_is_known_by_its_file(file):
 def test_metadata_survive_as_properties():
     some = metadata(method="mlp", dimension=128)
     assert AdapterMetadata.from_props(some.to_props()) == some
+
+
+def test_a_file_of_the_format_before_has_one_dimension_on_both_sides(file):
+    new = Adapter.load(file)
+    model = onnx.load(file)
+    props = {prop.key: prop.value for prop in model.metadata_props} | {"csd.adapter": "1"}
+    del props["csd.source_dimension"], model.metadata_props[:]
+    for key, value in props.items():
+        model.metadata_props.add(key=key, value=value)
+    onnx.save(model, file)
+    old = Adapter.load(file)
+    assert old.metadata == new.metadata
+    np.testing.assert_array_equal(old(units(5)), new(units(5)))
+
+
+def test_an_adapter_may_map_between_dimensions(tmp_path):
+    path = tmp_path / "adapter.onnx"
+    write_adapter(Fitted(linear=np.eye(4, 6, dtype=np.float32)), path, metadata(dimension=6))
+    adapter = Adapter.load(path)
+    np.testing.assert_allclose(adapter(units(5)), np.pad(units(5), ((0, 0), (0, 2))), atol=1e-6)
+    assert adapter(units(0)).shape == (0, 6)
+    with pytest.raises(CompatibilityError, match="vectors are 5 x 6, adapter .* maps N x 4"):
+        adapter(adapter(units(5)))
 
 
 def test_vectors_are_mapped_to_unit_length(file):
@@ -94,7 +119,7 @@ def test_an_embedder_is_no_adapter(tmp_path, linear_embedder):
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("csd.adapter", "2", "format 2, expected 1"),
+        ("csd.adapter", "3", "format 3, expected 2"),
         ("csd.method", "magic", "method magic"),
         ("csd.dimension", "four", "invalid literal"),
     ],

@@ -9,7 +9,7 @@ from csd_core.retrieval.embedder import Embedder, digest_of
 from csd_core.retrieval.gallery import Provenance
 from csd_core.retrieval.lineage import RECORD, Lineage
 from csd_core.system.errors import ArtifactError
-from csd_core.upgrade.adaptation import Fitted, write_adapter
+from csd_core.upgrade.fitted import Fitted, write_adapter
 
 
 @pytest.fixture
@@ -20,8 +20,8 @@ def files(tmp_path, linear_embedder):
     for name in ("a1", "a2"):
         found[name] = tmp_path / f"{name}.onnx"
         linear = rng.normal(size=(4, 4)).astype(np.float32)
-        metadata = AdapterMetadata(source="s", target=name, method="ridge", dimension=4)
-        write_adapter(Fitted(linear=linear, hidden=None), found[name], metadata)
+        metadata = AdapterMetadata(source="s", target=name, method="ridge", source_dimension=4, dimension=4)
+        write_adapter(Fitted(linear=linear), found[name], metadata)
     return found
 
 

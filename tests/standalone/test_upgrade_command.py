@@ -54,9 +54,13 @@ def mapping(csd, gallery, models, photos):
 @pytest.fixture
 def backfilling(csd, gallery, models, photos):
     """A plan that embeds every row again, for a model of another dimension."""
+    values = read_yaml(DEFAULT)
+    values["gate"]["allowed"] = ["backfill"]
+    Path("policy.yaml").write_text(str(values))
     succeed(
-        csd, "upgrade", "plan", models["weak"], models["wide"], "--images", photos, "--gallery", gallery, "-o", "plan"
-    )
+        csd, "upgrade", "plan", models["weak"], models["wide"], "--images", photos, "--gallery", gallery, "-o", "plan",
+        "--policy", "policy.yaml",
+    )  # fmt: skip
     return Path("plan")
 
 
@@ -84,6 +88,20 @@ def test_a_mapping_plan_maps_every_row_and_leaves_the_old_gallery_alone(csd, gal
     assert np.array_equal(new.vectors, adapter(old.vectors))
     assert new.ids.tolist() == old.ids.tolist()
     assert not Path(".after.work").exists()
+
+
+def test_rows_are_mapped_into_more_dimensions(csd, gallery, models, photos):
+    values = read_yaml(DEFAULT)
+    limits = ("max_regression", "max_task_regression", "max_total_regression", "max_excess_flips", "max_map_regression")
+    values["gate"] |= {"allowed": ["adapt"], "min_gain": -1.0} | dict.fromkeys(limits, 1.0)
+    Path("policy.yaml").write_text(str(values))
+    succeed(
+        csd, "upgrade", "plan", models["weak"], models["wide"], "--images", photos, "--gallery", gallery, "-o", "plan",
+        "--policy", "policy.yaml",
+    )  # fmt: skip
+    printed = succeed(csd, "upgrade", "apply", "plan", "--images", photos, "--gallery", gallery, "-o", "after")
+    assert "after: 0 rows embedded, 600 mapped, 0 kept" in printed
+    assert Gallery.load(Path("after")).vectors.shape == (600, 20)
 
 
 def test_a_gallery_of_mapped_rows_can_be_upgraded_again(csd, gallery, mapping, models, photos):

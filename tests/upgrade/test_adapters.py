@@ -1,9 +1,11 @@
 import shutil
 from copy import copy
+from typing import get_args
 
 import numpy as np
 import pytest
 
+from csd_core.params.upgrade import AdapterMethod
 from csd_core.system.errors import ArtifactError
 from csd_core.upgrade.adapters import RECORD, CandidateAdapters, provenance_of
 
@@ -20,7 +22,7 @@ def test_what_was_written_is_read_again(folder, to_the_fourth):
     assert [each.digest for each in loaded.chosen.values()] == [fit.chosen for fit in loaded.record.fits]
     assert list(loaded.chosen) == list(loaded.anchors) == [provenance_of(fit) for fit in loaded.record.fits]
     assert [path.name for path in loaded.paths()] == [f"{fit.chosen}.onnx" for fit in loaded.record.fits]
-    for method in ("ridge", "mlp"):
+    for method in get_args(AdapterMethod):
         found = loaded.by_method(method)
         assert list(found) == list(loaded.chosen)
         assert {each.metadata.method for each in found.values()} == {method}

@@ -1,12 +1,14 @@
 """The check's report on real small models: what it offers, and why not."""
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
 from worlds import DIMENSION, SPLITS, UPGRADE, upgrade_with
 
 from csd_core.params.file import load_params
+from csd_core.params.upgrade import AdapterMethod
 from csd_core.records.check import CheckReport
 from csd_core.records.verdict import Promoted
 from csd_core.retrieval.lineage import Lineage
@@ -111,14 +113,14 @@ def test_the_order_of_a_partial_backfill_is_that_with_the_largest_area_on_select
     assert partial.rest == "adapt"
 
 
-def test_both_kinds_of_adapter_are_measured_on_the_gate(mixed, to_the_fourth):
+def test_every_kind_of_adapter_is_measured_on_the_gate(mixed, to_the_fourth):
     candidate = mixed.model(4)
     report = report_of(mixed, candidate, to_the_fourth)
     seen = mixed.evaluation("t4", candidate)
     situation = mixed.situation(candidate, to_the_fourth)
     assert report.adapter_methods == {
         method: recall_under(seen, replace(Adapt().plan(situation), adapters=to_the_fourth.by_method(method)))
-        for method in ("ridge", "mlp")
+        for method in get_args(AdapterMethod)
     }
     assert report_of(mixed, candidate, CandidateAdapters.none()).adapter_methods == {}
 
@@ -128,6 +130,18 @@ def test_what_is_not_retained_shows_in_the_cost_of_adapt(mixed):
     candidate = mixed.model(4)
     adapt = report_of(mixed, candidate, mixed.adapters("t4", candidate, folder="lost")).alternatives[1]
     assert (adapt.rows_embedded, adapt.rows_mapped) == (48, 96)
+
+
+def test_rows_are_mapped_into_another_dimension_and_measured_there(mixed):
+    wider = mixed.model(4, dimension=DIMENSION + 3)
+    adapters = mixed.adapters("t4", wider, folder="wider")
+    report = report_of(mixed, wider, adapters)
+    keep, adapt, *partial, backfill = report.alternatives
+    assert not keep.possible
+    assert all(each.possible for each in (adapt, *partial, backfill))
+    assert (adapt.rows_embedded, adapt.rows_mapped) == (0, 144)
+    assert set(report.adapter_methods) == {*get_args(AdapterMethod)} - {"drift"}
+    assert report.cross_test is None
 
 
 def test_without_select_rows_no_share_is_chosen_and_the_report_says_why(mixed, to_the_fourth, policy):
@@ -143,15 +157,13 @@ def test_without_select_rows_no_share_is_chosen_and_the_report_says_why(mixed, t
     assert f"partial: {NO_ORDER}" in verdict.reasons
 
 
-def test_another_dimension_leaves_backfill_and_every_other_way_says_why(mixed, policy):
+def test_another_dimension_without_adapters_leaves_backfill_and_every_other_way_says_why(mixed, policy):
     wider = mixed.model(4, dimension=DIMENSION + 3)
     report = report_of(mixed, wider, CandidateAdapters.none(), settings=upgrade_with(rest="keep"))
-    *others, backfill = [each for each in report.alternatives if each.strategy != "merge"]
-    assert {each.why_not for each in others} == {
-        f"the gallery has {DIMENSION} dimensions, the candidate {DIMENSION + 3}"
-    }
-    assert len(others) == 4
-    merge = next(each for each in report.alternatives if each.strategy == "merge")
+    keep, adapt, merge, *partial, backfill = report.alternatives
+    reason = f"the gallery has {DIMENSION} dimensions, the candidate {DIMENSION + 3}"
+    assert [each.why_not for each in (keep, *partial)] == [reason] * 3
+    assert adapt.why_not == "no model of the gallery's rows is retained"
     assert (merge.rows_embedded, merge.rows_mapped, merge.query_models) == (0, 0, 2)
     assert sorted({group.dimension for group in merge.scoring}) == [DIMENSION, DIMENSION + 3]
     assert backfill.possible

@@ -108,9 +108,11 @@ def test_another_dimension_rules_out_all_but_backfill_and_the_cross_test():
     seen = synthetic_evidence(candidate_dimension=4)
     quo, alternatives = compared(seen, offered(KEEP_THE_REST.partial, "random"))
     *ruled_out, backfill = [each for each in alternatives if each.strategy != "merge"]
+    keep, adapt, *partial = ruled_out
     assert quo is not None
     assert cross_test(seen, situation_of(seen)) is None
-    assert {each.why_not for each in ruled_out} == {"the gallery has 6 dimensions, the candidate 4"}
+    assert {each.why_not for each in (keep, *partial)} == {"the gallery has 6 dimensions, the candidate 4"}
+    assert adapt.why_not == "no model of the gallery's rows is retained"
     assert [each.name for each in ruled_out] == ["keep", "adapt", "partial 25 %", "partial 50 %"]
     assert not any(each.possible or each.measured for each in ruled_out)
     assert backfill.possible

@@ -15,12 +15,13 @@ from csd_core.records.stages import AdapterFits
 from csd_core.records.verdict import Ledger, LedgerEntry, Promoted, Rejected
 from csd_core.retrieval.adapter import Adapter, AdapterMetadata
 from csd_core.retrieval.gallery import Gallery, Provenance
-from csd_core.upgrade.adaptation import fit_ridge, write_adapter
 from csd_core.upgrade.adapters import CandidateAdapters
 from csd_core.upgrade.check import check
 from csd_core.upgrade.evaluation_data import EvaluationData
+from csd_core.upgrade.fitted import write_adapter
 from csd_core.upgrade.gate import judge
 from csd_core.upgrade.gate_rules import lower_bound
+from csd_core.upgrade.maps import PairSums
 
 POLICY = load_params(Path(__file__).parents[2] / "params.yaml").gate.model_copy(update={"resamples": 100})
 STRICT = POLICY.model_copy(
@@ -145,8 +146,10 @@ def with_adapter(evaluation, scratch):
     """A ridge adapter from the stored rows' space to the candidate's, fitted on all items."""
     file = scratch / "adapter.onnx"
     source, target = evaluation.champion, evaluation.candidate
-    metadata = AdapterMetadata(source="m1", target="m2", method="ridge", dimension=source.shape[1])
-    write_adapter(fit_ridge(source, target, ridge=1e-3), file, metadata)
+    metadata = AdapterMetadata(
+        source="m1", target="m2", method="ridge", source_dimension=source.shape[1], dimension=target.shape[1]
+    )
+    write_adapter(PairSums.of(source, target).ridge(1e-3), file, metadata)
     return CandidateAdapters(
         record=AdapterFits(fits=(), why_not=None),
         chosen={Provenance("m1", ""): Adapter.load(file, threads=1)},

@@ -173,12 +173,32 @@ def test_an_adapter_into_another_models_space_is_refused(mixed, fourth):
         plan.apply(mixed.gallery, mixed.embed_by(candidate, "t4"))
 
 
-def test_a_change_of_dimension_leaves_only_backfill(mixed):
+def test_rows_may_be_mapped_into_another_dimension_where_none_stays(mixed):
+    wider = mixed.model(4, dimension=DIMENSION + 3)
+    adapters = mixed.adapters("t4", wider, folder="wider")
+    situation = mixed.situation(wider, adapters)
+    for way in (Adapt(), PartialBackfill(share=0.3, order="random", rest="adapt")):
+        assert way.why_not(situation) is None
+        plan = way.plan(situation)
+        after = plan.apply(mixed.gallery, mixed.embed_by(wider, "t4"))
+        assert after.vectors.shape == (len(mixed.gallery), DIMENSION + 3)
+        assert set(after.spaces) == {wider.digest}
+        for provenance, rows in mixed.gallery.groups().items():
+            mapped = rows[~plan.embed[rows]]
+            np.testing.assert_array_equal(
+                after.vectors[mapped], adapters.chosen[provenance](mixed.gallery.vectors[mapped])
+            )
+        seen = mixed.evaluation("t4", wider, mixed.model(3))
+        np.testing.assert_array_equal(seen.rows(plan)[seen.old], after.vectors[seen.positions])
+
+
+def test_a_change_of_dimension_without_adapters_leaves_only_backfill(mixed):
     wider = mixed.model(4, dimension=DIMENSION + 3)
     situation = mixed.situation(wider, settings=upgrade_with(rest="keep"))
     reason = f"the gallery has {DIMENSION} dimensions, the candidate {DIMENSION + 3}"
     partial = PartialBackfill(share=0.5, order="random", rest="keep")
-    assert [way.why_not(situation) for way in (Keep(), Adapt(), partial, Backfill())] == [reason] * 3 + [None]
+    assert [way.why_not(situation) for way in (Keep(), partial, Backfill())] == [reason] * 2 + [None]
+    assert Adapt().why_not(situation) == "no model of the gallery's rows is retained"
     after = Backfill().plan(situation).apply(mixed.gallery, mixed.embed_by(wider, "t4"))
     assert after.vectors.shape == (len(mixed.gallery), DIMENSION + 3)
     assert list(after.groups()) == [Provenance(wider.digest, "")]

@@ -26,7 +26,17 @@ ROLES = np.array(["train", "train", "select", "gate"])
 UPGRADE = Upgrade(
     seed=1,
     max_query_models=2,
-    adapter=AdapterParams(max_images=1000, ridge=1e-3, mlp_width=8, mlp_epochs=2, mlp_lr=1e-3),
+    adapter=AdapterParams(
+        max_images=1000,
+        ridge=[1e-3],
+        cca=[4],
+        orthogonal=[0.2],
+        drift=[0.1],
+        drift_anchors=16,
+        mlp_width=8,
+        mlp_epochs=2,
+        mlp_lr=1e-3,
+    ),
     partial=Partial(shares=[0.25, 0.5], orders=["random", "class", "class-mean", "residual"], rest="adapt"),
 )
 
@@ -34,6 +44,29 @@ UPGRADE = Upgrade(
 def unit(values):
     """(N, D) float32 of unit length."""
     return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+
+
+def unit_vectors(count, dimension, seed=0):
+    """(count, dimension) random directions."""
+    return unit(np.random.default_rng(seed).standard_normal((count, dimension)))
+
+
+def rotation(dimension, seed=1):
+    """(dimension, dimension) a random rotation."""
+    return np.linalg.qr(np.random.default_rng(seed).standard_normal((dimension, dimension)))[0]
+
+
+def bent(source, dimension=None, seed=2):
+    """A drift that no linear map undoes."""
+    rng = np.random.default_rng(seed)
+    old, new = source.shape[1], dimension or source.shape[1]
+    hidden = np.maximum(source @ rng.standard_normal((old, 12)), 0)
+    return unit(0.5 * source @ rotation(max(old, new))[:old, :new] + 0.5 * hidden @ rng.standard_normal((12, new)))
+
+
+def mean_cosine(one, other):
+    """Mean cosine of unit vectors, row by row."""
+    return float(np.einsum("nd,nd->n", one, other).mean())
 
 
 def upgrade_with(**partial):
@@ -101,7 +134,7 @@ class World:
         self.model(number, dimension=dimension)
         return self.root / f"model-{number}-{dimension}.onnx"
 
-    def adapters(self, task, candidate, *, settings=UPGRADE, folder="adapters"):
+    def adapters(self, task, candidate, *, settings=UPGRADE, folder="adapters", labelled=True):
         """What the stage `adapt` would leave for the candidate of a task."""
         pool = self.pool(task)
         learned = np.flatnonzero((pool.tasks == task) & (pool.splits == "train"))
@@ -116,9 +149,9 @@ class World:
             lessons=Lessons(
                 train=lambda embed: pool.embed(learned, embed),
                 held_out=lambda embed: pool.embed(held_out, embed),
-                select=evaluation_data_of(pool, self.gallery, SPLITS, candidate=candidate, active={}).asked_by(
-                    "select"
-                ),
+                select=evaluation_data_of(pool, self.gallery, SPLITS, candidate=candidate, active={}).asked_by("select")
+                if labelled
+                else None,
             ),
             settings=settings.adapter,
             seed=settings.seed,
