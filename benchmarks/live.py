@@ -17,6 +17,7 @@ import numpy as np
 from csd_core.live.filters import Filters
 from csd_core.live.gallery import LiveGallery
 from csd_core.live.rows import LiveItems, StoredImages
+from csd_core.live.rules import SearchRules
 from csd_core.live.search import Snapshot
 from csd_core.retrieval.gallery import Gallery
 
@@ -99,8 +100,7 @@ def compare_searches(live: LiveGallery, gallery: Gallery, *, build: float, optio
     """Exact search against faiss, and the index against both ways to search exactly."""
 
     def load(**more: Any) -> Snapshot:
-        spaces = gallery.searchable_spaces
-        return Snapshot.load(live, "g", searchable_spaces=spaces, dimension=options.dimension, **more)
+        return Snapshot.load(live, "g", SearchRules.by_cosine("m" * 64, dimension=options.dimension), **more)
 
     repeats = options.repeats
     print(f"load of a snapshot: {seconds_of(lambda: load(exact_rows=options.rows), repeats) / build:.2f}x a build")

@@ -102,7 +102,8 @@ class Client:
             ServiceError: if the service refuses, or does not answer in time.
         """
         found = self._json("POST", "/v1/embed", json={"images": [_base64(image) for image in images]})
-        return Embedded(np.array(found["vectors"], np.float32), found["model"], found["release"])
+        others = {model: np.array(vectors, np.float32) for model, vectors in found.get("others", {}).items()}
+        return Embedded(np.array(found["vectors"], np.float32), found["model"], found["release"], others)
 
     def search(
         self,
@@ -110,6 +111,7 @@ class Client:
         *,
         vector: npt.NDArray[np.float32] | None = None,
         model: str | None = None,
+        vectors: Mapping[str, npt.NDArray[np.float32]] | None = None,
         item: str | None = None,
         k: int = 10,
         label: Sequence[str] | None = None,
@@ -119,12 +121,13 @@ class Client:
         since: datetime | None = None,
         release: Which = "active",
     ) -> SearchResult:
-        """Neighbours of an image, of a vector, or of an item of the gallery.
+        """Neighbours of an image, of its vectors, or of an item of the gallery.
 
         Args:
             image: A file, as a path or as its bytes, or an array.
-            vector: (D,) of unit length, of `embed`.
+            vector: (D,) of unit length, of `embed`; for a release with one query model.
             model: Digest of the model that made the vector.
+            vectors: Query model -> (D,) of one image, for a release with any number of them: `embed(...).query(0)`.
             item: Id of an item of the gallery.
             k: How many at most.
             label: Only of these classes.
@@ -150,6 +153,8 @@ class Client:
             "image": None if image is None else _base64(image),
             "vector": None if vector is None else vector.tolist(),
             "model": model,
+            "vectors": None if vectors is None else [each.tolist() for each in vectors.values()],
+            "models": None if vectors is None else list(vectors),
             "item": item,
         }
         body = {name: value for name, value in query.items() if value is not None}

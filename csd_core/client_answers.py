@@ -1,7 +1,8 @@
 """What the service answers, as its client hands it on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -18,6 +19,12 @@ class Embedded(NamedTuple):
     model: str
     """Digest of the model that made them; a search by a vector names it."""
     release: int
+    others: Mapping[str, npt.NDArray[np.float32]] = MappingProxyType({})
+    """Digest of each other query model of the release -> (N, D) of the same images."""
+
+    def query(self, number: int) -> dict[str, npt.NDArray[np.float32]]:
+        """Return the vectors of one image by every query model, for a search by `vectors`."""
+        return {model: vectors[number] for model, vectors in {self.model: self.vectors, **self.others}.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,11 +35,13 @@ class Neighbour:
         id: Its name.
         label: Its class.
         task: The task it came with.
-        score: Cosine of the query's and the row's vector.
+        score: What the ranking is by: the cosine, or what a map of the row's group makes of it.
         embedded_by: Digest of the model that embedded it.
         generation: The release that first served that model.
         space: Digest of the model whose space the vector is in.
         origin: pipeline or live.
+        cosine: Of the query's vector and the row's; None from an older service.
+        found_by: Digest of the model that embedded the query for this row; None from an older service.
     """
 
     id: str
@@ -43,6 +52,8 @@ class Neighbour:
     generation: int | None
     space: str
     origin: str
+    cosine: float | None = None
+    found_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +67,7 @@ class SearchResult:
         variant: fp32 or int8.
         rows: Of the gallery.
         exact: Every row was compared.
+        query_models: Digests of all models that embedded the query; empty from an older service.
     """
 
     hits: tuple[Neighbour, ...]
@@ -64,6 +76,7 @@ class SearchResult:
     variant: str
     rows: int
     exact: bool
+    query_models: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +99,6 @@ class Put:
 
 
 def parsed(kind: type[Answer], values: Mapping[str, Any]) -> Answer:
-    """Return the fields that this client knows; a newer service may send more."""
-    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # dataclasses all
+    """Return the fields that this client knows; a newer service may send more, an older one fewer."""
+    names = [field.name for field in fields(kind) if field.name in values]  # type: ignore[arg-type]  # dataclasses all
     return kind(**{name: values[name] for name in names})

@@ -61,7 +61,7 @@ def backfill(settings: Backfill = Backfill()) -> State[Any]:  # noqa: B008 - fro
         work = plan(production, by=by)
         if work is None:
             return Completed(name="NothingToDo", message="every row that has an image is the own one of the model")
-        results = embed_shards(work, settings)
+        results = embed_shards(work, settings) if work.shards else []
         release = finish(production, work, why=settings.why, by=by)
     show_outcome(work, results, release)
     return Completed(message=f"Active: {release.name}, {release.record.rows:,} rows")

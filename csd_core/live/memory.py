@@ -1,12 +1,13 @@
 """Rows of a table held in memory, in little more room than their vectors take.
 
-N rows, D dimensions. The columns but for the ids repeat a few words, so they are kept as numbers of words; and a table
-is read a window at a time into arrays of the final size, for Arrow's batches hold every column as long as one is used.
+N rows, n of them in a part, D dimensions. The columns but for the ids repeat a few words, so they are kept as numbers
+of words; and a table is read a window at a time into arrays of the final size, for Arrow's batches hold every column as
+long as one is used.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,9 @@ from lancedb.table import Table
 
 from csd_core.live.reader import dimension_of
 from csd_core.live.rows import Vectors, vectors_of
+from csd_core.live.rules import RowGroup
 from csd_core.live.storage.lance import scan, windows
+from csd_core.retrieval.gallery import Provenance
 from csd_core.system.errors import ArtifactError
 
 WINDOW = 1 << 22
@@ -26,40 +29,77 @@ _TIME = pa.timestamp("us", "UTC")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RowsPart:
+    """The rows of one group.
+
+    Attributes:
+        group: How they are searched.
+        positions: (n,) ascending, among all rows; None where the group has them all.
+        vectors: (n, D) float32 of unit length.
+    """
+
+    group: RowGroup
+    positions: npt.NDArray[np.intp] | None
+    vectors: Vectors
+
+    def put(self, positions: npt.NDArray[np.intp], vectors: Vectors) -> None:
+        """Set the vectors of those of some rows that are in the group.
+
+        Args:
+            positions: (m,) among all rows.
+            vectors: (m, W).
+        """
+        if self.positions is None:
+            self.vectors[positions] = vectors
+            return
+        at = np.searchsorted(self.positions, positions)
+        mine = self.positions[np.minimum(at, len(self.positions) - 1)] == positions
+        self.vectors[at[mine]] = vectors[mine, : self.vectors.shape[1]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Rows:
     """Rows in memory, by ascending id.
 
     Attributes:
         facts: N rows of id, written_at and the columns of REPETITIVE, which are dictionary-encoded.
-        vectors: (N, D) float32 of unit length.
+        parts: Their vectors, group by group; each row is in one of them.
     """
 
     facts: pa.RecordBatch
-    vectors: Vectors
+    parts: tuple[RowsPart, ...]
 
     @classmethod
-    def read(cls, handle: Table, table: str) -> "Rows":
+    def read(cls, handle: Table, table: str, groups: Sequence[RowGroup]) -> "Rows":
         """All rows of an open table, which is read twice.
 
         Args:
             handle: Whose version is checked out.
             table: Its name.
+            groups: Its rows are in; the first has those that none of them names.
 
         Raises:
             ArtifactError: if the rows do not come in the same order twice.
         """
-        ids, ranks = _sorted_ids(handle)
+        ids, ranks, numbers = _sorted_ids(handle, groups)
         words = {name: _DictionaryColumn(len(ids)) for name in REPETITIVE}
         written_at = np.empty(len(ids), np.int64)  # microseconds
         dimension = dimension_of(handle)
-        vectors = np.empty((len(ids), dimension), np.float32)
+        parts = []
+        for number, group in enumerate(groups):
+            positions = None if numbers is None else np.sort(ranks[numbers == number])
+            size = len(ids) if positions is None else len(positions)
+            if size or len(groups) == 1:
+                vectors = np.empty((size, group.dimension), np.float32)
+                parts.append(RowsPart(group=group, positions=positions, vectors=vectors))
         count = 0
         columns = ["id", *REPETITIVE, "written_at", "vector"]
-        for batch in windows(handle, columns, rows=max(1, WINDOW // vectors.itemsize // dimension)):
+        for batch in windows(handle, columns, rows=max(1, WINDOW // 4 // dimension)):
             here = ranks[count : count + batch.num_rows]
             if not ids.take(pa.array(here)).equals(batch["id"]):
                 break
-            vectors[here] = vectors_of(batch)
+            for part in parts:
+                part.put(here, vectors_of(batch))
             written_at[here] = batch["written_at"].cast(pa.int64()).to_numpy()
             for name, column in words.items():
                 column.put(here, batch[name])
@@ -71,7 +111,7 @@ class Rows:
             **{name: column.encoded() for name, column in words.items()},
             "written_at": pa.array(written_at).cast(_TIME),
         }
-        return cls(facts=pa.record_batch(facts), vectors=vectors)
+        return cls(facts=pa.record_batch(facts), parts=tuple(parts))
 
     def texts(self, names: Sequence[str], positions: npt.NDArray[np.intp] | None = None) -> pa.RecordBatch:
         """Columns of words, decoded.
@@ -89,14 +129,6 @@ class Rows:
             else:
                 found[name] = column.take(at)
         return pa.record_batch(found)
-
-
-def spaces_of(handle: Table) -> Counter[str]:
-    """How many rows of an open table are in which space."""
-    found: Counter[str] = Counter()
-    for batch in scan(handle, ["space"]):
-        found.update({each["values"]: each["counts"] for each in batch["space"].value_counts().to_pylist()})
-    return found
 
 
 class _DictionaryColumn:
@@ -125,11 +157,27 @@ class _DictionaryColumn:
         )
 
 
-def _sorted_ids(handle: Table) -> tuple[pa.StringArray, npt.NDArray[np.intp]]:
-    """Ids (N,) ascending, and of each row, as the table has them, its position among them (N,)."""
-    found = pa.chunked_array([batch["id"] for batch in scan(handle, ["id"])], pa.string())
+def _sorted_ids(
+    handle: Table, groups: Sequence[RowGroup]
+) -> tuple[pa.StringArray, npt.NDArray[np.intp], npt.NDArray[np.int32] | None]:
+    """Ids (N,) ascending; of each row, as the table has them, its position among them (N,) and its group's number (N,).
+
+    The numbers are None where there is one group.
+    """
+    grouped = len(groups) > 1
+    number = {provenance: at for at, group in enumerate(groups) for provenance in group.provenances}
+    ids, numbers = [], [np.empty(0, np.int32)]
+    for batch in scan(handle, ["id", "embedded_by", "adapters"] if grouped else ["id"]):
+        ids.append(batch["id"])
+        if grouped:
+            models, chains = (batch[name].dictionary_encode() for name in ("embedded_by", "adapters"))
+            names = models.dictionary.to_pylist(), chains.dictionary.to_pylist()
+            of_kind = np.array([number.get(Provenance(*kind), 0) for kind in product(*names)], np.int32)
+            kinds = models.indices.to_numpy() * len(names[1]) + chains.indices.to_numpy()
+            numbers.append(of_kind[kinds])
+    found = pa.chunked_array(ids, pa.string())
     order = pc.sort_indices(found)
     ranks = np.empty(len(order), np.intp)
     ranks[order.to_numpy()] = np.arange(len(order))
-    ids: pa.StringArray = found.take(order).combine_chunks()
-    return ids, ranks
+    ascending: pa.StringArray = found.take(order).combine_chunks()
+    return ascending, ranks, np.concatenate(numbers) if grouped else None

@@ -1,7 +1,7 @@
 """Rows that people wrote, carried from one table into another that a different model may search.
 
 N rows, D dimensions. Each row is treated by its own provenance: it stays, an adapter maps it, or its image is embedded
-anew.
+anew. Rows that an older model's queries go on searching stay too; narrower vectors end in zeros.
 """
 
 from collections.abc import Collection, Mapping
@@ -14,10 +14,11 @@ import pyarrow as pa
 from csd_core.live.gallery import LiveGallery
 from csd_core.live.images import pixels
 from csd_core.live.rows import LiveItems, StoredImages, gallery_of, texts_of
+from csd_core.live.rules import SearchRules
 from csd_core.params.upgrade import Strategy
 from csd_core.retrieval.adapter import Adapter
 from csd_core.retrieval.embedder import Embedder
-from csd_core.retrieval.gallery import Gallery, Provenance
+from csd_core.retrieval.gallery import Gallery, Provenance, padded
 from csd_core.system.console import progress
 from csd_core.system.errors import CsdError
 from csd_core.upgrade.plans import UpgradePlan
@@ -34,29 +35,39 @@ class MigrationRules:
     Attributes:
         embedder: The model.
         strategy: For the record of the plan.
-        searchable_spaces: Spaces it may search.
+        search: How the rows are searched afterwards, by this model and older ones.
         stays: Spaces whose rows stay as they are; its own rows always do.
+        kept: Provenances whose rows stay as they are.
         adapters: How rows of a provenance are mapped.
         re_embed: Ids re-embedded whatever their provenance.
     """
 
     embedder: Embedder
     strategy: Strategy
-    searchable_spaces: tuple[str, ...]
+    search: SearchRules
     stays: frozenset[str]
     adapters: Mapping[Provenance, Adapter]
     re_embed: frozenset[str]
+    kept: frozenset[Provenance] = frozenset()
 
-    def plan(self, rows: Gallery) -> UpgradePlan:
-        """What becomes of each row."""
+    def plan(self, rows: Gallery, former: SearchRules) -> UpgradePlan:
+        """What becomes of each row.
+
+        Args:
+            rows: Of the active table.
+            former: How they are searched until now.
+        """
         own = Provenance(self.embedder.digest, "")
-        same_width = rows.vectors.shape[1] == self.embedder.metadata.dimension
         embed = np.fromiter((each in self.re_embed for each in rows.ids.tolist()), np.bool_, len(rows))
         adapters: dict[Provenance, Adapter] = {}
+
+        def same_width(provenance: Provenance) -> bool:
+            return former.dimension_of(provenance) == self.embedder.metadata.dimension
+
         for provenance, positions in rows.groups().items():
             if provenance == own:
                 embed[positions] = False
-            elif same_width and str(rows.spaces[positions[0]]) in self.stays:
+            elif provenance in self.kept or (same_width(provenance) and str(rows.spaces[positions[0]]) in self.stays):
                 pass
             elif provenance in self.adapters:
                 adapters[provenance] = self.adapters[provenance]
@@ -67,14 +78,19 @@ class MigrationRules:
             model=self.embedder.digest,
             embed=embed,
             adapters=adapters,
-            searchable_spaces=self.searchable_spaces,
+            searchable_spaces=self.search.searchable_spaces,
+            query_models={
+                Provenance(each.embedded_by, each.adapters): each.query_model for each in self.search.scoring
+            },
         )
 
-    def can_search(self, rows: Gallery) -> npt.NDArray[np.bool_]:
-        """(N,) rows whose vectors the model may search as they are."""
-        if rows.vectors.shape[1] != self.embedder.metadata.dimension:
-            return np.zeros(len(rows), np.bool_)
-        return np.isin(rows.spaces, list(self.searchable_spaces))
+    def can_search(self, rows: Gallery, former: SearchRules) -> npt.NDArray[np.bool_]:
+        """(N,) rows whose vectors may be searched as they are."""
+        found = np.zeros(len(rows), np.bool_)
+        for provenance, positions in rows.groups().items():
+            fits = former.dimension_of(provenance) == self.search.dimension_of(provenance)
+            found[positions] = fits and self.search.may_search(provenance, str(rows.spaces[positions[0]]))
+        return found
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -84,6 +100,7 @@ class RowMigration:
     Attributes:
         live: Where both are.
         source: The active table.
+        former: How its rows are searched.
         target: The next one.
         rules: What becomes of the rows.
         migrated: Rows that were written into the next table, however often.
@@ -92,6 +109,7 @@ class RowMigration:
 
     live: LiveGallery
     source: str
+    former: SearchRules
     target: str
     rules: MigrationRules
     migrated: int = 0
@@ -162,8 +180,8 @@ class RowMigration:
     def _treated(self, rows: pa.Table) -> tuple[LiveItems, dict[str, str]]:
         """Rows as the model searches them, and why others cannot be had."""
         spaces = tuple(sorted(set(rows["space"].to_pylist())))
-        old = gallery_of(rows, query_model=None, searchable_spaces=spaces)
-        plan = self.rules.plan(old)
+        old = gallery_of(rows, query_model=None, searchable_spaces=spaces, scoring=self.former.scoring)
+        plan = self.rules.plan(old, self.former)
         stored = StoredImages(rows["image"].to_pylist(), rows["image_ref"].to_pylist())
         fetched = pixels(
             _images(stored, np.flatnonzero(plan.embed)),
@@ -173,7 +191,7 @@ class RowMigration:
         )
         # a row whose image cannot be had is mapped or stays, where its vector allows that
         missing = plan.embed & ~np.isin(old.ids, fetched.ids)
-        out = missing & ~self.rules.can_search(old) & ~replace(plan, embed=~missing).mapped(old)
+        out = missing & ~self.rules.can_search(old, self.former) & ~replace(plan, embed=~missing).mapped(old)
         kept = np.flatnonzero(~out)
         some = old.take(kept)
         plan = replace(plan, embed=plan.embed & ~missing).of(kept)
@@ -181,7 +199,7 @@ class RowMigration:
         items = LiveItems(
             ids=new.ids,
             labels=new.labels,
-            vectors=new.vectors,
+            vectors=padded(new.vectors, self.rules.search.width),
             embedded_by=new.embedded_by,
             images=_images(stored, kept),
             adapters=new.adapters,

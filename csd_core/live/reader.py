@@ -26,12 +26,16 @@ from csd_core.live.rows import (
     texts_of,
     vectors_of,
 )
+from csd_core.live.rules import SearchRules
 from csd_core.live.storage.lance import scan
 from csd_core.live.storage.tables import Result, Tables
 from csd_core.live.tombstones import Tombstones
+from csd_core.records.ranking import GroupScoring
 from csd_core.records.stages import ImageForm
-from csd_core.retrieval.gallery import Gallery
+from csd_core.retrieval.gallery import Gallery, Provenance
 from csd_core.system.errors import ArtifactError, CompatibilityError
+
+_KIND = ("embedded_by", "adapters", "space")
 
 
 class LiveReader:
@@ -142,6 +146,7 @@ class LiveReader:
         version: str | int | None = None,
         query_model: str | None,
         searchable_spaces: Sequence[str],
+        scoring: tuple[GroupScoring, ...] = (),
     ) -> Gallery:
         """A snapshot of rows as a gallery, without images.
 
@@ -150,7 +155,7 @@ class LiveReader:
         """
         columns = [*TEXTS, "vector"]
         rows = self.rows(table, version=version, columns=columns)
-        return gallery_of(rows, query_model=query_model, searchable_spaces=searchable_spaces)
+        return gallery_of(rows, query_model=query_model, searchable_spaces=searchable_spaces, scoring=scoring)
 
     def images_of(
         self, table: str, ids: Sequence[str] | Strings, *, form: ImageForm, version: str | int | None = None
@@ -196,14 +201,7 @@ class LiveReader:
 
         return self._tables.read(table, version, read)
 
-    def check(
-        self,
-        table: str,
-        *,
-        searchable_spaces: Sequence[str],
-        dimension: int,
-        version: str | int | None = None,
-    ) -> None:
+    def check(self, table: str, rules: SearchRules, *, version: str | int | None = None) -> None:
         """Refuse a table that cannot be searched.
 
         Raises:
@@ -212,16 +210,16 @@ class LiveReader:
         """
 
         def read(handle: Table) -> None:
-            refuse_dimension(handle, table, dimension)
+            refuse_width(handle, table, rules)
             ids: set[str] = set()
-            spaces: Counter[str] = Counter()
-            for batch in scan(handle, ["id", "space", "vector"]):
+            count = 0
+            for batch in scan(handle, ["id", "vector"]):
                 refuse_bad_vectors(vectors_of(batch), texts_of(batch, "id"), where=f"table {table}")
                 ids.update(batch["id"].to_pylist())
-                spaces.update(batch["space"].to_pylist())
-            refuse_spaces(spaces, table, searchable_spaces)
-            if len(ids) != spaces.total():
-                raise ArtifactError(f"table {table}: {spaces.total() - len(ids)} ids occur twice; publish it again")
+                count += batch.num_rows
+            refuse_spaces(kinds_of(handle), table, rules)
+            if len(ids) != count:
+                raise ArtifactError(f"table {table}: {count - len(ids)} ids occur twice; publish it again")
 
         self._tables.read(table, version, read)
 
@@ -235,28 +233,42 @@ def dimension_of(handle: Table) -> int:
     return int(handle.schema.field("vector").type.list_size)
 
 
-def refuse_dimension(handle: Table, table: str, dimension: int) -> None:
+def refuse_width(handle: Table, table: str, rules: SearchRules) -> None:
     """Refuse a table whose vectors have another dimension.
 
     Raises:
         CompatibilityError: with both.
     """
     stored = dimension_of(handle)
-    if stored != dimension:
+    if stored != rules.width:
         raise CompatibilityError(
-            f"table {table} has {stored} dimensions, the query model {dimension}; search with its release's model"
+            f"table {table} has {stored} dimensions, the query model {rules.width}; search with its release's model"
         )
 
 
-def refuse_spaces(spaces: Mapping[str, int], table: str, searchable: Iterable[str]) -> None:
+def kinds_of(handle: Table) -> Counter[tuple[Provenance, str]]:
+    """How many rows of an open table are of which provenance and in which space."""
+    found: Counter[tuple[Provenance, str]] = Counter()
+    for batch in scan(handle, list(_KIND)):
+        counts = pa.Table.from_batches([batch]).group_by(list(_KIND)).aggregate([([], "count_all")])
+        for each in counts.to_pylist():
+            found[Provenance(each["embedded_by"], each["adapters"]), each["space"]] += each["count_all"]
+    return found
+
+
+def refuse_spaces(kinds: Mapping[tuple[Provenance, str], int], table: str, rules: SearchRules) -> None:
     """Refuse rows in a space that the query model may not search.
 
     Raises:
         CompatibilityError: naming the space.
     """
-    foreign = sorted(spaces.keys() - set(searchable))
+    foreign: Counter[str] = Counter()
+    for (provenance, space), count in kinds.items():
+        if not rules.may_search(provenance, space):
+            foreign[space] += count
     if foreign:
+        first = min(foreign)
         raise CompatibilityError(
-            f"table {table}: {spaces[foreign[0]]} rows are in the space of {foreign[0][:12]}, which the query "
+            f"table {table}: {foreign[first]} rows are in the space of {first[:12]}, which the query "
             "model may not search; publish an upgrade that embeds or adapts them"
         )

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from csd_core.live.text import refuse_undecodable
+from csd_core.records.ranking import GroupScoring
 from csd_core.retrieval.gallery import UNIT_TOLERANCE, Gallery
 from csd_core.system.errors import ArtifactError, CompatibilityError, ParamsError
 
@@ -191,7 +192,13 @@ def texts_of(rows: pa.Table | pa.RecordBatch, name: str) -> Strings:
     return np.array([value or "" for value in rows[name].to_pylist()], np.str_)
 
 
-def gallery_of(rows: pa.Table, *, query_model: str | None, searchable_spaces: Sequence[str]) -> Gallery:
+def gallery_of(
+    rows: pa.Table,
+    *,
+    query_model: str | None,
+    searchable_spaces: Sequence[str],
+    scoring: tuple[GroupScoring, ...] = (),
+) -> Gallery:
     """Rows of a live table as a gallery.
 
     Raises:
@@ -208,6 +215,7 @@ def gallery_of(rows: pa.Table, *, query_model: str | None, searchable_spaces: Se
         vectors=vectors_of(rows),
         query_model=query_model,
         searchable_spaces=tuple(searchable_spaces),
+        scoring=scoring,
     )
 
 

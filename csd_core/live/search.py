@@ -1,28 +1,43 @@
 """Search in a snapshot of a live table: exact in memory, or through LanceDB's index where there are many rows.
 
-Q queries, N rows, D dimensions, K answers. Similarity is the cosine, reckoned in double precision, and equal ones are
-ordered by id; so an exact answer depends neither on the order of the rows nor on how a matrix product was cut up.
+Q queries, N rows, D dimensions, K answers. Similarity is the cosine, reckoned in double precision. Where several
+models' queries search, each searches its own groups of rows, a map makes scores of each group's cosines, and the scores
+merge the answers. Equal scores are ordered by id; so an exact answer depends neither on the order of the rows nor on
+how a matrix product was cut up.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import and_, or_
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from lancedb.expr import Expr, col, lit
 from lancedb.table import Table
 
 from csd_core.live.filters import Filters
-from csd_core.live.memory import Rows, spaces_of
-from csd_core.live.reader import LiveReader, refuse_dimension, refuse_spaces
+from csd_core.live.memory import Rows
+from csd_core.live.reader import LiveReader, kinds_of, refuse_spaces, refuse_width
 from csd_core.live.rows import Strings, Vectors, refuse_bad_vectors, texts_of, vectors_of
+from csd_core.live.rules import RowGroup, SearchRules
+from csd_core.records.ranking import ScoreMap
+from csd_core.retrieval.gallery import Provenance, padded
 from csd_core.system.errors import ArtifactError, CompatibilityError, ParamsError, message_of
 
 WORDS = ("id", "label", "task", "embedded_by", "space", "origin")
+_DRAWN = ("id", "embedded_by", "adapters")
 BLOCK = 1 << 22
 """Similarities in memory at a time."""
 _ROUNDING = 1e-5
 """More than a float32 product of unit vectors is off."""
+
+Ints = npt.NDArray[np.intp]
+Doubles = npt.NDArray[np.float64]
+Queries = Vectors | Mapping[str, Vectors]
+"""(Q, D) of the one query model, or those of each by its digest."""
 
 
 class Hits(NamedTuple):
@@ -35,7 +50,9 @@ class Hits(NamedTuple):
         embedded_by: (Q, K) digest of the model that made the vector.
         spaces: (Q, K) digest of the model whose space it is in.
         origins: (Q, K) pipeline or live.
-        scores: (Q, K) float32 cosine.
+        scores: (Q, K) float32: the cosine, or what its group's map makes of it.
+        cosines: (Q, K) float32 of the row and the query by the model that found it.
+        found_by: (Q, K) digest of that model.
     """
 
     ids: Strings
@@ -45,34 +62,29 @@ class Hits(NamedTuple):
     spaces: Strings
     origins: Strings
     scores: npt.NDArray[np.float32]
+    cosines: npt.NDArray[np.float32]
+    found_by: Strings
 
     def of(self, query: int, *, k: int) -> "Hits":
         """The first `k` answers to one query: (1, k)."""
-        part = np.s_[query : query + 1, :k]
-        return Hits(
-            ids=self.ids[part],
-            labels=self.labels[part],
-            tasks=self.tasks[part],
-            embedded_by=self.embedded_by[part],
-            spaces=self.spaces[part],
-            origins=self.origins[part],
-            scores=self.scores[part],
-        )
+        return Hits._make(column[query : query + 1, :k] for column in self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Snapshot:
-    """One version of a table, as the queries of one model may search it.
+    """One version of a table, as the queries of its models search it.
 
     Attributes:
         table: Its name.
-        dimension: D.
+        rules: Which models' queries search which rows.
+        groups: Those that have rows.
         count: N.
         rows: In memory; None where there are more than `exact_rows`, and the index answers.
     """
 
     table: str
-    dimension: int
+    rules: SearchRules
+    groups: tuple[RowGroup, ...]
     count: int
     rows: Rows | None
     _handle: Table
@@ -83,9 +95,8 @@ class Snapshot:
         cls,
         live: LiveReader,
         table: str,
+        rules: SearchRules,
         *,
-        searchable_spaces: tuple[str, ...],
-        dimension: int,
         version: str | int | None = None,
         exact_rows: int = 200_000,
         probes: int = 20,
@@ -95,8 +106,7 @@ class Snapshot:
         Args:
             live: The gallery it is in.
             table: Its name.
-            searchable_spaces: Those the query model may search.
-            dimension: Of the query model.
+            rules: Which models' queries search which rows.
             version: A tag or version; None for now. Later writes do not show.
             exact_rows: Up to so many rows search is exact, in memory.
             probes: Cells of the index searched for a query; more where a filter leaves too few rows in them.
@@ -106,46 +116,63 @@ class Snapshot:
         """
 
         def read(handle: Table) -> Snapshot:
-            refuse_dimension(handle, table, dimension)
+            refuse_width(handle, table, rules)
             count = int(handle.count_rows())
-            refuse_spaces(spaces_of(handle), table, searchable_spaces)
+            kinds = kinds_of(handle)
+            refuse_spaces(kinds, table, rules)
+            groups = _with_rows(rules, {provenance for provenance, _ in kinds})
             return cls(
                 table=table,
-                dimension=dimension,
+                rules=rules,
+                groups=groups,
                 count=count,
-                rows=Rows.read(handle, table) if count <= exact_rows else None,
+                rows=Rows.read(handle, table, groups) if count <= exact_rows else None,
                 _handle=handle,
                 _probes=probes,
             )
 
         return live.read(table, version, read)
 
-    def search(self, queries: Vectors, *, k: int, where: Filters | None = None) -> Hits:
-        """The nearest rows.
+    def search(self, queries: Queries, *, k: int, where: Filters | None = None) -> Hits:
+        """The rows that score highest.
 
         Args:
-            queries: (Q, D) float32 of unit length.
+            queries: (Q, D) float32 of unit length; where several models search, the same queries by each.
             k: K, at least 1.
             where: Only rows that match.
 
         Raises:
-            CompatibilityError: if the queries have another dimension or are not of unit length.
+            CompatibilityError: if the queries have another dimension, are not of unit length, or lack a model's.
         """
-        if queries.ndim != 2 or queries.shape[1] != self.dimension:  # noqa: PLR2004 - Q, D
-            raise CompatibilityError(
-                f"queries are {queries.shape}, table {self.table} has {self.dimension} dimensions; embed them with the "
-                "model of its release"
-            )
+        by_model = queries if isinstance(queries, Mapping) else {self.rules.query_model: queries}
+        self._refuse(by_model)
         if k < 1:
             raise ParamsError(f"k is {k}; ask for at least 1 row")
-        refuse_bad_vectors(queries, np.arange(len(queries)).astype(np.str_), where="queries")
         where = where or Filters()
         if self.rows is not None:
-            return _exact(self.rows, queries, k=k, where=where)
-        return self._by_index(queries, k=k, where=where, exhaustive=False)
+            return _exact(self.rows, by_model, k=k, where=where)
+        return self._by_index(by_model, self.groups, k=k, where=where, exhaustive=False)
+
+    def _refuse(self, queries: Mapping[str, Vectors]) -> None:
+        """Refuse queries that cannot search every row."""
+        for model, dimension in self.rules.dimensions.items():
+            if model not in queries:
+                raise CompatibilityError(
+                    f"table {self.table} is searched by {len(self.rules.dimensions)} models' queries, and those of "
+                    f"{model[:12]} are missing; embed each query with every query model of its release"
+                )
+            mine = queries[model]
+            if mine.ndim != 2 or mine.shape[1] != dimension:  # noqa: PLR2004 - Q, D
+                raise CompatibilityError(
+                    f"queries are {mine.shape}, table {self.table} has {dimension} dimensions; embed them with the "
+                    "model of its release"
+                )
+            refuse_bad_vectors(mine, np.arange(len(mine)).astype(np.str_), where="queries")
 
     def recall_of_index(self, *, k: int, queries: int, seed: int = 1) -> float:
         """Share of the true K nearest rows that the index finds, for rows drawn as queries, themselves left out.
+
+        A row searches its own group, for only that group's model made its vector.
 
         Raises:
             ArtifactError: if the rows are few enough that search is exact.
@@ -155,43 +182,88 @@ class Snapshot:
                 f"table {self.table}: its {self.count} rows are searched exactly; there is no index to judge"
             )
         drawn = np.random.default_rng(seed).choice(self.count, min(queries, self.count), replace=False)
-        sample = self._handle.take_offsets(sorted(drawn.tolist())).select(["id", "vector"]).to_arrow()
-        own, vectors = texts_of(sample, "id"), vectors_of(sample)
-        found, true = (
-            self._by_index(vectors, k=k + 1, where=Filters(), exhaustive=exhaustive).ids for exhaustive in (False, True)
-        )
-        shares = [
-            len((set(mine) & set(others)) - {identity, ""}) / max(1, len(set(others) - {identity, ""}))
-            for mine, others, identity in zip(found.tolist(), true.tolist(), own.tolist(), strict=True)
-        ]
+        sample = self._handle.take_offsets(sorted(drawn.tolist())).select([*_DRAWN, "vector"]).to_arrow()
+        ids, vectors = texts_of(sample, "id"), vectors_of(sample)
+        numbers = {provenance: at for at, group in enumerate(self.groups) for provenance in group.provenances}
+        kinds = map(Provenance, texts_of(sample, "embedded_by").tolist(), texts_of(sample, "adapters").tolist())
+        number = np.array([numbers.get(kind, 0) for kind in kinds])
+        shares: list[float] = []
+        for at, group in enumerate(self.groups):
+            own, asked = ids[number == at], {group.query_model: vectors[number == at, : group.dimension]}
+            found, true = (
+                self._by_index(asked, [group], k=k + 1, where=Filters(), exhaustive=exhaustive).ids
+                for exhaustive in (False, True)
+            )
+            shares += [
+                len((set(mine) & set(others)) - {identity, ""}) / max(1, len(set(others) - {identity, ""}))
+                for mine, others, identity in zip(found.tolist(), true.tolist(), own.tolist(), strict=True)
+            ]
         return float(np.mean(shares))
 
-    def _by_index(self, queries: Vectors, *, k: int, where: Filters, exhaustive: bool) -> Hits:
-        """Answers of LanceDB; `exhaustive` reads every row."""
-        predicate = where.predicate()
-        answers: list[pa.Table] = []
-        for query in queries:
-            ask: Any = self._handle.search(query, vector_column_name="vector")
-            ask = ask.distance_type("cosine").limit(k)
-            if exhaustive:
-                ask = ask.bypass_vector_index()
-            elif predicate is None:
-                ask = ask.nprobes(self._probes)
-            else:  # too few rows of these cells may match: then more cells are searched
-                ask = ask.minimum_nprobes(self._probes).maximum_nprobes(0)
-            if predicate is not None:
-                ask = ask.where(predicate)
-            try:
-                answers.append(ask.select([*WORDS, "vector", "_distance"]).to_arrow())
-            except RuntimeError as error:
-                raise ArtifactError(
-                    f"table {self.table}: LanceDB cannot search it ({message_of(error)}); it may "
-                    "have been rewritten or dropped since it was opened: open it again"
-                ) from None
-        return _padded(queries, answers)
+    def _by_index(
+        self, queries: Mapping[str, Vectors], groups: Sequence[RowGroup], *, k: int, where: Filters, exhaustive: bool
+    ) -> Hits:
+        """Answers of LanceDB, a list for each group, merged; `exhaustive` reads every row."""
+        lists = []
+        for group in groups:
+            terms = [each for each in (self._only(group), where.predicate()) if each is not None]
+            predicate = reduce(and_, terms) if terms else None
+            mine = queries[group.query_model]
+            lists.append(
+                [self._ask(query, predicate, k=k, exhaustive=exhaustive) for query in padded(mine, self.rules.width)]
+            )
+        count = len(queries[groups[0].query_model]) if groups else 0
+        return _merged(queries, groups, [[each[number] for each in lists] for number in range(count)], k=k)
+
+    def _only(self, group: RowGroup) -> Expr | None:
+        """The rows of a group; None where it has them all. The first group has those that no other names."""
+        if len(self.groups) == 1:
+            return None
+        if group is not self.groups[0]:
+            return _rows_of(group)
+        return ~reduce(or_, map(_rows_of, self.groups[1:]))
+
+    def _ask(self, query: npt.NDArray[np.float32], predicate: Expr | None, *, k: int, exhaustive: bool) -> pa.Table:
+        """LanceDB's answer to one query (W,)."""
+        ask: Any = self._handle.search(query, vector_column_name="vector")
+        ask = ask.distance_type("cosine").limit(k)
+        if exhaustive:
+            ask = ask.bypass_vector_index()
+        elif predicate is None:
+            ask = ask.nprobes(self._probes)
+        else:  # too few rows of these cells may match: then more cells are searched
+            ask = ask.minimum_nprobes(self._probes).maximum_nprobes(0)
+        if predicate is not None:
+            ask = ask.where(predicate)
+        try:
+            found: pa.Table = ask.select([*WORDS, "vector", "_distance"]).to_arrow()
+        except RuntimeError as error:
+            raise ArtifactError(
+                f"table {self.table}: LanceDB cannot search it ({message_of(error)}); it may "
+                "have been rewritten or dropped since it was opened: open it again"
+            ) from None
+        return found
 
 
-def _hits(words: dict[str, Strings], scores: npt.NDArray[np.float32]) -> Hits:
+def _rows_of(group: RowGroup) -> Expr:
+    """The rows whose provenances a group names, for LanceDB."""
+    terms = [(col("embedded_by") == lit(model)) & (col("adapters") == lit(chain)) for model, chain in group.provenances]
+    return reduce(or_, terms)
+
+
+def _with_rows(rules: SearchRules, provenances: set[Provenance]) -> tuple[RowGroup, ...]:
+    """The groups that have rows, at least one; the first has the rows that none names."""
+    first, *others = rules.groups
+    named = {provenance for group in rules.groups for provenance in group.provenances}
+    found = [group for group in others if group.provenances & provenances]
+    if not found or first.provenances & provenances or provenances - named:
+        found = [first, *found]
+    return tuple(found)
+
+
+def _hits(
+    words: Mapping[str, Strings], scores: npt.NDArray[np.float32], cosines: npt.NDArray[np.float32], found_by: Strings
+) -> Hits:
     return Hits(
         ids=words["id"],
         labels=words["label"],
@@ -200,50 +272,90 @@ def _hits(words: dict[str, Strings], scores: npt.NDArray[np.float32]) -> Hits:
         spaces=words["space"],
         origins=words["origin"],
         scores=scores,
+        cosines=cosines,
+        found_by=found_by,
     )
 
 
-def _padded(queries: Vectors, answers: list[pa.Table]) -> Hits:
-    """LanceDB's answers in one array each, with scores and order as in an exact search."""
-    width = max((answer.num_rows for answer in answers), default=0)
-    words = {name: np.full((len(queries), width), "", object) for name in WORDS}
-    scores = np.full((len(queries), width), -np.inf, np.float32)
-    for number, answer in enumerate(answers):
-        count = answer.num_rows
-        mine = _cosines(vectors_of(answer), queries, query=np.full(count, number), position=np.arange(count))
-        order = np.lexsort((texts_of(answer, "id"), -mine))
-        scores[number, :count] = mine[order]
-        for name, values in words.items():
-            values[number, :count] = texts_of(answer, name)[order]
-    return _hits({name: values.astype(np.str_) for name, values in words.items()}, scores)
+def _merged(
+    queries: Mapping[str, Vectors], groups: Sequence[RowGroup], answers: Sequence[Sequence[pa.Table]], *, k: int
+) -> Hits:
+    """LanceDB's answers in one array each, with scores and order as in an exact search.
+
+    Args:
+        queries: Query model -> (Q, D).
+        groups: P of them.
+        answers: Q of P lists, each of at most k rows.
+        k: K.
+    """
+    width = max((min(k, sum(each.num_rows for each in mine)) for mine in answers), default=0)
+    words = {name: np.full((len(answers), width), "", object) for name in (*WORDS, "found_by")}
+    scores, cosines = (np.full((len(answers), width), -np.inf, np.float32) for _ in range(2))
+    for number, mine in enumerate(answers):
+        near: list[Doubles] = []
+        for group, answer in zip(groups, mine, strict=True):
+            every, asked = np.arange(answer.num_rows), np.full(answer.num_rows, number)
+            rows = vectors_of(answer)[:, : group.dimension]
+            near.append(_cosines(rows, queries[group.query_model], query=asked, position=every))
+        score = np.concatenate([group.score(each) for group, each in zip(groups, near, strict=True)])
+        everything = pa.concat_tables(mine)
+        order = np.lexsort((texts_of(everything, "id"), -score))[:k]
+        count = len(order)
+        scores[number, :count], cosines[number, :count] = score[order], np.concatenate(near)[order]
+        found_by = [
+            group.query_model for group, answer in zip(groups, mine, strict=True) for _ in range(answer.num_rows)
+        ]
+        words["found_by"][number, :count] = np.array(found_by, object)[order]
+        for name in WORDS:
+            words[name][number, :count] = texts_of(everything, name)[order]
+    texts = {name: values.astype(np.str_) for name, values in words.items()}
+    return _hits(texts, scores, cosines, texts["found_by"])
 
 
-def _exact(rows: Rows, queries: Vectors, *, k: int, where: Filters) -> Hits:
-    """The true answers, a block of similarities in memory at a time."""
+def _exact(rows: Rows, queries: Mapping[str, Vectors], *, k: int, where: Filters) -> Hits:
+    """The true answers: the nearest of each group, merged."""
     mask = where.mask(rows.facts)
-    among = None if mask is None else np.flatnonzero(mask)
-    vectors = rows.vectors if among is None else rows.vectors[among]
+    lists = []
+    for part in rows.parts:
+        mine = mask if mask is None or part.positions is None else mask[part.positions]
+        among = None if mine is None else np.flatnonzero(mine)
+        vectors = part.vectors if among is None else part.vectors[among]
+        at, cosines = _nearest_of_all(vectors, queries[part.group.query_model], part.group.score, k=k)
+        at = at if among is None else among[at]
+        lists.append((at if part.positions is None else part.positions[at], cosines, part.group.score(cosines)))
+    positions, cosines, scores = (np.concatenate(each, axis=1) for each in zip(*lists, strict=True))
+    order = np.lexsort((positions, -scores), axis=1)[:, :k]  # positions are in the order of ids
+    number = np.repeat(np.arange(len(lists)), [at.shape[1] for at, _, _ in lists])
+    models = np.array([part.group.query_model for part in rows.parts])
+    positions = np.take_along_axis(positions, order, axis=1)
+    answers = rows.texts(WORDS, positions.reshape(-1))
+    return _hits(
+        {name: texts_of(answers, name).reshape(positions.shape) for name in WORDS},
+        np.take_along_axis(scores, order, axis=1).astype(np.float32),
+        np.take_along_axis(cosines, order, axis=1).astype(np.float32),
+        models[number[order]],
+    )
+
+
+def _nearest_of_all(vectors: Vectors, queries: Vectors, score: ScoreMap, *, k: int) -> tuple[Ints, Doubles]:
+    """Positions and cosines (Q, k) of the k highest, or all of n < k, a block of similarities in memory at a time."""
     k = min(k, len(vectors))
     step = max(1, BLOCK // max(1, len(vectors)))
-    positions = np.empty((len(queries), k), np.intp)
-    scores = np.empty((len(queries), k), np.float32)
+    positions, cosines = np.empty((len(queries), k), np.intp), np.empty((len(queries), k), np.float64)
     if k:
         for start in range(0, len(queries), step):
             some = slice(start, start + step)
-            positions[some], scores[some] = _nearest(vectors, queries[some], k=k)
-    if among is not None:
-        positions = among[positions]
-    answers = rows.texts(WORDS, positions.reshape(-1))
-    return _hits({name: texts_of(answers, name).reshape(positions.shape) for name in WORDS}, scores)
+            positions[some], cosines[some] = _nearest(vectors, queries[some], score, k=k)
+    return positions, cosines
 
 
-def _nearest(vectors: Vectors, queries: Vectors, *, k: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-    """Positions and scores (q, k) of the k nearest of n >= k vectors; of equal ones the first."""
+def _nearest(vectors: Vectors, queries: Vectors, score: ScoreMap, *, k: int) -> tuple[Ints, Doubles]:
+    """Positions and cosines (q, k) of the k highest scores of n >= k vectors; of equal ones the first."""
     rough = queries @ vectors.T  # (q, n)
     bound = np.partition(rough, len(vectors) - k, axis=1)[:, [len(vectors) - k]] - _ROUNDING  # (q, 1)
     query, position = np.nonzero(rough >= bound)  # (m,), m >= q k
     exact = _cosines(vectors, queries, query=query, position=position)
-    order = np.lexsort((position, -exact, query))
+    order = np.lexsort((position, -score(exact), query))
     starts = np.searchsorted(
         query, np.arange(len(queries))
     )  # np.nonzero goes through queries in order, as lexsort does
@@ -251,9 +363,7 @@ def _nearest(vectors: Vectors, queries: Vectors, *, k: int) -> tuple[npt.NDArray
     return position[best], exact[best]
 
 
-def _cosines(
-    vectors: Vectors, queries: Vectors, *, query: npt.NDArray[np.intp], position: npt.NDArray[np.intp]
-) -> npt.NDArray[np.float64]:
+def _cosines(vectors: Vectors, queries: Vectors, *, query: Ints, position: Ints) -> Doubles:
     """(m,) similarities of pairs, each reckoned alone in double precision; a chunk of them in memory at a time."""
     exact = np.empty(len(query), np.float64)
     step = max(1, BLOCK // queries.shape[1])

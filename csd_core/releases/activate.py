@@ -5,7 +5,7 @@ is rubbish that the next run removes; from then on the new one is, and the next 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from csd_core.releases.contents.release import Release, name_of, table_of, tag_o
 from csd_core.releases.recovery import mark_of, recover
 from csd_core.releases.verify import problems_of
 from csd_core.retrieval.embedder import digest_of
+from csd_core.retrieval.gallery import padded
 from csd_core.system.console import echo
 from csd_core.system.errors import ArtifactError, CsdError
 
@@ -155,7 +156,11 @@ class _Upgrade:
         written = np.empty(0, np.str_)
         if self.before:
             self._carrier = RowMigration(
-                live=live, source=self.before.table, target=self.table, rules=self.release_candidate.rules
+                live=live,
+                source=self.before.table,
+                former=self.before.rules,
+                target=self.table,
+                rules=self.release_candidate.rules,
             )
             live.tag(self.before.table, mark_of(self.number))
             written = self._written_live(self.before)
@@ -164,7 +169,7 @@ class _Upgrade:
         settings = self.production.params.live
         live.build(
             self.table,
-            base.gallery,
+            replace(base.gallery, vectors=padded(base.gallery.vectors, self.release_candidate.rules.search.width)),
             origin=base.origins,
             images=base.images,
             revisions=base.revisions,
@@ -192,12 +197,7 @@ class _Upgrade:
         live, releases = self.production.live, self.production.releases
         self._catch_up()
         self.on_step("caught up")
-        embedder = self.release_candidate.rules.embedder
-        live.check(
-            self.table,
-            searchable_spaces=self.release_candidate.rules.searchable_spaces,
-            dimension=embedder.metadata.dimension,
-        )
+        live.check(self.table, self.release_candidate.rules.search)
         self.on_step("checked")
         live.tag(self.table, tag_of(self.number))
         self.on_step("tagged")

@@ -87,7 +87,12 @@ class Base:
             return StoredImages(ordered["image"].to_pylist(), ordered["image_ref"].to_pylist())
 
         return cls(
-            gallery=gallery_of(rows, query_model=release.record.model, searchable_spaces=release.searchable_spaces),
+            gallery=gallery_of(
+                rows,
+                query_model=release.record.model,
+                searchable_spaces=release.searchable_spaces,
+                scoring=release.record.scoring,
+            ),
             origins=texts_of(rows, "origin"),
             revisions=texts_of(rows, "revision"),
             written_at=rows["written_at"].cast(pa.timestamp("us")).to_numpy().astype("datetime64[us]"),
@@ -175,7 +180,13 @@ class ReleaseCandidate:
             rules: What becomes of rows that people wrote.
         """
         record, folder = release.record, release.folder
-        files = [VERDICT, CHECK, PARAMS, *(model.file for model in record.query_models if model.file != EMBEDDER)]
+        query_models = [
+            each.model_copy(update={"searchable_spaces": rules.search.spaces[each.older or record.model]})
+            for each in record.query_models
+            if (each.older or record.model) in rules.search.spaces
+        ]
+        elsewhere = (EMBEDDER, f"{LINEAGE}/")
+        files = [VERDICT, CHECK, PARAMS, *(each.file for each in query_models if not each.file.startswith(elsewhere))]
         adapters = [path.relative_to(folder).as_posix() for path in sorted((folder / ADAPTERS).iterdir())]
         return cls(
             kind=kind,
@@ -185,7 +196,7 @@ class ReleaseCandidate:
             after=record.after,
             strategy=strategy,
             artefact=record.artefact,
-            query_models=record.query_models,
+            query_models=tuple(query_models),
             adapters=record.adapters,
             embedder=release.embedder,
             copies={name: folder / name for name in (*files, *adapters)},

@@ -12,7 +12,9 @@ from csd_core.data.pool import ItemPool
 from csd_core.data.shards import load_shard
 from csd_core.live.images import PoolImages
 from csd_core.live.migration import MigrationRules
+from csd_core.live.rules import SearchRules
 from csd_core.live.storage.clock import after
+from csd_core.params.upgrade import Strategy
 from csd_core.records.stages import Champion, SeenShards
 from csd_core.records.verdict import Ledger, LedgerEntry, Promoted, VerdictFile
 from csd_core.releases.activate import OnStep, activate
@@ -25,14 +27,14 @@ from csd_core.releases.contents.release import (
     LINEAGE,
     PARAMS,
     VERDICT,
-    QueryModel,
     Release,
 )
+from csd_core.releases.query_models import files_of, older_models, own_models, variants_of
 from csd_core.releases.recovery import recover
 from csd_core.releases.registry import is_registered, register
 from csd_core.releases.retention import forget_deletions, retire
 from csd_core.retrieval.embedder import Embedder
-from csd_core.retrieval.gallery import Gallery
+from csd_core.retrieval.gallery import Gallery, Provenance
 from csd_core.retrieval.lineage import Lineage
 from csd_core.system.console import echo
 from csd_core.system.errors import ArtifactError, CompatibilityError
@@ -110,13 +112,14 @@ def _heir(production: Production, task: str, before: Release | None) -> ReleaseC
         raise ArtifactError(
             f"{workspace.verdict(champion.task)}: does not promote the champion; run `csd run` and try again"
         )
-    query_models = _query_models(workspace.champion_embedder(task), embedder, gallery.searchable_spaces)
+    rules = SearchRules.of(gallery, model=champion.digest, dimension=embedder.metadata.dimension)
+    query_models = own_models(workspace.champion_embedder(task), embedder, rules.spaces[champion.digest])
     adapters = CandidateAdapters.load(workspace.candidate_adapters(champion.task))
     copies = {
         VERDICT: workspace.verdict(champion.task),
         CHECK: workspace.check(champion.task),
         PARAMS: workspace.root / PARAMS,
-        **_variants(workspace.champion_embedder(task), query_models),
+        **files_of(workspace.champion_embedder(task), query_models),
         f"{ADAPTERS}/{adapter_files.RECORD}": workspace.candidate_adapters(champion.task) / adapter_files.RECORD,
     }
     lineage = Lineage.load(workspace.lineage(task)).extended(adapters=adapters.paths())
@@ -125,6 +128,7 @@ def _heir(production: Production, task: str, before: Release | None) -> ReleaseC
         lineage = Lineage(
             models={**previous.models, **lineage.models}, adapters={**previous.adapters, **lineage.adapters}
         )
+    older, variants = older_models(rules, embedder, lineage, variants_of(rules, workspace, entries, before))
     pool = ItemPool(shards=[load_shard(workspace.shard(name)) for name in SeenShards.load(workspace.seen(task)).tasks])
     count = len(gallery)
     return ReleaseCandidate(
@@ -135,10 +139,10 @@ def _heir(production: Production, task: str, before: Release | None) -> ReleaseC
         after=task,
         strategy=verdict.strategy,
         artefact=gallery.digest,
-        query_models=query_models,
+        query_models=(*query_models, *older),
         adapters=tuple(fit.chosen for fit in adapters.record.fits),
         embedder=workspace.champion_embedder(task) / EMBEDDER,
-        copies=copies | {f"{ADAPTERS}/{path.name}": path for path in adapters.paths()},
+        copies=copies | variants | {f"{ADAPTERS}/{path.name}": path for path in adapters.paths()},
         lineage=lineage,
         base=Base(
             gallery=gallery,
@@ -147,37 +151,39 @@ def _heir(production: Production, task: str, before: Release | None) -> ReleaseC
             written_at=np.full(count, after()),
             images=PoolImages(pool, kept=production.params.live.images, workspace=workspace),
         ),
-        rules=MigrationRules(
-            embedder=embedder,
-            strategy=verdict.strategy,
-            searchable_spaces=gallery.searchable_spaces,
-            stays=frozenset(gallery.searchable_spaces if same_model or verdict.strategy == "keep" else ()),
-            adapters=adapters.chosen if not same_model and verdict.strategy == "adapt" else {},
-            re_embed=frozenset() if same_model else frozenset(gallery.ids.tolist()),
-        ),
+        rules=_migration(gallery, embedder, verdict.strategy, rules, adapters, same_model=same_model),
     )
 
 
-def _query_models(folder: Path, embedder: Embedder, searchable_spaces: tuple[str, ...]) -> tuple[QueryModel, ...]:
-    """The champion, and its int8 variant if there is one: its queries lie in the same space.
+def _migration(
+    gallery: Gallery,
+    embedder: Embedder,
+    strategy: Strategy,
+    search: SearchRules,
+    adapters: CandidateAdapters,
+    *,
+    same_model: bool,
+) -> MigrationRules:
+    """What becomes of rows that people wrote.
 
-    Raises:
-        ArtifactError: if the variant is damaged or belongs to another model.
+    Where groups have scores, only a row of a provenance that has one stays or is mapped: the others are re-embedded.
     """
-    model = QueryModel(variant="fp32", digest=embedder.digest, file=EMBEDDER, searchable_spaces=searchable_spaces)
-    if not (folder / INT8).is_file():
-        return (model,)
-    variant = Embedder.load(folder / INT8, device="cpu", threads=1)
-    if variant.metadata != embedder.metadata:
-        raise ArtifactError(
-            f"{folder / INT8}: not a variant of the {EMBEDDER} beside it; run `csd run`, then publish again"
-        )
-    return (model, QueryModel(variant="int8", digest=variant.digest, file=INT8, searchable_spaces=searchable_spaces))
-
-
-def _variants(folder: Path, query_models: Sequence[QueryModel]) -> dict[str, Path]:
-    """Name -> file of each query model but the champion."""
-    return {each.file: folder / each.file for each in query_models if each.file != EMBEDDER}
+    scored = {Provenance(each.embedded_by, each.adapters) for each in search.scoring}
+    chosen = adapters.chosen if not same_model and strategy in ("adapt", "merge") else {}
+    stays = same_model or strategy in ("keep", "merge")
+    return MigrationRules(
+        embedder=embedder,
+        strategy=strategy,
+        search=search,
+        stays=frozenset(gallery.searchable_spaces if stays and not scored else ()),
+        kept=frozenset(scored if stays else ()),
+        adapters={
+            provenance: adapter
+            for provenance, adapter in chosen.items()
+            if not scored or provenance.mapped_by(adapter.digest) in scored
+        },
+        re_embed=frozenset() if same_model else frozenset(gallery.ids.tolist()),
+    )
 
 
 def _with_other_variant(
@@ -187,9 +193,12 @@ def _with_other_variant(
 
     Its rows come once more as they are, for a backfill may have completed them.
     """
-    spaces = release.searchable_spaces
-    query_models = _query_models(folder, embedder, spaces)
-    if {each.digest for each in query_models} == {each.digest for each in release.record.query_models}:
+    rules = release.rules
+    query_models = own_models(folder, embedder, rules.spaces[release.record.model])
+    older = tuple(each for each in release.record.query_models if each.older)
+    if {each.digest for each in query_models} == {
+        each.digest for each in release.record.query_models if not each.older
+    }:
         return None
     strategy = release.record.strategy
     again = ReleaseCandidate.again(
@@ -201,15 +210,16 @@ def _with_other_variant(
         rules=MigrationRules(
             embedder=embedder,
             strategy=strategy,
-            searchable_spaces=spaces,
-            stays=frozenset(spaces),
+            search=rules,
+            stays=frozenset(rules.searchable_spaces),
+            kept=frozenset(Provenance(each.embedded_by, each.adapters) for each in rules.scoring),
             adapters={},
             re_embed=frozenset(),
         ),
     )
     copies = {name: path for name, path in again.copies.items() if name != INT8}
-    copies |= {PARAMS: production.workspace.root / PARAMS, **_variants(folder, query_models)}
-    return replace(again, query_models=query_models, copies=copies, commit=None)
+    copies |= {PARAMS: production.workspace.root / PARAMS, **files_of(folder, query_models)}
+    return replace(again, query_models=(*query_models, *older), copies=copies, commit=None)
 
 
 def _refuse_mixture(

@@ -67,7 +67,7 @@ def _heir(production: Production, number: int | None) -> ReleaseCandidate:
         rules=MigrationRules(
             embedder=embedder,
             strategy=record.strategy,
-            searchable_spaces=earlier.searchable_spaces,
+            search=earlier.rules,
             stays=frozenset(),
             adapters={},
             re_embed=frozenset(),

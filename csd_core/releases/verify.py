@@ -89,6 +89,10 @@ def problems_of(release: Release, live: LiveReader, *, checksums: str | None, ro
         yield from _identity(release)
         embedder = Embedder.load(release.embedder, device="cpu")
         yield from _model(release, embedder)
+        lacking = list(_older(release))
+        yield from lacking
+        if lacking:
+            return  # its rows cannot be searched
         if rows:
             yield from _rows(release, live)
         yield from _answers(release, live, embedder)
@@ -113,7 +117,7 @@ def _release(releases: Releases, live: LiveReader, trail: Trail, name: str) -> I
     yield from problems_of(release, live, checksums=trail.checksums_of(name))
     if name == releases.pointer():
         try:
-            live.check(release.table, searchable_spaces=release.searchable_spaces, dimension=release.record.dimension)
+            live.check(release.table, release.rules)
         except CsdError as error:
             yield f"active rows: {error}"
 
@@ -157,6 +161,22 @@ def _model(release: Release, embedder: Embedder) -> Iterator[str]:
             yield f"{LINEAGE}/{path.name} has another digest than its name"
 
 
+def _older(release: Release) -> Iterator[str]:
+    """The older models that still search rows, against how the rows are searched."""
+    dimensions = release.rules.dimensions
+    for model in release.older_models:
+        known_as = release.queries_of(model).get("fp32")
+        if known_as is None:
+            yield f"rows are searched by model {model[:12]}, which the record does not name as a query model"
+            continue
+        older = Embedder.load(release.folder / known_as.file, device="cpu", threads=1)
+        if older.metadata.dimension != dimensions[model]:
+            yield (
+                f"{known_as.file} has {older.metadata.dimension} dimensions, the rows that it searches "
+                f"{dimensions[model]}"
+            )
+
+
 def _rows(release: Release, live: LiveReader) -> Iterator[str]:
     """The rows at the release's tag."""
     record = release.record
@@ -171,29 +191,19 @@ def _rows(release: Release, live: LiveReader) -> Iterator[str]:
         yield f"table {release.table} has {count} rows at its tag, the record says {record.rows}"
     elif live.digest(release.table, version=release.tag, whole=True) != record.gallery:
         yield f"table {release.table}: a row at its tag was changed"
-    live.check(
-        release.table,
-        searchable_spaces=release.searchable_spaces,
-        dimension=record.dimension,
-        version=release.tag,
-    )
+    live.check(release.table, release.rules, version=release.tag)
 
 
 def _answers(release: Release, live: LiveReader, embedder: Embedder) -> Iterator[str]:
-    """The known queries, embedded by the model and searched through the store."""
+    """The known queries, embedded by every query model and searched through the store."""
     images, record = golden_queries.load(release.folder / golden_queries.FOLDER)
     if not record.queries:
         return
-    snapshot = Snapshot.load(
-        live,
-        release.table,
-        version=release.tag,
-        searchable_spaces=release.searchable_spaces,
-        dimension=release.record.dimension,
-        exact_rows=release.record.rows,
-    )
-    vectors = embedder(images)
-    yield from golden_queries.differences(record, lambda k: snapshot.search(vectors, k=k))
+    snapshot = Snapshot.load(live, release.table, release.rules, version=release.tag, exact_rows=release.record.rows)
+    queries = {release.record.model: embedder(images)}
+    for model in release.older_models:
+        queries[model] = Embedder.load(release.folder / release.queries_of(model)["fp32"].file, device="cpu")(images)
+    yield from golden_queries.differences(record, lambda k: snapshot.search(queries, k=k))
 
 
 def _pointer(releases: Releases, trail: Trail) -> Iterator[str]:

@@ -5,7 +5,7 @@ B items of a batch, D dimensions.
 
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -19,6 +19,7 @@ from csd_core.live.gallery import LiveGallery
 from csd_core.live.reader import LiveReader
 from csd_core.live.search import Hits, Snapshot
 from csd_core.params.model import Params
+from csd_core.records.stages import ImageForm
 from csd_core.releases.contents.release import QueryModel, Release
 from csd_core.releases.store import Releases
 from csd_core.releases.verify import problems_of
@@ -29,15 +30,26 @@ from csd_core.system.errors import ArtifactError, CompatibilityError
 
 Image = npt.NDArray[np.uint8]
 Vector = npt.NDArray[np.float32]
+QueryVectors = Mapping[str, Vector]
+"""Of one image: query model -> (D,) of unit length. Models go by their own digests, whichever variant embeds."""
 
 
 class Ask(NamedTuple):
     """One search."""
 
-    vector: Vector
-    """(D,) of unit length."""
+    vectors: QueryVectors
     k: int
     where: Filters
+
+
+class QueryEmbedder(NamedTuple):
+    """A model that embeds queries, in the variant that is served."""
+
+    model: str
+    """Digest of the model itself, by which rows and scores name it."""
+    served: QueryModel
+    """The variant's part of the release's record."""
+    embed: Embedder
 
 
 class FoundRows(NamedTuple):
@@ -95,12 +107,11 @@ class LoadedRelease:
 
     Attributes:
         release: Which.
-        model: The query model's part of its record.
-        query: Embeds queries.
+        queries: The models that embed each query; the first is the one that embeds new items too.
         writer: Embeds items; rows are always the fp32 model's.
         generations: Digest of a model -> number of the release that first served it.
-        embedding: (size, size, channels) uint8 -> (D,) vector.
-        searching: Ask -> Found.
+        embedding: (size, size, channels) uint8 -> its vectors.
+        searching: Ask -> FoundRows.
         leases: Requests that are being answered from it.
         used_at: When it was last leased, of the monotonic clock.
     """
@@ -127,18 +138,22 @@ class LoadedRelease:
         self.leases = 0
         self.used_at = time.monotonic()
         self._live, self._params, self._metrics = live, params, metrics
-        self.model = _chosen(release, params.serve.variant)
         device = params.runtime.device
         self.writer = Embedder.load(release.embedder, device=device, threads=threads)
-        self.query = (
-            self.writer
-            if self.model.digest == self.writer.digest
-            else Embedder.load(release.folder / self.model.file, device=device, threads=threads)
-        )
+        queries = []
+        for model in (release.record.model, *release.older_models):
+            served = _chosen(release, model, params.serve.variant)
+            embed = (
+                self.writer
+                if served.digest == self.writer.digest
+                else Embedder.load(release.folder / served.file, device=device, threads=threads)
+            )
+            queries.append(QueryEmbedder(model, served, embed))
+        self.queries = tuple(queries)
         self._rows = self._load(self.stored())
         self._warm_up()
-        self._cache: OrderedDict[bytes, Vector] = OrderedDict()
-        self.embedding: MicroBatcher[Image, Vector] = MicroBatcher(
+        self._cache: OrderedDict[bytes, QueryVectors] = OrderedDict()
+        self.embedding: MicroBatcher[Image, QueryVectors] = MicroBatcher(
             self._embed,
             size=params.serve.max_batch,
             wait=params.serve.max_wait_ms / 1000,
@@ -152,6 +167,16 @@ class LoadedRelease:
             executor=searcher,
             on_batch=lambda waits: metrics.batch("search", waits),
         )
+
+    @property
+    def model(self) -> QueryModel:
+        """What embeds the queries of new rows."""
+        return self.queries[0].served
+
+    @property
+    def form(self) -> ImageForm:
+        """What all its models take."""
+        return self.writer.metadata.form
 
     @property
     def snapshot(self) -> Snapshot:
@@ -179,21 +204,21 @@ class LoadedRelease:
         self._rows = self._load(token)
         return True
 
-    def remembered(self, key: bytes) -> Vector | None:
-        """Return the vector of a query image that came before; None for a new one.
+    def remembered(self, key: bytes) -> QueryVectors | None:
+        """Return the vectors of a query image that came before; None for a new one.
 
         Args:
             key: Of its bytes.
         """
-        vector = self._cache.get(key)
-        if vector is not None:
+        vectors = self._cache.get(key)
+        if vectors is not None:
             self._cache.move_to_end(key)
-        self._metrics.cache(hit=vector is not None)
-        return vector
+        self._metrics.cache(hit=vectors is not None)
+        return vectors
 
-    def remember(self, key: bytes, vector: Vector) -> None:
-        """Keep a query image's vector; the one that was not asked for longest goes."""
-        self._cache[key] = vector
+    def remember(self, key: bytes, vectors: QueryVectors) -> None:
+        """Keep a query image's vectors; those that were not asked for longest go."""
+        self._cache[key] = vectors
         if len(self._cache) > self._params.serve.cache_images:
             self._cache.popitem(last=False)
 
@@ -204,8 +229,7 @@ class LoadedRelease:
             snapshot = Snapshot.load(
                 self._live,
                 self.release.table,
-                searchable_spaces=self.release.spaces_for(self.model.digest),
-                dimension=self.query.metadata.dimension,
+                self.release.rules,
                 exact_rows=knobs.exact_rows,
                 probes=knobs.index_probes,
             )
@@ -216,18 +240,20 @@ class LoadedRelease:
         """Run every model and a search once, so that the first request finds memory and kernels ready.
 
         Raises:
-            CompatibilityError: if the query model gives no unit vectors of the rows' dimension.
+            CompatibilityError: if a query model gives no unit vectors of its rows' dimension.
         """
-        form = self.query.metadata
+        form = self.form
         blank = np.zeros((self._params.serve.max_batch, form.size, form.size, form.channels), np.uint8)
-        vectors = self.query(blank)
-        if self.writer is not self.query:
+        vectors = {each.model: each.embed(blank) for each in self.queries}
+        if self.writer is not self.queries[0].embed:
             self.writer(blank[:1])
-        self.snapshot.search(vectors[:1], k=1)
+        self.snapshot.search({model: found[:1] for model, found in vectors.items()}, k=1)
 
-    def _embed(self, images: list[Image]) -> Sequence[Vector]:
+    def _embed(self, images: list[Image]) -> Sequence[QueryVectors]:
         with self._metrics.step("embed"):
-            return list(self.query(np.stack(images)))
+            pixels = np.stack(images)
+            by_model = {each.model: each.embed(pixels) for each in self.queries}
+        return [{model: vectors[row] for model, vectors in by_model.items()} for row in range(len(images))]
 
     def _search(self, asks: list[Ask]) -> Sequence[FoundRows]:
         """Answers of one snapshot; asks with the same filters share a pass over the rows."""
@@ -238,22 +264,26 @@ class LoadedRelease:
         found: dict[int, FoundRows] = {}
         with self._metrics.step("search"):
             for where, numbers in groups.items():
-                queries = np.stack([asks[number].vector for number in numbers])
+                queries = {
+                    each.model: np.stack([asks[number].vectors[each.model] for number in numbers])
+                    for each in self.queries
+                }
                 hits = snapshot.search(queries, k=max(asks[number].k for number in numbers), where=where)
                 for row, number in enumerate(numbers):
                     found[number] = FoundRows(hits.of(row, k=asks[number].k), snapshot.count, snapshot.rows is not None)
         return [found[number] for number in range(len(asks))]
 
 
-def _chosen(release: Release, variant: Literal["auto", "fp32", "int8"]) -> QueryModel:
-    """The query model that the parameters ask for.
+def _chosen(release: Release, model: str, variant: Literal["auto", "fp32", "int8"]) -> QueryModel:
+    """The variant of a query model that the parameters ask for; an older model that has no int8 one is served as fp32.
 
     Raises:
-        CompatibilityError: if the release has none of that variant.
+        CompatibilityError: if the release's own model has none of that variant.
     """
-    by_variant = {model.variant: model for model in release.record.query_models}
-    wanted = ("int8", "fp32") if variant == "auto" else (variant,)
-    for each in wanted:
+    by_variant = release.queries_of(model)
+    older = model != release.record.model
+    wanted: tuple[Literal["fp32", "int8"], ...] = (variant,) if variant == "fp32" else ("int8", "fp32")
+    for each in wanted[:1] if variant == "int8" and not older else wanted:
         if each in by_variant:
             return by_variant[each]
     raise CompatibilityError(

@@ -10,6 +10,7 @@ import numpy as np
 
 from csd_core.live.images import encode_png
 from csd_core.live.rows import LiveItems, StoredImages
+from csd_core.retrieval.gallery import padded
 from csd_core.serving.batching import MicroBatcher
 from csd_core.serving.http.problems import Problem
 from csd_core.serving.loaded_release import Image, LoadedRelease, Vector
@@ -165,7 +166,7 @@ def _items(embedded: Iterable[tuple[Put, Vector]], served: LoadedRelease) -> Liv
     return LiveItems(
         ids=np.array([put.id for put in puts], np.str_),
         labels=np.array([put.label for put in puts], np.str_),
-        vectors=np.stack(vectors),
+        vectors=padded(np.stack(vectors), served.release.rules.width),
         embedded_by=served.writer.digest,
         images=StoredImages([encode_png(put.image) for put in puts], [None] * len(puts)),
     )

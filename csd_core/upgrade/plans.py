@@ -90,15 +90,17 @@ class UpgradePlan:
         stays = {provenance: rows[~self.embed[rows]] for provenance, rows in old.groups().items()}
         parts: list[tuple[Ints, Floats]] = [(np.flatnonzero(self.embed), re_embedded)]
         for provenance, left in stays.items():
+            if not len(left):
+                continue
             vectors, adapter = old.vectors[left, : old.dimension_of(provenance)], self.adapters.get(provenance)
-            vectors = adapter(vectors) if adapter and len(left) else vectors
-            if len(left) and vectors.shape[1] != re_embedded.shape[1] and provenance not in self.query_models:
+            vectors = adapter(vectors) if adapter else vectors
+            if vectors.shape[1] != re_embedded.shape[1] and provenance not in self.query_models:
                 raise CompatibilityError(
                     f"the gallery has {vectors.shape[1]} dimensions, the candidate {re_embedded.shape[1]}; backfill "
                     "every row"
                 )
             parts.append((left, vectors))
-        width = max(part.shape[1] for rows, part in parts if len(rows) or part is re_embedded)
+        width = max(part.shape[1] for _, part in parts)
         served = np.zeros((len(old), width), np.float32)
         for rows, part in parts:
             served[rows, : part.shape[1]] = part

@@ -18,6 +18,7 @@ import numpy as np
 
 from csd_core.live.gallery import LiveGallery
 from csd_core.live.rows import LiveItems
+from csd_core.live.rules import SearchRules
 from csd_core.live.storage.owner import Project
 from csd_core.retrieval.gallery import Gallery
 from csd_core.system.errors import ArtifactError, CsdError
@@ -118,7 +119,7 @@ def again(live, operation, after, *, where):
         live.erase(["item-3"])
         assert ids(live) == after - {"item-0", "item-3"}, where
         assert set(live.tombstones().erased(["item-3", "item-0"])) == {"item-3"}, where
-        live.check("g", searchable_spaces=("m",), dimension=4)
+        live.check("g", SearchRules.by_cosine("m", dimension=4))
         assert live.half_made() == (), where
         live.sweep()
         left = {path.name.split(".")[0] for path in Path(live.uri).glob("*.lance")}

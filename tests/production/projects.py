@@ -18,13 +18,14 @@ from csd_core.live.images import encode_png
 from csd_core.live.rows import LiveItems, StoredImages
 from csd_core.live.search import Snapshot
 from csd_core.records.check import CheckReport
+from csd_core.records.ranking import GroupScoring, Logistic
 from csd_core.records.stages import AdapterFit, AdapterFits, AdapterOffer, Champion, SeenShards, SourceRecord
 from csd_core.records.verdict import Ledger, LedgerEntry, Promoted, Rejected, VerdictFile
 from csd_core.releases.candidate import Production
 from csd_core.releases.verify import verify
 from csd_core.retrieval.adapter import AdapterMetadata
 from csd_core.retrieval.embedder import Embedder, EmbedderMetadata, digest_of
-from csd_core.retrieval.gallery import Gallery
+from csd_core.retrieval.gallery import Gallery, Provenance, padded
 from csd_core.retrieval.lineage import Lineage
 from csd_core.upgrade.adapters import CandidateAdapters
 from csd_core.upgrade.fitted import write_adapter
@@ -125,7 +126,10 @@ class Project:
             settings=self.files.params().upgrade,
         )
         pool = self.pool(task)
-        after = chosen.plan(situation).apply(old, lambda ids: pool.embed(pool.positions(ids), embedder))
+        plan = chosen.plan(situation)
+        if strategy == "merge":
+            plan = plan.scored(_scores(plan, old, embedder))
+        after = plan.apply(old, lambda ids: pool.embed(pool.positions(ids), embedder))
         gallery = self._joined(task, after, embedder, after.searchable_spaces)
         gallery.save(self.files.gallery(task))
         folder = self.files.champion_embedder(task)
@@ -140,7 +144,7 @@ class Project:
         )
         champion.save(folder / "champion.json")
         lineage = Lineage.load(self.files.lineage(previous)).extended(models=[candidate], adapters=adapters.paths())
-        lineage.needed_by(gallery.groups(), query_models=[champion.digest]).save(self.files.lineage(task))
+        lineage.needed_by(gallery.groups(), query_models=gallery.query_models).save(self.files.lineage(task))
         verdict = Promoted(
             task=task,
             candidate=champion.digest,
@@ -192,14 +196,17 @@ class Project:
     def search(self, images, k=3):
         """Answers of the active release."""
         production, release = self.production, self.active()
-        embedder = Embedder.load(release.embedder, device="cpu", threads=1)
-        snapshot = Snapshot.load(
-            production.live,
-            release.table,
-            searchable_spaces=release.searchable_spaces,
-            dimension=release.record.dimension,
-        )
-        return snapshot.search(embedder(images), k=k)
+        return Snapshot.load(production.live, release.table, release.rules).search(self.queries(images), k=k)
+
+    def queries(self, images):
+        """Query model of the active release -> the images as it embeds them."""
+        release = self.active()
+        return {
+            model: Embedder.load(release.folder / release.queries_of(model)["fp32"].file, device="cpu", threads=1)(
+                images
+            )
+            for model in (release.record.model, *release.older_models)
+        }
 
     def findings(self):
         """Of a verification of all releases."""
@@ -238,7 +245,7 @@ class Project:
                 LiveItems(
                     ids=ids,
                     labels=np.full(len(ids), labels) if isinstance(labels, str) else np.array(labels),
-                    vectors=embedder(images),
+                    vectors=padded(embedder(images), release.rules.width),
                     embedded_by=embedder.digest,
                     images=stored,
                 ),
@@ -362,6 +369,21 @@ class Project:
             served={},
         )
         Ledger(entries=(*Ledger.load(self.files.ledger(previous)).entries, entry)).save(self.files.ledger(task))
+
+
+def _scores(plan, old, embedder):
+    """Steep scores for what the candidate finds, and flat ones for what older models do."""
+    native = Provenance(embedder.digest, "")
+    return tuple(
+        GroupScoring(
+            embedded_by=provenance.embedded_by,
+            adapters=provenance.adapters,
+            query_model=plan.query_models.get(provenance, embedder.digest),
+            dimension=old.dimension_of(provenance) if provenance in plan.query_models else embedder.metadata.dimension,
+            score=Logistic(slope=3.0, offset=-2.0) if provenance == native else Logistic(slope=2.5, offset=-1.5),
+        )
+        for provenance in dict.fromkeys([*plan.provenances(old), native])
+    )
 
 
 def _projection(number, dimension, drift):

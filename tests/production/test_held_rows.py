@@ -11,6 +11,7 @@ import pytest
 from csd_core.live import memory as held
 from csd_core.live.filters import Filters
 from csd_core.live.rows import LiveItems
+from csd_core.live.rules import SearchRules
 from csd_core.live.search import WORDS, Snapshot
 from csd_core.retrieval.gallery import Gallery
 from csd_core.system.errors import ArtifactError
@@ -53,7 +54,7 @@ def table(live):
 
 
 def load(live):
-    return Snapshot.load(live, "g", searchable_spaces=("m" * 64,), dimension=DIMENSION)
+    return Snapshot.load(live, "g", SearchRules.by_cosine("m" * 64, dimension=DIMENSION))
 
 
 @pytest.mark.parametrize("window", [1, 4096, 1 << 22])
@@ -65,7 +66,7 @@ def test_rows_in_memory_are_the_tables_by_id_however_they_were_read(table, monke
     decoded = rows.texts(WORDS)
     assert all(decoded[name].to_pylist() == plain[name].to_pylist() for name in WORDS)
     assert rows.facts["written_at"].to_pylist() == plain["written_at"].to_pylist()
-    assert np.array_equal(rows.vectors, np.stack(plain["vector"].to_pylist()).astype(np.float32))
+    assert np.array_equal(rows.parts[0].vectors, np.stack(plain["vector"].to_pylist()).astype(np.float32))
 
 
 @pytest.mark.parametrize(
@@ -119,6 +120,7 @@ GROWTH = """
 import re, sys
 from pathlib import Path
 from csd_core.live.gallery import LiveGallery
+from csd_core.live.rules import SearchRules
 from csd_core.live.search import Snapshot
 
 def most():
@@ -126,8 +128,8 @@ def most():
 
 live = LiveGallery.open(sys.argv[1], lock=Path(sys.argv[2]))
 before = most()
-snapshot = Snapshot.load(live, "g", searchable_spaces=("m" * 64,), dimension=128, exact_rows=10**9)
-print((most() - before) / snapshot.rows.vectors.nbytes)
+snapshot = Snapshot.load(live, "g", SearchRules.by_cosine("m" * 64, dimension=128), exact_rows=10**9)
+print((most() - before) / snapshot.rows.parts[0].vectors.nbytes)
 """
 
 

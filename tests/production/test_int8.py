@@ -73,8 +73,7 @@ def test_its_queries_find_what_the_models_queries_find(project):
     snapshot = Snapshot.load(
         project.production.live,
         release.table,
-        searchable_spaces=release.spaces_for(queries.digest),
-        dimension=release.record.dimension,
+        release.rules,
     )
     found, expected = snapshot.search(queries(images), k=1), project.search(images, k=1)
     assert found.labels.tolist() == expected.labels.tolist()

@@ -9,6 +9,7 @@ import pytest
 from csd_core.live.filters import Filters
 from csd_core.live.gallery import LiveGallery
 from csd_core.live.rows import LiveItems, StoredImages
+from csd_core.live.rules import SearchRules
 from csd_core.retrieval.gallery import Gallery
 from csd_core.system.errors import ArtifactError, CompatibilityError, CsdError, DataError, ParamsError
 
@@ -109,8 +110,8 @@ def test_a_build_that_fails_says_why_and_leaves_what_was_there(live, built, tmp_
 
 def test_a_gallery_of_another_dimension_is_another_table(live, built, gallery_of_items):
     live.build("wide", gallery_of_items(5, dimension=16), origin="pipeline", images=None)
-    live.check("wide", searchable_spaces=("model-1",), dimension=16)
-    live.check("g", searchable_spaces=("model-1",), dimension=8)
+    live.check("wide", SearchRules.by_cosine("model-1", dimension=16))
+    live.check("g", SearchRules.by_cosine("model-1", dimension=8))
 
 
 def test_a_dropped_table_leaves_no_file(live, built, files_with, tmp_path):
@@ -326,11 +327,11 @@ def test_the_digest_sees_one_bit_of_a_vector(live, built):
 
 
 def test_a_table_that_cannot_be_searched_is_refused(live, built):
-    live.check("g", searchable_spaces=("model-1",), dimension=8)
+    live.check("g", SearchRules.by_cosine("model-1", dimension=8))
     with pytest.raises(CompatibilityError, match="table g has 8 dimensions, the query model 4"):
-        live.check("g", searchable_spaces=("model-1",), dimension=4)
+        live.check("g", SearchRules.by_cosine("model-1", dimension=4))
     with pytest.raises(CompatibilityError, match="40 rows are in the space of model-1, which the query model may not"):
-        live.check("g", searchable_spaces=("model-2",), dimension=8)
+        live.check("g", SearchRules.by_cosine("model-2", dimension=8))
 
 
 def test_a_table_with_an_id_twice_or_a_long_vector_is_refused(live, built):
@@ -339,13 +340,13 @@ def test_a_table_with_an_id_twice_or_a_long_vector_is_refused(live, built):
     row = live.rows("g", ids=["item-3"])
     handle.add(row)
     with pytest.raises(ArtifactError, match="table g: 1 ids occur twice"):
-        live.check("g", searchable_spaces=("model-1",), dimension=8)
+        live.check("g", SearchRules.by_cosine("model-1", dimension=8))
     live.delete("g", ["item-3"], why="test")
     (long,) = row.to_pylist()
     handle.checkout_latest()
     handle.add(pa.Table.from_pylist([long | {"vector": [9.0] * 8}], row.schema))
     with pytest.raises(CompatibilityError, match="table g: 1 vectors are not of unit length, such as .* item item-3"):
-        live.check("g", searchable_spaces=("model-1",), dimension=8)
+        live.check("g", SearchRules.by_cosine("model-1", dimension=8))
 
 
 # --- tags, compaction -------------------------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from patience import PATIENCE
 
+from csd_core.live.rules import SearchRules
+
 PRELUDE = """
 import sys, os, signal
 from pathlib import Path
@@ -79,7 +81,7 @@ def test_two_writers_at_once_lose_nothing_and_write_nothing_twice(live, built, t
     ids = live.rows("g", columns=["id"])["id"].to_pylist()
     expected = {f"{name}-{number}" for name in ("one", "two", "both") for number in range(12)}
     assert sorted(ids) == sorted({f"item-{i}" for i in range(50)} | expected)
-    live.check("g", searchable_spaces=("model-1",), dimension=8)
+    live.check("g", SearchRules.by_cosine("model-1", dimension=8))
 
 
 def test_a_writer_killed_at_any_moment_leaves_whole_writes_and_a_table_that_can_be_written(live, built, tmp_path):
@@ -99,7 +101,7 @@ def test_a_writer_killed_at_any_moment_leaves_whole_writes_and_a_table_that_can_
         rows = live.rows("g", columns=["id", "label"]).to_pylist()
         generations = Counter(row["label"] for row in rows if row["id"].startswith("row-"))
         assert list(generations.values()) == [400]
-        live.check("g", searchable_spaces=("model-1",), dimension=8)
+        live.check("g", SearchRules.by_cosine("model-1", dimension=8))
         live.delete("g", [f"row-{i}" for i in range(400)], why="test")
 
 

@@ -8,11 +8,11 @@ import pytest
 from csd_core.live import search
 from csd_core.live.filters import Filters
 from csd_core.live.rows import LiveItems
+from csd_core.live.rules import SearchRules
 from csd_core.live.search import Snapshot
 from csd_core.retrieval.gallery import Gallery
 from csd_core.system.errors import ArtifactError, CompatibilityError, ParamsError
 
-SPACES = ("model-1",)
 HOSTILE = ("it's", "x' OR '1'='1", '"; DROP TABLE g; --', "%", "_", "ü€😀", "\\", "label IN ('a')")
 
 
@@ -26,7 +26,7 @@ def brute_force(gallery, query, k, keep=None):
 
 
 def snapshot(live, table="g", *, dimension=8, **more):
-    return Snapshot.load(live, table, searchable_spaces=SPACES, dimension=dimension, **more)
+    return Snapshot.load(live, table, SearchRules.by_cosine("model-1", dimension=dimension), **more)
 
 
 def put(live, gallery, ids, labels, table="g"):
@@ -169,7 +169,7 @@ def test_rows_in_a_foreign_space_are_refused_and_never_searched(live, built):
     for exact_rows in (10_000, 0):
         with pytest.raises(CompatibilityError, match="1 rows are in the space of model-2-of-o, which the query"):
             snapshot(live, exact_rows=exact_rows)
-    both = Snapshot.load(live, "g", searchable_spaces=(*SPACES, "model-2-of-old"), dimension=8)
+    both = Snapshot.load(live, "g", SearchRules.by_cosine("model-1", dimension=8, spaces=("model-1", "model-2-of-old")))
     assert both.count == 301
 
 

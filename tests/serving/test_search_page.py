@@ -87,6 +87,19 @@ def test_a_picked_file_shows_neighbours_and_the_verdict(visit):
     shot(page, "light")
 
 
+def test_a_release_with_two_query_models_says_which_of_them_found_a_neighbour(visit, tmp_path):
+    project = published(tmp_path / "project", "none", "merge")
+    old, new = (project.model(task).digest for task in ("t1", "t2"))
+    with serving(project) as merged:
+        page = visit(at=merged.url)
+        expect(page.locator("#state")).to_contain_text(f"model {new[:12]} and {old[:12]} (fp32)")
+        for kind, model in ((0, old), (2, new)):
+            pick(page, png(kind))
+            expect(page.locator("#hits .facts").first).to_contain_text(f"found by {model[:8]}")
+            expect(page.locator("#hits .facts").first).to_contain_text("similarity 0.")
+        shot(page, "two-query-models")
+
+
 def test_who_asks_before_all_is_loaded_keeps_the_answer(visit):
     page = visit()
     page.route("**/v1/labels", lambda route: (page.wait_for_timeout(800), route.continue_()))

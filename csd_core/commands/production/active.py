@@ -25,14 +25,24 @@ def embedder_of(production: Production, release: Release) -> Embedder:
     return Embedder.load(release.embedder, device=runtime.device, threads=runtime.threads)
 
 
+def query_embedders(production: Production, release: Release) -> dict[str, Embedder]:
+    """Return the models whose queries search a release's rows, each by its digest."""
+    runtime = production.params.runtime
+    return {
+        model: Embedder.load(
+            release.folder / release.queries_of(model)["fp32"].file, device=runtime.device, threads=runtime.threads
+        )
+        for model in (release.record.model, *release.older_models)
+    }
+
+
 def snapshot_of(production: Production, release: Release) -> Snapshot:
-    """Return the rows of a release as they are now, for its model to search."""
+    """Return the rows of a release as they are now, for its models to search."""
     knobs = production.params.live
     return Snapshot.load(
         production.live,
         release.table,
-        searchable_spaces=release.searchable_spaces,
-        dimension=release.record.dimension,
+        release.rules,
         exact_rows=knobs.exact_rows,
         probes=knobs.index_probes,
     )

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from cyclopts import App, Parameter
 
-from csd_core.commands.production.active import active_release, embedder_of, snapshot_of
+from csd_core.commands.production.active import active_release, embedder_of, query_embedders, snapshot_of
 from csd_core.commands.production.item_tables import compact, index, take_over
 from csd_core.live.erasure import traces
 from csd_core.live.filters import Filters
@@ -19,6 +19,7 @@ from csd_core.live.rows import LiveItems, StoredImages, refuse_bad_id
 from csd_core.records.stages import ImageForm
 from csd_core.releases.candidate import Production
 from csd_core.retrieval.embedder import Embedder
+from csd_core.retrieval.gallery import padded
 from csd_core.system.console import echo, show
 from csd_core.system.errors import DataError, ErasureIncompleteError, ParamsError
 from csd_core.system.names import class_flaw, printable
@@ -127,7 +128,7 @@ def put(
     release = active_release(production)
     while True:  # until no publish came between the embedding and the write
         embedder = embedder_of(production, release)
-        items = _items(image, label, name, embedder=embedder, production=production)
+        items = _items(image, label, name, embedder=embedder, width=release.rules.width, production=production)
         with production.live.writing():
             now = active_release(production)
             if now.number == release.number:
@@ -141,7 +142,7 @@ def put(
 
 
 def _items(
-    sources: tuple[str, ...], label: str, name: str | None, *, embedder: Embedder, production: Production
+    sources: tuple[str, ...], label: str, name: str | None, *, embedder: Embedder, width: int, production: Production
 ) -> LiveItems:
     images = _read(sources, embedder.metadata.form, production.workspace.root)
     ids = [name] if name is not None else [content_id(image) for image in images]
@@ -152,7 +153,7 @@ def _items(
     return LiveItems(
         ids=np.array(ids, np.str_),
         labels=np.full(len(ids), label),
-        vectors=embedder(images),
+        vectors=padded(embedder(images), width),
         embedded_by=embedder.digest,
         images=stored,
     )
@@ -252,9 +253,10 @@ def search(
     """
     production = Production.of(Workspace())
     release = active_release(production)
-    embedder = embedder_of(production, release)
     snapshot = snapshot_of(production, release)
-    query = embedder(_read((image,), embedder.metadata.form, production.workspace.root))
+    embedders = query_embedders(production, release)
+    pixels = _read((image,), embedders[release.record.model].metadata.form, production.workspace.root)
+    query = {model: embedder(pixels) for model, embedder in embedders.items()}
     hits = snapshot.search(query, k=k, where=only.filters)
     columns = (hits.ids, hits.labels, hits.scores, hits.tasks, hits.origins, hits.spaces)
     rows = zip(*(column[0].tolist() for column in columns), strict=True)

@@ -10,6 +10,8 @@ from csd_core.client import Client
 from csd_core.system.console import echo, show
 from csd_core.system.errors import DataError
 
+_SHORT = 8
+
 
 def query(
     image: Path,
@@ -42,9 +44,14 @@ def query(
         raise DataError(f"{image}: there is no such file; name an image")
     with Client(url, key=key) as client:
         found = client.search(image, k=k, label=label, release=release)
+    merged = len(found.query_models) > 1
     rows = []
     for rank, hit in zip(itertools.count(1), found.hits, strict=False):
         generation = "-" if hit.generation is None else str(hit.generation)
-        rows.append((str(rank), hit.id, hit.label, f"{hit.score:.4f}", generation, hit.task, hit.origin))
-    show(("rank", "id", "label", "score", "generation", "task", "origin"), rows, right=("rank", "score"), key="id")
-    echo(f"release {found.release}, {found.rows} rows, {'exact' if found.exact else 'through the index'}")
+        found_by = (f"{hit.cosine:.4f}", str(hit.found_by)[:_SHORT]) if merged else ()
+        rows.append((str(rank), hit.id, hit.label, f"{hit.score:.4f}", *found_by, generation, hit.task, hit.origin))
+    more = ("cosine", "found by") if merged else ()
+    titles = ("rank", "id", "label", "score", *more, "generation", "task", "origin")
+    show(titles, rows, right=("rank", "score", "cosine"), key="id")
+    models = f", {len(found.query_models)} models' answers merged by their scores" if merged else ""
+    echo(f"release {found.release}, {found.rows} rows, {'exact' if found.exact else 'through the index'}{models}")

@@ -71,7 +71,7 @@ def releases() -> None:
             (
                 str(release.number),
                 "yes" if release.name == active else "retired" if retired else "",
-                record.model[:8],
+                " + ".join(model[:8] for model in (record.model, *release.older_models)),
                 _how(record),
                 f"{record.rows:,}",
                 record.by,
@@ -119,7 +119,9 @@ def _how(record: ReleaseRecord) -> str:
 
 def _tell(done: str, release: Release) -> None:
     record = release.record
+    spaces = len(release.spaces_for(record.model))
+    older = "".join(f"; model {model[:12]} still searches its rows" for model in release.older_models)
     echo(
         f"{done}: release {release.name} is active: {record.rows:,} rows, model {record.model[:12]} searches "
-        f"{len(release.searchable_spaces)} space{'s' * (len(release.searchable_spaces) != 1)}"
+        f"{spaces} space{'s' * (spaces != 1)}{older}"
     )

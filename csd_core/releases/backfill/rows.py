@@ -22,6 +22,7 @@ from lancedb.table import Table
 
 from csd_core.audit.log import whoami
 from csd_core.live.gallery import LiveGallery
+from csd_core.live.reader import kinds_of
 from csd_core.live.rows import Strings, texts_of
 from csd_core.records.stages import ImageForm
 from csd_core.releases.candidate import Production
@@ -132,7 +133,8 @@ def plan(
         shard_rows: Rows of a shard.
 
     Returns:
-        What is to be done; None if every row that has an image is the model's own.
+        What is to be done, without a shard where older models search no row any more; None if every row that has an
+        image is the model's own.
 
     Raises:
         ArtifactError: if nothing was published yet.
@@ -149,7 +151,7 @@ def plan(
         if tag not in live.tags(release.table):
             live.tag(release.table, tag)
         others = rows_of_others(live, release, tag=tag, only_with_image=True)
-        if not len(others):
+        if not len(others) and not _has_idle_models(live, release, tag):
             clear(production)
             return None
     form = Embedder.load(release.embedder, device="cpu").metadata.form
@@ -188,6 +190,12 @@ def rows_of_others(live: LiveGallery, release: Release, *, tag: str, only_with_i
     others = (texts_of(rows, "embedded_by") != release.record.model) | (texts_of(rows, "adapters") != "")
     found: Strings = texts_of(rows, "id")[others]
     return found
+
+
+def _has_idle_models(live: LiveGallery, release: Release, tag: str) -> bool:
+    """Whether an older model embeds queries though no row is left for it to search."""
+    scored = (release.rules.scored(provenance) for provenance, _ in live.read(release.table, tag, kinds_of))
+    return not set(release.older_models) <= {each.query_model for each in scored if each}
 
 
 def clear(production: Production, *, keep: Release | None = None) -> None:

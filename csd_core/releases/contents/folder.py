@@ -17,6 +17,7 @@ from csd_core.releases.contents.release import (
     table_of,
     tag_of,
 )
+from csd_core.retrieval.embedder import Embedder
 from csd_core.system import git
 from csd_core.system.atomic import atomic_folder
 
@@ -42,10 +43,14 @@ def write_release(
         by: Who asked for it.
         why: For the record.
     """
-    live, embedder = production.live, release_candidate.rules.embedder
+    live, embedder, rules = production.live, release_candidate.rules.embedder, release_candidate.rules.search
     table, tag = table_of(number, embedder.digest), tag_of(number)
     rows = live.gallery(
-        table, version=tag, query_model=embedder.digest, searchable_spaces=release_candidate.rules.searchable_spaces
+        table,
+        version=tag,
+        query_model=embedder.digest,
+        searchable_spaces=rules.searchable_spaces,
+        scoring=rules.scoring,
     )
     commit = release_candidate.commit or _checked_out(production.workspace.root)
     record = ReleaseRecord(
@@ -68,6 +73,7 @@ def write_release(
         artefact=release_candidate.artefact,
         query_models=release_candidate.query_models,
         adapters=release_candidate.adapters,
+        scoring=rules.scoring,
         left_out=left_out,
         audit=production.releases.audit.read().last,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -80,13 +86,20 @@ def write_release(
         for name, source in release_candidate.copies.items():
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(source, folder / name)
-        release_candidate.lineage.needed_by(rows.groups(), query_models=rows.query_models).save(folder / LINEAGE)
+        lineage = release_candidate.lineage.needed_by(rows.groups(), query_models=rows.query_models)
+        lineage.save(folder / LINEAGE)
         fetched = live.images_of(table, golden_queries.chosen(rows.ids), form=embedder.metadata.form, version=tag)
         (folder / golden_queries.FOLDER).mkdir()
+        queries = {
+            digest: (
+                embedder
+                if digest == embedder.digest
+                else Embedder.load(lineage.models[digest], device="cpu", threads=1)
+            )(fetched.images)
+            for digest in rows.query_models
+        }
         golden_queries.save(
-            folder / golden_queries.FOLDER,
-            fetched.images,
-            golden_queries.expect(rows, fetched.ids, embedder(fetched.images)),
+            folder / golden_queries.FOLDER, fetched.images, golden_queries.expect(rows, fetched.ids, queries)
         )
         record.save(folder / RECORD)
         Checksums.of(folder).save(folder / CHECKSUMS)

@@ -7,7 +7,7 @@ The answers are reckoned when the release is made, by brute force over the rows.
 images with its model, searches them through the store and compares.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from csd_core.audit.checksums import hash_of
 from csd_core.data.npy import map_images, write_rows
 from csd_core.records.stages import Record
 from csd_core.retrieval.gallery import Gallery
+from csd_core.retrieval.parts import Part, parts_of
 from csd_core.system.atomic import atomic_file
 from csd_core.system.errors import ArtifactError
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 FOLDER, IMAGES, RECORD = "known", "images.npy", "known.json"
 QUERIES, NEIGHBOURS = 16, 5
 TOLERANCE = 1e-3
-"""How far a similarity may lie from the expected one: other processors round otherwise."""
+"""How far a cosine may lie from the expected one: other processors round otherwise."""
 
 Vectors = npt.NDArray[np.float32]
 
@@ -40,7 +41,9 @@ class KnownQuery(Record):
     ids: tuple[str, ...]
     """The nearest items, nearest first."""
     scores: tuple[float, ...]
-    """Their similarities."""
+    """Their similarities, or what the maps of their groups make of them."""
+    margins: tuple[float, ...] = ()
+    """How far each score may lie from the expected one; none where the scores are cosines."""
 
 
 class KnownQueries(Record):
@@ -55,22 +58,37 @@ def chosen(ids: npt.NDArray[np.str_]) -> npt.NDArray[np.str_]:
     return ordered[np.unique(np.linspace(0, len(ordered) - 1, min(QUERIES, len(ordered))).astype(np.intp))]
 
 
-def expect(gallery: Gallery, items: npt.NDArray[np.str_], queries: Vectors) -> KnownQueries:
+def expect(gallery: Gallery, items: npt.NDArray[np.str_], queries: Mapping[str, Vectors]) -> KnownQueries:
     """The answers, by brute force.
 
     Args:
         gallery: All rows.
         items: (Q,) whose images the queries are.
-        queries: (Q, D) as the release's model embeds them.
+        queries: Query model -> (Q, D) as it embeds them.
     """
+    parts = [Part(queries=each, rows=gallery.vectors) for each in queries.values()]
+    if gallery.scoring:
+        model = str(gallery.query_model)
+        parts = parts_of(
+            gallery.vectors, gallery.groups(), gallery.scoring, query_model=model, queries=queries.__getitem__
+        )
     found: list[KnownQuery] = []
-    for item, query in zip(items.tolist(), queries, strict=True):
-        scores = gallery.vectors @ query  # (G,)
+    for number, item in enumerate(items.tolist()):
+        scores, lowest = np.empty(len(gallery)), np.empty(len(gallery))
+        for part in parts:
+            cosines = np.asarray(part.rows) @ np.asarray(part.queries)[number]
+            at = slice(None) if part.positions is None else part.positions
+            scores[at], lowest[at] = part.score(cosines), part.score(cosines - TOLERANCE)
         count = min(NEIGHBOURS, len(scores))
         near = np.flatnonzero(scores >= np.partition(scores, len(scores) - count)[len(scores) - count])  # ties too
         nearest = near[np.lexsort((gallery.ids[near], -scores[near]))][:count]
         found.append(
-            KnownQuery(item=item, ids=tuple(gallery.ids[nearest].tolist()), scores=tuple(scores[nearest].tolist()))
+            KnownQuery(
+                item=item,
+                ids=tuple(gallery.ids[nearest].tolist()),
+                scores=tuple(scores[nearest].tolist()),
+                margins=tuple((scores - lowest)[nearest].tolist()) if gallery.scoring else (),
+            )
         )
     return KnownQueries(queries=tuple(found))
 
@@ -109,11 +127,14 @@ def differences(record: KnownQueries, search: "Callable[[int], Hits]") -> Iterat
     for query, ids, scores in zip(record.queries, hits.ids.tolist(), hits.scores.tolist(), strict=True):
         count = len(query.ids)  # erasures leave fewer
         where = f"known query {query.item[:12]}"
-        if any(abs(mine - theirs) > TOLERANCE for mine, theirs in zip(scores, query.scores, strict=False)):
+        margins = query.margins or (TOLERANCE,) * count
+        # neighbours of two groups may change places, so that the margin of either counts
+        beside = [max(margins[max(0, rank - 1) : rank + 2]) for rank in range(count)]
+        if any(abs(mine - theirs) > margin for mine, theirs, margin in zip(scores, query.scores, beside, strict=False)):
             yield f"{where}: its neighbours have other similarities than when the release was made"
         elif len(ids) < count or any(
-            identity not in ids and score > scores[count - 1] + TOLERANCE
-            for identity, score in zip(query.ids, query.scores, strict=True)
+            identity not in ids and score > scores[count - 1] + margin
+            for identity, score, margin in zip(query.ids, query.scores, beside, strict=True)
         ):
             yield f"{where}: its nearest items are others than when the release was made"
 
@@ -140,7 +161,11 @@ def without(folder: Path, items: Collection[str]) -> bool:
 
 
 def _without_neighbours(query: KnownQuery, items: Collection[str]) -> KnownQuery:
-    pairs = [pair for pair in zip(query.ids, query.scores, strict=True) if hash_of(pair[0]) not in items]
+    stay = [rank for rank, identity in enumerate(query.ids) if hash_of(identity) not in items]
     return query.model_copy(
-        update={"ids": tuple(identity for identity, _ in pairs), "scores": tuple(score for _, score in pairs)}
+        update={
+            "ids": tuple(query.ids[rank] for rank in stay),
+            "scores": tuple(query.scores[rank] for rank in stay),
+            "margins": tuple(query.margins[rank] for rank in stay if query.margins),
+        }
     )

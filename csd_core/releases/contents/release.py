@@ -4,7 +4,8 @@ NNNN-<digest12>/
     release.json          ReleaseRecord
     embedder.onnx         the model
     embedder.int8.onnx    its variant for queries, if it ships
-    lineage/              the models and adapters that made the gallery's rows
+    lineage/              the models and adapters that made the gallery's rows, and older models that embed queries
+    queries/              the int8 variants of those older models that have one
     adapters/             the model's own adapters: adapters.json and the chosen ONNX files
     verdict.json check.json params.yaml
     known/                queries whose answers are known
@@ -15,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
+from csd_core.live.rules import SearchRules
 from csd_core.params.upgrade import Strategy
+from csd_core.records.ranking import GroupScoring
 from csd_core.records.stages import Digest, Record
 from csd_core.system.errors import ArtifactError, CompatibilityError
 
@@ -23,6 +26,8 @@ RECORD, EMBEDDER, LINEAGE, ADAPTERS = "release.json", "embedder.onnx", "lineage"
 INT8 = "embedder.int8.onnx"
 """The model's variant in whole numbers; only its queries differ, rows are always the model's own."""
 VERDICT, CHECK, PARAMS = "verdict.json", "check.json", "params.yaml"
+QUERIES = "queries"
+"""The folder of older models' variants: <digest of the model>.int8.onnx."""
 LASTING = frozenset({RECORD, VERDICT, CHECK, PARAMS})
 """What a retired release keeps, beside its checksums."""
 
@@ -38,6 +43,8 @@ class QueryModel(Record):
     """In the release's folder."""
     searchable_spaces: tuple[Digest, ...]
     """Spaces of rows that its queries may search; a row in any other is refused, never searched."""
+    older: Digest | None = None
+    """The older model whose queries these are; None for those of the release's own model."""
 
 
 class ReleaseRecord(Record):
@@ -79,6 +86,8 @@ class ReleaseRecord(Record):
     query_models: tuple[QueryModel, ...]
     adapters: tuple[Digest, ...]
     """The model's own adapters, which mapped rows of its predecessors."""
+    scoring: tuple[GroupScoring, ...] = ()
+    """How rows of some provenances are searched: by which model's queries, and with which score."""
     left_out: int
     """Rows whose image could not be had and whose vector the model cannot search."""
     audit: Digest
@@ -144,8 +153,30 @@ class Release:
 
     @property
     def searchable_spaces(self) -> tuple[str, ...]:
-        """Spaces that its model may search."""
-        return self.spaces_for(self.record.model)
+        """Spaces that its models may search."""
+        return self.rules.searchable_spaces
+
+    @property
+    def rules(self) -> SearchRules:
+        """Which models' queries search which rows."""
+        record = self.record
+        return SearchRules(
+            query_model=record.model,
+            dimension=record.dimension,
+            spaces={record.model: self.spaces_for(record.model)}
+            | {each.older: each.searchable_spaces for each in record.query_models if each.older},
+            scoring=record.scoring,
+        )
+
+    @property
+    def older_models(self) -> tuple[str, ...]:
+        """Digests of older models whose queries still search rows."""
+        models = dict.fromkeys(each.query_model for each in self.record.scoring)
+        return tuple(model for model in models if model != self.record.model)
+
+    def queries_of(self, model: str) -> dict[Literal["fp32", "int8"], QueryModel]:
+        """The variants of a model that may embed queries: the release's own, or an older one."""
+        return {each.variant: each for each in self.record.query_models if (each.older or self.record.model) == model}
 
     def spaces_for(self, model: str) -> tuple[str, ...]:
         """Spaces that the queries of a model may search.

@@ -23,6 +23,7 @@ PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFXAAAAEElEQVR42mNkEIAAJgGKGAC
 """An 8 x 8 image as PNG in base64, for examples."""
 LONGEST_VECTOR = 65_536
 MOST_IMAGES = 1024
+MOST_MODELS = 16
 Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00]+$")]
 
 
@@ -95,14 +96,24 @@ class FiltersAsk(_Asked):
 
 
 class SearchAsk(_Asked):
-    """A search by an image, by a vector of the release's model, or by an item of the gallery."""
+    """A search by an image, by its vectors, or by an item of the gallery."""
 
     image: File | None = None
     """An image file in base64."""
     vector: Annotated[list[Finite], Field(fail_fast=True, min_length=1, max_length=LONGEST_VECTOR)] | None = None
-    """Of unit length, as /v1/embed gives it."""
+    """Of unit length, as /v1/embed gives it; for a release with one query model."""
     model: Text | None = None
     """Digest of the model that made the vector, as /v1/embed gives it."""
+    vectors: (
+        Annotated[
+            list[Annotated[list[Finite], Field(fail_fast=True, min_length=1, max_length=LONGEST_VECTOR)]],
+            Field(min_length=1, max_length=MOST_MODELS),
+        ]
+        | None
+    ) = None
+    """Of one image by each query model of the release, in the order of `models`."""
+    models: Annotated[list[Text], Field(max_length=MOST_MODELS)] | None = None
+    """Digests of the models that made `vectors`."""
     item: Text | None = None
     """Id of an item of the gallery; it is left out of the answer."""
     k: Annotated[int, Field(ge=1)] = 10
@@ -113,10 +124,12 @@ class SearchAsk(_Asked):
 
     @model_validator(mode="after")
     def _one_query(self) -> "SearchAsk":
-        if sum(each is not None for each in (self.image, self.vector, self.item)) != 1:
-            raise ValueError("give one of image, vector and item")
+        if sum(each is not None for each in (self.image, self.vector, self.vectors, self.item)) != 1:
+            raise ValueError("give one of image, vector, vectors and item")
         if (self.vector is None) != (self.model is None):
             raise ValueError("a vector comes with the digest of the model that made it, and only a vector")
+        if len(self.vectors or ()) != len(set(self.models or ())) or len(self.models or ()) > len(self.vectors or ()):
+            raise ValueError("vectors come with models, the digest of one for each")
         return self
 
 
@@ -143,6 +156,8 @@ class EmbedAnswer(_Answer):
     dimension: int
     vectors: list[list[float]]
     """One of unit length for each image."""
+    others: dict[str, list[list[float]]] = {}
+    """The same images by the other query models of the release, by their digests."""
 
 
 class Hit(Message):
@@ -152,7 +167,11 @@ class Hit(Message):
     label: str
     task: str
     score: float
-    """Cosine of the query's and the row's vector."""
+    """What the ranking is by: the cosine, or what a map of the row's group makes of it."""
+    cosine: float
+    """Of the query's vector and the row's."""
+    found_by: str
+    """Digest of the model that embedded the query for this row."""
     embedded_by: str
     """Digest of the model that embedded it."""
     generation: int | None
@@ -167,6 +186,8 @@ class SearchAnswer(_Answer):
     """Neighbours of a query, nearest first."""
 
     variant: Literal["fp32", "int8"]
+    query_models: list[str]
+    """Digests of all models that embedded the query; `model` is the first."""
     rows: int
     """Of the gallery."""
     exact: bool
@@ -239,6 +260,8 @@ class ReleaseAnswer(Message):
     task: str
     strategy: str
     model: str
+    query_models: list[str]
+    """Digests of the models whose queries search the rows; `model` is the first."""
     rows: int
     created: str
     by: str
@@ -285,6 +308,8 @@ class ReadyAnswer(Message):
     release: int
     model: str
     variant: str
+    query_models: list[str]
+    """Digests of all models that embed a query; `model` is the first."""
     rows: int
     refused: RefusedAnswer | None
     trouble: str | None

@@ -11,7 +11,7 @@ from functools import partial
 from csd_core.data.decode import decode_large, decode_light, decode_small
 from csd_core.records.stages import ImageForm
 from csd_core.serving.http.problems import Problem
-from csd_core.serving.loaded_release import Image, LoadedRelease, Vector
+from csd_core.serving.loaded_release import Image, LoadedRelease, QueryVectors
 from csd_core.serving.telemetry import Metrics
 
 MEDIUM_PATIENCE = 20.0
@@ -52,8 +52,8 @@ class Decoder:
         assert image is not None  # noqa: S101 - decode_large gives one or raises
         return image
 
-    async def vector(self, file: bytes, served: LoadedRelease) -> Vector:
-        """Return the (D,) vector of an image; it is remembered by the file's bytes.
+    async def vectors(self, file: bytes, served: LoadedRelease) -> QueryVectors:
+        """Return the vectors of an image by each query model; they are remembered by the file's bytes.
 
         Raises:
             DataError: if the file is no whole image of a known format, or too large.
@@ -63,9 +63,9 @@ class Decoder:
         if known is not None:
             return known
         with served.embedding.expecting():
-            vector = await served.embedding(await self.image(file, served.query.metadata.form))
-        served.remember(key, vector)
-        return vector
+            vectors = await served.embedding(await self.image(file, served.form))
+        served.remember(key, vectors)
+        return vectors
 
     def close(self) -> None:
         """Let the threads end."""

@@ -99,7 +99,7 @@ function clear(list) {
 async function showState() {
   const state = await json("/readyz");
   served = state.release;
-  $("state").textContent = `Release ${state.release}, ${state.rows.toLocaleString("en")} items, model ${state.model.slice(0, 12)} (${state.variant})`;
+  $("state").textContent = `Release ${state.release}, ${state.rows.toLocaleString("en")} items, model ${state.query_models.map((model) => model.slice(0, 12)).join(" and ")} (${state.variant})`;
   $("degraded").hidden = !state.refused;
   if (state.refused) $("degraded").textContent = `Release ${state.refused.release} was refused: ${state.refused.reason}`;
   const release = await json(`/v1/releases/${state.release}`);
@@ -187,7 +187,7 @@ async function search() {
 function showHits(found, after) {
   clear($("hits"));
   const ranks = after && new Map(after.hits.map((hit, rank) => [hit.id, rank]));
-  found.hits.forEach((hit, rank) => $("hits").append(card(hit, rank, ranks)));
+  found.hits.forEach((hit, rank) => $("hits").append(card(hit, rank, ranks, found.query_models.length > 1)));
   const how = found.exact ? "every item compared" : "through the index";
   let text = `${found.hits.length} neighbours from release ${found.release} (${how})`;
   if (after) {
@@ -197,15 +197,17 @@ function showHits(found, after) {
   $("count").textContent = text;
 }
 
-function card(hit, rank, ranks) {
+function card(hit, rank, ranks, merged) {
   const image = element("img", { alt: "" });
-  const score = element("meter", { min: 0, max: 1, value: Math.max(0, hit.score), ariaLabel: "similarity" });
+  const score = element("meter", { min: 0, max: 1, value: Math.max(0, hit.cosine), ariaLabel: "similarity" });
   const generation = hit.generation === null ? "an earlier model" : `generation ${hit.generation}`;
   const facts = element("span", { className: "facts" }, element("b", { textContent: hit.label }), score);
-  facts.append(`${hit.score.toFixed(3)}, ${generation}${hit.space === hit.embedded_by ? "" : ", adapted"}`);
+  const similarity = `similarity ${hit.cosine.toFixed(3)}`;
+  facts.append(`${merged ? `score ${hit.score.toFixed(3)}, ${similarity}` : hit.score.toFixed(3)}, ${generation}${hit.space === hit.embedded_by ? "" : ", adapted"}`);
+  if (merged) facts.append(`, found by ${hit.found_by.slice(0, 8)}`);
   if (hit.origin === "live") facts.append(", written live");
   if (ranks) facts.append(element("br"), element("span", { className: "moved", textContent: moved(rank, ranks.get(hit.id)) }));
-  const button = element("button", { type: "button", ariaLabel: `${rank + 1}. ${hit.label}, similarity ${hit.score.toFixed(3)}, ${generation}; search from it` }, image, facts);
+  const button = element("button", { type: "button", ariaLabel: `${rank + 1}. ${hit.label}, ${similarity}, ${generation}; search from it` }, image, facts);
   button.addEventListener("click", () => searchFrom(hit.id));
   show(image, hit.id);
   return element("li", {}, button);

@@ -119,7 +119,7 @@ async def item(item: Identity, service: Running) -> Response:
 async def image(item: Identity, service: Running) -> Response:
     """The image of an item, in the form that the model sees."""
     async with service.current.lease() as served:
-        form, table = served.query.metadata.form, served.release.table
+        form, table = served.form, served.release.table
         found = await service.read(lambda: service.current.live.images_of(table, [item], form=form))
         if not len(found.ids):
             raise Problem(404, "no-such-item", f"release {served.release.number} has no image of an item {item!r}")
@@ -155,7 +155,7 @@ async def put(
     if label is None:
         raise Problem(422, "invalid-request", "label: name the class of the item (?label=...)")
     async with service.current.lease() as served:
-        pixels = await service.decoder.image(file, served.writer.metadata.form)
+        pixels = await service.decoder.image(file, served.form)
     written = await service.writes(Put(item, label, pixels))
     service.current.look_soon()
     served = written.served

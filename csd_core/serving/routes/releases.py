@@ -102,6 +102,7 @@ def _ready(service: Service) -> ReadyAnswer:
         release=served.release.number,
         model=served.model.digest,
         variant=served.model.variant,
+        query_models=[each.served.digest for each in served.queries],
         rows=served.snapshot.count,
         refused=RefusedAnswer(release=refused.release, reason=refused.reason) if refused else None,
         trouble=trouble.reason if trouble else None,
@@ -111,4 +112,5 @@ def _ready(service: Service) -> ReadyAnswer:
 def _facts(release: Release, *, retired: bool) -> dict[str, Any]:
     record = release.record
     names = ("number", "kind", "task", "strategy", "model", "rows", "created", "by", "why")
-    return {name: getattr(record, name) for name in names} | {"retired": retired}
+    query_models = [record.model, *release.older_models]
+    return {name: getattr(record, name) for name in names} | {"retired": retired, "query_models": query_models}
