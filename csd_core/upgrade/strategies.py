@@ -68,9 +68,10 @@ class Situation:
 
     def other_dimension(self) -> str | None:
         """Return why stored vectors cannot stay beside the candidate's; None where they can."""
-        old = self.gallery.vectors.shape[1]
-        if len(self.gallery) and old != self.dimension:
-            return f"the gallery has {old} dimensions, the candidate {self.dimension}"
+        for provenance in self.gallery.groups():
+            old = self.gallery.dimension_of(provenance)
+            if old != self.dimension:
+                return f"the gallery has {old} dimensions, the candidate {self.dimension}"
         return None
 
     def no_adapter(self) -> str | None:
