@@ -23,36 +23,51 @@ class LabelledImages:
         rows: (N,) their positions.
         targets: (N,) int64, position of an item's class in the list of classes.
         in_memory: (N, H, W, C) uint8, or None where images are read as they are needed.
+        remembered: How many of them, the last ones, are the memory of older tasks.
     """
 
     pool: ItemPool
     rows: npt.NDArray[np.intp]
     targets: Tensor
     in_memory: Tensor | None
+    remembered: int = 0
 
     @classmethod
     def of(cls, pool: ItemPool, split: str, *, classes: Sequence[str], max_in_memory_mb: int) -> Self:
-        """Return the items of one split.
+        """Return the items of one split: train, select, gate or test; the rest as `at`."""
+        return cls.at(pool, pool.rows(split), classes=classes, max_in_memory_mb=max_in_memory_mb)
+
+    @classmethod
+    def at(
+        cls,
+        pool: ItemPool,
+        rows: npt.NDArray[np.intp],
+        *,
+        classes: Sequence[str],
+        max_in_memory_mb: int,
+        remembered: int = 0,
+    ) -> Self:
+        """Return some items.
 
         Args:
             pool: Of the shards.
-            split: train, select, gate or test.
+            rows: (N,) their positions.
             classes: What targets count in.
             max_in_memory_mb: Sets up to this size (MiB of uint8) are held in memory.
+            remembered: How many of them, the last ones, are the memory of older tasks.
 
         Raises:
             DataError: if an item's class is not in `classes`.
         """
-        rows = pool.rows(split)
         names, codes = np.unique(pool.labels[rows], return_inverse=True)
         unknown = sorted(set(names.tolist()) - set(classes))
         if unknown:
-            raise DataError(f"class {unknown[0]} has {split} images but no column; list it in its shard's classes")
+            raise DataError(f"class {unknown[0]} has images but no column; list it in its shard's classes")
         columns = np.array([classes.index(name) for name in names.tolist()], np.int64)
         targets = torch.from_numpy(columns[codes] if len(rows) else np.empty(0, np.int64))
         shape = (len(rows), *pool.shards[0].images.shape[1:])
         in_memory = _read(pool, rows, shape) if np.prod(shape) <= max_in_memory_mb * 2**20 else None
-        return cls(pool=pool, rows=rows, targets=targets, in_memory=in_memory)
+        return cls(pool=pool, rows=rows, targets=targets, in_memory=in_memory, remembered=remembered)
 
     def __len__(self) -> int:
         """N."""
@@ -98,9 +113,22 @@ def epoch_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield images (n, H, W, C) uint8 and targets (N,), each item once, in an order drawn from `generator`.
 
+    With a memory, every batch has the share of each class that the counts of images give, within one image.
     Targets are the whole batch's, images this process's share of it; every process draws the same order.
     """
     sizes = batch_sizes(len(images), batch_size)
-    order = torch.randperm(len(images), generator=generator)[: sum(sizes)]
-    for positions in torch.split(order, sizes):
+    order = torch.randperm(len(images), generator=generator)
+    if images.remembered:
+        order = order[_places(images.targets[order], generator).argsort(stable=True)]
+    for positions in torch.split(order[: sum(sizes)], sizes):
         yield images.take(positions[ranks.share(len(positions))]), images.targets[positions]
+
+
+def _places(targets: Tensor, generator: torch.Generator) -> Tensor:
+    """Return (N,) float64 places between 0 and 1, at which the images of each class are equally far apart."""
+    counts = targets.bincount()
+    by_class = targets.argsort(stable=True)
+    numbers = torch.empty_like(targets)  # of an image among those of its class
+    numbers[by_class] = torch.arange(len(targets)) - (counts.cumsum(0) - counts)[targets[by_class]]
+    starts = torch.rand(len(counts), generator=generator, dtype=torch.float64)
+    return (numbers + starts[targets]) / counts[targets]

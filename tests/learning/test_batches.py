@@ -61,6 +61,44 @@ def test_an_epoch_shows_every_image_once_and_the_next_in_another_order(pool):
     assert not torch.equal(orders[0], orders[1])
 
 
+def remembering(pool, *, kept, max_in_memory_mb=1):
+    """The images of the second shard, and some of each class of the first."""
+    rows = pool.rows("train")
+    old, new = rows[pool.tasks[rows] == "a"], rows[pool.tasks[rows] == "b"]
+    memory = np.concatenate([old[pool.labels[old] == label][:kept] for label in CLASSES[:3]])
+    return LabelledImages.at(
+        pool,
+        np.concatenate([new, memory]),
+        classes=CLASSES,
+        max_in_memory_mb=max_in_memory_mb,
+        remembered=len(memory),
+    )
+
+
+@pytest.mark.parametrize("kept", [1, 5, 30])
+def test_with_a_memory_every_batch_has_each_class_in_its_share(pool, kept):
+    images = remembering(pool, kept=kept)
+    shares = images.targets.bincount() / len(images)
+    shown = []
+    for epoch in range(5):
+        for _, targets in epoch_batches(images, batch_size=8, generator=keyed_generator(epoch)):
+            assert ((targets.bincount(minlength=5) - len(targets) * shares).abs() < 1 + 1e-6).all()
+            shown.append(targets)
+    assert torch.equal(torch.cat(shown).bincount(), 5 * images.targets.bincount())
+
+
+@pytest.mark.parametrize("max_in_memory_mb", [0, 1])
+def test_an_epoch_with_a_memory_shows_every_image_once_and_in_an_order_of_its_own(pool, max_in_memory_mb):
+    images = remembering(pool, kept=5, max_in_memory_mb=max_in_memory_mb)
+    everything = {image.numpy().tobytes() for image in images.take(torch.arange(len(images)))}
+    orders = []
+    for epoch in (0, 0, 1):
+        batches = epoch_batches(images, batch_size=32, generator=keyed_generator(epoch))
+        orders.append([image.numpy().tobytes() for batch, _ in batches for image in batch])
+    assert orders[0] == orders[1] != orders[2]
+    assert all(len(order) == len(images) and set(order) == everything for order in orders)
+
+
 @pytest.mark.parametrize(("count", "sizes"), [(64, [32, 32]), (65, [32, 32]), (66, [32, 32, 2]), (31, [31]), (2, [2])])
 def test_a_last_batch_of_one_image_alone_is_left_out(count, sizes):
     assert batch_sizes(count, 32) == sizes
@@ -73,7 +111,7 @@ def test_a_stage_with_fewer_than_two_images_is_refused(count):
 
 
 def test_an_item_of_an_unlisted_class_is_refused(pool):
-    with pytest.raises(DataError, match="class 4 has train images but no column"):
+    with pytest.raises(DataError, match="class 4 has images but no column"):
         LabelledImages.of(pool, "train", classes=CLASSES[:4], max_in_memory_mb=1)
 
 
