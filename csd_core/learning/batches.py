@@ -73,6 +73,11 @@ class LabelledImages:
         """N."""
         return len(self.rows)
 
+    @property
+    def per_epoch(self) -> int:
+        """How many images an epoch shows: each once, but of a memory as many as there are new ones."""
+        return 2 * (len(self) - self.remembered) if self.remembered else len(self)
+
     def take(self, positions: Tensor) -> Tensor:
         """Images (n, H, W, C) uint8 at `positions` (n,) of this set, in that order."""
         if self.in_memory is not None:
@@ -111,24 +116,24 @@ def batch_sizes(count: int, batch_size: int) -> list[int]:
 def epoch_batches(
     images: LabelledImages, *, batch_size: int, generator: torch.Generator, ranks: ProcessGroup = ALONE
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images (n, H, W, C) uint8 and targets (N,), each item once, in an order drawn from `generator`.
+    """Yield images (n, H, W, C) uint8 and targets (N,), each new item once, in an order drawn from `generator`.
 
-    With a memory, every batch has the share of each class that the counts of images give, within one image.
     Targets are the whole batch's, images this process's share of it; every process draws the same order.
     """
-    sizes = batch_sizes(len(images), batch_size)
-    order = torch.randperm(len(images), generator=generator)
-    if images.remembered:
-        order = order[_places(images.targets[order], generator).argsort(stable=True)]
-    for positions in torch.split(order[: sum(sizes)], sizes):
+    sizes = batch_sizes(images.per_epoch, batch_size)
+    order = _order(images, generator)[: sum(sizes)]
+    for positions in torch.split(order, sizes):
         yield images.take(positions[ranks.share(len(positions))]), images.targets[positions]
 
 
-def _places(targets: Tensor, generator: torch.Generator) -> Tensor:
-    """Return (N,) float64 places between 0 and 1, at which the images of each class are equally far apart."""
-    counts = targets.bincount()
-    by_class = targets.argsort(stable=True)
-    numbers = torch.empty_like(targets)  # of an image among those of its class
-    numbers[by_class] = torch.arange(len(targets)) - (counts.cumsum(0) - counts)[targets[by_class]]
-    starts = torch.rand(len(counts), generator=generator, dtype=torch.float64)
-    return (numbers + starts[targets]) / counts[targets]
+def _order(images: LabelledImages, generator: torch.Generator) -> Tensor:
+    """Return (per_epoch,) positions; with a memory, a new image and one of the memory by turns.
+
+    The memory is gone through in another order as often as needed (experience replay, Chaudhry et al., 2019).
+    """
+    kept, new = images.remembered, len(images) - images.remembered
+    order = torch.randperm(new, generator=generator)
+    if not kept:
+        return order
+    rounds = [new + torch.randperm(kept, generator=generator) for _ in range(0, new, kept)]
+    return torch.stack([order, torch.cat(rounds)[:new]], dim=1).flatten()
