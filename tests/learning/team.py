@@ -28,7 +28,7 @@ from csd_core.learning.training import _Stage
 from csd_core.params.file import load_params
 from csd_core.params.training import Training
 from csd_core.records.stages import ImageForm, ModelRecord, ShardRecord
-from csd_core.stages.train import gather
+from csd_core.stages.train import training_data
 from csd_core.system.console import Meter
 
 DIGITS = Path(__file__).parents[2] / "csd_core/project/profiles" / "digits.yaml"
@@ -112,7 +112,9 @@ def trained(case, ranks=ALONE):
         cpu, memory = torch.device("cpu"), training.later.memory
         remember = partial(choose, memory=memory, network=champion.network, device=cpu, seed=1, ranks=ranks)
         shards, known = {"t1": old, "t2": new}, champion.record.classes
-        learned = gather("t2", shards=shards, pending=(), known=known, params=load_params(DIGITS), remember=remember)
+        learned = training_data(
+            "t2", shards=shards, pending=(), known=known, params=load_params(DIGITS), remember=remember
+        )
     stage = _Stage(learned, training, champion=champion, device=torch.device("cpu"), start_weights=None, ranks=ranks)
     if case not in ("float32", "bfloat16"):
         stage._student.double()
