@@ -51,6 +51,7 @@ RECIPE = LaterStage.model_validate(
         "triplet": {"weight": 1.0, "margin": 1.0},
         "method": "csd",
         "methods": YAML(typ="safe").load(DIGITS)["training"]["later"]["methods"],
+        "memory": {"images": 0, "choose": "random"},
         "teacher_mode": "eval",
         "batch_norm": "train",
     }

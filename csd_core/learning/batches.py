@@ -23,40 +23,60 @@ class LabelledImages:
         rows: (N,) their positions.
         targets: (N,) int64, position of an item's class in the list of classes.
         in_memory: (N, H, W, C) uint8, or None where images are read as they are needed.
+        remembered: How many of them, the last ones, are the memory of older tasks.
     """
 
     pool: ItemPool
     rows: npt.NDArray[np.intp]
     targets: Tensor
     in_memory: Tensor | None
+    remembered: int = 0
 
     @classmethod
     def of(cls, pool: ItemPool, split: str, *, classes: Sequence[str], max_in_memory_mb: int) -> Self:
-        """Return the items of one split.
+        """Return the items of one split: train, select, gate or test; the rest as `at`."""
+        return cls.at(pool, pool.rows(split), classes=classes, max_in_memory_mb=max_in_memory_mb)
+
+    @classmethod
+    def at(
+        cls,
+        pool: ItemPool,
+        rows: npt.NDArray[np.intp],
+        *,
+        classes: Sequence[str],
+        max_in_memory_mb: int,
+        remembered: int = 0,
+    ) -> Self:
+        """Return some items.
 
         Args:
             pool: Of the shards.
-            split: train, select, gate or test.
+            rows: (N,) their positions.
             classes: What targets count in.
             max_in_memory_mb: Sets up to this size (MiB of uint8) are held in memory.
+            remembered: How many of them, the last ones, are the memory of older tasks.
 
         Raises:
             DataError: if an item's class is not in `classes`.
         """
-        rows = pool.rows(split)
         names, codes = np.unique(pool.labels[rows], return_inverse=True)
         unknown = sorted(set(names.tolist()) - set(classes))
         if unknown:
-            raise DataError(f"class {unknown[0]} has {split} images but no column; list it in its shard's classes")
+            raise DataError(f"class {unknown[0]} has images but no column; list it in its shard's classes")
         columns = np.array([classes.index(name) for name in names.tolist()], np.int64)
         targets = torch.from_numpy(columns[codes] if len(rows) else np.empty(0, np.int64))
         shape = (len(rows), *pool.shards[0].images.shape[1:])
         in_memory = _read(pool, rows, shape) if np.prod(shape) <= max_in_memory_mb * 2**20 else None
-        return cls(pool=pool, rows=rows, targets=targets, in_memory=in_memory)
+        return cls(pool=pool, rows=rows, targets=targets, in_memory=in_memory, remembered=remembered)
 
     def __len__(self) -> int:
         """N."""
         return len(self.rows)
+
+    @property
+    def per_epoch(self) -> int:
+        """How many images an epoch shows: each once, but of a memory as many as there are new ones."""
+        return 2 * (len(self) - self.remembered) if self.remembered else len(self)
 
     def take(self, positions: Tensor) -> Tensor:
         """Images (n, H, W, C) uint8 at `positions` (n,) of this set, in that order."""
@@ -96,11 +116,24 @@ def batch_sizes(count: int, batch_size: int) -> list[int]:
 def epoch_batches(
     images: LabelledImages, *, batch_size: int, generator: torch.Generator, ranks: ProcessGroup = ALONE
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images (n, H, W, C) uint8 and targets (N,), each item once, in an order drawn from `generator`.
+    """Yield images (n, H, W, C) uint8 and targets (N,), each new item once, in an order drawn from `generator`.
 
     Targets are the whole batch's, images this process's share of it; every process draws the same order.
     """
-    sizes = batch_sizes(len(images), batch_size)
-    order = torch.randperm(len(images), generator=generator)[: sum(sizes)]
+    sizes = batch_sizes(images.per_epoch, batch_size)
+    order = _order(images, generator)[: sum(sizes)]
     for positions in torch.split(order, sizes):
         yield images.take(positions[ranks.share(len(positions))]), images.targets[positions]
+
+
+def _order(images: LabelledImages, generator: torch.Generator) -> Tensor:
+    """Return (per_epoch,) positions; with a memory, a new image and one of the memory by turns.
+
+    The memory is gone through in another order as often as needed (experience replay, Chaudhry et al., 2019).
+    """
+    kept, new = images.remembered, len(images) - images.remembered
+    order = torch.randperm(new, generator=generator)
+    if not kept:
+        return order
+    rounds = [new + torch.randperm(kept, generator=generator) for _ in range(0, new, kept)]
+    return torch.stack([order, torch.cat(rounds)[:new]], dim=1).flatten()

@@ -111,7 +111,7 @@ class _Stage:
         self.recipe = self._start.recipe
         self._names = [name for name, _ in self._student.named_parameters()]
         self._optimizer = new_optimizer(self._student, self.recipe.optimizer)
-        self._batch_sizes = batch_sizes(len(data.train), self.recipe.batch_size)
+        self._batch_sizes = batch_sizes(data.train.per_epoch, self.recipe.batch_size)
         self._best: dict[str, Tensor] = {}
         self.progress = TrainingState()
 

@@ -110,8 +110,23 @@ class FirstStage(Section):
     triplet: Triplet
 
 
+class Memory(Section):
+    """Images of old classes that join a later stage's training, out of the train split of older shards.
+
+    Methods joint and frozen have no use for it: joint trains on all images, and a frozen backbone learns from none.
+    """
+
+    images: Annotated[int, Field(ge=0)]
+    """How many of each class that the champion knows; all where there are fewer. 0 is the paper's setting."""
+    choose: Literal["random", "herding", "class-mean"]
+    """herding: by the champion's vectors, so that the mean of those chosen stays near the class's mean (iCaRL, Rebuffi
+    et al., CVPR 2017); class-mean: those nearest to that mean."""
+
+
 class LaterStage(FirstStage):
     """The recipe with the champion as teacher."""
+
+    memory: Memory
 
     method: MethodName
     """Against forgetting. Under joint every stage is a first stage, and the rest of this block does not count."""

@@ -9,10 +9,12 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from csd_core.data.pool import ItemPool
@@ -22,9 +24,11 @@ from csd_core.learning.checkpoint import discard
 from csd_core.learning.curves import save_curves
 from csd_core.learning.distributed.group import ProcessGroup
 from csd_core.learning.distributed.launch import joined, launch, launched
+from csd_core.learning.memory import Positions, choose
+from csd_core.learning.methods.protocol import Method
 from csd_core.learning.methods.registry import METHODS
 from csd_core.learning.networks.device import prepare_device
-from csd_core.learning.networks.weights import RECORD, WEIGHTS, load_model, save_model
+from csd_core.learning.networks.weights import RECORD, WEIGHTS, TrainedModel, load_model, save_model
 from csd_core.learning.start import StageData
 from csd_core.learning.training import LIVE, train
 from csd_core.params.model import Params
@@ -35,6 +39,8 @@ from csd_core.system.console import echo
 from csd_core.workspace import Workspace
 
 MODULE = "csd_core.stages.train"
+
+Remember = Callable[[LabelledImages], Positions]
 
 _IMPORTED = time.monotonic()
 
@@ -73,6 +79,7 @@ def _train(task: str, ranks: ProcessGroup) -> None:
         known=champion.record.classes if champion else (),
         params=params,
         learns_from=method.learns_from if method else "new",
+        remember=_memory_of(params, champion, method, device, ranks),
         processes_here=ranks.local_count,
     )
     weights = params.training.network.weights
@@ -109,10 +116,28 @@ def _train(task: str, ranks: ProcessGroup) -> None:
     save_curves(work / LIVE, workspace.curves(task))
     discard(work)
     recall = model.record.select_recall
+    kept = data.train.remembered
+    memory = f" and {kept:,} of older tasks" if kept else ""
     found = "no select query can hit" if recall is None else f"Recall@1 on select {recall:.2%}"
     echo(
-        f"{task}: {len(data.train):,} images of {', '.join(data.trained_on)}, {len(data.classes)} classes; best epoch "
-        f"{model.record.best_epoch}, {found}"
+        f"{task}: {len(data.train) - kept:,} images of {', '.join(data.trained_on)}{memory}, {len(data.classes)} "
+        f"classes; best epoch {model.record.best_epoch}, {found}"
+    )
+
+
+def _memory_of(
+    params: Params,
+    champion: TrainedModel | None,
+    method: type[Method] | None,
+    device: torch.device,
+    ranks: ProcessGroup,
+) -> Remember | None:
+    """Return what chooses the memory; None where there is none, as for a backbone that does not learn."""
+    memory = params.training.later.memory
+    if champion is None or method is None or method.backbone == "frozen" or not memory.images:
+        return None
+    return partial(
+        choose, memory=memory, network=champion.network, device=device, seed=params.training.seed, ranks=ranks
     )
 
 
@@ -124,6 +149,7 @@ def training_data(
     known: tuple[str, ...],
     params: Params,
     learns_from: Literal["new", "all"] = "new",
+    remember: Remember | None = None,
     processes_here: int = 1,
 ) -> StageData:
     """Return what the stage learns from.
@@ -135,6 +161,7 @@ def training_data(
         known: The champion's classes, in column order; new ones follow in order of arrival.
         params: All of them.
         learns_from: new: this task and the pending ones; all: every task seen so far.
+        remember: Chooses images of the other tasks, which the champion has learned; None: there is no memory.
         processes_here: How many on this machine hold images in memory.
     """
     trained_on = (*pending, task) if learns_from == "new" else tuple(shards)
@@ -142,12 +169,21 @@ def training_data(
     classes = tuple(dict.fromkeys([*known, *(label for shard in learned for label in shard.record.classes)]))
     seen = tuple(dict.fromkeys(label for shard in shards.values() for label in shard.record.classes))
     limit = params.runtime.max_in_memory_mb // processes_here
+    pool, kept = ItemPool(shards=learned), np.empty(0, np.intp)
+    rows = pool.rows("train")
+    older = [shard for name, shard in shards.items() if name not in trained_on]
+    if remember and older:
+        pool = ItemPool(shards=[*learned, *older])
+        candidates = LabelledImages.at(pool, pool.rows("train")[len(rows) :], classes=known, max_in_memory_mb=0)
+        kept = candidates.rows[remember(candidates)]
     return StageData(
         task=task,
         trained_on=trained_on,
         form=ImageForm(size=params.images.pixels, channels=params.images.channels, resize=params.images.resize),
         classes=classes,
-        train=LabelledImages.of(ItemPool(shards=learned), "train", classes=classes, max_in_memory_mb=limit),
+        train=LabelledImages.at(
+            pool, np.concatenate([rows, kept]), classes=classes, max_in_memory_mb=limit, remembered=len(kept)
+        ),
         select=LabelledImages.of(
             ItemPool(shards=list(shards.values())), "select", classes=seen, max_in_memory_mb=limit
         ),

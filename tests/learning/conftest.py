@@ -1,6 +1,7 @@
 """Small sets of real digits, as shards in memory, and the recipes that learn them in seconds."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,22 @@ def later_data(digits_shard: Callable[..., Shard], stage_data: Callable[..., Sta
 
 
 @pytest.fixture(scope="session")
+def memory_data(later_data: StageData) -> StageData:
+    """The same with a memory of two images of each old class."""
+    pool = ItemPool(shards=later_data.select.pool.shards[::-1])
+    rows, new = pool.rows("train"), len(later_data.train)
+    kept = np.concatenate([rows[new:][pool.labels[rows[new:]] == label][:2] for label in ("0", "1", "2")])
+    train = LabelledImages.at(
+        pool,
+        np.concatenate([rows[:new], kept]),
+        classes=later_data.classes,
+        max_in_memory_mb=100,
+        remembered=len(kept),
+    )
+    return replace(later_data, train=train)
+
+
+@pytest.fixture(scope="session")
 def network() -> Network:
     """The smallest one."""
     return Network(
@@ -112,13 +129,14 @@ def training(network: Network) -> Training:
             "augmentation": {"crop_padding": 1, "flip": False},
             "ce": {"weight": 1.0, "columns": "all"},
             "triplet": {"weight": 1.0, "margin": 1.0},
+            "memory": {"images": 0, "choose": "random"},
             "method": "csd",
             "methods": YAML(typ="safe").load(DIGITS)["training"]["later"]["methods"],
             "teacher_mode": "eval",
             "batch_norm": "train",
         }
     )
-    first = later.model_dump(exclude={"method", "methods", "teacher_mode", "batch_norm"})
+    first = later.model_dump(exclude={"memory", "method", "methods", "teacher_mode", "batch_norm"})
     return Training.model_validate(
         {"seed": 1, "precision": "float32", "network": network, "first": first, "later": later}
     )

@@ -5,6 +5,7 @@ float64 unless a case says otherwise: what is left of a difference is then one o
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +18,17 @@ from csd_core.data.pool import ItemPool
 from csd_core.data.shards import Shard
 from csd_core.learning.batches import LabelledImages
 from csd_core.learning.distributed.group import ALONE, ProcessGroup
+from csd_core.learning.memory import choose
 from csd_core.learning.methods.registry import METHODS
 from csd_core.learning.networks.resnet import new_network
 from csd_core.learning.networks.weights import TrainedModel
 from csd_core.learning.seeding import keyed_generator
 from csd_core.learning.start import StageData
 from csd_core.learning.training import _Stage
+from csd_core.params.file import load_params
 from csd_core.params.training import Training
 from csd_core.records.stages import ImageForm, ModelRecord, ShardRecord
+from csd_core.stages.train import training_data
 from csd_core.system.console import Meter
 
 DIGITS = Path(__file__).parents[2] / "csd_core/project/profiles" / "digits.yaml"
@@ -48,10 +52,11 @@ CASES = {
     "bct-teacher-in-train": {"method": "bct", "teacher_mode": "train"},
     "frozen-statistics": {"method": "csd", "batch_norm": "eval"},
     "new-columns": {"method": "finetune", "ce": {"weight": 1.0, "columns": "new"}},
+    "memory": {"method": "csd", "memory": {"images": 5, "choose": "herding"}},
     "float32": {"method": "csd"},
     "bfloat16": {"method": "csd"},
 }
-TEAMS = {2: tuple(CASES), 3: ("csd", "teacher-in-train")}
+TEAMS = {2: tuple(CASES), 3: ("csd", "teacher-in-train", "memory")}
 """How many processes train which cases together."""
 
 
@@ -110,9 +115,15 @@ def trained(case, ranks=ALONE):
     """One epoch: losses and gradients of its first and last batch, then figures, weights and statistics."""
     training, old, new = parameters(case), shard("t1", ["0", "1"]), shard("t2", ["2", "3", "4"])
     champion = None if case.startswith("first") else champion_of(training)
-    stage = _Stage(
-        data(old, new), training, champion=champion, device=torch.device("cpu"), start_weights=None, ranks=ranks
-    )
+    learned = data(old, new)
+    if "memory" in CASES[case]:
+        cpu, memory = torch.device("cpu"), training.later.memory
+        remember = partial(choose, memory=memory, network=champion.network, device=cpu, seed=1, ranks=ranks)
+        shards, known = {"t1": old, "t2": new}, champion.record.classes
+        learned = training_data(
+            "t2", shards=shards, pending=(), known=known, params=load_params(DIGITS), remember=remember
+        )
+    stage = _Stage(learned, training, champion=champion, device=torch.device("cpu"), start_weights=None, ranks=ranks)
     if case not in ("float32", "bfloat16"):
         stage._student.double()
         if stage._teacher:

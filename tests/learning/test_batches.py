@@ -1,3 +1,5 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -61,6 +63,48 @@ def test_an_epoch_shows_every_image_once_and_the_next_in_another_order(pool):
     assert not torch.equal(orders[0], orders[1])
 
 
+def remembering(pool, *, kept, max_in_memory_mb=1):
+    """The images of the second shard, and some of each class of the first."""
+    rows = pool.rows("train")
+    old, new = rows[pool.tasks[rows] == "a"], rows[pool.tasks[rows] == "b"]
+    memory = np.concatenate([old[pool.labels[old] == label][:kept] for label in CLASSES[:3]])
+    return LabelledImages.at(
+        pool,
+        np.concatenate([new, memory]),
+        classes=CLASSES,
+        max_in_memory_mb=max_in_memory_mb,
+        remembered=len(memory),
+    )
+
+
+@pytest.mark.parametrize("kept", [1, 5, 30])
+def test_with_a_memory_half_of_every_batch_is_of_old_classes_and_each_new_image_is_shown_once(pool, kept):
+    images = remembering(pool, kept=kept)
+    old = images.targets < 3
+    new = int((~old).sum())
+    for epoch in range(3):
+        batches = list(epoch_batches(images, batch_size=16, generator=keyed_generator(epoch)))
+        assert all(2 * (targets < 3).sum() == len(targets) for _, targets in batches)
+        targets = torch.cat([targets for _, targets in batches])
+        assert torch.equal(targets[targets >= 3].bincount(), images.targets[~old].bincount())
+        shown = Counter(image.numpy().tobytes() for batch, _ in batches for image in batch)
+        turns = [shown[image.numpy().tobytes()] for image in images.take(torch.arange(len(images)))]
+        assert turns[:new] == [1] * new
+        assert sum(turns) == images.per_epoch == 2 * new
+        assert max(turns[new:]) - min(turns[new:]) <= 1  # no image of the memory is shown more than others
+
+
+@pytest.mark.parametrize("kept", [5, 30])
+def test_a_memory_on_disk_gives_the_same_batches_and_each_epoch_another_order(pool, kept):
+    orders = []
+    for epoch, limit in ((0, 0), (0, 1), (1, 1)):
+        images = remembering(pool, kept=kept, max_in_memory_mb=limit)
+        batches = epoch_batches(images, batch_size=32, generator=keyed_generator(epoch))
+        orders.append(torch.cat([batch for batch, _ in batches]))
+    assert torch.equal(orders[0], orders[1])
+    assert not torch.equal(orders[1], orders[2])
+
+
 @pytest.mark.parametrize(("count", "sizes"), [(64, [32, 32]), (65, [32, 32]), (66, [32, 32, 2]), (31, [31]), (2, [2])])
 def test_a_last_batch_of_one_image_alone_is_left_out(count, sizes):
     assert batch_sizes(count, 32) == sizes
@@ -73,7 +117,7 @@ def test_a_stage_with_fewer_than_two_images_is_refused(count):
 
 
 def test_an_item_of_an_unlisted_class_is_refused(pool):
-    with pytest.raises(DataError, match="class 4 has train images but no column"):
+    with pytest.raises(DataError, match="class 4 has images but no column"):
         LabelledImages.of(pool, "train", classes=CLASSES[:4], max_in_memory_mb=1)
 
 

@@ -16,6 +16,7 @@ CHANGES = (
     ("ingest@digits", "sources.published.digits.limit_per_class", 9),
     ("split@t1", "split.seed", 5),
     ("split@t2", "tasks.t2.classes", ["5", "4", "6"]),
+    ("train@t2", "training.later.memory.images", 3),
     ("promote@t1", "gate.resamples", 9000),
     ("promote@t1", "decisions.t1", "reject"),
 )

@@ -16,9 +16,9 @@ from ruamel.yaml import YAML
 
 from csd_core.learning.checkpoint import FILE, Checkpoint
 from csd_core.learning.networks.weights import RECORD, WEIGHTS, load_model
-from csd_core.records.stages import ModelRecord
+from csd_core.records.stages import ModelRecord, ShardRecord
 from csd_core.records.verdict import Pending
-from csd_core.stages import train
+from csd_core.stages import split, train
 from csd_core.system.errors import ParamsError
 from csd_core.workspace import Workspace
 
@@ -198,6 +198,7 @@ def test_a_stage_killed_between_its_outs_writes_both(uninterrupted, learned_digi
     [
         lambda root: edit(root, lambda values: values["training"].update(seed=2)),
         lambda root: edit(root, lambda values: values["training"]["later"]["methods"]["csd"]["csd"].update(weight=2.0)),
+        lambda root: edit(root, lambda values: values["training"]["later"]["memory"].update(images=1)),
         lambda root: shutil.copy2(
             root / "data" / "shards" / "t2" / "images.npy", root / "artifacts" / "t1" / "champion" / "model" / WEIGHTS
         ),
@@ -205,7 +206,7 @@ def test_a_stage_killed_between_its_outs_writes_both(uninterrupted, learned_digi
             re.sub(r'"digest": "\w', '"digest": "-', (root / "data" / "seen" / "t2.json").read_text())
         ),
     ],
-    ids=["seed", "weight", "champion", "images"],
+    ids=["seed", "weight", "memory", "champion", "images"],
 )
 def test_a_checkpoint_of_other_inputs_is_not_resumed(learned_digits, tmp_path, monkeypatch, change):
     root = copied(learned_digits, tmp_path / "changed")
@@ -224,6 +225,121 @@ def test_a_checkpoint_of_other_inputs_is_not_resumed(learned_digits, tmp_path, m
         with pytest.raises(KeyboardInterrupt):
             train.main("t2")
     assert folders[0] == folders[1] != folders[2]
+
+
+@pytest.fixture
+def remembering(learned_digits, tmp_path, monkeypatch):
+    """A function that makes a project in which the second task has a memory, and goes there."""
+    names = iter(range(10))
+
+    def make(**memory):
+        root = copied(learned_digits, tmp_path / f"memory-{next(names)}")
+        edit(root, lambda values: values["training"]["later"].update(epochs=4, memory=memory))
+        monkeypatch.chdir(root)
+        return root
+
+    return make
+
+
+def trained_images(monkeypatch, task="t2"):
+    """What the stage hands to the training engine."""
+    handed = []
+
+    def stopped(data, *_arguments, **_options):
+        handed.append(data.train)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            train.main(task)
+    return handed[0]
+
+
+@pytest.mark.parametrize("choose", ["random", "herding", "class-mean"])
+def test_the_memory_is_training_images_of_the_classes_that_the_champion_knows(remembering, monkeypatch, choose):
+    remembering(images=3, choose=choose)
+    images = trained_images(monkeypatch)
+    pool, rows = images.pool, images.rows
+    assert images.remembered == 9
+    assert set(pool.splits[rows]) == {"train"}
+    assert set(pool.tasks[rows[:-9]]) == {"t2"}
+    assert set(pool.tasks[rows[-9:]]) == {"t1"}
+    assert images.targets[-9:].bincount().tolist() == [3, 3, 3]
+    assert [("0", "1", "2", "3", "4")[target] for target in images.targets.tolist()] == pool.labels[rows].tolist()
+
+
+def test_pending_tasks_are_no_memory_since_all_of_them_is_trained_on(learned_digits, tmp_path, monkeypatch):
+    root = copied(learned_digits, tmp_path / "pending")
+
+    def third(values):
+        values["tasks"]["t3"] = {"previous": "t2", "recipe": "later", "source": "digits", "classes": ["5"]}
+        values["decisions"]["t3"] = "auto"
+        values["report"]["after"] = "t3"
+        values["training"]["later"]["memory"] = {"images": 2, "choose": "random"}
+
+    edit(root, third)
+    monkeypatch.chdir(root)
+    files = Workspace(root)
+    split.main("t3")
+    shutil.copytree(files.champion_model("t1"), files.champion_model("t2"))  # the second candidate was rejected
+    Pending(tasks=("t2",)).save(files.pending("t2"))
+    images = trained_images(monkeypatch, "t3")
+    assert images.remembered == 6
+    assert set(images.pool.tasks[images.rows[-6:]]) == {"t1"}
+    assert (images.pool.tasks[images.rows] == "t2").sum() == ShardRecord.load(files.shard("t2") / "shard.json").counts[
+        "train"
+    ]
+
+
+def test_two_stages_with_a_memory_are_the_same_to_the_byte_and_say_what_they_learned_from(remembering, capsys):
+    roots = []
+    for _ in range(2):
+        roots.append(remembering(images=3, choose="herding"))
+        train.main("t2")
+    assert outputs(roots[0]) == outputs(roots[1])
+    assert re.search(r"t2: \d+ images of t2 and 9 of older tasks, 5 classes; ", capsys.readouterr().out)
+
+
+def test_the_memory_changes_what_is_learned_and_so_does_how_it_is_chosen(remembering):
+    found = []
+    for memory in (
+        {"images": 0, "choose": "herding"},
+        {"images": 3, "choose": "random"},
+        {"images": 3, "choose": "herding"},
+    ):
+        root = remembering(**memory)
+        train.main("t2")
+        found.append(outputs(root)[f"artifacts/t2/candidate/model/{WEIGHTS}"])
+    assert len(set(found)) == 3
+
+
+@pytest.mark.parametrize("method", ["frozen", "joint"])
+def test_a_frozen_backbone_and_joint_training_have_no_use_for_a_memory(remembering, monkeypatch, method):
+    root = remembering(images=3, choose="herding")
+    edit(root, lambda values: values["training"]["later"].update(method=method))
+    images = trained_images(monkeypatch)
+    assert images.remembered == 0
+    assert set(images.pool.tasks[images.rows]) == ({"t2"} if method == "frozen" else {"t1", "t2"})
+
+
+def test_a_memory_read_from_disk_gives_the_same_bytes(remembering):
+    found = []
+    for limit in (0, 100):
+        root = remembering(images=3, choose="herding")
+        edit(root, lambda values, limit=limit: values["runtime"].update(max_in_memory_mb=limit))
+        train.main("t2")
+        found.append(outputs(root))
+    assert found[0] == found[1]
+
+
+@pytest.mark.slow
+def test_a_stage_with_a_memory_that_is_killed_ends_with_the_same_bytes(remembering):
+    whole, cut = (remembering(images=3, choose="herding") for _ in range(2))
+    finish(whole)
+    kill_after(start(cut), "epoch 2/4", delay=0)
+    assert "resuming t2 after epoch" in finish(cut)
+    assert outputs(cut) == outputs(whole)
 
 
 def test_pending_tasks_are_trained_on_after_the_champions_classes(split_digits, tmp_path, monkeypatch):

@@ -64,6 +64,19 @@ def test_a_later_stage_learns_under_every_method(later_data, champions, training
     assert all(torch.equal(before[key], value) for key, value in champion.network.state_dict().items())
 
 
+@pytest.mark.parametrize("name", sorted(set(METHODS) - {"frozen", "joint"}))
+def test_every_method_learns_from_a_memory(later_data, memory_data, champions, training, cpu, tmp_path, name):
+    classifier = CLASSIFIERS.get(name, "cosine")
+    new = training.later.ce.model_copy(update={"columns": "new"})
+    parameters = by(training, name, classifier=classifier, ce=new)
+    without, remembering = (
+        train(data, parameters, champion=champions(classifier), device=cpu, work=tmp_path / str(len(data.train)))
+        for data in (later_data, memory_data)
+    )
+    mine, theirs = remembering.network.state_dict(), without.network.state_dict()
+    assert not torch.equal(mine["backbone.conv1.weight"], theirs["backbone.conv1.weight"])
+
+
 @pytest.mark.parametrize("head", ["relu", "relu-centred", "bn-neck"])
 def test_a_frozen_backbone_embeds_as_before_and_its_classifier_learns(
     later_data, champions, training, cpu, tmp_path, head
