@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 DIMENSION, CLASSES, NEW = 64, 1000, 0.1
 SETTINGS = Upgrade(
     seed=1,
+    max_query_models=2,
     adapter=AdapterParams(
         max_images=5000,
         ridge=[1e-4],
@@ -45,7 +46,7 @@ SETTINGS = Upgrade(
     partial=Partial(shares=[0.1, 0.25, 0.5, 0.75], orders=["random", "class", "class-mean", "residual"], rest="adapt"),
 )
 POLICY = Policy(
-    allowed=["keep", "adapt", "partial", "backfill"],
+    allowed=["keep", "adapt", "merge", "partial", "backfill"],
     confidence=0.95,
     resamples=10_000,
     seed=1,
@@ -67,45 +68,42 @@ def unit(values: np.ndarray) -> np.ndarray:
 
 
 class Data:
-    """Rows of a gate and a select split, embedded by a champion and a candidate that has drifted from it."""
+    """Rows that are served, embedded by a champion and a candidate that has drifted from it."""
 
-    def __init__(self, rows: int, queries: int) -> None:
+    def __init__(self, rows: int) -> None:
         rng = np.random.default_rng(1)
-        self.rows, self.queries = rows, queries
-        self.labels = rng.integers(0, CLASSES, 2 * rows)
+        self.labels = rng.integers(0, CLASSES, rows)
         centres = rng.standard_normal((CLASSES, DIMENSION), np.float32)
         drift = np.linalg.qr(rng.standard_normal((DIMENSION, DIMENSION)))[0].astype(np.float32)
-        noise = rng.standard_normal((2 * rows, DIMENSION), np.float32)
+        noise = rng.standard_normal((rows, DIMENSION), np.float32)
         self.champion = unit(centres[self.labels] + 0.9 * noise)
         self.candidate = unit(self.champion @ drift + 0.05 * rng.standard_normal(noise.shape, np.float32))
         self.old = self.labels >= NEW * CLASSES
-        names = np.array([f"{number:08}" for number in range(2 * rows)])
-        splits = np.repeat(["gate", "select"], rows)
+        self.splits = np.where(np.arange(rows) % 2, "select", "gate")
         kept = np.flatnonzero(self.old)
         self.gallery = Gallery.embedded(
-            ids=names[kept],
+            ids=np.array([f"{number:08}" for number in range(rows)])[kept],
             labels=self.labels[kept].astype(np.str_),
             tasks=np.full(len(kept), "t1"),
-            splits=splits[kept],
+            splits=self.splits[kept],
             vectors=self.champion[kept],
             model="champion",
         )
-        self.place = np.cumsum(self.old) - 1
 
-    def evaluation(self, first: int, queries: int) -> EvaluationData:
-        """The rows from `first` on, some of them as queries."""
-        mine = slice(first, first + self.rows)
-        old = self.old[mine]
-        positions = self.place[mine][old]
+    def asked_by(self, split: str, queries: int) -> EvaluationData:
+        """All rows, of which some of a split ask."""
+        mine = np.flatnonzero(self.splits == split)
         return EvaluationData(
-            labels=self.labels[mine].astype(np.str_),
-            tasks=np.where(old, "t1", "t2"),
-            old=old,
-            stored=self.gallery.take(positions),
-            positions=positions,
-            champion=self.champion[mine],
-            candidate=self.candidate[mine],
-            asked=np.linspace(0, self.rows - 1, queries).astype(np.intp),
+            labels=self.labels.astype(np.str_),
+            tasks=np.where(self.old, "t1", "t2"),
+            splits=self.splits,
+            old=self.old,
+            stored=self.gallery,
+            positions=np.arange(len(self.gallery)),
+            active={"champion": self.champion},
+            model="candidate",
+            candidate=self.candidate,
+            asked=mine[np.linspace(0, len(mine) - 1, min(queries, len(mine))).astype(np.intp)],
         )
 
 
@@ -118,8 +116,8 @@ def seconds(work: Callable[[], object]) -> float:
 
 def measure(rows: int, queries: int, scratch: Path) -> tuple[float, float, float]:
     """Seconds of the whole check, of one faiss search, and of the verdict."""
-    data = Data(rows, queries)
-    gate, select = data.evaluation(0, queries), data.evaluation(rows, queries // 4)
+    data = Data(rows)
+    gate, select = data.asked_by("gate", queries), data.asked_by("select", queries // 4)
     embedded = {"champion": data.champion[:5000], "candidate": data.candidate[:5000]}
 
     class Retained(Lineage):

@@ -139,7 +139,7 @@ class ServingPoint(Record):
     naive: float | None
     """The candidate's queries over the mixture; None where the dimensions differ."""
     merged: float
-    """Each generation searched in its own space, merged by calibrated similarity (Seo et al., 2023)."""
+    """Each generation searched in its own space, merged by the scores that `merge` starts with (Seo et al., 2023)."""
 
 
 class CheckReport(Record):
