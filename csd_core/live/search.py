@@ -6,11 +6,11 @@ merge the answers. Equal scores are ordered by id; so an exact answer depends ne
 how a matrix product was cut up.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import and_, or_
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,56 +18,20 @@ import pyarrow as pa
 from lancedb.expr import Expr, col, lit
 from lancedb.table import Table
 
+from csd_core.live.exact import Doubles, cosines_of, search_exactly
 from csd_core.live.filters import Filters
+from csd_core.live.hits import WORDS, Hits, hits_of
 from csd_core.live.memory import Rows
 from csd_core.live.reader import LiveReader, kinds_of, refuse_spaces, refuse_width
-from csd_core.live.rows import Strings, Vectors, refuse_bad_vectors, texts_of, vectors_of
+from csd_core.live.rows import Vectors, refuse_bad_vectors, texts_of, vectors_of
 from csd_core.live.rules import RowGroup, SearchRules
-from csd_core.records.ranking import ScoreMap
 from csd_core.retrieval.gallery import Provenance, padded
 from csd_core.system.errors import ArtifactError, CompatibilityError, ParamsError, message_of
 
-WORDS = ("id", "label", "task", "embedded_by", "space", "origin")
 _DRAWN = ("id", "embedded_by", "adapters")
-BLOCK = 1 << 22
-"""Similarities in memory at a time."""
-_ROUNDING = 1e-5
-"""More than a float32 product of unit vectors is off."""
 
-Ints = npt.NDArray[np.intp]
-Doubles = npt.NDArray[np.float64]
 Queries = Vectors | Mapping[str, Vectors]
 """(Q, D) of the one query model, or those of each by its digest."""
-
-
-class Hits(NamedTuple):
-    """Answers to Q queries, K each, nearest first; where fewer rows match, ids are empty and scores -inf.
-
-    Attributes:
-        ids: (Q, K).
-        labels: (Q, K).
-        tasks: (Q, K).
-        embedded_by: (Q, K) digest of the model that made the vector.
-        spaces: (Q, K) digest of the model whose space it is in.
-        origins: (Q, K) pipeline or live.
-        scores: (Q, K) float32: the cosine, or what its group's map makes of it.
-        cosines: (Q, K) float32 of the row and the query by the model that found it.
-        found_by: (Q, K) digest of that model.
-    """
-
-    ids: Strings
-    labels: Strings
-    tasks: Strings
-    embedded_by: Strings
-    spaces: Strings
-    origins: Strings
-    scores: npt.NDArray[np.float32]
-    cosines: npt.NDArray[np.float32]
-    found_by: Strings
-
-    def of(self, query: int, *, k: int) -> "Hits":
-        """The first `k` answers to one query: (1, k)."""
-        return Hits._make(column[query : query + 1, :k] for column in self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -89,6 +53,8 @@ class Snapshot:
     rows: Rows | None
     _handle: Table
     _probes: int
+    _only: Mapping[RowGroup, Expr | None]
+    """What leaves a group's rows alone, for LanceDB; None where the group has them all."""
 
     @classmethod
     def load(
@@ -129,6 +95,7 @@ class Snapshot:
                 rows=Rows.read(handle, table, groups) if count <= exact_rows else None,
                 _handle=handle,
                 _probes=probes,
+                _only=_filters(groups, kinds),
             )
 
         return live.read(table, version, read)
@@ -150,7 +117,7 @@ class Snapshot:
             raise ParamsError(f"k is {k}; ask for at least 1 row")
         where = where or Filters()
         if self.rows is not None:
-            return _exact(self.rows, by_model, k=k, where=where)
+            return search_exactly(self.rows, by_model, k=k, where=where)
         return self._by_index(by_model, self.groups, k=k, where=where, exhaustive=False)
 
     def _refuse(self, queries: Mapping[str, Vectors]) -> None:
@@ -206,7 +173,7 @@ class Snapshot:
         """Answers of LanceDB, a list for each group, merged; `exhaustive` reads every row."""
         lists = []
         for group in groups:
-            terms = [each for each in (self._only(group), where.predicate()) if each is not None]
+            terms = [each for each in (self._only[group], where.predicate()) if each is not None]
             predicate = reduce(and_, terms) if terms else None
             mine = queries[group.query_model]
             lists.append(
@@ -214,14 +181,6 @@ class Snapshot:
             )
         count = len(queries[groups[0].query_model]) if groups else 0
         return _merged(queries, groups, [[each[number] for each in lists] for number in range(count)], k=k)
-
-    def _only(self, group: RowGroup) -> Expr | None:
-        """The rows of a group; None where it has them all. The first group has those that no other names."""
-        if len(self.groups) == 1:
-            return None
-        if group is not self.groups[0]:
-            return _rows_of(group)
-        return ~reduce(or_, map(_rows_of, self.groups[1:]))
 
     def _ask(self, query: npt.NDArray[np.float32], predicate: Expr | None, *, k: int, exhaustive: bool) -> pa.Table:
         """LanceDB's answer to one query (W,)."""
@@ -245,10 +204,31 @@ class Snapshot:
         return found
 
 
-def _rows_of(group: RowGroup) -> Expr:
-    """The rows whose provenances a group names, for LanceDB."""
-    terms = [(col("embedded_by") == lit(model)) & (col("adapters") == lit(chain)) for model, chain in group.provenances]
-    return reduce(or_, terms)
+def _filters(groups: Sequence[RowGroup], kinds: Iterable[tuple[Provenance, str]]) -> dict[RowGroup, Expr | None]:
+    """What leaves each group's rows alone: their spaces where no other group has one, for that reads one column.
+
+    Args:
+        groups: That have rows; the first has those that no other names.
+        kinds: Provenances and spaces of the rows.
+    """
+    first, *others = groups
+    if not others:
+        return {first: None}
+    spaces: dict[RowGroup, set[str]] = {group: set() for group in groups}
+    for provenance, space in kinds:
+        spaces[next((group for group in others if provenance in group.provenances), first)].add(space)
+    if sum(map(len, spaces.values())) == len(set().union(*spaces.values())):
+        return {
+            group: reduce(or_, (col("space") == lit(each) for each in sorted(mine))) for group, mine in spaces.items()
+        }
+    named = {
+        group: reduce(
+            or_, ((col("embedded_by") == lit(model)) & (col("adapters") == lit(chain)) for model, chain in kind)
+        )
+        for group in others
+        for kind in [sorted(group.provenances)]
+    }
+    return {first: ~reduce(or_, named.values()), **named}
 
 
 def _with_rows(rules: SearchRules, provenances: set[Provenance]) -> tuple[RowGroup, ...]:
@@ -259,22 +239,6 @@ def _with_rows(rules: SearchRules, provenances: set[Provenance]) -> tuple[RowGro
     if not found or first.provenances & provenances or provenances - named:
         found = [first, *found]
     return tuple(found)
-
-
-def _hits(
-    words: Mapping[str, Strings], scores: npt.NDArray[np.float32], cosines: npt.NDArray[np.float32], found_by: Strings
-) -> Hits:
-    return Hits(
-        ids=words["id"],
-        labels=words["label"],
-        tasks=words["task"],
-        embedded_by=words["embedded_by"],
-        spaces=words["space"],
-        origins=words["origin"],
-        scores=scores,
-        cosines=cosines,
-        found_by=found_by,
-    )
 
 
 def _merged(
@@ -296,7 +260,7 @@ def _merged(
         for group, answer in zip(groups, mine, strict=True):
             every, asked = np.arange(answer.num_rows), np.full(answer.num_rows, number)
             rows = vectors_of(answer)[:, : group.dimension]
-            near.append(_cosines(rows, queries[group.query_model], query=asked, position=every))
+            near.append(cosines_of(rows, queries[group.query_model], query=asked, position=every))
         score = np.concatenate([group.score(each) for group, each in zip(groups, near, strict=True)])
         everything = pa.concat_tables(mine)
         order = np.lexsort((texts_of(everything, "id"), -score))[:k]
@@ -309,66 +273,4 @@ def _merged(
         for name in WORDS:
             words[name][number, :count] = texts_of(everything, name)[order]
     texts = {name: values.astype(np.str_) for name, values in words.items()}
-    return _hits(texts, scores, cosines, texts["found_by"])
-
-
-def _exact(rows: Rows, queries: Mapping[str, Vectors], *, k: int, where: Filters) -> Hits:
-    """The true answers: the nearest of each group, merged."""
-    mask = where.mask(rows.facts)
-    lists = []
-    for part in rows.parts:
-        mine = mask if mask is None or part.positions is None else mask[part.positions]
-        among = None if mine is None else np.flatnonzero(mine)
-        vectors = part.vectors if among is None else part.vectors[among]
-        at, cosines = _nearest_of_all(vectors, queries[part.group.query_model], part.group.score, k=k)
-        at = at if among is None else among[at]
-        lists.append((at if part.positions is None else part.positions[at], cosines, part.group.score(cosines)))
-    positions, cosines, scores = (np.concatenate(each, axis=1) for each in zip(*lists, strict=True))
-    order = np.lexsort((positions, -scores), axis=1)[:, :k]  # positions are in the order of ids
-    number = np.repeat(np.arange(len(lists)), [at.shape[1] for at, _, _ in lists])
-    models = np.array([part.group.query_model for part in rows.parts])
-    positions = np.take_along_axis(positions, order, axis=1)
-    answers = rows.texts(WORDS, positions.reshape(-1))
-    return _hits(
-        {name: texts_of(answers, name).reshape(positions.shape) for name in WORDS},
-        np.take_along_axis(scores, order, axis=1).astype(np.float32),
-        np.take_along_axis(cosines, order, axis=1).astype(np.float32),
-        models[number[order]],
-    )
-
-
-def _nearest_of_all(vectors: Vectors, queries: Vectors, score: ScoreMap, *, k: int) -> tuple[Ints, Doubles]:
-    """Positions and cosines (Q, k) of the k highest, or all of n < k, a block of similarities in memory at a time."""
-    k = min(k, len(vectors))
-    step = max(1, BLOCK // max(1, len(vectors)))
-    positions, cosines = np.empty((len(queries), k), np.intp), np.empty((len(queries), k), np.float64)
-    if k:
-        for start in range(0, len(queries), step):
-            some = slice(start, start + step)
-            positions[some], cosines[some] = _nearest(vectors, queries[some], score, k=k)
-    return positions, cosines
-
-
-def _nearest(vectors: Vectors, queries: Vectors, score: ScoreMap, *, k: int) -> tuple[Ints, Doubles]:
-    """Positions and cosines (q, k) of the k highest scores of n >= k vectors; of equal ones the first."""
-    rough = queries @ vectors.T  # (q, n)
-    bound = np.partition(rough, len(vectors) - k, axis=1)[:, [len(vectors) - k]] - _ROUNDING  # (q, 1)
-    query, position = np.nonzero(rough >= bound)  # (m,), m >= q k
-    exact = _cosines(vectors, queries, query=query, position=position)
-    order = np.lexsort((position, -score(exact), query))
-    starts = np.searchsorted(
-        query, np.arange(len(queries))
-    )  # np.nonzero goes through queries in order, as lexsort does
-    best = order[starts[:, None] + np.arange(k)]  # (q, k)
-    return position[best], exact[best]
-
-
-def _cosines(vectors: Vectors, queries: Vectors, *, query: Ints, position: Ints) -> Doubles:
-    """(m,) similarities of pairs, each reckoned alone in double precision; a chunk of them in memory at a time."""
-    exact = np.empty(len(query), np.float64)
-    step = max(1, BLOCK // queries.shape[1])
-    for start in range(0, len(query), step):
-        some = slice(start, start + step)
-        left, right = queries[query[some]].astype(np.float64), vectors[position[some]].astype(np.float64)
-        exact[some] = np.einsum("md,md->m", left, right)
-    return exact
+    return hits_of(texts, scores, cosines, texts["found_by"])

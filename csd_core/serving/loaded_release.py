@@ -16,8 +16,9 @@ import numpy.typing as npt
 from csd_core.audit.checksums import CHECKSUMS
 from csd_core.live.filters import Filters
 from csd_core.live.gallery import LiveGallery
+from csd_core.live.hits import Hits
 from csd_core.live.reader import LiveReader
-from csd_core.live.search import Hits, Snapshot
+from csd_core.live.search import Snapshot
 from csd_core.params.model import Params
 from csd_core.records.stages import ImageForm
 from csd_core.releases.contents.release import QueryModel, Release

@@ -10,9 +10,10 @@ import pytest
 
 from csd_core.live import memory as held
 from csd_core.live.filters import Filters
+from csd_core.live.hits import WORDS
 from csd_core.live.rows import LiveItems
 from csd_core.live.rules import SearchRules
-from csd_core.live.search import WORDS, Snapshot
+from csd_core.live.search import Snapshot
 from csd_core.retrieval.gallery import Gallery
 from csd_core.system.errors import ArtifactError
 

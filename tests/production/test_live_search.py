@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from csd_core.live import search
+from csd_core.live import exact
 from csd_core.live.filters import Filters
 from csd_core.live.rows import LiveItems
 from csd_core.live.rules import SearchRules
@@ -66,7 +66,7 @@ def test_exact_search_is_brute_force(live, built, gallery_of_items):
 def test_blocks_of_queries_change_nothing(live, built, gallery_of_items, monkeypatch):
     queries = gallery_of_items(25, seed=7).vectors
     whole = snapshot(live).search(queries, k=10)
-    monkeypatch.setattr(search, "BLOCK", 700)  # two queries at a time
+    monkeypatch.setattr(exact, "BLOCK", 700)  # two queries at a time
     for one, other in zip(whole, snapshot(live).search(queries, k=10), strict=True):
         np.testing.assert_array_equal(one, other)
 

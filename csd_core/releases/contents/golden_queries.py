@@ -9,21 +9,18 @@ images with its model, searches them through the store and compares.
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from csd_core.audit.checksums import hash_of
 from csd_core.data.npy import map_images, write_rows
+from csd_core.live.hits import Hits
 from csd_core.records.stages import Record
 from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.parts import Part, parts_of
 from csd_core.system.atomic import atomic_file
 from csd_core.system.errors import ArtifactError
-
-if TYPE_CHECKING:
-    from csd_core.live.search import Hits  # loads LanceDB, which records of releases do without
 
 FOLDER, IMAGES, RECORD = "known", "images.npy", "known.json"
 QUERIES, NEIGHBOURS = 16, 5
@@ -114,7 +111,7 @@ def load(folder: Path) -> tuple[npt.NDArray[np.uint8], KnownQueries]:
     return images, record
 
 
-def differences(record: KnownQueries, search: "Callable[[int], Hits]") -> Iterator[str]:
+def differences(record: KnownQueries, search: Callable[[int], Hits]) -> Iterator[str]:
     """One line for each query that is answered otherwise.
 
     Neighbours whose similarities differ by less than rounding may change places.
