@@ -15,6 +15,8 @@ from csd_core.live.images import encode_png
 from csd_core.releases.backfill.finish import complete
 from csd_core.releases.publish import publish
 from csd_core.releases.rollback import rollback
+from csd_core.serving.loaded_release import _chosen
+from csd_core.system.errors import CompatibilityError
 
 OLD, NEW = 0, 2
 """Classes that came with t1 and t2."""
@@ -135,6 +137,14 @@ def test_the_release_before_is_searched_by_its_own_model_alone(url, models):
     found = search(url, png(OLD), k=3, release="before").json()
     assert (found["release"], found["query_models"]) == (1, [models[0]])
     assert [hit["score"] for hit in found["hits"]] == [hit["cosine"] for hit in found["hits"]]
+
+
+def test_an_older_model_without_an_int8_variant_is_served_as_fp32_whatever_is_asked_for(running, models):
+    old, new = models
+    release = running.project.active()
+    assert [_chosen(release, old, variant).variant for variant in ("auto", "int8", "fp32")] == ["fp32"] * 3
+    with pytest.raises(CompatibilityError, match=r"no int8 model \(serve.variant\), only fp32"):
+        _chosen(release, new, "int8")
 
 
 def test_the_state_and_the_releases_name_both_models(running, url, models):

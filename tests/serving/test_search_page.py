@@ -98,6 +98,7 @@ def test_a_release_with_two_query_models_says_which_of_them_found_a_neighbour(vi
             expect(page.locator("#hits .facts").first).to_contain_text(f"found by {model[:8]}")
             expect(page.locator("#hits .facts").first).to_contain_text("similarity 0.")
         shot(page, "two-query-models")
+        page.close()  # before the service ends, for it still asks for images
 
 
 def test_who_asks_before_all_is_loaded_keeps_the_answer(visit):
