@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cyclopts import App
 
-from csd_core.system.console import say
+from csd_core.system.console import echo
 from csd_core.system.endings import plain_endings
 from csd_core.system.errors import CsdError, ParamsError
 from csd_core.system.processes import environment
@@ -63,7 +63,7 @@ def _work(workers: int, *, pause: Callable[[], None], ready: Callable[[], None])
         raise CsdError(f"the worker ended; its last lines:\n{worker.said()}")
     finally:
         worker.end_with_runs(
-            lambda runs: say(f"{runs} of its runs stopped; the next ones go on from their checkpoints")
+            lambda runs: echo(f"{runs} of its runs stopped; the next ones go on from their checkpoints")
         )
 
 
@@ -100,7 +100,7 @@ def run(*, port: int = 4201, workers: int = 4) -> None:
             finally:
                 instance_lock.withdraw()
     except KeyboardInterrupt:
-        say("Stopped.")
+        echo("Stopped.")
     finally:
         instance_lock.release()
 
@@ -108,7 +108,7 @@ def run(*, port: int = 4201, workers: int = 4) -> None:
 def _tell_ready(instance_lock: InstanceLock, address: str) -> None:
     """Let a `csd ui` of this project know that it is not needed."""
     instance_lock.announce(address)
-    say(f"Flows:    {address}\nAt work.")
+    echo(f"Flows:    {address}\nAt work.")
 
 
 def main() -> None:

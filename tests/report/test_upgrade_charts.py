@@ -170,10 +170,9 @@ def test_bars_fill_their_share_of_the_largest_gallery(mixed):
     assert [style for _, style in bars] == ["fill-retrieval"] + 3 * ["fill-retrieval", "pale"]
 
 
-def test_where_the_dimension_changed_only_a_backfill_is_drawn(narrowed):
+def test_where_the_dimension_changed_keep_is_not_drawn_and_no_mixture(narrowed):
     found = drawn(narrowed)
-    assert "partial-t2" not in found
     words = found["frontier-t2"].description
-    assert "backfill" in words
-    assert not any(name in words for name in ("keep", "adapt", "partial"))
+    assert all(name in words for name in ("adapt", "merge", "partial", "backfill"))
+    assert "keep" not in words
     assert "mixed" not in texts(found["during-t2"])

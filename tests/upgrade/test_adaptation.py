@@ -175,16 +175,6 @@ def test_no_label_is_needed_to_fit_and_without_any_the_cosine_chooses(served):
         assert one.digest is None or other.digest in (None, one.digest)
 
 
-def test_without_old_rows_on_select_the_cosine_decides(tmp_path, linear_embedder):
-    world = World(tmp_path, linear_embedder)
-    world.step(1, NoGallery())
-    world.gallery = world.gallery.take(np.flatnonzero(world.gallery.splits != "select"))
-    (fit,) = world.adapters("t2", world.model(2)).record.fits
-    assert {offer.select_recall for offer in fit.offers} == {None}
-    cosines = [round(offer.select_cosine, 4) for offer in fit.offers]
-    assert fit.offers[cosines.index(max(cosines))].digest == fit.chosen
-
-
 def test_a_wider_candidate_has_adapters_too(served):
     candidate = served.model(2, dimension=DIMENSION + 3)
     adapters = served.adapters("t2", candidate)

@@ -171,7 +171,7 @@ def test_another_dimension_without_adapters_leaves_backfill_and_every_other_way_
     assert all(point.naive is None for point in report.during_backfill)
     verdict = judge(report, policy)
     assert isinstance(verdict, Promoted)
-    assert verdict.strategy == "backfill"
+    assert verdict.strategy == "merge"
 
 
 def test_without_shares_there_is_no_partial_backfill(mixed, to_the_fourth):

@@ -188,8 +188,8 @@ def test_rows_may_be_mapped_into_another_dimension_where_none_stays(mixed):
             np.testing.assert_array_equal(
                 after.vectors[mapped], adapters.chosen[provenance](mixed.gallery.vectors[mapped])
             )
-        seen = mixed.evaluation("t4", wider, mixed.model(3))
-        np.testing.assert_array_equal(seen.rows(plan)[seen.old], after.vectors[seen.positions])
+        seen = mixed.evaluation("t4", wider)
+        np.testing.assert_array_equal(seen.rows_after(plan).vectors[seen.old], after.vectors[seen.positions])
 
 
 def test_a_change_of_dimension_without_adapters_leaves_only_backfill(mixed):
