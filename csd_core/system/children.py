@@ -38,7 +38,7 @@ def living(processes: Collection[psutil.Process], *, seconds: float) -> list[psu
 
 
 def end(processes: Collection[psutil.Process], *, seconds: float, ask: signal.Signals = signal.SIGTERM) -> None:
-    """Ask all to end, and kill those that have not after a while.
+    """Ask all to end, kill those that have not after a while, and wait until these are gone.
 
     Args:
         processes: The programs.
@@ -46,7 +46,9 @@ def end(processes: Collection[psutil.Process], *, seconds: float, ask: signal.Si
         ask: The signal that asks them.
     """
     send(processes, ask)
-    send(living(processes, seconds=seconds), signal.SIGKILL)
+    left = living(processes, seconds=seconds)
+    send(left, signal.SIGKILL)
+    living(left, seconds=seconds)
 
 
 def send(processes: Collection[psutil.Process], number: signal.Signals) -> None:
