@@ -83,8 +83,8 @@ class Approve(Section):
 
     choice: Choice = Field(default="approve", title="Decision")
     """approve: do what the gate decided, also where it rejects. first-model: accept a first model.
-    keep, adapt, partial or backfill: promote the last task's candidate under this strategy. reject: the champion stays;
-    a retraining of several tasks is rejected as a whole."""
+    keep, adapt, merge, partial or backfill: promote the last task's candidate under this strategy. reject: the champion
+    stays; a retraining of several tasks is rejected as a whole."""
     by: str = Field(title="Your name", min_length=1, max_length=200)
     """It is written into params.yaml, the commit and the audit log."""
     reason: str = Field(title="Reason", min_length=1, max_length=2000)

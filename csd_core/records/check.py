@@ -143,7 +143,7 @@ class ServingPoint(Record):
 
 
 class CheckReport(Record):
-    """What promoting the candidate would do to search; measured on one split's rows, judged elsewhere."""
+    """What promoting the candidate would do to search: one split's queries over all rows that would be served."""
 
     task: str
     split: Literal["gate"]

@@ -60,7 +60,7 @@ def publish(
         why: For the audit log.
         by: Who asked for it; by default the user of this process.
         wait: Seconds to wait for another publish or rollback.
-        on_step: Told each of `switch.STEPS` when it is done.
+        on_step: Told each of `activate.STEPS` when it is done.
 
     Returns:
         The release; None if it is active already.

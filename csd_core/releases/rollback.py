@@ -35,7 +35,7 @@ def rollback(
         why: For the audit log.
         by: Who asked for it; by default the user of this process.
         wait: Seconds to wait for another publish or rollback.
-        on_step: Told each of `switch.STEPS` when it is done.
+        on_step: Told each of `activate.STEPS` when it is done.
 
     Raises:
         ArtifactError: if there is no such release, it was retired or is damaged, or the new one proves unfit.

@@ -1,6 +1,6 @@
 """Read what every stage left behind and measure it: from a workspace to a `ReportData`.
 
-The only place where test images are read, once: each distinct promoted generation embeds those of all tasks.
+The only place where test images ask: each distinct promoted generation embeds those of all tasks, once.
 """
 
 import io

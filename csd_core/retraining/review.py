@@ -49,7 +49,7 @@ ROWS = 20_000
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _DrawnPool(ItemPool):
-    """A pool that gives no more than ROWS items of a split."""
+    """A pool that gives no more than ROWS items at a time."""
 
     def rows(self, *splits: str) -> Ints:
         """Return positions of items of some splits, evenly drawn."""
@@ -85,7 +85,7 @@ def review_page(workspace: Workspace, params: Params, task: str) -> ReviewPage:
         report=report,
         verdict=_verdict(workspace, params, task, report),
         arrived=seen.shards[-1],
-        tasks=_asked(pool, pool.rows(*params.gallery.splits)),
+        tasks=_asked(pool, ItemPool.rows(pool, *params.gallery.splits)),
         old_rows=len(gallery),
         new_rows=int((searchable & ~np.isin(pool.ids, gallery.ids)).sum()),
         options=tuple(_options(report, params.gate)),

@@ -182,7 +182,7 @@ class Gallery:
     @property
     def query_models(self) -> tuple[str, ...]:
         """Digests of the models that must embed a query, newest first: that of new rows, then those of older rows."""
-        others = [group.query_model for group in reversed(self.scoring)]
+        others = [group.query_model for group in self.scoring]
         return tuple(dict.fromkeys([self.query_model, *others])) if self.query_model else ()
 
     def searched_by(self, provenance: Provenance) -> GroupScoring | None:

@@ -73,6 +73,9 @@ def parts_of(
         query_model: Digest of the model whose queries search all other rows, by cosine.
         queries: From a model's digest to (N, D) every query.
     """
+    if not kinds:
+        nothing = queries(query_model)
+        return [Part(queries=nothing, rows=vectors[:0, : nothing.shape[1]], positions=np.empty(0, np.intp))]
     known = {Provenance(group.embedded_by, group.adapters): group for group in scoring}
     alike: dict[str, list[Ints]] = {}
     ways: dict[str, tuple[str, ScoreMap]] = {}

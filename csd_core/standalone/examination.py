@@ -19,7 +19,7 @@ from csd_core.standalone.own_gallery import ItemsRecord, OwnGallery
 from csd_core.standalone.roles import NEW, Roles, assign_roles, refuse_too_few
 from csd_core.system.atomic import atomic_folder
 from csd_core.system.console import echo
-from csd_core.system.errors import DataError
+from csd_core.system.errors import CompatibilityError, DataError
 from csd_core.upgrade.adaptation import Lessons, fit_adapters
 from csd_core.upgrade.adapters import RECORD, CandidateAdapters
 from csd_core.upgrade.check import check
@@ -148,6 +148,12 @@ def _forms(lineage: Lineage) -> Iterable[ImageForm]:
 def _query_models(own: OwnGallery, old: Embedder) -> dict[str, Embedder]:
     """Digest -> each model that embeds queries of the old gallery."""
     models = own.lineage.models
+    lost = [digest for digest in own.gallery.query_models if digest != old.digest and digest not in models]
+    if lost:
+        raise CompatibilityError(
+            f"the gallery's older rows are searched by model {lost[0][:12]}, which does not lie in its lineage; name "
+            "the folder that `csd upgrade apply` or the pipeline wrote, with its lineage"
+        )
     return {
         digest: old if digest == old.digest else Embedder.load(models[digest]) for digest in own.gallery.query_models
     }

@@ -17,6 +17,7 @@ from csd_core.data.tables import write_table
 from csd_core.records.stages import ImageForm, Record
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.gallery import Gallery
+from csd_core.retrieval.lineage import RECORD as LINEAGE_RECORD
 from csd_core.retrieval.lineage import Lineage
 from csd_core.system.atomic import atomic_folder
 from csd_core.system.errors import ArtifactError, CompatibilityError
@@ -75,7 +76,8 @@ class OwnGallery:
             if (folder / ITEMS).is_file()
             else ItemsRecord(form=model.metadata.form, best_own_gallery={})
         )
-        before = Lineage.load(folder / LINEAGE) if (folder / LINEAGE).is_dir() else Lineage(models={}, adapters={})
+        lineages = [each for each in (folder / LINEAGE, folder.parent / LINEAGE) if (each / LINEAGE_RECORD).is_file()]
+        before = Lineage.load(lineages[0]) if lineages else Lineage(models={}, adapters={})
         return cls(gallery=gallery, items=known, lineage=before.extended(models=[file]))
 
     def save(self, folder: Path, *, failed: Mapping[str, str]) -> None:

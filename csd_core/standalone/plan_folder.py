@@ -15,6 +15,7 @@ from typing import Self
 
 from csd_core.data.tables import write_table
 from csd_core.params.upgrade import Order, Rest, Strategy, Upgrade
+from csd_core.records.check import CheckReport
 from csd_core.records.stages import Digest, Record
 from csd_core.records.verdict import Promoted, VerdictFile
 from csd_core.retrieval.embedder import digest_of
@@ -135,7 +136,13 @@ class PlanFolder:
             self.lineage.adapter(adapter.digest) is None for adapter in plan.adapters.values()
         ):
             raise ArtifactError(f"{self.folder}: the adapters are not those that were planned with; plan again")
-        return plan
+        alternatives = CheckReport.load(self.folder / CHECK).alternatives
+        measured = next(
+            (each for each in alternatives if (each.strategy, each.share) == (record.strategy, record.share)), None
+        )
+        if measured is None:
+            raise ArtifactError(f"{self.folder / CHECK}: has no {record.strategy}, which was planned; plan again")
+        return plan.scored(measured.scoring)
 
 
 def write_plan(gate_result: GateResult, settings: Upgrade, new: Path, folder: Path) -> None:

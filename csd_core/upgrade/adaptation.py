@@ -195,7 +195,7 @@ class _Contest:
     Attributes:
         before: (m, D_old) held-out images as the rows were embedded.
         after: (m, D) the same by the candidate.
-        stored: (n, D_old) the provenance's rows on `select`.
+        stored: (n, D_old) the provenance's rows.
         candidate: (n + k, D) the same items and k new ones, by the candidate.
         labels: (n + k,) their classes.
         asked: Which of them are queries.
@@ -226,7 +226,7 @@ class _Contest:
         return cls(
             before=before,
             after=after,
-            stored=select.stored.vectors[mine],
+            stored=select.stored.vectors[mine, : before.shape[1]],
             candidate=select.candidate[items],
             labels=select.labels[items],
             asked=asked[evenly(len(asked), QUERIES)],

@@ -1,4 +1,4 @@
-"""The check's report: every way to serve a candidate, measured on the gate's items; choices rehearsed on `select`."""
+"""The check's report: every way to serve a candidate, measured by the gate's queries; choices rehearsed on `select`."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +23,7 @@ from csd_core.upgrade.plans import UpgradePlan
 from csd_core.upgrade.strategies import Adapt, Keep, Merge, Situation, offered
 
 SHARES = tuple(step / 10 for step in range(11))
-"""Of a backfill, at which the simulation looks."""
+"""Of a backfill, at which search is measured."""
 
 
 def check(
@@ -49,7 +49,7 @@ def check(
         best_own_gallery: Task -> best Recall@1 on its own gallery ever served.
     """
     curves = partial_curves(select, situation) if champion and len(select.asked) else None
-    scored = scores_on(select)
+    scored = scores_on(select, situation)
     strategies = offered(situation.settings.partial, curves.order if curves else None)
     status_quo, alternatives = compare(gate, situation, strategies, scored)
     rehearsal = None
@@ -78,7 +78,7 @@ def _adapter_methods(gate: EvaluationData, situation: Situation) -> dict[str, fl
     """Method -> Recall@1 of all queries if every adapter were of that method, for methods that map every row."""
     if today(gate) is None or Adapt().why_not(situation):
         return {}
-    plan = Adapt().plan(situation)
+    plan, gate = Adapt().plan(situation), fewer_queries(gate)
     return {
         method: recall_under(gate, replace(plan, adapters=adapters))
         for method in get_args(AdapterMethod)
@@ -90,10 +90,13 @@ def _during_backfill(
     gate: EvaluationData, situation: Situation, scored: Callable[[UpgradePlan], UpgradePlan], order: Order
 ) -> tuple[ServingPoint, ...]:
     """What users see while every old row is re-embedded, by the scores that two models start with."""
-    if today(gate) is None or not gate.old.any() or len(np.unique(gate.labels)) == len(gate.labels):
+    if today(gate) is None or not gate.old.any() or not len(gate.asked):
         return ()
+    if len(np.unique(gate.labels)) == len(gate.labels):
+        return ()  # no query has a right row, so there is no recall to show
     rows = situation.order(order)
-    merged = scored(Merge().plan(situation))
+    two = situation.settings.model_copy(update={"max_query_models": max(2, situation.settings.max_query_models)})
+    merged = scored(Merge().plan(replace(situation, settings=two)))
     naive = None if Keep().why_not(situation) else Keep().plan(situation)
     gate = fewer_queries(gate)
     points = []

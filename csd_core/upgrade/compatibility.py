@@ -199,17 +199,19 @@ def parts_after(evaluation: EvaluationData, plan: UpgradePlan) -> list[Part]:
     return evaluation.parts(evaluation.rows_after(plan), plan.scoring, query_model=plan.model)
 
 
-def scores_on(select: EvaluationData) -> Callable[[UpgradePlan], UpgradePlan]:
+def scores_on(select: EvaluationData, situation: Situation) -> Callable[[UpgradePlan], UpgradePlan]:
     """Return what gives a plan its scores, fitted and chosen on `select`; without such items cosines are scores.
 
     Args:
         select: The items, of which those of `select` ask.
+        situation: The whole gallery and the candidate.
     """
-    before = today(select)
+    asking = fewer_queries(select)
+    before = today(asking)
     if before is None:
         return lambda plan: plan
-    outcome = _search(select, before) if len(select.asked) else None
-    return lambda plan: with_scores(plan, select, outcome)
+    outcome = _search(asking, before) if len(asking.asked) else None
+    return lambda plan: with_scores(plan, asking, outcome, situation.gallery)
 
 
 def _alternative(
@@ -261,7 +263,7 @@ def cross_test(evaluation: EvaluationData, situation: Situation) -> CrossTest | 
         situation: The whole gallery with the candidate's adapters.
     """
     before, asks = today(evaluation), evaluation.old[evaluation.asked]
-    if before is None or not asks.any() or evaluation.candidate.shape[1] != evaluation.stored.vectors.shape[1]:
+    if before is None or not asks.any() or Keep().why_not(situation):
         return None
 
     def on_old_rows(parts: Sequence[Part]) -> Recall:

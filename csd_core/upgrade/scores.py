@@ -7,7 +7,7 @@ queries and measuring on the other, and the simplest kind that does as well as t
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from csd_core.records.ranking import GroupScoring, Identity, Logistic, Offset, Quantile, ScoreMap, artanh
-from csd_core.retrieval.gallery import Provenance
+from csd_core.retrieval.gallery import Gallery, Provenance
 from csd_core.retrieval.metrics import TIE, Bools, Floats, Part, Recall
 from csd_core.retrieval.parts import Search
 from csd_core.upgrade.evaluation_data import EvaluationData, ServedRows
@@ -34,6 +34,9 @@ TURNS = 3
 
 KNOTS = 64
 """Of a quantile map."""
+
+DECIMALS = 6
+"""Of the cosines that maps are fitted to: beyond them they depend on how a matrix product was cut up."""
 
 OUTERMOST = 1.01
 """Beyond any cosine of vectors that a gallery accepts as unit length."""
@@ -86,22 +89,31 @@ class Nearest:
         return np.where(self.counts, hits * 1.0 - (self.hit_today & ~hits), 0.0)
 
 
-def with_scores(plan: UpgradePlan, select: EvaluationData, today: Recall | None) -> UpgradePlan:
-    """Return the plan with a score for each provenance, fitted and chosen on `select`.
+def with_scores(plan: UpgradePlan, select: EvaluationData, today: Recall | None, gallery: Gallery) -> UpgradePlan:
+    """Return the plan with a score for each provenance, fitted and chosen on `select`; newest query models come first.
+
+    Where a provenance cannot be measured, for no item that asks or is measured is of it, cosines are scores.
 
     Args:
         plan: What becomes of the old rows.
         select: The items, of which those of `select` ask.
-        today: Outcome of these queries without the upgrade; None where there are none, so that cosines are scores.
+        today: Outcome of these queries without the upgrade; None where there are none.
+        gallery: The old rows.
     """
-    rows = select.rows_after(plan)
-    provenances = list(rows.kinds)
-    models = [plan.query_models.get(provenance, plan.model) for provenance in provenances]
-    if len(provenances) == 1 and models == [plan.model]:
+    own = Provenance(plan.model, "")
+    age = [plan.model, *gallery.query_models].index
+    provenances = sorted(
+        dict.fromkeys([*plan.provenances(gallery), own]),
+        key=lambda provenance: age(plan.query_models.get(provenance, plan.model)),
+    )
+    if provenances == [own]:
         return plan
-    native = [provenance == Provenance(plan.model, "") for provenance in provenances]
-    maps: list[ScoreMap] = [Identity() for _ in native]
-    if today is not None:
+    models = [plan.query_models.get(provenance, plan.model) for provenance in provenances]
+    maps: list[ScoreMap] = [Identity() for _ in provenances]
+    rows = select.rows_after(plan)
+    if today is not None and set(rows.kinds) == set(provenances):
+        rows = replace(rows, kinds={provenance: rows.kinds[provenance] for provenance in provenances})
+        native = [provenance == own for provenance in provenances]
         maps = choose(find_nearest(select, rows, models, today), native=native)
     if set(models) == {plan.model} and all(isinstance(each, Identity) for each in maps):
         return plan
@@ -149,9 +161,9 @@ def find_nearest(select: EvaluationData, rows: ServedRows, models: Sequence[str]
                     values[:, held] = -np.inf
                 wrong[part, mine] = values.max(axis=1, initial=-np.inf)
     return Nearest(
-        right=right,
-        wrong=wrong,
-        cosines=cosines,
+        right=np.round(right, DECIMALS),
+        wrong=np.round(wrong, DECIMALS),
+        cosines=tuple(np.round(each, DECIMALS) for each in cosines),
         of_class=of_class,
         counts=np.isfinite(right).any(axis=0) & today.possible,
         hit_today=today.hits[:, 0],
@@ -173,6 +185,8 @@ def choose(nearest: Nearest, *, native: Sequence[bool]) -> list[ScoreMap]:
         nearest: What the queries find.
         native: Of each part, whether its rows are the candidate's own: these keep their cosine where offsets are added.
     """
+    if not nearest.counts.any():
+        return [Identity() for _ in native]
     half = nearest.half
     merits: dict[str, Doubles] = {}
     for kind, fit in KINDS.items():

@@ -139,6 +139,13 @@ def test_rows_that_are_searched_alike_are_one_part():
     assert parts[1].score == old.score
 
 
+def test_a_gallery_without_rows_answers_nothing():
+    queries = unit(np.random.default_rng(0), 3, 4)
+    parts = parts_of(np.zeros((0, 6), np.float32), {}, [], query_model="a", queries=lambda _: queries)
+    recall = recall_over(parts, query_labels=list("abc"), gallery_labels=np.empty(0, np.str_))
+    assert (recall.queries, recall.excluded) == (0, 3)
+
+
 def test_parts_must_hold_each_row_once():
     rows = unit(np.random.default_rng(0), 4, 3)
     twice = [

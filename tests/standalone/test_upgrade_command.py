@@ -348,3 +348,40 @@ def test_a_gallery_of_the_pipeline_is_taken_with_its_own_roles_and_tasks(csd, mo
     assert report.status_quo.overall.queries == (count % 4 == 2).sum()
     assert set(report.status_quo.per_task) == {"t1", "t2"}
     assert next(each for each in report.alternatives if each.name == "adapt").rows_mapped == 600
+
+
+def test_a_merged_gallery_keeps_its_scores_and_both_models_and_can_be_checked_again(csd, gallery, models, photos):
+    values = read_yaml(DEFAULT)
+    values["gate"] |= {"allowed": ["merge"], "max_excess_flips": 1.0, "max_task_regression": 1.0}
+    values["gate"] |= {"max_regression": 1.0, "min_gain": -1.0, "max_map_regression": 1.0}
+    Path("policy.yaml").write_text(str(values))
+    folder = ("--images", photos, "--gallery")
+    succeed(
+        csd,
+        "upgrade",
+        "plan",
+        models["weak"],
+        models["good"],
+        *folder,
+        gallery,
+        "--policy",
+        "policy.yaml",
+        "-o",
+        "plan",
+    )
+    printed = succeed(csd, "upgrade", "apply", "plan", *folder, gallery, "-o", "second")
+    assert "second: 0 rows embedded, 0 mapped, 600 kept" in printed
+    second = Gallery.load(Path("second"))
+    measured = CheckReport.load(Path("plan/check.json")).alternatives
+    assert second.scoring == next(each.scoring for each in measured if each.strategy == "merge")
+    assert len(second.query_models) == 2
+    assert set(Lineage.load(Path("second/lineage")).models) == set(second.query_models)
+    code, printed, _ = csd("check", models["good"], models["weak"], *folder, "second", "-o", "check.json")
+    assert code in (0, 7)
+    again = CheckReport.load(Path("check.json"))
+    assert again.status_quo.overall.at[1] > 0.5
+
+    shutil.rmtree("second/lineage")
+    code, _, errors = csd("check", models["good"], models["weak"], *folder, "second")
+    assert code == 6
+    assert "which does not lie in its lineage" in errors

@@ -10,6 +10,7 @@ from csd_core.records.ranking import Identity
 from csd_core.retrieval.gallery import Gallery, Provenance
 from csd_core.system.errors import CompatibilityError
 from csd_core.upgrade.adapters import CandidateAdapters
+from csd_core.upgrade.check import check
 from csd_core.upgrade.compatibility import compare, recall_under, scores_on
 from csd_core.upgrade.strategies import Backfill, Keep, Merge, NoGallery
 
@@ -26,7 +27,8 @@ def turn(world, number, *, adapters=None, dimension=DIMENSION, settings=UPGRADE)
     """A model takes the gallery over by merging, with the scores that the check would fit; returns the plan."""
     task, candidate = TASKS[number - 1], world.model(number, dimension=dimension)
     evaluation = world.evaluation(task, candidate, split="select")
-    plan = scores_on(evaluation)(Merge().plan(world.situation(candidate, adapters, settings=settings)))
+    situation = world.situation(candidate, adapters, settings=settings)
+    plan = scores_on(evaluation, situation)(Merge().plan(situation))
     after = plan.apply(world.gallery, world.embed_by(candidate, task))
     pool = world.pool(task)
     new = np.flatnonzero(~np.isin(pool.ids, world.gallery.ids))
@@ -97,6 +99,35 @@ def test_three_models_may_stay_where_that_is_allowed(merged):
     assert merged.gallery.query_models == tuple(merged.model(number).digest for number in (3, 2, 1))
 
 
+def test_the_newest_query_model_comes_first_whatever_rows_lie_first(merged):
+    settings = UPGRADE.model_copy(update={"max_query_models": 3})
+    turn(merged, 3, settings=settings)
+    turn(merged, 4, settings=settings)  # re-embeds the rows of the first model, which lie first
+    assert merged.gallery.embedded_by[0] == merged.model(4).digest
+    assert merged.gallery.query_models == tuple(merged.model(number).digest for number in (4, 3, 2))
+
+
+def test_the_next_candidate_of_a_gallery_of_two_dimensions_is_measured_in_every_way(world):
+    world.step(1, NoGallery())
+    wider = DIMENSION + 3
+    turn(world, 2, dimension=wider)
+    candidate = world.model(3, dimension=wider)
+    adapters = world.adapters("t3", candidate, folder="third")
+    situation = world.situation(candidate, adapters)
+    report = check(
+        "t3",
+        gate=world.evaluation("t3", candidate),
+        select=world.evaluation("t3", candidate, split="select"),
+        situation=situation,
+        champion=world.gallery.query_model,
+        pending=(),
+        best_own_gallery={},
+    )
+    assert [each.name for each in report.alternatives if not each.possible] == ["keep"]
+    assert report.cross_test is None
+    assert {curve.order for curve in report.partial.curves} >= {"residual"}
+
+
 def test_one_query_model_leaves_nothing_to_merge(merged):
     settings = UPGRADE.model_copy(update={"max_query_models": 1})
     situation = merged.situation(merged.model(3), settings=settings)
@@ -107,10 +138,10 @@ def test_the_status_quo_of_a_merged_gallery_is_searched_by_both_models(merged):
     candidate = merged.model(3)
     seen = merged.evaluation("t3", candidate)
     situation = merged.situation(candidate)
-    quo, (keep, merge, backfill) = compare(seen, situation, (Keep(), Merge(), Backfill()), scores_on(seen))
+    quo, (keep, merge, backfill) = compare(seen, situation, (Keep(), Merge(), Backfill()), scores_on(seen, situation))
     assert (keep.query_models, merge.query_models, backfill.query_models) == (1, 2, 1)
     blind = replace(seen, stored=replace(seen.stored, scoring=()))
-    raw, _ = compare(blind, situation, (), scores_on(blind))
+    raw, _ = compare(blind, situation, (), scores_on(blind, situation))
     assert quo.overall.at[1] >= raw.overall.at[1]
 
 
@@ -127,7 +158,7 @@ def test_a_model_of_another_dimension_can_merge_and_narrower_rows_end_in_zeros(w
     seen = world.evaluation("t3", candidate)
     situation = world.situation(candidate)
     assert Keep().why_not(situation) is not None
-    assert recall_under(seen, scores_on(seen)(Merge().plan(situation))) > 0.5
+    assert recall_under(seen, scores_on(seen, situation)(Merge().plan(situation))) > 0.5
 
 
 def test_rows_that_a_narrower_model_joins_are_padded_only_in_a_merged_gallery(world):

@@ -89,7 +89,7 @@ def hits(seen, plan):
 def test_rows_of_a_higher_level_do_not_hide_the_others():
     seen = raised(synthetic_evidence(rows=200, noise=0.3))
     plan = Merge().plan(situation_of(seen))
-    fitted = scores_on(seen)(plan)
+    fitted = scores_on(seen, situation_of(seen))(plan)
     raw = hits(seen, fitted.scored(tuple(each.model_copy(update={"score": Identity()}) for each in fitted.scoring)))
     assert raw < 0.7
     assert hits(seen, fitted) > raw + 0.2
@@ -112,9 +112,31 @@ def test_scores_do_not_depend_on_the_order_of_items():
         active={"m1": seen.champion[order]},
         candidate=seen.candidate[order],
     )
-    plans = [scores_on(each)(Merge().plan(situation_of(each))) for each in (seen, other)]
+    plans = [scores_on(each, situation_of(each))(Merge().plan(situation_of(each))) for each in (seen, other)]
     by_model = [{each.embedded_by: each.score for each in plan.scoring} for plan in plans]
     assert by_model[0] == by_model[1]
+
+
+def test_where_rows_of_a_provenance_are_not_measured_cosines_are_scores():
+    seen = raised(synthetic_evidence(rows=120, noise=0.3))
+    stored = seen.stored
+    hidden = replace(
+        stored,
+        ids=np.char.add("hidden-", stored.ids),
+        embedded_by=np.full(len(stored), "m0"),
+        spaces=np.full(len(stored), "m0"),
+        searchable_spaces=("m0",),
+    )
+    whole = stored.joined(hidden, query_model="m1", searchable_spaces=("m0", "m1"))
+    situation = replace(situation_of(seen), gallery=whole)
+    plan = scores_on(seen, situation)(Merge().plan(situation))
+    assert {group.embedded_by: group.score for group in plan.scoring} == dict.fromkeys(("m0", "m1", "m2"), Identity())
+
+
+def test_queries_that_cannot_hit_choose_nothing():
+    nearest = levels()
+    blind = Nearest(**{name: getattr(nearest, name) for name in Nearest.__slots__} | {"counts": nearest.counts & False})
+    assert choose(blind, native=[False, True]) == [Identity(), Identity()]
 
 
 def test_a_gallery_of_one_kind_gets_no_scores():
@@ -122,4 +144,4 @@ def test_a_gallery_of_one_kind_gets_no_scores():
     everything = seen.asking(seen.asked)
     assert today(everything) is not None
     plan = Keep().plan(situation_of(seen))
-    assert scores.with_scores(plan.scored(()), seen, None).scoring == ()
+    assert scores.with_scores(plan, seen, None, seen.stored).scoring == ()

@@ -54,7 +54,7 @@ def complete(
         max_rows_per_second: Over all of them; None for full speed.
         shard_rows: Rows of a shard: what a killed process loses at most.
         wait: Seconds to wait for another backfill, publish or rollback.
-        on_step: Told each of `switch.STEPS` when it is done.
+        on_step: Told each of `activate.STEPS` when it is done.
 
     Returns:
         The new release; None if every row that has an image is the model's own.
@@ -96,7 +96,7 @@ def finish(
         why: For the audit log.
         by: Who asked for it; by default the user of this process.
         wait: Seconds to wait for another publish or rollback.
-        on_step: Told each of `switch.STEPS` when it is done.
+        on_step: Told each of `activate.STEPS` when it is done.
 
     Raises:
         CompatibilityError: if another release is active than when it was planned.

@@ -1,8 +1,8 @@
 """Backfill of the live gallery: which active rows other models made, cut into shards that are embedded one by one.
 
-A release under keep, adapt or partial serves rows of mixed provenance. Its table is tagged, so that what is read can
-neither change nor be cleaned up while people write on. What a killed run leaves is found again by its names, and the
-next run goes on with it:
+A release under keep, adapt, merge or partial serves rows of mixed provenance. Its table is tagged, so that what is read
+can neither change nor be cleaned up while people write on. What a killed run leaves is found again by its names, and
+the next run goes on with it:
 
     operations/backfills/<release>/   the finished shards
     tag backfill-NNNN                 the rows of release NNNN as they were when it was planned

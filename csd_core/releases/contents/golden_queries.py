@@ -71,11 +71,13 @@ def expect(gallery: Gallery, items: npt.NDArray[np.str_], queries: Mapping[str, 
         )
     found: list[KnownQuery] = []
     for number, item in enumerate(items.tolist()):
-        scores, lowest = np.empty(len(gallery)), np.empty(len(gallery))
+        scores, margins = np.empty(len(gallery)), np.empty(len(gallery))
         for part in parts:
             cosines = np.asarray(part.rows) @ np.asarray(part.queries)[number]
             at = slice(None) if part.positions is None else part.positions
-            scores[at], lowest[at] = part.score(cosines), part.score(cosines - TOLERANCE)
+            scores[at] = part.score(cosines)
+            above = part.score(np.maximum(cosines, np.minimum(cosines + TOLERANCE, 1))) - scores[at]
+            margins[at] = np.maximum(above, scores[at] - part.score(cosines - TOLERANCE))
         count = min(NEIGHBOURS, len(scores))
         near = np.flatnonzero(scores >= np.partition(scores, len(scores) - count)[len(scores) - count])  # ties too
         nearest = near[np.lexsort((gallery.ids[near], -scores[near]))][:count]
@@ -84,7 +86,7 @@ def expect(gallery: Gallery, items: npt.NDArray[np.str_], queries: Mapping[str, 
                 item=item,
                 ids=tuple(gallery.ids[nearest].tolist()),
                 scores=tuple(scores[nearest].tolist()),
-                margins=tuple((scores - lowest)[nearest].tolist()) if gallery.scoring else (),
+                margins=tuple(margins[nearest].tolist()) if gallery.scoring else (),
             )
         )
     return KnownQueries(queries=tuple(found))

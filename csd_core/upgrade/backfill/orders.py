@@ -83,7 +83,7 @@ def _residuals(gallery: Gallery, anchors: Mapping[Provenance, Anchors], by_id: I
         step = max(1, BLOCK_BYTES // (4 * len(known.residuals)))
         for start in range(0, len(rows), step):
             some = rows[start : start + step]
-            similar = gallery.vectors[some] @ known.vectors.T
+            similar = gallery.vectors[some, : known.vectors.shape[1]] @ known.vectors.T
             nearest = np.argpartition(-similar, count - 1, axis=1)[:, :count]
             found[some] = known.residuals[nearest].mean(axis=1)
     return np.round(found, 6)
