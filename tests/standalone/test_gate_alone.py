@@ -39,7 +39,7 @@ def stranger(tmp_path_factory):
 
 def rows_of(text):
     """First word -> (Recall@1 of all queries, what stands under `passes`), for each line of a table."""
-    found = re.findall(r"^(status quo|keep|adapt|backfill) +([0-9.]+) .*?(yes|no: \w+)?$", text, flags=re.MULTILINE)
+    found = re.findall(r"^(status quo|keep|adapt|merge|partial 50 %|backfill) +([0-9.]+) .*?(yes|no: \w+)?$", text, flags=re.MULTILINE)
     return {name: (float(recall), passes) for name, recall, passes in found}
 
 
@@ -49,11 +49,11 @@ def test_every_block_of_the_page_runs_in_order(stranger):
     printed = [stranger(kind, block) for kind, block in BLOCKS]
     shown = rows_of(re.search(r"```\n(Recall@1.*?)```", PAGE, flags=re.DOTALL).group(1))
     found = rows_of(re.sub(r" +$", "", printed[1], flags=re.MULTILINE))
-    assert list(shown) == ["status quo", "keep", "adapt", "backfill"]
+    assert list(shown) == ["status quo", "keep", "adapt", "merge", "partial 50 %", "backfill"]
     for name, (recall, passes) in shown.items():
         assert found[name] == (pytest.approx(recall, abs=1), passes), printed[1]
     assert "rejected" in (stranger.folder / "worse.txt").read_text()
-    assert "gallery-2: 0 rows embedded, 1,000 mapped" in printed[3]
+    assert "gallery-2: 500 rows embedded, 500 mapped" in printed[3]
     assert "from its best" in (stranger.folder / "back.txt").read_text()
     same = (stranger.folder / "same.txt").read_text()
     assert "keep: all classes +0.0 points, at worst -" in same
