@@ -39,7 +39,9 @@ def stranger(tmp_path_factory):
 
 def rows_of(text):
     """First word -> (Recall@1 of all queries, what stands under `passes`), for each line of a table."""
-    found = re.findall(r"^(status quo|keep|adapt|merge|partial 50 %|backfill) +([0-9.]+) .*?(yes|no: \w+)?$", text, flags=re.MULTILINE)
+    found = re.findall(
+        r"^(status quo|keep|adapt|merge|partial 50 %|backfill) +([0-9.]+) .*?(yes|no: \w+)?$", text, flags=re.MULTILINE
+    )
     return {name: (float(recall), passes) for name, recall, passes in found}
 
 
