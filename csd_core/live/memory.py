@@ -17,7 +17,7 @@ from lancedb.table import Table
 
 from csd_core.live.reader import dimension_of
 from csd_core.live.rows import Vectors, vectors_of
-from csd_core.live.rules import RowGroup
+from csd_core.live.rules import SearchGroup
 from csd_core.live.storage.lance import scan, windows
 from csd_core.retrieval.gallery import Provenance
 from csd_core.system.errors import ArtifactError
@@ -38,7 +38,7 @@ class RowsPart:
         vectors: (n, D) float32 of unit length.
     """
 
-    group: RowGroup
+    group: SearchGroup
     positions: npt.NDArray[np.intp] | None
     vectors: Vectors
 
@@ -70,7 +70,7 @@ class Rows:
     parts: tuple[RowsPart, ...]
 
     @classmethod
-    def read(cls, handle: Table, table: str, groups: Sequence[RowGroup]) -> "Rows":
+    def read(cls, handle: Table, table: str, groups: Sequence[SearchGroup]) -> "Rows":
         """All rows of an open table, which is read twice.
 
         Args:
@@ -158,7 +158,7 @@ class _DictionaryColumn:
 
 
 def _sorted_ids(
-    handle: Table, groups: Sequence[RowGroup]
+    handle: Table, groups: Sequence[SearchGroup]
 ) -> tuple[pa.StringArray, npt.NDArray[np.intp], npt.NDArray[np.int32] | None]:
     """Ids (N,) ascending; of each row, as the table has them, its position among them (N,) and its group's number (N,).
 

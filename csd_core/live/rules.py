@@ -6,14 +6,13 @@ N rows, D dimensions of a query model, W those of the table: the most that one o
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from csd_core.records.ranking import GroupScoring, Identity, ScoreMap
+from csd_core.records.ranking import GroupScoring, ScoreMap
 from csd_core.retrieval.gallery import Gallery, Provenance
-
-IDENTITY = Identity()
+from csd_core.retrieval.parts import IDENTITY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RowGroup:
+class SearchGroup:
     """Rows that the queries of one model search, and whose cosines one map makes scores.
 
     Attributes:
@@ -102,9 +101,9 @@ class SearchRules:
         return tuple(dict.fromkeys(space for spaces in self.spaces.values() for space in spaces))
 
     @property
-    def groups(self) -> tuple[RowGroup, ...]:
+    def groups(self) -> tuple[SearchGroup, ...]:
         """All groups; the first one has the rows that `scoring` does not name too."""
-        ways: dict[tuple[str, str], RowGroup] = {}
+        ways: dict[tuple[str, str], SearchGroup] = {}
         for group in (None, *self.scoring):
             model, dimension, score = (
                 (group.query_model, group.dimension, group.score)
@@ -113,7 +112,7 @@ class SearchRules:
             )
             known = ways.get((model, score.model_dump_json()))
             mine = {Provenance(group.embedded_by, group.adapters)} if group else set()
-            ways[model, score.model_dump_json()] = RowGroup(
+            ways[model, score.model_dump_json()] = SearchGroup(
                 query_model=model,
                 dimension=dimension,
                 score=score,

@@ -24,7 +24,7 @@ from csd_core.live.hits import WORDS, Hits, hits_of
 from csd_core.live.memory import Rows
 from csd_core.live.reader import LiveReader, kinds_of, refuse_spaces, refuse_width
 from csd_core.live.rows import Vectors, refuse_bad_vectors, texts_of, vectors_of
-from csd_core.live.rules import RowGroup, SearchRules
+from csd_core.live.rules import SearchGroup, SearchRules
 from csd_core.retrieval.gallery import Provenance, padded
 from csd_core.system.errors import ArtifactError, CompatibilityError, ParamsError, message_of
 
@@ -48,12 +48,12 @@ class Snapshot:
 
     table: str
     rules: SearchRules
-    groups: tuple[RowGroup, ...]
+    groups: tuple[SearchGroup, ...]
     count: int
     rows: Rows | None
     _handle: Table
     _probes: int
-    _only: Mapping[RowGroup, Expr | None]
+    _only: Mapping[SearchGroup, Expr | None]
     """What leaves a group's rows alone, for LanceDB; None where the group has them all."""
 
     @classmethod
@@ -168,7 +168,7 @@ class Snapshot:
         return float(np.mean(shares))
 
     def _by_index(
-        self, queries: Mapping[str, Vectors], groups: Sequence[RowGroup], *, k: int, where: Filters, exhaustive: bool
+        self, queries: Mapping[str, Vectors], groups: Sequence[SearchGroup], *, k: int, where: Filters, exhaustive: bool
     ) -> Hits:
         """Answers of LanceDB, a list for each group, merged; `exhaustive` reads every row."""
         lists = []
@@ -204,7 +204,7 @@ class Snapshot:
         return found
 
 
-def _filters(groups: Sequence[RowGroup], kinds: Iterable[tuple[Provenance, str]]) -> dict[RowGroup, Expr | None]:
+def _filters(groups: Sequence[SearchGroup], kinds: Iterable[tuple[Provenance, str]]) -> dict[SearchGroup, Expr | None]:
     """What leaves each group's rows alone: their spaces where no other group has one, for that reads one column.
 
     Args:
@@ -214,7 +214,7 @@ def _filters(groups: Sequence[RowGroup], kinds: Iterable[tuple[Provenance, str]]
     first, *others = groups
     if not others:
         return {first: None}
-    spaces: dict[RowGroup, set[str]] = {group: set() for group in groups}
+    spaces: dict[SearchGroup, set[str]] = {group: set() for group in groups}
     for provenance, space in kinds:
         spaces[next((group for group in others if provenance in group.provenances), first)].add(space)
     if sum(map(len, spaces.values())) == len(set().union(*spaces.values())):
@@ -231,7 +231,7 @@ def _filters(groups: Sequence[RowGroup], kinds: Iterable[tuple[Provenance, str]]
     return {first: ~reduce(or_, named.values()), **named}
 
 
-def _with_rows(rules: SearchRules, provenances: set[Provenance]) -> tuple[RowGroup, ...]:
+def _with_rows(rules: SearchRules, provenances: set[Provenance]) -> tuple[SearchGroup, ...]:
     """The groups that have rows, at least one; the first has the rows that none names."""
     first, *others = rules.groups
     named = {provenance for group in rules.groups for provenance in group.provenances}
@@ -242,7 +242,7 @@ def _with_rows(rules: SearchRules, provenances: set[Provenance]) -> tuple[RowGro
 
 
 def _merged(
-    queries: Mapping[str, Vectors], groups: Sequence[RowGroup], answers: Sequence[Sequence[pa.Table]], *, k: int
+    queries: Mapping[str, Vectors], groups: Sequence[SearchGroup], answers: Sequence[Sequence[pa.Table]], *, k: int
 ) -> Hits:
     """LanceDB's answers in one array each, with scores and order as in an exact search.
 

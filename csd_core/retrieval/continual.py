@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from csd_core.retrieval.metrics import Recall, recall_at
+from csd_core.retrieval.metrics import Recall
 
 Matrix = npt.NDArray[np.float64]
 
@@ -81,39 +81,3 @@ def recall_of_groups(recall: Recall, groups: npt.ArrayLike) -> dict[str, float]:
     names = np.asarray(groups)
     found = {str(name): recall.of(names == name) for name in np.unique(names)}
     return {name: some.at(1) for name, some in found.items() if some.queries}
-
-
-def recall_on_own_gallery(
-    queries: npt.ArrayLike,
-    gallery: npt.ArrayLike,
-    *,
-    labels: npt.ArrayLike,
-    groups: npt.ArrayLike,
-    asked: npt.ArrayLike | None = None,
-) -> dict[str, float]:
-    """Recall@1 of each group's queries on its own rows alone; a group none of whose queries counts has no figure.
-
-    Args:
-        queries: (Q, D) unit embeddings of some of the items.
-        gallery: (N, D) unit embeddings of all items.
-        labels: (N,) classes.
-        groups: (N,) names of the groups.
-        asked: (Q,) which items the queries are; None: all of them, row by row.
-    """
-    rows, vectors = np.asarray(gallery), np.asarray(queries)
-    names, classes = np.asarray(groups), np.asarray(labels)
-    items = np.arange(len(rows)) if asked is None else np.asarray(asked)
-    found: dict[str, float] = {}
-    for name in np.unique(names):
-        own, mine = np.flatnonzero(names == name), np.flatnonzero(names[items] == name)
-        recall = recall_at(
-            vectors[mine],
-            rows[own],
-            query_labels=classes[items[mine]],
-            gallery_labels=classes[own],
-            k=(1,),
-            self_index=np.searchsorted(own, items[mine]),
-        )
-        if recall.queries:
-            found[str(name)] = recall.at(1)
-    return found

@@ -5,7 +5,7 @@ row left out.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -211,7 +211,15 @@ def scores_on(select: EvaluationData, situation: Situation) -> Callable[[Upgrade
     if before is None:
         return lambda plan: plan
     outcome = _search(asking, before) if len(asking.asked) else None
-    return lambda plan: with_scores(plan, asking, outcome, situation.gallery)
+    known: dict[Hashable, UpgradePlan] = {}  # a plan is measured on `select` and on `gate`
+
+    def scored(plan: UpgradePlan) -> UpgradePlan:
+        way = (plan.strategy, plan.share, frozenset(plan.query_models.items()))
+        if way not in known:
+            known[way] = with_scores(plan, asking, outcome, situation.gallery)
+        return known[way]
+
+    return scored
 
 
 def _alternative(

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from csd_core.retrieval import metrics
-from csd_core.retrieval.continual import recall_of_groups, recall_on_own_gallery
+from csd_core.retrieval.continual import recall_of_groups
 from csd_core.retrieval.metrics import map_at_r, recall_at
 from csd_core.system.errors import CompatibilityError
 
@@ -128,37 +128,15 @@ def test_missing_labels_are_refused():
         recall_at(np.ones((2, 2)), np.ones((1, 2)), query_labels=["a"], gallery_labels=["a"])
 
 
-def test_groups_share_a_gallery_or_have_their_own():
+def test_groups_share_a_gallery():
     vectors = unit([[1, 0], [1, 0.2], [1, 0.1], [0, 1], [0.1, 1]])
     labels, groups = ["a", "a", "b", "b", "b"], np.array(["t1", "t1", "t2", "t2", "t2"])
     pooled = recall_at(vectors, vectors, query_labels=labels, gallery_labels=labels, self_index=np.arange(5))
     assert recall_of_groups(pooled, groups) == {"t1": 0.0, "t2": pytest.approx(2 / 3)}
-    assert recall_on_own_gallery(vectors, vectors, labels=labels, groups=groups) == {"t1": 1.0, "t2": 1.0}
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_some_items_may_ask_while_all_of_their_group_are_rows(seed):
-    vectors, labels = random_set(seed)
-    groups = np.array(["t1", "t2", "t3"])[np.random.default_rng(seed + 9).integers(0, 3, len(labels))]
-    asked = np.random.default_rng(seed + 5).permutation(len(labels))[:25]
-    found = recall_on_own_gallery(vectors[asked], vectors, labels=labels, groups=groups, asked=asked)
-    for group in ("t1", "t2", "t3"):
-        own = [row for row in range(len(labels)) if groups[row] == group]
-        mine = [row for row in asked if groups[row] == group]
-        expected = recall_by_hand(
-            vectors[mine], vectors[own], labels[mine], labels[own], 1, [own.index(row) for row in mine]
-        )
-        assert found[group] == expected
-    whole = recall_on_own_gallery(vectors, vectors, labels=labels, groups=groups)
-    everyone = np.arange(len(labels))
-    assert whole == recall_on_own_gallery(vectors, vectors, labels=labels, groups=groups, asked=everyone)
 
 
 def test_a_group_without_a_query_that_counts_has_no_figure():
     vectors = unit([[1, 0], [1, 0.1], [0, 1], [0.1, 1]])
     labels, groups = ["a", "a", "b", "c"], np.array(["t1", "t1", "t2", "t2"])
-    own = {"labels": labels, "groups": groups}
-    assert recall_on_own_gallery(vectors[:2], vectors, **own, asked=[0, 1]) == {"t1": 1.0}
-    assert recall_on_own_gallery(vectors, vectors, **own) == {"t1": 1.0}
     pooled = recall_at(vectors, vectors, query_labels=labels, gallery_labels=labels, self_index=np.arange(4))
     assert recall_of_groups(pooled, groups) == {"t1": 1.0}

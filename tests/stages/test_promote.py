@@ -12,10 +12,10 @@ from csd_core.data.shards import load_shard
 from csd_core.records.check import CheckReport
 from csd_core.records.stages import Champion
 from csd_core.records.verdict import Ledger, Pending, Promoted, Rejected, VerdictFile
-from csd_core.retrieval.continual import recall_on_own_gallery
 from csd_core.retrieval.embedder import Embedder, digest_of
 from csd_core.retrieval.gallery import Gallery, Provenance
 from csd_core.retrieval.lineage import Lineage
+from csd_core.retrieval.metrics import recall_at
 from csd_core.stages import adapt, check
 from csd_core.system.errors import CompatibilityError
 from csd_core.upgrade.adapters import CandidateAdapters
@@ -263,9 +263,16 @@ def test_what_the_third_check_measured_is_what_is_served(third, decide):
     pool = pool_of(files, "t1", "t2", "t3")
     embedder = Embedder.load(files.candidate_embedder("t3"), device="cpu", threads=1)
     queries = pool.embed(pool.positions(gallery.ids[asked]), embedder)
-    assert ledger.entries[-1].served == recall_on_own_gallery(
-        queries, gallery.vectors, labels=gallery.labels, groups=gallery.tasks, asked=asked
-    )
+    for task, served in ledger.entries[-1].served.items():
+        rows, mine = np.flatnonzero(gallery.tasks == task), gallery.tasks[asked] == task
+        recall = recall_at(
+            queries[mine],
+            gallery.vectors[rows],
+            query_labels=gallery.labels[asked[mine]],
+            gallery_labels=gallery.labels[rows],
+            self_index=np.searchsorted(rows, asked[mine]),
+        )
+        assert served == recall.at(1)
     assert set(ledger.best_own_gallery) == {"t1", "t2", "t3"}
 
 

@@ -96,6 +96,13 @@ def test_only_some_items_may_ask_while_all_are_rows():
     assert cross_test(seen.asking(some), situation_of(seen)).paired.queries == int(own.sum())
 
 
+def test_a_task_none_of_whose_queries_counts_has_no_figure():
+    seen = synthetic_evidence()
+    labels = np.where(seen.old, seen.labels, np.char.add("alone-", np.arange(80).astype(str)))
+    quo, _ = compared(replace(seen, labels=labels))
+    assert set(quo.own_gallery) == set(quo.per_task) == {"t1"}
+
+
 def test_a_first_model_has_no_status_quo():
     seen = synthetic_evidence(champion=False)
     quo, alternatives = compared(seen)

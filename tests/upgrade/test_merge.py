@@ -29,23 +29,7 @@ def turn(world, number, *, adapters=None, dimension=DIMENSION, settings=UPGRADE)
     evaluation = world.evaluation(task, candidate, split="select")
     situation = world.situation(candidate, adapters, settings=settings)
     plan = scores_on(evaluation, situation)(Merge().plan(situation))
-    after = plan.apply(world.gallery, world.embed_by(candidate, task))
-    pool = world.pool(task)
-    new = np.flatnonzero(~np.isin(pool.ids, world.gallery.ids))
-    added = Gallery.embedded(
-        ids=pool.ids[new],
-        labels=pool.labels[new],
-        tasks=pool.tasks[new],
-        splits=pool.splits[new],
-        vectors=pool.embed(new, candidate),
-        model=candidate.digest,
-    )
-    world.gallery = after.joined(added, query_model=candidate.digest, searchable_spaces=after.searchable_spaces)
-    known = world.lineage.extended(
-        models=[world.path(number, dimension=dimension)], adapters=adapters.paths() if adapters else []
-    )
-    world.lineage = known.needed_by(world.gallery.groups(), query_models=world.gallery.query_models)
-    return plan
+    return world.take_over(candidate, world.path(number, dimension=dimension), plan, task=task, adapters=adapters)
 
 
 def test_no_stored_row_is_touched_and_each_is_searched_by_its_own_model(world):

@@ -183,9 +183,12 @@ class World:
 
     def step(self, number, strategy, *, task=None, adapters=None, settings=UPGRADE):
         """Model `number` takes over under a strategy; its task's items join."""
-        task = task or TASKS[number - 1]
         candidate = self.model(number)
         plan = strategy.plan(self.situation(candidate, adapters, settings=settings))
+        return self.take_over(candidate, self.path(number), plan, task=task or TASKS[number - 1], adapters=adapters)
+
+    def take_over(self, candidate, path, plan, *, task, adapters=None):
+        """A model takes over as a plan says; its task's items join."""
         after = plan.apply(self.gallery, self.embed_by(candidate, task))
         pool = self.pool(task)
         new = np.flatnonzero(~np.isin(pool.ids, self.gallery.ids))
@@ -198,7 +201,7 @@ class World:
             model=candidate.digest,
         )
         self.gallery = after.joined(added, query_model=candidate.digest, searchable_spaces=after.searchable_spaces)
-        everything = self.lineage.extended(models=[self.path(number)], adapters=adapters.paths() if adapters else [])
+        everything = self.lineage.extended(models=[path], adapters=adapters.paths() if adapters else [])
         self.lineage = everything.needed_by(self.gallery.groups(), query_models=self.gallery.query_models)
         return plan
 
