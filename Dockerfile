@@ -20,7 +20,7 @@ ENV PATH=/opt/csd/bin:$PATH
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 
 FROM builder AS serve-builder
-RUN --mount=type=secret,id=pip,target=/etc/pip.conf pip install --constraint constraints.txt '.[serve]'
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf pip install --constraint constraints.txt '.[serve,store]'
 COPY csd_core csd_core
 COPY flows flows
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf pip install --no-deps --force-reinstall .
@@ -55,7 +55,7 @@ FROM runtime AS flows
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends git \
     && rm -rf /var/lib/apt/lists/* \
-    && install -d -m 1777 /prefect
+    && install -d -m 1777 /prefect /work
 COPY --from=flows-builder /opt/csd /opt/csd
 COPY deploy/worker.py /opt/csd/worker.py
 ENV PREFECT_HOME=/tmp/prefect \

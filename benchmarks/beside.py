@@ -79,6 +79,7 @@ def train(size: Size) -> None:
             "depth": size.depth,
             "width": size.width,
             "head": "relu",
+            "dimension": None,
             "classifier": "cosine",
             "weights": None,
             "mean": [0.5] * size.channels,

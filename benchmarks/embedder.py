@@ -16,7 +16,7 @@ import onnxruntime as ort
 import torch
 
 from csd_core.data.shards import load_shard
-from csd_core.learning.networks.resnet import unit
+from csd_core.learning.networks.network import unit
 from csd_core.learning.networks.weights import load_model
 from csd_core.records.stages import Quantization
 from csd_core.retrieval.embedder import Embedder

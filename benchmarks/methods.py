@@ -18,7 +18,7 @@ from csd_core.data.shards import Shard
 from csd_core.learning.batches import LabelledImages
 from csd_core.learning.methods.registry import METHODS
 from csd_core.learning.networks.device import prepare_device
-from csd_core.learning.networks.resnet import new_network
+from csd_core.learning.networks.network import new_network
 from csd_core.learning.networks.weights import TrainedModel
 from csd_core.learning.seeding import keyed_generator
 from csd_core.learning.start import StageData
@@ -62,7 +62,7 @@ def seconds_of(method: str, data: StageData, depth: int) -> float:
     """Of an epoch, with its start and its end."""
     training = training_of(method, depth)
     names = data.classes[:OLD]
-    network = new_network(training.network, channels=3, classes=OLD, generator=keyed_generator("champion"))
+    network = new_network(training.network, channels=3, pixels=8, classes=OLD, generator=keyed_generator("champion"))
     record = ModelRecord(
         task="t1",
         network=training.network,

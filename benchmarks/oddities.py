@@ -23,7 +23,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from service import serving
 
-from csd_core.serving.http.messages import PIXEL
+from csd_core.serving.http.asks import PIXEL
 
 SLOW = 10.0
 """Seconds after which an answer counts as a hang."""

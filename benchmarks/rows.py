@@ -22,13 +22,15 @@ import numpy as np
 from service import load, quantiles, serving
 
 from csd_core.live.images import encode_png
+from csd_core.live.index.nearest import build as write_cells
 from csd_core.live.rows import LiveItems
 from csd_core.releases.candidate import Production
+from csd_core.releases.reindex import reindex
 from csd_core.retrieval.embedder import Embedder
 from csd_core.workspace import Workspace
 
 CHUNK = 100_000
-PARTITIONS, PROBES = 256, 20
+PROBES = 32
 K = 10
 DISTINCT = 2048
 """Queries."""
@@ -58,7 +60,6 @@ def grown(project: Path, rows: int) -> Iterator[tuple[Path, np.ndarray]]:
                 ),
             )
         production.live.compact(release.table)
-        production.live.index(release.table, partitions=PARTITIONS)
         yield copy, vectors
 
 
@@ -84,15 +85,16 @@ def one_by_one(call: Callable[[np.ndarray], object], queries: np.ndarray, *, sec
 
 
 def with_exact_rows(project: Path, limit: int) -> None:
-    """Set live.exact_rows and the index's probes."""
+    """Set live.exact_rows and the index's probes, and publish the release again, with an index or without."""
     file = project / "params.yaml"
     lines = file.read_text(encoding="utf-8").splitlines()
-    knobs = {"exact_rows": limit, "index_probes": PROBES, "index_partitions": PARTITIONS}
+    knobs = {"exact_rows": limit, "index_probes": PROBES}
     for number, line in enumerate(lines):
         name = line.strip().split(":")[0]
         if name in knobs:
             lines[number] = f"  {name}: {knobs[name]}"
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    reindex(Production.of(Workspace(project)), why="benchmark")
 
 
 def measure(project: Path, vectors: np.ndarray, options: argparse.Namespace) -> None:
@@ -100,9 +102,8 @@ def measure(project: Path, vectors: np.ndarray, options: argparse.Namespace) -> 
     queries = np.ascontiguousarray(vectors[:DISTINCT])
     flat = faiss.IndexFlatIP(vectors.shape[1])
     flat.add(vectors)
-    inverted = faiss.IndexIVFFlat(faiss.IndexFlatIP(vectors.shape[1]), vectors.shape[1], PARTITIONS)
-    inverted.train(vectors[:: max(1, len(vectors) // 100_000)])
-    inverted.add(vectors)
+    write_cells(vectors, project.parent / "cells.faiss")
+    inverted = faiss.read_index(str(project.parent / "cells.faiss"), faiss.IO_FLAG_MMAP_IFC)
     inverted.nprobe = PROBES
     print(f"{len(vectors):,} rows x {vectors.shape[1]}, K = {K}")
     for name, index in (("exact", flat), ("index", inverted)):

@@ -2,10 +2,8 @@
 
 python benchmarks/service.py PROJECT [--clients 32] [--seconds 10] [--workers 1]
 python benchmarks/service.py PROJECT --decoding [--seconds 10]   # images decoded in the service or beside it
-python benchmarks/service.py --merged 100000 [--seconds 10]      # one query model against two, over so many rows
 
-PROJECT is a folder in which something was published (`make run && csd publish`). Clients share its processors. With
-`--merged` the projects are the tests': linear models of 64 dimensions, so that what is measured is search.
+PROJECT is a folder in which something was published (`make run && csd publish`). Clients share its processors.
 """
 
 import argparse
@@ -15,7 +13,6 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -29,10 +26,8 @@ from PIL import Image
 
 from csd_core.data.decode import decode
 from csd_core.live.images import encode_png
-from csd_core.live.search import Snapshot
 from csd_core.releases.candidate import Production
 from csd_core.releases.contents.release import Release
-from csd_core.releases.publish import publish
 from csd_core.releases.rollback import rollback
 from csd_core.retrieval.embedder import Embedder
 from csd_core.workspace import Workspace
@@ -156,18 +151,12 @@ def published(project: Path) -> Release:
 def main() -> None:
     """Print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("project", type=Path, nargs="?")
+    parser.add_argument("project", type=Path)
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--decoding", action="store_true")
-    parser.add_argument("--merged", type=int, metavar="ROWS")
     options = parser.parse_args()
-    if options.merged:
-        compare_query_models(options.merged, seconds=options.seconds)
-        return
-    if options.project is None:
-        parser.error("name a PROJECT, or --merged ROWS")
     if options.decoding:
         compare_decoding(options.project, seconds=options.seconds)
         return
@@ -193,47 +182,6 @@ def main() -> None:
         processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
         print(f"memory: {', '.join(f'{each.memory_info().rss >> 20} MiB' for each in processes)}")
         upgrade_under_load(Production.of(Workspace(options.project)), url, files, options)
-
-
-def compare_query_models(rows: int, *, seconds: float) -> None:
-    """Print the times of searches by image where one model searches all rows, and where two merge their answers."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "production"))
-    from projects import Project  # noqa: PLC0415 - found on the path set above
-
-    for exact in (True, False):
-        for strategy in ("keep", "merge"):
-            with tempfile.TemporaryDirectory() as scratch:
-                settings = {"exact_rows": rows if exact else 0}
-                project = Project(Path(scratch) / "p", tasks=("t1", "t2"), images=rows // 4, settings=settings)
-                project.promote("t1", "none", dimension=64)
-                publish(project.production, task="t1")
-                project.promote("t2", strategy, dimension=64)
-                release = publish(project.production)
-                assert release is not None
-                how = "in memory" if exact else "by the index"
-                print(f"{strategy}, {release.record.rows:,} rows {how}, {len(release.rules.dimensions)} query models")
-                _tell_size(project.production, release)
-                files = query_images(release)
-                with serving(project.root, 1) as (url, pid, ready):
-                    memory = psutil.Process(pid).memory_info().rss >> 20
-                    print(f"    cold start {ready:.1f} s, memory {memory} MiB", end="; ")
-                    load(url, "/v1/search?k=10", files[::-1], clients=4, seconds=1)
-                    for clients in (1, 4):
-                        times, bad = load(url, "/v1/search?k=10", files, clients=clients, seconds=seconds)
-                        print(f"{clients} clients: {quantiles(times)}; failed {len(bad)}", end="; ")
-                    print()
-
-
-def _tell_size(production: Production, release: Release) -> None:
-    """Print bytes a row: of the vectors in memory, and of the table's files."""
-    table = Path(production.live.uri)
-    files = sum(path.stat().st_size for path in table.glob(f"{release.table}.*/**/*") if path.is_file())
-    snapshot = Snapshot.load(production.live, release.table, release.rules, exact_rows=release.record.rows)
-    assert snapshot.rows is not None
-    vectors = sum(part.vectors.nbytes for part in snapshot.rows.parts)
-    positions = sum(part.positions.nbytes for part in snapshot.rows.parts if part.positions is not None)
-    print(f"    {vectors / snapshot.count:.0f} + {positions / snapshot.count:.0f} bytes a row in memory;", end=" ")
-    print(f"{files / snapshot.count:.0f} on disk with images")
 
 
 def compare_decoding(root: Path, *, seconds: float) -> None:

@@ -22,12 +22,12 @@ from torchvision.transforms import v2
 
 from csd_core.data.pool import ItemPool
 from csd_core.data.shards import Shard
-from csd_core.learning.augmentation import augment
+from csd_core.learning.augmentation.augment import augment
 from csd_core.learning.batches import LabelledImages, epoch_batches
 from csd_core.learning.methods.protocol import Classes
 from csd_core.learning.methods.registry import METHODS
 from csd_core.learning.networks.device import prepare_device
-from csd_core.learning.networks.resnet import EmbeddingNetwork, grow_classifier, new_network
+from csd_core.learning.networks.network import EmbeddingNetwork, grow_classifier, new_network
 from csd_core.learning.objective import Objective
 from csd_core.learning.seeding import keyed_generator
 from csd_core.learning.teacher import FrozenTeacher, Outputs, outputs_of
@@ -44,10 +44,22 @@ RECIPE = LaterStage.model_validate(
     {
         "epochs": 1,
         "batch_size": 128,
+        "per_class": None,
         "optimizer": {"name": "adam", "lr": 1e-5, "weight_decay": 5e-4, "momentum": 0.9},
+        "frozen": 0.0,
+        "layer_decay": 1.0,
+        "gradient_checkpointing": False,
         "schedule": {"name": "multistep", "milestones": [], "factor": 0.1},
-        "augmentation": {"crop_padding": 4, "flip": True},
-        "ce": {"weight": 1.0, "columns": "all"},
+        "augmentation": {
+            "crop_padding": 4,
+            "flip": True,
+            "resized_crop": None,
+            "jitter": None,
+            "policy": "none",
+            "blur": 0.0,
+            "erase": 0.0,
+        },
+        "ce": {"weight": 1.0, "columns": "all", "class_weights": "none"},
         "triplet": {"weight": 1.0, "margin": 1.0},
         "method": "csd",
         "methods": YAML(typ="safe").load(DIGITS)["training"]["later"]["methods"],
@@ -86,7 +98,7 @@ class OneByOne(Dataset[tuple[Tensor, int]]):
 
 def student_and_teacher(network: Network, channels: int) -> tuple[EmbeddingNetwork, EmbeddingNetwork]:
     """A grown student, and the network it starts from."""
-    teacher = new_network(network, channels=channels, classes=OLD, generator=keyed_generator("teacher"))
+    teacher = new_network(network, channels=channels, pixels=8, classes=OLD, generator=keyed_generator("teacher"))
     student = copy.deepcopy(teacher)
     grow_classifier(student, OLD + NEW, generator=keyed_generator("student"))
     return student, teacher
@@ -174,6 +186,7 @@ def main() -> None:
             "depth": asked.depth,
             "width": asked.width,
             "head": "relu",
+            "dimension": None,
             "classifier": "cosine",
             "weights": None,
             "mean": [0.5] * asked.channels,

@@ -10,7 +10,7 @@ import torch
 
 from csd_core.data.pool import ItemPool
 from csd_core.data.shards import load_shard
-from csd_core.learning.networks.resnet import new_network, unit
+from csd_core.learning.networks.network import new_network, unit
 from csd_core.retrieval.metrics import map_at_r, recall_at
 from csd_core.workspace import Workspace
 
@@ -40,6 +40,7 @@ def main() -> None:
         network = new_network(
             params.training.network,
             channels=params.images.channels,
+            pixels=params.images.pixels,
             classes=len(np.unique(labels)),
             generator=torch.Generator().manual_seed(seed),
         ).eval()

@@ -3,8 +3,6 @@
 Every request may be repeated safely: searches change nothing, and a write or deletion of an id twice is one.
 """
 
-import base64
-import io
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from csd_core.client_answers import Embedded, Neighbour, Put, SearchResult, parsed
-from csd_core.system.errors import CsdError, DataError, ParamsError
+from csd_core.client_images import Image, as_base64
+from csd_core.system.errors import CsdError, ParamsError
+from csd_core.system.names import file_name
 
 __all__ = ["Client", "Embedded", "Image", "Neighbour", "Put", "SearchResult", "ServiceError", "Which"]
 
-Image = Path | str | bytes | npt.NDArray[np.uint8]
-"""A file, as a path or as its bytes, or (H, W, C) pixels, C 1 or 3."""
 Which = Literal["active", "before"]
 
 BASE_SECONDS = 0.1
@@ -101,7 +99,7 @@ class Client:
             DataError: if a file cannot be read, or an array is no image.
             ServiceError: if the service refuses, or does not answer in time.
         """
-        found = self._json("POST", "/v1/embed", json={"images": [_base64(image) for image in images]})
+        found = self._json("POST", "/v1/embed", json={"images": [as_base64(image) for image in images]})
         others = {model: np.array(vectors, np.float32) for model, vectors in found.get("others", {}).items()}
         return Embedded(np.array(found["vectors"], np.float32), found["model"], found["release"], others)
 
@@ -150,7 +148,7 @@ class Client:
         }
         filters = {name: value if isinstance(value, str) else list(value) for name, value in given.items() if value}
         query: dict[str, Any] = {
-            "image": None if image is None else _base64(image),
+            "image": None if image is None else as_base64(image),
             "vector": None if vector is None else vector.tolist(),
             "model": model,
             "vectors": None if vectors is None else [each.tolist() for each in vectors.values()],
@@ -162,14 +160,22 @@ class Client:
         hits = tuple(parsed(Neighbour, hit) for hit in found["hits"])
         return parsed(SearchResult, found | {"hits": hits})
 
-    def put(self, item: str, image: Image, *, label: str) -> Put:
+    def put(self, item: str, image: Image, *, label: str, name: str | None = None) -> Put:
         """Write an item, or replace the one of this id.
+
+        Args:
+            item: Its id.
+            image: A file, as a path or as its bytes, or an array.
+            label: Its class.
+            name: What people know it by; by default the file's name without its folders, where a path is given.
 
         Raises:
             DataError: if the file cannot be read, or the array is no image.
             ServiceError: if the service refuses, or does not answer in time.
         """
-        body = {"label": label, "image": _base64(image)}
+        if name is None and isinstance(image, str | Path):
+            name = file_name(Path(image))
+        body = {"label": label, "image": as_base64(image)} | ({} if name is None else {"name": name})
         return parsed(Put, self._json("PUT", _path("items", item), json=body))
 
     def delete(self, item: str) -> None:
@@ -196,6 +202,14 @@ class Client:
             ServiceError: if there is none (status 404), the service refuses, or does not answer in time.
         """
         return self._ask("GET", _path("images", item)).content
+
+    def thumbnail(self, item: str) -> bytes:
+        """Return a small picture of an item's original as JPEG, or its image as PNG where the original is not known.
+
+        Raises:
+            ServiceError: if there is none (status 404), the service refuses, or does not answer in time.
+        """
+        return self._ask("GET", _path("thumbnails", item)).content
 
     def releases(self) -> Mapping[str, Any]:
         """Return the releases, newest first, and which is served.
@@ -258,30 +272,6 @@ class Client:
 def _path(kind: str, item: str) -> str:
     """Of an item; a dot is encoded too, for `..` would mean the folder above."""
     return f"/v1/{kind}/{quote(item, safe='').replace('.', '%2E')}"
-
-
-def _base64(image: Image) -> str:
-    match image:
-        case bytes():
-            content = image
-        case np.ndarray():
-            content = _png(image)
-        case _:
-            try:
-                content = Path(image).read_bytes()
-            except OSError as error:
-                raise DataError(f"{image}: cannot be read ({error.strerror}); name an image") from None
-    return base64.b64encode(content).decode()
-
-
-def _png(image: npt.NDArray[np.uint8]) -> bytes:
-    from PIL import Image as Pillow  # noqa: PLC0415 - only for arrays
-
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] not in (1, 3):  # noqa: PLR2004 - H, W, C
-        raise DataError(f"an image is {image.dtype} {image.shape}; it must be uint8 (H, W, C), C 1 or 3")
-    buffer = io.BytesIO()
-    Pillow.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def _seconds(text: str) -> float:

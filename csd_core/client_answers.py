@@ -42,6 +42,9 @@ class Neighbour:
         origin: pipeline or live.
         cosine: Of the query's vector and the row's; None from an older service.
         found_by: Digest of the model that embedded the query for this row; None from an older service.
+        source: Where the pipeline has the item from; None if a person wrote it, or nobody knows.
+        path: Its path there, or the name that its writer gave; None if it has none.
+        name: The last part of the path.
     """
 
     id: str
@@ -54,6 +57,9 @@ class Neighbour:
     origin: str
     cosine: float | None = None
     found_by: str | None = None
+    source: str | None = None
+    path: str | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

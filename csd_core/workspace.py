@@ -1,8 +1,9 @@
 """Where every artefact lies; the only module that knows file names.
 
     artifacts/code.json       digests of the code that each stage runs                 code
-    data/sources/<source>/    images.npy items.parquet rejected.parquet source.json     ingest
-    data/shards/<task>/       images.npy items.parquet shard.json                       split
+    data/sources/<source>/    images.npy|.arrow items.parquet rejected.parquet source.json   ingest
+                              thumbnails.arrow where originals are larger
+    data/shards/<task>/       images.npy|.arrow items.parquet shard.json                split
     data/seen/<task>.json     the shards up to the task                                 split
     artifacts/<task>/
         candidate/model/      model.json weights.safetensors                            train
@@ -18,6 +19,7 @@
         pending.json verdict.json ledger.json                                           promote
     metrics.json report/                                                                report
     .csd/unfinished/          checkpoints of unfinished stages; no artefact
+    .csd/releases/            this machine's copy of releases that lie in an object store; it may be removed
     batches/<task>/           images of a task that was cut from the inbox, versioned by DVC   flow retrain
     batches/<task>.json       which batches they came in                                flow retrain
     operations/               side effects of scheduled work, no artefacts
@@ -31,6 +33,7 @@
 The stage or flow that writes a thing stands behind it.
 """
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -185,6 +188,12 @@ class Workspace:
     def handed_on(self) -> Path:
         """Folder of checkpoints that one run leaves to the next."""
         return self.operations / "unfinished"
+
+    def releases(self, configured: str) -> Path:
+        """Folder of the releases, or of this machine's copy of those at an address (`live.releases`)."""
+        if "://" not in configured:
+            return self.path(configured)
+        return self.root / ".csd" / "releases" / hashlib.sha256(configured.encode()).hexdigest()[:12]
 
     def live_backfill(self, release: str) -> Path:
         """Folder of the finished shards of a backfill of a release's live gallery."""

@@ -17,6 +17,9 @@ from prefect.tasks import Task
 from prefect.utilities.annotations import unmapped
 from pydantic import Field
 
+from csd_core.engine.engines import EngineName, engine_named
+from csd_core.engine.pace import Pace
+from csd_core.engine.processes import Throttle
 from csd_core.params.section import Positive, Section
 from csd_core.releases.activate import LISTED
 from csd_core.releases.backfill.finish import finish
@@ -25,8 +28,8 @@ from csd_core.releases.candidate import Production
 from csd_core.releases.contents.release import Release
 from csd_core.report.review import escaped
 from csd_core.system.errors import CsdError
+from csd_core.upgrade.backfill.engine import embed_shards
 from csd_core.upgrade.backfill.shards import BackfillShard, ShardResult
-from csd_core.upgrade.backfill.workers import Pace, Throttle
 from flows.project import open_project
 from flows.runs.failures import fail_with_message, tell
 from flows.ui.parent_watchdog import ends_with_its_worker
@@ -46,8 +49,12 @@ class Backfill(Section):
     """For the audit log."""
     by: str = Field(default="", title="By")
     """Who asks for it; left empty, the user of the worker."""
-    workers: Annotated[int, Field(ge=1, le=64)] = Field(default=1, title="Workers")
-    """Threads that embed, each on a core of its own."""
+    engine: EngineName | None = Field(default=None, title="Engine")
+    """local: threads of this run. ray: workers on the machines of a Ray cluster, whose address params.yaml has. Left
+    empty, `runtime.engine` of params.yaml."""
+    workers: Annotated[int, Field(ge=1, le=4096)] | None = Field(default=None, title="Workers")
+    """Threads, or workers of Ray, that embed, each on a core (or GPU) of its own. Left empty, 1; with Ray, one for each
+    core (or GPU) of the cluster."""
     max_rows_per_second: Positive | None = Field(default=None, title="Rows a second at most")
     """Over all workers; left empty, full speed."""
 
@@ -61,18 +68,46 @@ def backfill(settings: Backfill = Backfill()) -> State[Any]:  # noqa: B008 - fro
         work = plan(production, by=by)
         if work is None:
             return Completed(name="NothingToDo", message="every row that has an image is the own one of the model")
-        results = embed_shards(work, settings) if work.shards else []
+        runtime = production.params.runtime
+        results: Any = ()
+        if work.shards and (settings.engine or runtime.engine) == "ray":
+            results = embed_on_ray(work, settings, runtime.address)
+        elif work.shards:
+            results = embed_in_threads(work, settings)
         release = finish(production, work, why=settings.why, by=by)
     show_outcome(work, results, release)
     return Completed(message=f"Active: {release.name}, {release.record.rows:,} rows")
 
 
-def embed_shards(work: LiveBackfill, settings: Backfill) -> list[ShardResult]:
+@task(name="embed on Ray", cache_policy=NO_CACHE, persist_result=False)
+def embed_on_ray(work: LiveBackfill, settings: Backfill, address: str | None) -> list[ShardResult] | State[Any]:
+    """Embed all shards on a cluster, in one task run: Ray has its own retries, and shards by the thousand."""
+    progress = BackfillProgress(work.rows)
+    done = [result for shard in work.shards if (result := work.results.whole(shard))]
+    known = {result.number for result in done}
+    todo = [shard for shard in work.shards if shard.number not in known]
+    progress.keep(work.rows - sum(len(shard.ids) for shard in todo))
+    try:
+        done += embed_shards(
+            work.embedder,
+            todo,
+            work.results,
+            engine=engine_named("ray", address=address, workers=settings.workers),
+            max_rows_per_second=settings.max_rows_per_second,
+            report=progress.advance,
+        )
+    except CsdError as error:
+        return Failed(message=str(error), data=error)
+    progress.show()
+    return done
+
+
+def embed_in_threads(work: LiveBackfill, settings: Backfill) -> list[ShardResult]:
     """Embed all shards, one task run each; the first that fails ends the others, and what is finished is kept."""
     rate = settings.max_rows_per_second
     progress = BackfillProgress(work.rows)
     pace = Pace(throttle=None if rate is None else Throttle(rate), report=progress.advance)
-    runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=settings.workers)
+    runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=settings.workers or 1)
     with runner:
         shared = {"work": unmapped(work), "pace": unmapped(pace), "progress": unmapped(progress)}
         try:
@@ -101,7 +136,7 @@ def embed_shard(
     work: LiveBackfill, shard: BackfillShard, pace: Pace, progress: "BackfillProgress"
 ) -> ShardResult | State[Any]:
     """Embed a shard; Cached if an earlier run finished it, Failed with the one line of a CsdError."""
-    if earlier := work.finished(shard):
+    if earlier := work.results.whole(shard):
         progress.keep(len(shard.ids))
         return Completed(name="Cached", message="embedded by an earlier run", data=earlier)
     try:
@@ -167,14 +202,16 @@ class BackfillProgress:
 
 def show_outcome(work: LiveBackfill, results: Sequence[ShardResult], release: Release) -> None:
     """Say in an artifact what was done, and whose images could not be read."""
-    failed = [failure for result in results for failure in result.failed]
+    failed = {failure.id: failure.reason for result in results for failure in result.failed}
+    left = {**work.without_image, **failed}
     lines = [
         f"Release **{release.name}** is active, in place of {work.release.name}: {release.record.rows:,} rows.",
         f"{work.rows - len(failed):,} rows were re-embedded by model {release.record.model[:12]}.",
     ]
-    if failed:
-        lines.append(f"{len(failed):,} stay as they were, for their images could not be read:")
-        lines.append("\n".join(f"- {escaped(failure.id)}: {escaped(failure.reason)}" for failure in failed[:LISTED]))
-    if len(failed) > LISTED:
-        lines.append(f"and {len(failed) - LISTED:,} more")
+    if left:
+        lines.append(f"{len(left):,} stay as they were, for their images could not be read:")
+        named = sorted(left.items())[:LISTED]
+        lines.append("\n".join(f"- {escaped(identity)}: {escaped(reason)}" for identity, reason in named))
+    if len(left) > LISTED:
+        lines.append(f"and {len(left) - LISTED:,} more")
     asyncio.run(acreate_markdown_artifact("\n\n".join(lines), key=DONE))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from prefect.runtime import flow_run
 
+from csd_core.retraining.origin import fetch_shared
 from csd_core.system.errors import CsdError
 from csd_core.system.locks import Lock
 from csd_core.workspace import Workspace
@@ -22,14 +23,15 @@ REPORTS = "CSD_REPORTS_URL"
 
 
 def open_project() -> Workspace:
-    """Return the project: the working directory, as the deployment sets it.
+    """Return the project: the working directory, as the deployment sets it, with what other machines pushed.
 
     Raises:
-        CsdError: if it holds none.
+        CsdError: if it holds none, or the repository that it shares cannot be reached.
     """
     project = Workspace(Path.cwd().resolve())
     if not (project.root / "params.yaml").is_file() or not (project.root / "dvc.yaml").is_file():
         raise CsdError(f"{project.root}: holds no params.yaml and dvc.yaml; run the flow in the folder of a project")
+    fetch_shared(project)
     return project
 
 

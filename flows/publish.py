@@ -115,8 +115,8 @@ def prove(production: Production) -> None:
     Raises:
         ArtifactError: if anything is not.
     """
-    with production.releases.reading():
-        found = verifying.verify(production.releases, production.live, which="active")
+    with production.releases.reading() as releases:
+        found = verifying.verify(releases, production.live, which="active")
     if found.findings:
         raise ArtifactError("; ".join(found.findings))
 
@@ -135,14 +135,17 @@ def of_checkout(project: Workspace, workspace: Workspace) -> Production:
         )
     params = workspace.params().model_copy(update={"live": here.live, "runtime": here.runtime})
     return Production(
-        workspace=workspace, params=params, releases=Releases.of(project), live=LiveGallery.of(project, here)
+        workspace=workspace,
+        params=params,
+        releases=Releases.of(project, here.live.releases),
+        live=LiveGallery.of(project, here),
     )
 
 
 def new_tasks(project: Workspace, workspace: Workspace) -> tuple[str, ...]:
     """Return the tasks of a checkout that come after the active release; the last one where none does."""
     tasks = tuple(workspace.params().tasks)
-    release = Releases.of(project).active()
+    release = Releases.of(project, project.params().live.releases).active()
     if release is None or release.record.after not in tasks:
         return tasks
     return tasks[tasks.index(release.record.after) + 1 :] or tasks[-1:]

@@ -19,7 +19,7 @@ from flows.runs.failures import fail_with_message, tell
 from flows.runs.intake import cut_task, look_into_inbox
 from flows.runs.outcome import conclude, record, recover, verdicts_of, with_reasons
 from flows.runs.pipeline import Pipeline
-from flows.runs.reviews import ask_for_review, reject_overdue
+from flows.runs.reviews import ask_for_review, reject_overdue, show_rejections
 from flows.steps import bring_up_to_date
 from flows.ui.parent_watchdog import ends_with_its_worker
 
@@ -70,6 +70,7 @@ def retrain(settings: Retrain = Retrain()) -> State[Any]:  # noqa: B008 - frozen
                 return ask_for_review(
                     project, place, retraining, summary=with_reasons(verdicts), days=settings.review_days
                 )
+            show_rejections(place, name, verdicts)
             return conclude(project, place.workspace, retraining, verdicts)
 
 

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,8 @@ from csd_core.retrieval.embedder import EmbedderMetadata
 from csd_core.system.processes import wait_briefly
 
 wait_briefly()  # before any test loads torch: tests run beside each other
+sys.dont_write_bytecode = False  # else each of many hundred processes compiles csd again
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 IDENTITY = ("GIT_AUTHOR_", "GIT_COMMITTER_")
 PLACES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY")
 LOOKS = ("COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE")
@@ -43,8 +46,11 @@ STARTERS = re.compile(
 """A module that imports one of these starts processes."""
 STARTING = {"browser", "finished_run", "prefect_harness", "service"}
 """Fixtures that start processes."""
-LONG = ("test_readme", "test_operation", "test_reproducibility", "test_hot_upgrade", "test_pages", "test_pipeline")
-"""Modules with the longest tests."""
+LONG = (
+    "test_compare_run", "test_machines", "test_reproducibility", "test_operation", "test_readme", "test_pipeline",
+    "test_pages", "test_server", "test_code", "test_parameters", "test_checkout", "test_hot_upgrade",
+)  # fmt: skip
+"""Modules with the longest tests, the longest first."""
 
 INSTALLED = ("chromium", "chromium-browser", "google-chrome")
 QUIET = ("disable-gpu", "disable-background-networking", "disable-component-update", "disable-sync")
@@ -55,7 +61,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _names_a_starter(item.path) or STARTING.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("processes")
-    items.sort(key=lambda item: item.path.stem not in LONG)
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 
 @cache

@@ -8,7 +8,10 @@ import time
 from contextlib import contextmanager
 
 import httpx
+import pytest
 from ports import free_port
+
+from csd_core.objects.store import objects_at
 
 BUCKET = "bucket"
 _PROGRAM = """
@@ -82,6 +85,7 @@ class Store:
 @contextmanager
 def object_store():
     """A store with an empty bucket."""
+    objects_at.cache_clear()  # another store had another port
     port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-c", _PROGRAM, str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -94,3 +98,12 @@ def object_store():
     finally:
         process.kill()
         process.wait()
+
+
+@contextmanager
+def store_of_this_process():
+    """A store that this process and its children find by their environment."""
+    with object_store() as running, pytest.MonkeyPatch.context() as environment:
+        for name, value in running.environment.items():
+            environment.setenv(name, value)
+        yield running

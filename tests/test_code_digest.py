@@ -9,10 +9,11 @@ import pytest
 from ruamel.yaml import YAML
 
 from csd_core.code_digest.digest import BASIS, CHILDREN, FRAME, REGISTRIES, CodeTree
-from csd_core.params.choices import ARCHITECTURES, METHODS, SOURCES
+from csd_core.params.choices import FAMILIES, METHODS, SOURCES
 from csd_core.params.file import profile_text
 from csd_core.params.model import Params
-from csd_core.stages.code import PLAIN, closure_of, digests_of
+from csd_core.stages.code import PLAIN, closure_of, digest_of_weights, digests_of
+from csd_core.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
 CODE = CodeTree(ROOT)
@@ -57,7 +58,7 @@ def test_the_imports_of_a_module_are_all_that_another_tool_finds(graph):
 
 
 def test_what_a_registry_imports_inside_functions_is_what_can_be_chosen(graph):
-    chosen = {entry.partition(":")[0] for table in (METHODS, SOURCES, ARCHITECTURES) for entry in table.values()}
+    chosen = {entry.partition(":")[0] for table in (METHODS, SOURCES, FAMILIES) for entry in table.values()}
     for module in REGISTRIES:
         assert graph.find_modules_directly_imported_by(module) - CODE.imports(module) <= chosen, module
     assert all(CODE.file(module).is_file() for module in chosen | FRAME | set(BASIS))
@@ -111,18 +112,34 @@ def test_no_other_module_of_a_stage_starts_code_that_no_import_names(values):
     found = {module for module in modules if hidden.search(CODE.file(module).read_text(encoding="utf-8"))}
     known = {
         "csd_core.learning.methods.registry",
+        "csd_core.learning.networks.families",
         "csd_core.learning.distributed.launch",
     }  # from `choices`; the stage's own module
     assert found == {*CHILDREN, *known}
 
 
-def test_an_architecture_that_is_not_chosen_retrains_nothing(edited, values):
-    edit = (
-        "learning/networks/torchvision_resnet.py",
-        "from pathlib import Path\n",
-        "from pathlib import Path\n\nMORE = 1\n",
-    )
-    assert changed(edited, values, *edit) == set()
+@pytest.mark.parametrize(
+    ("architecture", "counts"), [("resnet-cifar", False), ("resnet50", True), ("timm/resnet50", False)]
+)
+def test_a_family_of_networks_counts_where_it_is_chosen(edited, values, architecture, counts):
+    values["training"]["network"]["architecture"] = architecture
+    edit = ("learning/networks/torchvision_models.py", "CLASSES = 1000", "CLASSES = 1001")
+    expected = {("export", None), *(("train", name) for name in values["tasks"])}
+    assert changed(edited, values, *edit) == (expected if counts else set())
+
+
+def test_other_start_weights_train_again_and_missing_ones_have_no_digest(values, tmp_path):
+    values["training"]["network"]["weights"] = "start.pth"
+    params, files = Params.model_validate(values), Workspace(tmp_path)
+    assert digest_of_weights(files, params) is None
+    found = []
+    for content in ("one", "other"):
+        (tmp_path / "start.pth").write_text(content)
+        found.append(flat(digests_of(CODE, params, weights=digest_of_weights(files, params))))
+    assert {key for key in found[0] if found[0][key] != found[1][key]} == {("train", name) for name in values["tasks"]}
+    for weights in (None, "default"):
+        values["training"]["network"] |= {"weights": weights, "architecture": "resnet50"}
+        assert digest_of_weights(files, Params.model_validate(values)) is None
 
 
 def test_another_choice_of_the_parameters_is_another_digest(values):

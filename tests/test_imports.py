@@ -31,6 +31,13 @@ def test_the_command_line_loads_no_torch():
     assert "torch" not in done.stdout.split()
 
 
+@pytest.mark.parametrize("module", ["csd_core.stages.check", "csd_core.retraining.review"])
+def test_what_fits_scores_is_loaded_when_scores_are_fitted(module):
+    script = f"import sys, {module}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert not {"sklearn", "scipy.stats"} & set(done.stdout.split())
+
+
 def test_the_live_gallery_loads_lancedbs_client_of_rest_catalogues_only_on_demand():
     script = (
         "import sys, csd_core.live.gallery; print(*sys.modules); import lance_namespace_urllib3_client as client; "

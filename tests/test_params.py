@@ -105,10 +105,42 @@ def test_every_mistake_has_its_line(tmp_path, values):
         ("gate.allowed", ["keep"], None),
         ("training.network.mean", [0.1, 0.2], "training.network.mean: [0.1, 0.2]: images have 1 channel(s); give one"),
         ("training.network.std", [], "training.network.std: []: images have 1 channel(s); give one number for each"),
+        (
+            "training.network.mean",
+            None,
+            "training.network.mean: null: resnet-cifar has no published weights to take it",
+        ),
+        ("training.network.weights", "torchvision", "training.network.weights: torchvision: is called default now"),
+        (
+            "training.network.weights",
+            "default",
+            "training.network.weights: default: nobody publishes weights of resnet",
+        ),
+        ("training.network.architecture", "../x", "training.network.architecture: '../x': string should match pattern"),
+        ("training.network.dimension", 1, "training.network.dimension: 1: input should be greater than or equal to 2"),
+        ("training.first.epochs", 0, "training.first.epochs: 0: takes the start weights as they are, and training.net"),
+        ("training.later.epochs", 0, "training.later.epochs: 0: input should be greater than or equal to 1"),
+        ("training.first.frozen", 0.5, "training.first.frozen: 0.5: keeps start weights as they are, and training.net"),
         ("gallery.splits", ["train"], "gallery.splits: ['train']: the gate judges stored rows of its split; add gate"),
         ("split.gate", 0, "split: select and gate need images to choose and judge on; give each a share above 0"),
+        ("split.group", "(cat", "split.group: is not a regular expression (missing ), unterminated subpattern"),
+        ("split.group", "cat_", "split.group: cat_ has no group in parentheses; put the part of a path that names the"),
+        ("split.group", r"/(p\d+)_", None),
+        ("split.group", "hash", None),
         ("split.gate", 0.8, "split: select + gate + test leave nothing to train on; make their sum less than 1"),
         ("images.pixels", "big", "images.pixels: 'big': input should be a valid integer"),
+        ("images.background", "red", "images.background: red: no background; write black, white, grey, checker or a"),
+        ("images.background", None, "images.background: None: is not text; put it in double quotes"),
+        ("images.background", "#7c7468", None),
+        (
+            "images.crop_share",
+            0.875,
+            "images: crop_share 0.875: resize squash crops nothing; write 1.0, or resize: crop",
+        ),
+        ("images.crop_share", 0, "images.crop_share: 0: input should be greater than 0"),
+        ("training.first.per_class", 17, "training.first: per_class 17: a batch of 32 needs two classes at least"),
+        ("training.first.per_class", 16, None),
+        ("training.later.augmentation.policy", "auto", "training.later.augmentation.policy: 'auto': input should be"),
         ("gate.confidence", 1.0, "gate.confidence: 1.0: input should be less than 1"),
         (
             "sources.folders",
@@ -219,6 +251,15 @@ def test_an_operator_chooses_among_what_is_allowed(values, strategy):
     values["decisions"]["t2"] = strategy
     with pytest.raises(ValueError, match=f"decisions.t2: {strategy}: gate.allowed has only keep, backfill"):
         Params.model_validate(values)
+
+
+def test_class_weights_and_balanced_batches_are_one_or_the_other(tmp_path, values):
+    values["training"]["later"] |= {"per_class": 4}
+    values["training"]["later"]["ce"]["class_weights"] = "inverse"
+    assert complaint(tmp_path, values) == (
+        "params.yaml: training.later: per_class shows every class alike often; write ce.class_weights: none, or "
+        "per_class: null"
+    )
 
 
 @pytest.mark.parametrize("name", ["size", "nfiles"])

@@ -19,7 +19,7 @@ def test_the_stages_see_our_python_first(monkeypatch):
     ("program", "chosen", "read"),
     [
         (["csd_core.stages.train", "none"], {}, f"GOMP_SPINCOUNT = '{SPINS}'"),
-        (["csd_core.cli", "check", "--help"], {}, f"GOMP_SPINCOUNT = '{SPINS}'"),
+        (["csd_core.cli", "items", "--help"], {}, f"GOMP_SPINCOUNT = '{SPINS}'"),
         (["csd_core.stages.train", "none"], {"OMP_WAIT_POLICY": "active"}, "OMP_WAIT_POLICY = 'ACTIVE'"),
     ],
     ids=["a stage", "a command", "a stage where a person chose"],

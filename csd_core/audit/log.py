@@ -5,7 +5,8 @@
 
 A line that was edited, removed or put in between breaks the chain. Lines cut off the end leave the head ahead of the
 log. Whoever may write every file can forge log, head and releases together; only a copy of the last line's sha256 that
-is kept elsewhere shows that. Appending takes the releases' lock, so there is one writer.
+is kept elsewhere shows that. Appending takes the releases' lock, so there is one writer. Where machines share
+the log in an object store, the file is a copy of what lies there.
 """
 
 import getpass
@@ -14,12 +15,12 @@ import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 from pydantic import Field, ValidationError
 
 from csd_core.records.stages import Digest, Record
-from csd_core.system.atomic import write_text
+from csd_core.system.atomic import atomic_file, write_text
 from csd_core.system.errors import ArtifactError
 
 LOG, HEAD = "audit.jsonl", "audit.head"
@@ -122,20 +123,39 @@ class Trail(NamedTuple):
         return next((each for each in reversed(self.entries) if (each.release, each.event) == (release, event)), None)
 
 
+class SharedLines(Protocol):
+    """Where machines share the log."""
+
+    def append(self, number: int, line: bytes) -> None:
+        """Write one line for all to see, and copy it to the files here.
+
+        Raises:
+            CsdError: if another process has taken over.
+        """
+
+    def head(self) -> str | None:
+        """Return what the head says; None before the first line."""
+
+
 class AuditLog:
     """The log in a folder.
+
+    Args:
+        folder: Of its files.
+        shared: Where machines share it; None if the files are the log.
 
     Attributes:
         path: Of the log.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, shared: SharedLines | None = None) -> None:
         self.path = folder / LOG
         self._head = folder / HEAD
+        self._shared = shared
 
     def read(self) -> Trail:
         """All lines, and what is wrong with them."""
-        lines, torn = self._lines()
+        lines, torn = self.lines()
         entries: list[AuditEntry] = []
         problems: list[str] = []
         previous = NOTHING
@@ -151,7 +171,7 @@ class AuditLog:
                     problems.append(f"{where} does not follow line {number - 1}: one of them was changed or removed")
                 elif entry.line != number:
                     problems.append(f"{where} says it is line {entry.line}: lines were removed or added")
-            previous = _sha(line)
+            previous = digest_of_line(line)
         if problem := self._compared_with_head(lines):
             problems.append(problem)
         return Trail(tuple(entries), tuple(problems), torn, previous)
@@ -206,12 +226,20 @@ class AuditLog:
             previous=trail.last,
         )
         line = entry.model_dump_json(exclude_defaults=True).encode()
-        self._write(line + b"\n", fresh=not trail.entries)
-        write_text(self._head, f"{entry.line} {_sha(line)}\n")
+        if self._shared is not None:
+            self._shared.append(entry.line, line)
+        else:
+            self._write(line + b"\n", fresh=not trail.entries)
+            write_text(self._head, f"{entry.line} {digest_of_line(line)}\n")
         return entry
 
-    def _lines(self) -> tuple[list[bytes], bool]:
-        """Whole lines, and whether an incomplete one follows."""
+    def replace(self, lines: list[bytes]) -> None:
+        """Make the file a copy of a log that machines share."""
+        with atomic_file(self.path) as partial:
+            partial.write_bytes(b"".join(line + b"\n" for line in lines))
+
+    def lines(self) -> tuple[list[bytes], bool]:
+        """Return the whole lines, and whether an incomplete one follows."""
         if not self.path.is_file():
             return [], False
         *whole, rest = self.path.read_bytes().split(b"\n")
@@ -219,19 +247,25 @@ class AuditLog:
 
     def _compared_with_head(self, lines: list[bytes]) -> str | None:
         """What the head shows; it may be one line behind, for a run killed between the two writes."""
-        if not self._head.is_file():
+        head = self._head_now()
+        if head is None:
             return f"{HEAD} is missing, though {LOG} has {len(lines)} lines; restore it" if len(lines) > 1 else None
-        count, _, last = self._head.read_text(encoding="utf-8", errors="replace").removesuffix("\n").partition(" ")
+        count, _, last = head.removesuffix("\n").partition(" ")
         if not count.isdecimal() or int(count) < 1:
             return f"{HEAD} was changed: it names no line"
         known = int(count)
         if known > len(lines):
             return f"{LOG} has {len(lines)} lines, {HEAD} knows {known}: its end was cut off"
-        if _sha(lines[known - 1]) != last:
+        if digest_of_line(lines[known - 1]) != last:
             return f"{LOG}: line {known} is another than {HEAD} says: one of them was changed"
         if known < len(lines) - 1:
             return f"{LOG} has {len(lines)} lines, {HEAD} knows {known}: lines were added, or the head is an old one"
         return None
+
+    def _head_now(self) -> str | None:
+        if self._shared is not None:
+            return self._shared.head()
+        return self._head.read_text(encoding="utf-8", errors="replace") if self._head.is_file() else None
 
     def _write(self, line: bytes, *, fresh: bool) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -260,5 +294,6 @@ def whoami() -> str:
         return f"user {os.getuid()}"
 
 
-def _sha(line: bytes) -> str:
+def digest_of_line(line: bytes) -> Digest:
+    """Return what the next line carries of a line: its sha256."""
     return hashlib.sha256(line).hexdigest()

@@ -53,9 +53,7 @@ A change in them makes no artefact stale."""
 BASIS = (f"{PACKAGE}.stages.environment",)
 """Modules that every stage depends on, though the frame imports them."""
 
-REGISTRIES = frozenset(
-    f"{PACKAGE}.{name}" for name in ("data.sources.registry", "learning.networks.resnet", "stages.ingest")
-)
+REGISTRIES = frozenset(f"{PACKAGE}.{name}" for name in ("data.sources.registry", "stages.ingest"))
 """Modules that import inside functions what a parameter chooses: followed only where it is chosen."""
 
 CHILDREN = {f"{PACKAGE}.data.decoder_processes": (f"{PACKAGE}.data.decoder_child",)}

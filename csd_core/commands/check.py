@@ -127,7 +127,7 @@ def judged(
         seed=options.seed,
     )
     gate_result = run_gate(gate_input, scratch)
-    print_findings(gate_result.report, gate_result.verdict)
+    print_findings(gate_result.report, gate_result.verdict, policy)
     return gate_input, gate_result
 
 

@@ -6,9 +6,10 @@ from cyclopts import App
 
 from csd_core.params.upgrade import Decision
 from csd_core.records.check import CheckReport
-from csd_core.records.verdict import Judged, outcome_in_words
+from csd_core.records.verdict import OnSelect, Way, outcome_in_words
 from csd_core.system.console import echo
 from csd_core.upgrade.gate import judge
+from csd_core.upgrade.gate_rules import points
 from csd_core.upgrade.policy_file import load_policy
 from csd_core.workspace import Workspace
 
@@ -33,9 +34,13 @@ def replay(check: str, /, *, policy: Path | None = None, decision: Decision = "a
     echo(f"{report.task}: {outcome_in_words(verdict)}")
     for reason in verdict.reasons:
         echo(f"  {reason}")
-    for judged in verdict.judged:
-        echo(f"{judged.name}: {_outcome(judged)}")
-        for condition in judged.conditions:
+    for way in verdict.ways:
+        echo(f"{way.name}: {_outcome(way)}")
+        if way.cost:
+            echo(f"  costs  {way.cost.words}")
+        if way.on_select:
+            echo(f"  select {_reached(way.on_select)}")
+        for condition in way.conditions:
             echo(f"  {'meets' if condition.passed else 'FAILS'}  {condition.name}: {condition.words}")
 
 
@@ -47,5 +52,13 @@ def _file(check: str) -> Path:
     return workspace.check(check)
 
 
-def _outcome(judged: Judged) -> str:
-    return judged.why_not or ("passes" if judged.passed else "does not pass")
+def _reached(on_select: OnSelect) -> str:
+    pairs, recall = on_select.against_status_quo, on_select.recall
+    found = "no query counts" if recall is None else f"Recall@1 {points(recall)} %"
+    return f"{found} ({pairs.queries:,} queries, {pairs.lost:,} lost, {pairs.gained:,} gained)"
+
+
+def _outcome(way: Way) -> str:
+    if way.confidence is None:
+        return f"not judged, {way.why_not}"
+    return f"{'passes' if way.passed else 'does not pass'} at {100 * way.confidence:.3g} % confidence"

@@ -1,7 +1,7 @@
 """`csd run` and `csd summary`."""
 
 from csd_core.commands.dvc import BUSY, NOTHING, clear_the_way, reproduce, stale_stages
-from csd_core.records.verdict import Rejected, VerdictFile
+from csd_core.report.advice.task import latest, lines
 from csd_core.report.summary import print_summary
 from csd_core.system.console import echo
 from csd_core.system.errors import CsdError
@@ -28,10 +28,13 @@ def summary() -> None:
 
 
 def _summarise(workspace: Workspace) -> None:
-    """Print the tables, and what can be done about each candidate that was rejected."""
+    """Print the tables, and the advice."""
     print_summary(workspace.metrics, workspace.page)
-    for task in workspace.params().tasks:
-        if workspace.verdict(task).is_file():
-            verdict = VerdictFile.load(workspace.verdict(task)).verdict
-            if isinstance(verdict, Rejected):
-                echo(f"{task}: {verdict.message}")
+    print_advice(workspace)
+
+
+def print_advice(workspace: Workspace) -> None:
+    """Print warnings on the last candidates and, of those that were rejected since a promotion, what can be done."""
+    for found in latest(workspace, workspace.params()):
+        for line in lines(*found):
+            echo(line)

@@ -1,6 +1,7 @@
 """`csd status`: what a run would do, and why."""
 
 from csd_core.commands.dvc import BUSY, NOTHING, clear_the_way, stale_stages
+from csd_core.commands.pipeline import print_advice
 from csd_core.project.setup import differs
 from csd_core.project.stale import reasons
 from csd_core.system.console import echo, show
@@ -10,7 +11,7 @@ from csd_core.workspace import Workspace
 
 
 def status() -> None:
-    """List the stages that are stale and why: data, code or parameters."""
+    """List the stages that are stale and why; if none is, say what rejected candidates need."""
     workspace = Workspace()
     clear_the_way(workspace, workspace.params())
     changes = stale_stages(workspace)
@@ -22,6 +23,7 @@ def status() -> None:
         echo("`csd run` runs them, and stages after them whose inputs change.")
     else:
         echo(NOTHING)
+        print_advice(workspace)
     if differs(workspace.root, "dvc.yaml"):
         echo(
             f"dvc.yaml is not as {version()} has it; if you did not change it, move it away and run `csd init`, "

@@ -19,8 +19,11 @@ app = App(
 
 _COMMANDS = {
     "init:init": "Set up a project in a folder; nothing that is there is overwritten.",
+    "inspect:inspect": """Show what is in a folder of images, what is wrong with it, and what training on it would take.
+
+In a project whose parameters name the folder, its images are looked at as these say; elsewhere as would fit them.""",
     "pipeline:run": "Run the stale stages of the pipeline (`dvc repro`), then print the summary.",
-    "status:status": "List the stages that are stale and why: data, code or parameters.",
+    "status:status": "List the stages that are stale and why; if none is, say what rejected candidates need.",
     "pipeline:summary": "Print the tables of the last run.",
     "params:app": "Check params.yaml.",
     "profile:app": "Choose a params.yaml.",

@@ -1,7 +1,8 @@
 """The canonical set: one source or batch, immutable, every image in its form and known by the hash of its pixels.
 
-    images.npy        (N, H, W, C) uint8, read memory-mapped
+    images.npy        (N, H, W, C) uint8, read memory-mapped; or images.arrow, each encoded (`data.store`)
     items.parquet     id, label, source_split, path: row by row the same items, by path
+    thumbnails.arrow  small pictures of the originals that are larger than the form, where they are asked for
     rejected.parquet  path, reason: what is not among them
     source.json       SourceRecord
 
@@ -20,20 +21,22 @@ import numpy as np
 import numpy.typing as npt
 
 from csd_core.data.classes import order_classes
-from csd_core.data.npy import map_images, write_rows
+from csd_core.data.encoded import Images, Store, file_of, load_images, write_images
 from csd_core.data.sources.protocol import Batch, Rejection, Source, SourceSplit
 from csd_core.data.tables import Strings, read_table, write_table
+from csd_core.data.thumbnails import ThumbnailWriter
 from csd_core.records.stages import ImageForm, SourceRecord
 from csd_core.system.atomic import atomic_file, atomic_folder
 from csd_core.system.errors import ArtifactError, DataError
 
-IMAGES, ITEMS, REJECTED, RECORD = "images.npy", "items.parquet", "rejected.parquet", "source.json"
+ITEMS, REJECTED, RECORD = "items.parquet", "rejected.parquet", "source.json"
 REASONS_SHOWN = 5
 
 
 _DUPLICATE = "duplicate of "
+_OTHER = ', which is of class "'
 _TWICE = ": the same image cannot be in two classes"
-"""How reasons begin and end by which copies are told apart."""
+"""How reasons begin, go on and end by which copies are told apart."""
 
 
 class LeftOut(NamedTuple):
@@ -43,11 +46,13 @@ class LeftOut(NamedTuple):
         path: Relative to the source.
         reason: Why.
         kind: unusable; copy: of an image of the same class, which is harmless; conflict: of one in another class.
+        original: Path of the image that it is a copy of.
     """
 
     path: str
     reason: str
     kind: Literal["unusable", "copy", "conflict"]
+    original: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,7 +61,7 @@ class CanonicalSet:
 
     Attributes:
         record: What it is.
-        images: (N, H, W, C) uint8, memory-mapped.
+        images: (N, H, W, C) uint8, read as they are asked for.
         ids: (N,) sha256 of the pixels in hex, unique.
         labels: (N,) class names.
         source_splits: (N,) train, test, or empty where the source has no test set.
@@ -64,7 +69,7 @@ class CanonicalSet:
     """
 
     record: SourceRecord
-    images: npt.NDArray[np.uint8]
+    images: Images
     ids: Strings
     labels: Strings
     source_splits: Strings
@@ -78,11 +83,11 @@ def load_source(folder: Path) -> CanonicalSet:
         ArtifactError: if a file is missing or damaged, or they do not belong together.
     """
     record = SourceRecord.load(folder / RECORD)
-    images = map_images(folder / IMAGES)
+    images = load_images(folder)
     columns = read_table(folder / ITEMS, ("id", "label", "source_split", "path"))
     if not record.images == len(images) == len(columns["id"]):
         raise ArtifactError(
-            f"{folder}: the record counts {record.images} images, {IMAGES} has {len(images)}, {ITEMS} "
+            f"{folder}: the record counts {record.images} images, {file_of(images)} has {len(images)}, {ITEMS} "
             f"{len(columns['id'])}; ingest it again"
         )
     return CanonicalSet(
@@ -105,16 +110,24 @@ def read_rejected(file: Path) -> tuple[LeftOut, ...]:
         ArtifactError: if it is missing or damaged.
     """
     columns = read_table(file, ("path", "reason"))
-    return tuple(
-        LeftOut(path, reason, _kind(reason))
-        for path, reason in zip(columns["path"].tolist(), columns["reason"].tolist(), strict=True)
-    )
+    rejected = zip(columns["path"].tolist(), columns["reason"].tolist(), strict=True)
+    return tuple(left_out(Rejection(path, reason)) for path, reason in rejected)
+
+
+def left_out(rejection: Rejection) -> LeftOut:
+    """Return what a rejection's reason says."""
+    return LeftOut(rejection.path, rejection.reason, _kind(rejection.reason), _original(rejection.reason))
 
 
 def _kind(reason: str) -> Literal["unusable", "copy", "conflict"]:
     if not reason.startswith(_DUPLICATE):
         return "unusable"
     return "conflict" if reason.endswith(_TWICE) else "copy"
+
+
+def _original(reason: str) -> str | None:
+    kind, path = _kind(reason), reason.removeprefix(_DUPLICATE)
+    return None if kind == "unusable" else path if kind == "copy" else path.rpartition(_OTHER)[0]
 
 
 def write_source(
@@ -125,6 +138,8 @@ def write_source(
     form: ImageForm,
     max_rejected: int,
     complaints: Path,
+    store: Store = "raw",
+    thumbnails: int | None = None,
     advance: Callable[[int], None] = lambda _: None,
 ) -> SourceRecord:
     """Read a source once and write its canonical set, a batch in memory at a time.
@@ -137,16 +152,23 @@ def write_source(
         max_rejected: More unusable files than this are an error. A copy of an image in another class counts, for one
             of the two labels is wrong; a copy within a class does not.
         complaints: Where to list the rejected files in that case.
+        store: How images are stored.
+        thumbnails: Longer side of the thumbnails in pixels; None makes none.
         advance: Told how many files were done since it was last told.
 
     Raises:
         DataError: if too many files are unusable, or none is usable.
     """
-    items = _Items()
+    items = Intake()
     with atomic_folder(target) as folder:
-        with write_rows(folder / IMAGES, (form.size, form.size, form.channels)) as rows:
-            for batch in source.batches(form):
-                rows.append(batch.images[items.take(batch)])
+        shape = (form.size, form.size, form.channels)
+        with write_images(folder, shape, store) as writer, ThumbnailWriter(folder) as pictures:
+            for batch in source.batches(form, thumbnails):
+                new = items.take(batch)
+                if len(new):
+                    writer.append(batch.images[new], items.ids[-len(new) :])
+                if len(new) and batch.thumbnails:
+                    pictures.append(items.ids[-len(new) :], [batch.thumbnails[row] for row in new])
                 advance(len(batch.paths) + len(batch.rejected))
         _check(items, name=name, max_rejected=max_rejected, complaints=complaints)
         write_table(
@@ -168,8 +190,18 @@ def write_source(
 
 
 @dataclass(kw_only=True, eq=False)
-class _Items:
-    """The rows so far, and what was left out."""
+class Intake:
+    """The rows so far, and what was left out: how ingest takes images, and how an inspection counts them.
+
+    Attributes:
+        ids: Hashes of the pixels.
+        labels: Class names.
+        source_splits: Sets of the source.
+        paths: In the source.
+        rejected: Files without an image.
+        duplicates: Copies within a class.
+        conflicts: Copies in another class.
+    """
 
     ids: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
@@ -206,10 +238,10 @@ class _Items:
 
     def _why(self, row: int, label: str) -> str:
         first, other = self.paths[row], self.labels[row]
-        return _DUPLICATE + (first if label == other else f'{first}, which is of class "{other}"{_TWICE}')
+        return _DUPLICATE + (first if label == other else f'{first}{_OTHER}{other}"{_TWICE}')
 
 
-def _check(items: _Items, *, name: str, max_rejected: int, complaints: Path) -> None:
+def _check(items: Intake, *, name: str, max_rejected: int, complaints: Path) -> None:
     """Refuse a set with too many bad files, or without a good one; their list outlives the refusal."""
     bad = sorted(items.rejected + items.conflicts)
     if items.ids and len(bad) <= max_rejected:

@@ -9,6 +9,8 @@ once, and what fails so again to more of both, one at a time. So all that are de
 
 import stat
 import threading
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from PIL import Image, ImageFile
 
 from csd_core.data.containers import JPEG, PNG, jpeg_scans
 from csd_core.data.decoder_processes import Limits, Room, decoders
-from csd_core.data.image_files import FORMATS, opened, reason, refuse_start
+from csd_core.data.image_files import FORMATS, is_drafted_alike, opened, reason, refuse_start
 from csd_core.data.pixels import DRAFT, Box, Form, Pixels, as_array, drafted, in_form, shaped
 from csd_core.system.errors import DataError
 
@@ -26,7 +28,9 @@ __all__ = [
     "LARGE",
     "SMALL",
     "Box",
+    "Form",
     "decode",
+    "decode_beside",
     "decode_large",
     "decode_light",
     "decode_small",
@@ -72,12 +76,38 @@ def decode(file: bytes | Path, form: Form, box: Box | None = None) -> Pixels:
     return decode_large(file, form, box) if pixels is None else pixels
 
 
+def decode_beside(file: bytes | Path, form: Form, beside: Form, box: Box | None = None) -> tuple[Pixels, Pixels | None]:
+    """Return what `decode` gives for a form and for a second one on the same background; one decoding serves both.
+
+    A JPEG is decoded twice if its decoder shrinks it further for one form than for the other. The second image is None
+    where it costs more than is allowed.
+
+    Raises:
+        DataError: as `decode` does for the first form.
+    """
+    with suppress(DataError):  # what both cost may be too much, and what one costs not
+        both = _small(file, (form, beside), box)
+        if both is not None:
+            return both[0], both[1]
+    pixels = decode(file, form, box)
+    try:
+        return pixels, decode(file, beside, box)
+    except DataError:
+        return pixels, None
+
+
 def decode_small(file: bytes | Path, form: Form, box: Box | None = None) -> Pixels | None:
     """Return what `decode` gives, or None for a file that `decode_large` must look at.
 
     Raises:
         DataError: as `decode` does.
     """
+    found = _small(file, (form,), box)
+    return None if found is None else found[0]
+
+
+def _small(file: bytes | Path, forms: Sequence[Form], box: Box | None) -> tuple[Pixels, ...] | None:
+    """Return the image in each form of one decoding, or None where this needs more room or more decodings."""
     try:
         start, size = (file[:_START], len(file)) if isinstance(file, bytes) else _look(file)
     except OSError as error:
@@ -86,13 +116,13 @@ def decode_small(file: bytes | Path, form: Form, box: Box | None = None) -> Pixe
     if not start.startswith((PNG, JPEG)):
         try:
             with _room.taken(SMALL.memory):
-                return decoders.decode(file, form, box, SMALL)
+                return decoders.decode(file, forms, box, SMALL)
         except DataError:
             return None  # more room may be all that it needs
     if size > LARGEST_FILE:
         return None
     try:
-        return _here(file if isinstance(file, bytes) else file.read_bytes(), form, box, most=HERE)
+        return _here(file if isinstance(file, bytes) else file.read_bytes(), forms, box, most=HERE)
     except Exception as error:  # noqa: BLE001 - a damaged file can make a codec raise anything; each is a reason to reject
         raise reason(error) from None
 
@@ -107,9 +137,10 @@ def decode_light(file: bytes, form: Form, box: Box | None = None) -> Pixels | No
     if not file.startswith((PNG, JPEG)) or len(file) > LIGHT:
         return None
     try:
-        return _here(file, form, box, most=LIGHT)
-    except Exception as error:  # noqa: BLE001 - as in decode_small
+        found = _here(file, (form,), box, most=LIGHT)
+    except Exception as error:  # noqa: BLE001 - as in _small
         raise reason(error) from None
+    return None if found is None else found[0]
 
 
 def decode_large(file: bytes | Path, form: Form, box: Box | None = None) -> Pixels:
@@ -119,7 +150,7 @@ def decode_large(file: bytes | Path, form: Form, box: Box | None = None) -> Pixe
         DataError: as `decode` does.
     """
     with _large:
-        return decoders.decode(file, form, box, LARGE)
+        return decoders.decode(file, (form,), box, LARGE)[0]
 
 
 def resize(images: Pixels, form: Form) -> Pixels:
@@ -155,16 +186,19 @@ def _look(path: Path) -> tuple[bytes, int]:
         return stream.read(_START), about.st_size
 
 
-def _here(content: bytes, form: Form, box: Box | None, *, most: int) -> Pixels | None:
-    """Return a PNG or JPEG, unless it needs more than so many bytes, or the time that goes with them."""
+def _here(content: bytes, forms: Sequence[Form], box: Box | None, *, most: int) -> tuple[Pixels, ...] | None:
+    """Return a PNG or JPEG in each form of one decoding.
+
+    None where it needs more than so many bytes, or the time that goes with them, or more decodings.
+    """
     with opened(content) as image:
         size = image.size
-        part = drafted(image, form, box)
+        part = drafted(image, forms[0], box)
         needed = _needed(content, image, size, most=most)
-        if needed > most:
+        if needed > most or not is_drafted_alike(content, image.size, forms[1:], box):
             return None
         with _room.taken(needed):
-            return shaped(image, form, part)
+            return shaped(image, forms, part)
 
 
 def _needed(content: bytes, image: ImageFile.ImageFile, size: tuple[int, int], *, most: int) -> int:

@@ -31,7 +31,9 @@ STARTED = b"started"
 class _Form(NamedTuple):
     size: int
     channels: int
-    resize: Literal["squash", "pad", "crop"]
+    resize: Literal["squash", "pad", "crop", "fit"]
+    crop_share: float
+    background: str
 
 
 def main() -> None:
@@ -65,7 +67,9 @@ def _answer(job: dict[str, Any], content: bytes) -> bytes:
     try:
         if job["path"] is not None:
             content = Path(job["path"]).read_bytes()
-        return b"p" + decoded(content, _Form(**job["form"]), box).tobytes()
+        images = decoded(content, [_Form(**form) for form in job["forms"]], box)
+        sides = (side.to_bytes(4) for pixels in images for side in pixels.shape[:2])
+        return b"p" + b"".join(sides) + b"".join(pixels.tobytes() for pixels in images)
     except MemoryError:
         return b"m"
     except DataError as error:

@@ -5,13 +5,14 @@ A process is started when it is first needed, kept for the next file, and ends w
 
 import atexit
 import json
+import math
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -26,6 +27,8 @@ from csd_core.system.processes import ended
 
 CLOCK = 120.0
 """Seconds by the clock after which a process is given up: it waits for a disk, or the machine is stuck."""
+_SIDE = 4
+"""Bytes of a height or a width; an answer has a byte that says what it is, both of each image, then the pixels."""
 _COMMAND = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); from csd_core.data.decoder_child import main; main()"
 )
@@ -78,17 +81,25 @@ class Decoders:
     def __init__(self) -> None:
         self._idle: list[_Child] = []
 
-    def decode(self, file: bytes | Path, form: Form, box: Box | None, limits: Limits) -> Pixels:
-        """Return (size, size, channels) uint8.
+    def decode(self, file: bytes | Path, forms: Sequence[Form], box: Box | None, limits: Limits) -> tuple[Pixels, ...]:
+        """Return (size, size, channels) uint8 for each form, all on one background; to fit, no side is longer.
 
         Raises:
             DataError: with the reason; what exceeds the limits often looks like damage.
             DecoderStartError: if no process starts.
         """
-        shape = (form.size, form.size, form.channels)
         job = {
             "path": os.path.abspath(file) if isinstance(file, Path) else None,  # noqa: PTH100 - links stay
-            "form": {"size": form.size, "channels": form.channels, "resize": form.resize},
+            "forms": [
+                {
+                    "size": form.size,
+                    "channels": form.channels,
+                    "resize": form.resize,
+                    "crop_share": form.crop_share,
+                    "background": form.background,
+                }
+                for form in forms
+            ],
             "box": box,
             "most_pixels": Image.MAX_IMAGE_PIXELS,
             "memory": limits.memory,
@@ -100,9 +111,7 @@ class Decoders:
             raise DataError(f"needs more than {limits.memory >> 20} MB to decode; make it smaller, or save it as JPEG")
         if answer[:1] != b"p":
             raise DataError(answer[1:].decode(errors="replace"))
-        if len(answer) != 1 + int(np.prod(shape)):
-            raise DataError("is damaged: its decoder gave no image")
-        return np.frombuffer(bytearray(answer), np.uint8, offset=1).reshape(shape)
+        return tuple(_images(bytearray(answer), forms))
 
     def close(self) -> None:
         """End the processes that are idle."""
@@ -212,6 +221,28 @@ class _Child:
             return self._process.wait(0.5)  # it ends when it sees that the connection is closed, unless it computes
         self._process.kill()
         return self._process.wait()
+
+
+def _images(answer: bytearray, forms: Sequence[Form]) -> Iterator[Pixels]:
+    """Yield the images of an answer.
+
+    Raises:
+        DataError: if it does not hold them, as a file that took over its decoder may answer.
+    """
+    start = 1 + 2 * _SIDE * len(forms)
+    sides = [int.from_bytes(answer[at : at + _SIDE]) for at in range(1, start, _SIDE)]
+    shapes = [(*sides[2 * row : 2 * row + 2], form.channels) for row, form in enumerate(forms)]
+    sizes = [math.prod(shape) for shape in shapes]
+    whole = all(
+        0 < min(shape[:2]) <= max(shape[:2]) <= form.size
+        and (form.resize == "fit" or shape[0] == shape[1] == form.size)
+        for shape, form in zip(shapes, forms, strict=True)
+    )
+    if not whole or len(answer) != start + sum(sizes):
+        raise DataError("is damaged: its decoder gave no image")
+    for shape, size in zip(shapes, sizes, strict=True):
+        yield np.frombuffer(answer, np.uint8, size, start).reshape(shape)
+        start += size
 
 
 def _cannot_start(reason: str) -> DecoderStartError:

@@ -1,6 +1,7 @@
 """Files that may be images: which are read, and how one is opened and decoded in this process."""
 
 import io
+from collections.abc import Sequence
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
@@ -30,8 +31,8 @@ def refuse_start(start: bytes) -> None:
         raise DataError(UNKNOWN)
 
 
-def decoded(content: bytes, form: Form, box: Box | None) -> Pixels:
-    """One image file, in this process and whatever it costs.
+def decoded(content: bytes, forms: Sequence[Form], box: Box | None) -> tuple[Pixels, ...]:
+    """Return one image file in each form, all on one background, in this process and whatever it costs.
 
     Raises:
         DataError: as `decode.decode` does.
@@ -39,11 +40,28 @@ def decoded(content: bytes, form: Form, box: Box | None) -> Pixels:
     """
     try:
         with opened(content) as image:
-            return shaped(image, form, drafted(image, form, box))
+            part = drafted(image, forms[0], box)
+            if is_drafted_alike(content, image.size, forms[1:], box):
+                return shaped(image, forms, part)
+        return tuple(pixels for form in forms for pixels in decoded(content, (form,), box))
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 - a damaged file can make a codec raise anything; each is a reason to reject
         raise reason(error) from None
+
+
+def is_drafted_alike(content: bytes, size: tuple[int, int], forms: Sequence[Form], box: Box | None) -> bool:
+    """Return whether a file's decoder shrinks it to this size for each form: then one decoding serves them all.
+
+    Raises:
+        Exception: as `opened` does.
+    """
+    for form in forms:
+        with opened(content) as image:
+            drafted(image, form, box)
+            if image.size != size:
+                return False
+    return True
 
 
 def opened(content: bytes) -> ImageFile.ImageFile:

@@ -1,11 +1,12 @@
 """From an opened image to the pixels that a model sees, in little more memory than the image itself.
 
-Grey is ITU-R 601 luma, transparency lies on black, and resizing is Pillow's bicubic filter, which widens with the
-reduction and so does not alias.
+Grey is ITU-R 601 luma, transparency lies on the form's background, and resizing is Pillow's bicubic filter, which
+widens with the reduction and so does not alias.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Literal, NamedTuple, Protocol, assert_never
 
 import numpy as np
@@ -34,6 +35,10 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIXTEEN_BITS = 65535
+CHECKER = ("#404040", "#c0c0c0")
+"""The squares behind a transparent image; around a padded one lies the grey between them."""
+_SQUARES = 8
+"""Of the checker, along the longer side."""
 _BAND = 1 << 20
 """Pixels that are converted at a time, so that what a conversion needs beside the image stays small."""
 
@@ -50,8 +55,16 @@ class Form(Protocol):
         """1 or 3."""
 
     @property
-    def resize(self) -> Literal["squash", "pad", "crop"]:
-        """What becomes of its aspect."""
+    def resize(self) -> Literal["squash", "pad", "crop", "fit"]:
+        """What becomes of its aspect; fit keeps it, and never enlarges."""
+
+    @property
+    def crop_share(self) -> float:
+        """What crop keeps of the shorter side."""
+
+    @property
+    def background(self) -> str:
+        """What lies behind transparent pixels and around a padded image: a name, or #rrggbb."""
 
 
 class Box(NamedTuple):
@@ -72,7 +85,7 @@ def drafted(image: ImageFile.ImageFile, form: Form, box: Box | None) -> Part | N
     Raises:
         DataError: if nothing of it is in the box.
     """
-    asked = DRAFT * form.size
+    asked = math.ceil(DRAFT * form.size / (form.crop_share if form.resize == "crop" else 1))
     if box is None:
         image.draft(None, (asked, asked))
         return None
@@ -86,12 +99,12 @@ def drafted(image: ImageFile.ImageFile, form: Form, box: Box | None) -> Part | N
     return math.floor(left * across), math.floor(top * down), math.ceil(right * across), math.ceil(bottom * down)
 
 
-def shaped(image: ImageFile.ImageFile, form: Form, part: Part | None) -> Pixels:
-    """Return (form.size, form.size, channels) uint8, upright as EXIF says; the image is closed.
+def shaped(image: ImageFile.ImageFile, forms: Sequence[Form], part: Part | None) -> tuple[Pixels, ...]:
+    """Return (form.size, form.size, channels) uint8 for each form, upright as EXIF says; the image is closed.
 
     Args:
-        image: As it was opened and drafted.
-        form: What to make of it.
+        image: As it was opened and drafted, for each of the forms alike.
+        forms: What to make of it, on one background; to fit, the image may be smaller.
         part: What to cut out of it first.
     """
     image.load()
@@ -100,14 +113,15 @@ def shaped(image: ImageFile.ImageFile, form: Form, part: Part | None) -> Pixels:
     if part is not None:
         stored = image.crop(part)
         image.close()
-    plain = _eight_bits(stored)
+    plain = _eight_bits(stored, forms[0].background)
     if plain is not stored:
         stored.close()
-    return as_array(in_form(plain if turn is None else plain.transpose(turn), form))
+    upright = plain if turn is None else plain.transpose(turn)
+    return tuple(as_array(in_form(upright, form)) for form in forms)
 
 
 def in_form(image: Image.Image, form: Form) -> Image.Image:
-    """Return an L or RGB image in the form's size and channels."""
+    """Return an L or RGB image in the form's size and channels; one of that size stays as it is."""
     image = _as_mode(image, "L" if form.channels == 1 else "RGB")
     width, height = image.size
     target = (form.size, form.size)
@@ -117,15 +131,19 @@ def in_form(image: Image.Image, form: Form) -> Image.Image:
         case "squash":
             return image.resize(target, RESAMPLING)
         case "crop":
-            side = min(width, height)
+            side = min(width, height) * form.crop_share
             left, top = (width - side) / 2, (height - side) / 2
             return image.resize(target, RESAMPLING, box=(left, top, left + side, top + side))
         case "pad":
             scale = form.size / max(width, height)
             inner = (max(1, round(width * scale)), max(1, round(height * scale)))
-            padded = Image.new(image.mode, target)
+            padded = Image.new("RGB", target, _colour(form.background)).convert(image.mode)
             padded.paste(image.resize(inner, RESAMPLING), ((form.size - inner[0]) // 2, (form.size - inner[1]) // 2))
             return padded
+        case "fit":
+            scale = form.size / max(width, height)
+            inner = (max(1, round(width * scale)), max(1, round(height * scale)))
+            return image if scale >= 1 else image.resize(inner, RESAMPLING)
         case rule:
             assert_never(rule)
 
@@ -146,17 +164,18 @@ def _turn(image: ImageFile.ImageFile) -> Image.Transpose | None:
         return None
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Return the image as L or RGB, whatever the mode was."""
+def _eight_bits(image: Image.Image, background: str) -> Image.Image:
+    """Return the image as L or RGB, whatever the mode was; what is transparent lies on the background."""
     if image.mode.startswith("I"):  # I;16 and its byte orders; I is how Pillow opens other 16-bit grey files
-        return _in_bands(image, "L", _from_integers)
+        return _in_bands(image, "L", lambda band, _: _from_integers(band))
     if image.mode == "F":
         scale = 255 if max(_largest(band) for band in _bands(image)) <= 1 else 1  # the file does not say which
-        return _in_bands(image, "L", lambda band: _from_floats(band, scale))
+        return _in_bands(image, "L", lambda band, _: _from_floats(band, scale))
     if image.has_transparency_data:
-        return _in_bands(image, "RGB", _on_black)
+        behind = _checkered if background == "checker" else partial(_plain, colour=_colour(background))
+        return _in_bands(image, "RGB", lambda band, top: _laid_on(behind(band.size, top, max(image.size)), band))
     mode = "L" if image.mode in ("1", "L") else "RGB"
-    return _in_bands(image, mode, lambda band: _as_mode(band, mode)) if image.mode != mode else image
+    return _in_bands(image, mode, lambda band, _: _as_mode(band, mode)) if image.mode != mode else image
 
 
 def _bands(image: Image.Image) -> Iterator[Image.Image]:
@@ -167,13 +186,13 @@ def _bands(image: Image.Image) -> Iterator[Image.Image]:
         yield image.crop((0, top, width, min(height, top + rows)))
 
 
-def _in_bands(image: Image.Image, mode: str, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """Return what `convert`, which looks at each pixel alone, makes of an image."""
+def _in_bands(image: Image.Image, mode: str, convert: Callable[[Image.Image, int], Image.Image]) -> Image.Image:
+    """Return what `convert`, which looks at each pixel alone, makes of an image; it is told a band's first row."""
     if image.width * image.height <= _BAND:
-        return convert(image)
+        return convert(image, 0)
     whole, top = Image.new(mode, image.size), 0
     for band in _bands(image):
-        whole.paste(convert(band), (0, top))
+        whole.paste(convert(band, top), (0, top))
         top += band.height
     return whole
 
@@ -194,9 +213,26 @@ def _from_floats(image: Image.Image, scale: int) -> Image.Image:
     return Image.fromarray(np.rint(np.asarray(image) * np.float32(scale)).clip(0, 255).astype(np.uint8))
 
 
-def _on_black(image: Image.Image) -> Image.Image:
-    opaque = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", opaque.size, (0, 0, 0, 255)), opaque).convert("RGB")
+def _laid_on(behind: Image.Image, image: Image.Image) -> Image.Image:
+    return Image.alpha_composite(behind, image.convert("RGBA")).convert("RGB")
+
+
+def _plain(size: tuple[int, int], _top: int, _longer: int, *, colour: str) -> Image.Image:
+    return Image.new("RGBA", size, colour)
+
+
+def _checkered(size: tuple[int, int], top: int, longer: int) -> Image.Image:
+    """Return rows of a checker, from `top` on, behind an image whose longer side is `longer`."""
+    side = math.ceil(longer / _SQUARES)
+    rows, columns = (np.arange(start, start + length) // side for start, length in ((top, size[1]), (0, size[0])))
+    dark, light = (Image.new("RGBA", size, colour) for colour in CHECKER)
+    dark.paste(light, mask=Image.fromarray((rows[:, None] + columns) % 2 == 1))
+    return dark
+
+
+def _colour(background: str) -> str:
+    """Return a plain colour, as Pillow reads it."""
+    return {"grey": "#808080", "checker": "#808080"}.get(background, background)
 
 
 def _as_mode(image: Image.Image, mode: str) -> Image.Image:

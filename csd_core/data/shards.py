@@ -1,11 +1,13 @@
 """A task's own images, split by role: the shard. It depends on its task, its source and what earlier tasks hold.
 
-    images.npy     (N, H, W, C) uint8, read memory-mapped
+    images.npy     (N, H, W, C) uint8, read memory-mapped; or images.arrow, each encoded, as its source has it
     items.parquet  id, label, split, path, source: row by row the same items
     shard.json     ShardRecord
 
 Inside a class, items are ranked by a hash of seed and id, and roles are cut from that ranking. So the outcome depends
 on the class's own items alone, neither on their order nor on other classes, and a later task changes no earlier shard.
+With `split.group` whole groups are ranked and cut, by the least id of each; a group that an earlier task or the
+source's test set has a part of takes the role of that part.
 """
 
 import difflib
@@ -21,7 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from csd_core.data.canonical import CanonicalSet
-from csd_core.data.npy import map_images, write_rows
+from csd_core.data.encoded import Images, file_of, load_images, store_of, write_images
+from csd_core.data.grouping.groups import NOBODY, Members, group_numbers, inherited
 from csd_core.data.tables import Strings, read_table, write_table
 from csd_core.params.model import SplitShares, Task
 from csd_core.params.section import Split
@@ -29,7 +32,7 @@ from csd_core.records.stages import ShardRecord
 from csd_core.system.atomic import atomic_folder
 from csd_core.system.errors import ArtifactError, DataError
 
-IMAGES, ITEMS, RECORD = "images.npy", "items.parquet", "shard.json"
+ITEMS, RECORD = "items.parquet", "shard.json"
 CHUNK_BYTES = 16 << 20
 SPLITS: tuple[Split, ...] = get_args(Split)
 
@@ -42,14 +45,14 @@ class Shard:
 
     Attributes:
         record: What it is.
-        images: (N, H, W, C) uint8, memory-mapped.
+        images: (N, H, W, C) uint8, read as they are asked for.
         ids: (N,) content hashes, unique over all shards.
         labels: (N,) class names.
         splits: (N,) train, select, gate or test.
     """
 
     record: ShardRecord
-    images: npt.NDArray[np.uint8]
+    images: Images
     ids: Strings
     labels: Strings
     splits: Strings
@@ -78,15 +81,18 @@ class ShardItems:
     emptied: tuple[str, ...]
 
 
-def cut_shard(source: CanonicalSet, task: Task, shares: SplitShares, *, name: str, earlier: Strings) -> ShardItems:
+def cut_shard(
+    source: CanonicalSet, task: Task, shares: SplitShares, *, name: str, earlier: Strings, placed: Members = NOBODY
+) -> ShardItems:
     """Choose a task's items and give each a role.
 
     Args:
         source: The task's source.
         task: Its parameters.
-        shares: Of the roles, and the seed.
+        shares: Of the roles, their seed and which images share one.
         name: Of the task, for messages.
         earlier: (M,) ids that earlier tasks have; a duplicate keeps its first role there.
+        placed: The items of earlier tasks whose groups new items may join; none where each is on its own.
 
     Raises:
         DataError: if the source lacks a class, a class has nothing to train on, or nothing is left.
@@ -95,7 +101,9 @@ def cut_shard(source: CanonicalSet, task: Task, shares: SplitShares, *, name: st
     _refuse_unknown(wanted, source, name)
     taken = np.isin(source.ids, earlier)
     test = source.source_splits == "test"
-    rows_of = _rows_by_class(source.labels)
+    splits_of = np.where(test, "test", "")
+    members = Members(images=(source.images,), labels=source.labels, splits=splits_of, paths=source.paths)
+    rows_of, kin_of = _rows_by_class(source.labels), _rows_by_class(placed.labels)
     kept: list[Rows] = []
     splits: list[Strings] = []
     emptied: list[str] = []
@@ -110,11 +118,22 @@ def cut_shard(source: CanonicalSet, task: Task, shares: SplitShares, *, name: st
         if not len(left):
             emptied.append(label)
             continue
+        kin = kin_of.get(label, np.empty(0, np.intp))
+        groups = group_numbers(shares.group, (members, left), (placed, kin))
+        fixed = inherited(groups, np.concatenate([members.splits[left], placed.splits[kin]]))[: len(left)]
+        fixed[test[left]] = "test"
+        free = fixed == ""
+        if not free.any() and not len(kin) and not taken[mine].any():
+            raise DataError(
+                f'tasks.{name}: every image of class "{label}" of source {task.source} is in a group with one of its '
+                "test images, so none is left to train on; change split.group or leave the class out"
+            )
         # the source's own test set serves the class: nothing more is taken for test
         here = shares.model_copy(update={"test": 0.0}) if test[mine].any() else shares
-        ranked = _ranked(left[~test[left]], source.ids, shares.seed)
-        kept += [ranked, _ranked(left[test[left]], source.ids, shares.seed)]
-        splits += [_roles(len(ranked), here), np.full(int(test[left].sum()), "test")]
+        ranked, roles = _cut(left[free], groups[: len(left)][free], source.ids[left[free]], here)
+        joined = _ranked(left[~free], source.ids, shares.seed)
+        kept += [ranked, joined]
+        splits += [roles, fixed[np.searchsorted(left, joined)]]
     if len(emptied) == len(wanted):
         raise DataError(
             f"tasks.{name}: earlier tasks have every image that source {task.source} has for it; remove the task or "
@@ -167,11 +186,11 @@ def write_shard(folder: Path, source: CanonicalSet, cut: ShardItems, *, task: st
     described = [cut.classes, ids.tolist(), cut.splits.tolist(), labels.tolist(), shape]
     digest.update(json.dumps(described, ensure_ascii=False).encode())
     with atomic_folder(folder) as partial:
-        with write_rows(partial / IMAGES, shape) as writer:
+        with write_images(partial, shape, store_of(source.images)) as writer:
             for start in range(0, len(cut.rows), step):
-                images = source.images[cut.rows[start : start + step]]
-                digest.update(images.data)
-                writer.append(images)
+                part = slice(start, start + step)
+                for written in writer.copy(source.images, cut.rows[part], ids[part].tolist()):
+                    digest.update(written)
         columns: Mapping[str, Sequence[str] | Strings] = {
             "id": ids,
             "label": labels,
@@ -199,14 +218,31 @@ def load_shard(folder: Path) -> Shard:
         ArtifactError: if a file is missing or damaged, or they do not belong together.
     """
     record = ShardRecord.load(folder / RECORD)
-    images = map_images(folder / IMAGES)
+    images = load_images(folder)
     columns = read_table(folder / ITEMS, ("id", "label", "split"))
     if not sum(record.counts.values()) == len(images) == len(columns["id"]):
         raise ArtifactError(
-            f"{folder}: the record counts {sum(record.counts.values())} images, {IMAGES} has {len(images)}, {ITEMS} "
-            f"{len(columns['id'])}; split it again"
+            f"{folder}: the record counts {sum(record.counts.values())} images, {file_of(images)} has {len(images)}, "
+            f"{ITEMS} {len(columns['id'])}; split it again"
         )
     return Shard(record=record, images=images, ids=columns["id"], labels=columns["label"], splits=columns["split"])
+
+
+def placed_items(folders: Sequence[Path]) -> Members:
+    """Return the items of shards, with their roles, that items of a new task may be in a group with.
+
+    Raises:
+        ArtifactError: if a shard is missing or damaged.
+    """
+    shards = [load_shard(folder) for folder in folders]
+    if not shards:
+        return NOBODY
+    return Members(
+        images=[shard.images for shard in shards],
+        labels=np.concatenate([shard.labels for shard in shards]),
+        splits=np.concatenate([shard.splits for shard in shards]),
+        paths=np.concatenate([read_table(folder / ITEMS, ("path",))["path"] for folder in folders]),
+    )
 
 
 def _refuse_unknown(wanted: Sequence[str], source: CanonicalSet, name: str) -> None:
@@ -223,7 +259,7 @@ def _refuse_unknown(wanted: Sequence[str], source: CanonicalSet, name: str) -> N
 def _rows_by_class(labels: Strings) -> dict[str, Rows]:
     """Class name -> positions of its items."""
     names, starts = np.unique(np.sort(labels), return_index=True)
-    by_class = np.split(np.argsort(labels, kind="stable"), starts[1:])
+    by_class = np.split(np.argsort(labels, kind="stable"), starts)[1:]
     return dict(zip(names.tolist(), by_class, strict=True))
 
 
@@ -233,7 +269,29 @@ def _ranked(rows: Rows, ids: Strings, seed: int) -> Rows:
     return rows[sorted(range(len(ranks)), key=ranks.__getitem__)]
 
 
-def _roles(items: int, shares: SplitShares) -> Strings:
-    """Return (items,) roles by rank."""
-    counts = apportion(items, shares)
-    return np.repeat(np.array(list(counts), np.str_), list(counts.values()))
+def _cut(rows: Rows, groups: Rows, ids: Strings, shares: SplitShares) -> tuple[Rows, Strings]:
+    """Rank groups of items and cut roles from the ranking.
+
+    A group gets the role in whose part of the ranked items its middle lies, so each role's count is off by no more than
+    the largest group. The first group trains where none would.
+
+    Args:
+        rows: (N,) positions of the items.
+        groups: (N,) their groups.
+        ids: (N,) theirs.
+        shares: Of the roles.
+
+    Returns:
+        The positions by rank, and their roles.
+    """
+    rank = np.argsort(_ranked(np.arange(len(rows)), ids, shares.seed))
+    by_id = np.argsort(ids)
+    _, first, group = np.unique(groups[by_id], return_index=True, return_inverse=True)
+    leader = np.empty(len(rows), np.intp)
+    leader[by_id] = rank[by_id[first]][group]  # of the item of the least id in each one's group
+    ranked = np.lexsort((rank, leader))
+    _, sizes = np.unique(leader, return_counts=True)
+    counts = apportion(len(rows), shares)
+    role = np.searchsorted(np.cumsum(list(counts.values())), np.cumsum(sizes) - sizes / 2, side="right")
+    role[:1] = 0
+    return rows[ranked], np.repeat(np.array(list(counts), np.str_)[role], sizes)

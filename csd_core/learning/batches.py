@@ -1,6 +1,8 @@
 """Images of several shards as one set, and the batches of an epoch."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Self
 
@@ -78,14 +80,20 @@ class LabelledImages:
         """How many images an epoch shows: each once, but of a memory as many as there are new ones."""
         return 2 * (len(self) - self.remembered) if self.remembered else len(self)
 
+    @property
+    def remembered_ids(self) -> tuple[str, ...]:
+        """Ids of the memory's images."""
+        return tuple(self.pool.ids[self.rows[len(self) - self.remembered :]].tolist())
+
     def take(self, positions: Tensor) -> Tensor:
         """Images (n, H, W, C) uint8 at `positions` (n,) of this set, in that order."""
         if self.in_memory is not None:
             return self.in_memory[positions]
-        ordered, order = positions.sort()  # files are read from front to back
-        images = torch.empty((len(positions), *self.pool.shards[0].images.shape[1:]), dtype=torch.uint8)
-        images[order] = torch.from_numpy(self.pool.images(self.rows[ordered.numpy()]))
-        return images
+        rows = self.rows[positions.numpy()]
+        order = np.argsort(rows)  # files are read from front to back
+        images = np.empty((len(rows), *self.pool.shards[0].images.shape[1:]), np.uint8)
+        images[order] = self.pool.images(rows[order])
+        return torch.from_numpy(images)
 
     def part(self, rows: slice) -> "LabelledImages":
         """Return some of these images, in their order."""
@@ -114,16 +122,53 @@ def batch_sizes(count: int, batch_size: int) -> list[int]:
 
 
 def epoch_batches(
-    images: LabelledImages, *, batch_size: int, generator: torch.Generator, ranks: ProcessGroup = ALONE
+    images: LabelledImages,
+    *,
+    batch_size: int,
+    generator: torch.Generator,
+    per_class: int | None = None,
+    ranks: ProcessGroup = ALONE,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images (n, H, W, C) uint8 and targets (N,), each new item once, in an order drawn from `generator`.
+    """Yield images (n, H, W, C) uint8 and targets (N,), in an order drawn from `generator`.
 
-    Targets are the whole batch's, images this process's share of it; every process draws the same order.
+    Each new item comes once; with `per_class` as often as its class's turn comes. Targets are the whole batch's, images
+    this process's share of it; every process draws the same order.
     """
     sizes = batch_sizes(images.per_epoch, batch_size)
-    order = _order(images, generator)[: sum(sizes)]
-    for positions in torch.split(order, sizes):
-        yield images.take(positions[ranks.share(len(positions))]), images.targets[positions]
+    if per_class is None:
+        batches: Sequence[Tensor] = torch.split(_order(images, generator)[: sum(sizes)], sizes)
+    else:
+        batches = list(_balanced(images, sizes, per_class, generator))  # before anything else is drawn
+    shares = (positions[ranks.share(len(positions))] for positions in batches)
+    taken = map(images.take, shares) if images.in_memory is not None else _ahead(images.take, shares)
+    for positions, mine in zip(batches, taken, strict=True):
+        yield mine, images.targets[positions]
+
+
+def _ahead(take: Callable[[Tensor], Tensor], shares: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Yield what is taken for each share, the next of which is read and decoded while one is trained on."""
+    with ThreadPoolExecutor(1) as reader:
+        before: Future[Tensor] | None = None
+        for share in shares:
+            following = reader.submit(take, share)
+            if before:
+                yield before.result()
+            before = following
+        if before:
+            yield before.result()
+
+
+def class_weights(images: LabelledImages, classes: int) -> Tensor:
+    """Return (classes,) float32: inverse to how often an epoch shows each class, 1 in the mean over what it shows.
+
+    A class without images weighs 1.
+    """
+    new = len(images) - images.remembered
+    shown = images.targets[:new].bincount(minlength=classes).double()
+    if images.remembered:
+        shown += images.targets[new:].bincount(minlength=classes) * (new / images.remembered)
+    weights = shown.sum() / ((shown > 0).sum() * shown)
+    return torch.where(shown > 0, weights, 1.0).float()
 
 
 def _order(images: LabelledImages, generator: torch.Generator) -> Tensor:
@@ -137,3 +182,46 @@ def _order(images: LabelledImages, generator: torch.Generator) -> Tensor:
         return order
     rounds = [new + torch.randperm(kept, generator=generator) for _ in range(0, new, kept)]
     return torch.stack([order, torch.cat(rounds)[:new]], dim=1).flatten()
+
+
+def _balanced(
+    images: LabelledImages, sizes: Sequence[int], per_class: int, generator: torch.Generator
+) -> Iterator[Tensor]:
+    """Yield the positions of each batch, P x K (Hermans et al., 2017); with a memory, a new class and an old by turns.
+
+    A batch has different classes as long as there are so many. Each class's images are gone through in another order
+    as often as needed.
+    """
+    new = len(images) - images.remembered
+    parts = [_Classes(images.targets[:new], 0, generator)]
+    if images.remembered:
+        parts.append(_Classes(images.targets[new:], new, generator))
+    for size in sizes:
+        turns = [parts[turn % len(parts)] for turn in range(math.ceil(size / per_class))]
+        chosen = {part: iter(part.draw(turns.count(part))) for part in parts}
+        yield torch.cat([part.take(next(chosen[part]), per_class) for part in turns])[:size]
+
+
+class _Classes:
+    """Images of which some of a class are taken at a time."""
+
+    def __init__(self, targets: Tensor, first: int, generator: torch.Generator) -> None:
+        """Take over images whose positions begin at `first`."""
+        present = torch.bincount(targets).nonzero().squeeze(1).tolist()
+        self._images: list[Tensor] = [first + (targets == each).nonzero().squeeze(1) for each in present]
+        self._waiting: list[Tensor] = [each[:0] for each in self._images]
+        self._generator = generator
+
+    def draw(self, count: int) -> list[int]:
+        """Return so many classes, each as often as any other, but for one time."""
+        rounds = math.ceil(count / len(self._images))
+        drawn = [torch.randperm(len(self._images), generator=self._generator) for _ in range(rounds)]
+        return [number for each in drawn for number in each.tolist()][:count]
+
+    def take(self, number: int, count: int) -> Tensor:
+        """Return the positions of the next `count` images of a class."""
+        images, waiting = self._images[number], self._waiting[number]
+        while len(waiting) < count:
+            waiting = torch.cat([waiting, images[torch.randperm(len(images), generator=self._generator)]])
+        self._waiting[number] = waiting[count:]
+        return waiting[:count]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from csd_core.learning.checkpoint import Epoch
-from csd_core.system.atomic import atomic_folder
+from csd_core.system.atomic import atomic_folder, copy_tree
 from csd_core.system.errors import TrainingError
 
 
@@ -50,4 +50,5 @@ def live_curves(folder: Path, history: Iterable[Epoch]) -> Iterator[Curves]:
 def save_curves(folder: Path, target: Path) -> None:
     """Copy the plot files alone (train/ce.tsv, ...), whole or not at all: a plots folder of DVC holds nothing else."""
     with atomic_folder(target) as partial:
-        shutil.copytree(folder / "plots" / "metrics", partial, dirs_exist_ok=True)
+        if (folder / "plots" / "metrics").is_dir():  # a stage of no epochs may have none
+            copy_tree(folder / "plots" / "metrics", partial)

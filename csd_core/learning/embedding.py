@@ -4,10 +4,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize, one_hot
 
 from csd_core.learning.batches import LabelledImages
 from csd_core.learning.distributed.group import ProcessGroup
-from csd_core.learning.networks.resnet import EmbeddingNetwork, unit
+from csd_core.learning.networks.network import EmbeddingNetwork, unit
 from csd_core.retrieval.metrics import recall_at
 
 BATCH = 512
@@ -40,6 +41,28 @@ def mean_of_pooled(network: EmbeddingNetwork, images: LabelledImages, ranks: Pro
     for positions in torch.split(torch.arange(len(images))[ranks.share(len(images))], BATCH):
         total += network.pooled(images.take(positions).to(device)).double().sum(dim=0)
     return ranks.gather(total[None], total=ranks.count).sum(dim=0) / len(images)
+
+
+@torch.inference_mode()
+def class_means(network: EmbeddingNetwork, images: LabelledImages, ranks: ProcessGroup) -> Tensor:
+    """Return (K, D) float32 unit means of the unit features that the classifier reads; 0 for a class without an image.
+
+    The network is left in evaluation mode.
+
+    Args:
+        network: The same in every process.
+        images: Their targets are columns.
+        ranks: The processes, each of which reads its share of the images.
+    """
+    network.eval()
+    device = network.scale.device
+    total = torch.zeros((network.classes, network.dimension), dtype=torch.float64, device=device)
+    for positions in torch.split(torch.arange(len(images))[ranks.share(len(images))], BATCH):
+        pooled = network.pooled(images.take(positions).to(device))
+        read = pooled if network.head.classifies_pooled else network.head(pooled)
+        members = one_hot(images.targets[positions].to(device), network.classes).double()  # (N, K)
+        total += members.T @ unit(read).double()
+    return normalize(ranks.gather(total[None], total=ranks.count).sum(dim=0), dim=1).float()
 
 
 def recall_at_1(vectors: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> float | None:

@@ -14,8 +14,10 @@ from torch.nn import functional as F  # noqa: N812 - the name every torch user k
 from csd_core.system.errors import TrainingError
 
 
-def cross_entropy(logits: Tensor, targets: Tensor, *, old_classes: int = 0, columns: str = "all") -> Tensor:
-    """Softmax cross-entropy, mean over the batch.
+def cross_entropy(
+    logits: Tensor, targets: Tensor, *, old_classes: int = 0, columns: str = "all", class_weights: Tensor | None = None
+) -> Tensor:
+    """Softmax cross-entropy, mean over the batch; with weights, their weighted mean.
 
     Args:
         logits: (N, K).
@@ -23,10 +25,12 @@ def cross_entropy(logits: Tensor, targets: Tensor, *, old_classes: int = 0, colu
         old_classes: K_old.
         columns: `all`, or `new`: a softmax over the classes the teacher does not know. A batch that holds an old class
             needs the old columns, so there all are used.
+        class_weights: (K,) float32, of an image of each class; None weighs all alike.
     """
     if columns == "new" and not bool((targets < old_classes).any()):
         logits, targets = logits[:, old_classes:], targets - old_classes
-    return F.cross_entropy(logits.float(), targets)
+        class_weights = None if class_weights is None else class_weights[old_classes:]
+    return F.cross_entropy(logits.float(), targets, class_weights)
 
 
 def triplet_batch_hard(features: Tensor, labels: Tensor, *, margin: float) -> Tensor:

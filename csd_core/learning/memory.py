@@ -9,7 +9,7 @@ import torch
 from csd_core.learning.batches import LabelledImages
 from csd_core.learning.distributed.group import ALONE, ProcessGroup
 from csd_core.learning.embedding import embed
-from csd_core.learning.networks.resnet import EmbeddingNetwork
+from csd_core.learning.networks.network import EmbeddingNetwork
 from csd_core.learning.seeding import keyed_generator
 from csd_core.params.training import Memory
 

@@ -18,13 +18,16 @@ class Objective:
         needs_teacher: Whether a term compares with the teacher.
     """
 
-    def __init__(self, recipe: FirstStage, *, method: Method | None, old_classes: int) -> None:
+    def __init__(
+        self, recipe: FirstStage, *, method: Method | None, old_classes: int, class_weights: Tensor | None = None
+    ) -> None:
         """Read the recipe.
 
         Args:
             recipe: Of the stage, for the terms of the base loss.
             method: Adds terms; None while there is no teacher.
             old_classes: K_old.
+            class_weights: (K,) float32 of the cross-entropy, on the device of the outputs; None weighs all alike.
 
         Raises:
             TrainingError: if every weight is 0.
@@ -36,6 +39,7 @@ class Objective:
             raise TrainingError(f"every loss weight ({', '.join(weights)}) is 0, so nothing can be learned; raise one")
         self.needs_teacher = bool(self.weights.keys() & added.keys())
         self._recipe, self._method, self._old_classes = recipe, method, old_classes
+        self._class_weights = class_weights
 
     def terms(self, student: Outputs, targets: Tensor, teacher: Outputs | None) -> dict[str, Tensor]:
         """Return each term, without its weight.
@@ -49,7 +53,11 @@ class Objective:
         terms: dict[str, Tensor] = {}
         if "ce" in self.weights:
             terms["ce"] = cross_entropy(
-                student.logits, targets, old_classes=self._old_classes, columns=recipe.ce.columns
+                student.logits,
+                targets,
+                old_classes=self._old_classes,
+                columns=recipe.ce.columns,
+                class_weights=self._class_weights,
             )
         if "triplet" in self.weights:
             terms["triplet"] = triplet_batch_hard(student.contrasted, targets, margin=recipe.triplet.margin)

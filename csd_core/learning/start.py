@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from csd_core.learning.batches import LabelledImages
+from csd_core.learning.batches import LabelledImages, class_weights
 from csd_core.learning.distributed.batch_norm import share_statistics
 from csd_core.learning.distributed.group import ProcessGroup
 from csd_core.learning.methods.protocol import Classes, Method
 from csd_core.learning.methods.registry import METHODS
-from csd_core.learning.networks.resnet import EmbeddingNetwork, grow_classifier, new_network
+from csd_core.learning.networks.blocks import freeze
+from csd_core.learning.networks.network import EmbeddingNetwork, grow_classifier, new_network
 from csd_core.learning.networks.weights import TrainedModel
 from csd_core.learning.objective import Objective
 from csd_core.learning.seeding import keyed_generator
@@ -53,6 +55,7 @@ class Start:
         objective: Its loss.
         teacher: The champion; None where no term compares with it.
         fixed_statistics: The student's batch norm stays as the champion's.
+        frozen: Parts of the student that stay as they are; they compute in evaluation mode.
         is_fresh: The student does not start from the champion's weights.
     """
 
@@ -62,6 +65,7 @@ class Start:
     objective: Objective
     teacher: FrozenTeacher | None
     fixed_statistics: bool
+    frozen: tuple[nn.Module, ...]
     is_fresh: bool
 
 
@@ -93,11 +97,14 @@ def start_of(
         share_statistics(student.to(device), ranks)
         return Start(
             student=student,
-            network=training.network,
+            network=student.network,
             recipe=training.first,
-            objective=Objective(training.first, method=None, old_classes=0),
+            objective=Objective(
+                training.first, method=None, old_classes=0, class_weights=_class_weights(data, training.first, device)
+            ),
             teacher=None,
             fixed_statistics=False,
+            frozen=tuple(freeze(student.backbone, training.first.frozen)),
             is_fresh=True,
         )
     _require_same_form(champion, data.form)
@@ -107,20 +114,25 @@ def start_of(
     recipe = training.first if afresh else _at_rate(training.later, method.rate)
     student = _fresh(data, training, start_weights=start_weights) if afresh else _grown(champion, data, training)
     share_statistics(student.to(device), ranks)
+    frozen = freeze(student.backbone, recipe.frozen)
     if method.backbone == "frozen":
-        for part in (student.backbone, student.head):
+        frozen = [student.backbone]
+        for part in (student.backbone, student.projection, student.head):
             part.requires_grad_(requires_grad=False)
         if not recipe.ce.weight:
             raise TrainingError("method frozen trains the classifier alone; raise training.later.ce.weight above 0")
-    objective = Objective(recipe, method=method, old_classes=classes.old)
+    objective = Objective(
+        recipe, method=method, old_classes=classes.old, class_weights=_class_weights(data, recipe, device)
+    )
     return Start(
         student=student,
-        network=training.network if afresh else champion.record.network,
+        network=student.network if afresh else champion.record.network,
         recipe=recipe,
         objective=objective,
         teacher=_teacher(champion, data, training, method, device, ranks) if objective.needs_teacher else None,
         fixed_statistics=method.backbone == "frozen"
         or (isinstance(recipe, LaterStage) and recipe.batch_norm == "eval"),
+        frozen=tuple(frozen),
         is_fresh=afresh,
     )
 
@@ -134,6 +146,7 @@ def _fresh(data: StageData, training: Training, *, start_weights: Path | None) -
     return new_network(
         training.network,
         channels=data.form.channels,
+        pixels=data.form.size,
         classes=len(data.classes),
         generator=_generator(data, training),
         weights=start_weights,
@@ -144,6 +157,12 @@ def _grown(champion: TrainedModel, data: StageData, training: Training) -> Embed
     student = copy.deepcopy(champion.network)
     grow_classifier(student, len(data.classes), generator=_generator(data, training))
     return student
+
+
+def _class_weights(data: StageData, recipe: FirstStage, device: torch.device) -> torch.Tensor | None:
+    if recipe.ce.class_weights == "none":
+        return None
+    return class_weights(data.train, len(data.classes)).to(device)
 
 
 def _generator(data: StageData, training: Training) -> torch.Generator:

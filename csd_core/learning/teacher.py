@@ -5,12 +5,13 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from csd_core.learning.distributed.batch_norm import share_statistics
 from csd_core.learning.distributed.group import ALONE, ProcessGroup
+from csd_core.learning.networks.blocks import batch_norms
+from csd_core.learning.networks.network import EmbeddingNetwork
 from csd_core.learning.networks.precision import pooled_features
-from csd_core.learning.networks.resnet import EmbeddingNetwork
 from csd_core.params.training import Precision
 
 
@@ -71,10 +72,10 @@ class FrozenTeacher:
         self._precision: Precision = precision
         self._network = copy.deepcopy(network).to(device).requires_grad_(requires_grad=False)
         share_statistics(self._network, ranks)
-        self._network.train(mode == "train")
-        for module in self._network.modules():
-            if isinstance(module, nn.BatchNorm2d) and mode == "train":
-                module.track_running_stats = False
+        self._network.eval()  # a teacher drops nothing out
+        for norm in batch_norms(self._network) if mode == "train" else ():
+            norm.train()
+            norm.track_running_stats = False
 
     @property
     def classes(self) -> int:

@@ -1,16 +1,17 @@
 """The training engine: one stage from start weights, or from the champion, to the weights of its best epoch."""
 
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from csd_core.learning.augmentation import augment
+from csd_core.learning.augmentation.augment import augment
 from csd_core.learning.batches import batch_sizes, epoch_batches
 from csd_core.learning.checkpoint import (
     Checkpoint,
@@ -22,15 +23,15 @@ from csd_core.learning.checkpoint import (
 )
 from csd_core.learning.curves import live_curves
 from csd_core.learning.distributed.group import ALONE, ProcessGroup
-from csd_core.learning.embedding import embed, mean_of_pooled, recall_at_1
+from csd_core.learning.embedding import class_means, embed, mean_of_pooled, recall_at_1
+from csd_core.learning.networks.blocks import batch_norms, checkpointed
 from csd_core.learning.networks.heads import CentredHead
-from csd_core.learning.networks.resnet import EmbeddingNetwork
 from csd_core.learning.networks.weights import TrainedModel, plain
-from csd_core.learning.schedules import rate_factor
+from csd_core.learning.schedules import SHARE, new_optimizer, rate_factor
 from csd_core.learning.seeding import keyed_generator
 from csd_core.learning.start import StageData, start_of
 from csd_core.learning.teacher import Outputs, outputs_of
-from csd_core.params.training import Optimizer, Training
+from csd_core.params.training import Training
 from csd_core.records.stages import ModelRecord
 from csd_core.system.console import Meter, echo, progress
 from csd_core.system.errors import TrainingError
@@ -86,6 +87,10 @@ def train(
                 stage.checkpoint().save(work)
                 curves.add(scalars)
             _tell(scalars, epoch=epoch, epochs=epochs, rate=images / (time.monotonic() - started))
+        if not epochs:
+            scalars = stage.take_start_weights()
+            if curves:
+                curves.add(scalars)
     return stage.outcome()
 
 
@@ -109,8 +114,9 @@ class _Stage:
         )
         self._student, self._teacher, self._objective = self._start.student, self._start.teacher, self._start.objective
         self.recipe = self._start.recipe
-        self._names = [name for name, _ in self._student.named_parameters()]
-        self._optimizer = new_optimizer(self._student, self.recipe.optimizer)
+        self._optimizer = new_optimizer(self._student, self.recipe)
+        names = {parameter: name for name, parameter in self._student.named_parameters()}
+        self._names = [names[each] for group in self._optimizer.param_groups for each in group["params"]]
         self._batch_sizes = batch_sizes(data.train.per_epoch, self.recipe.batch_size)
         self._best: dict[str, Tensor] = {}
         self.progress = TrainingState()
@@ -141,16 +147,21 @@ class _Stage:
         """Train for one epoch (counted from 0), measure it on select and remember it if it is the best."""
         self._student.train()
         self._student.head.train(self._start.is_fresh)  # else its statistics stay
-        if self._start.fixed_statistics:
-            for module in self._student.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
+        for part in (*self._start.frozen, *(batch_norms(self._student) if self._start.fixed_statistics else ())):
+            part.eval()
+        key = (self._seed, self._data.task, "dropout", epoch, self._ranks.rank)
+        torch.manual_seed(keyed_generator(*key).initial_seed())  # networks drop paths out by the global generator
         generator = keyed_generator(self._seed, self._data.task, "epoch", epoch)
         batches = epoch_batches(
-            self._data.train, batch_size=self.recipe.batch_size, generator=generator, ranks=self._ranks
+            self._data.train,
+            batch_size=self.recipe.batch_size,
+            per_class=self.recipe.per_class,
+            generator=generator,
+            ranks=self._ranks,
         )
         names = (*self._objective.weights, "total")
         sums = torch.zeros(len(names), dtype=torch.float64, device=self._device)
+        steps: deque[Tensor] = deque()
         for batch, (images, targets) in enumerate(batches):
             ready = augment(
                 images.to(self._device),
@@ -163,7 +174,11 @@ class _Stage:
                 on_first_batch()
             losses = self._step(ready, targets.to(self._device), epoch=epoch, batch=batch)
             sums += losses.double() * len(targets)
+            steps.append(losses)
+            if batch:  # looked at when the next step is on its way, so that no device waits for the look
+                self._refuse_non_finite(steps.popleft(), names, epoch=epoch, batch=batch - 1)
             meter.advance(len(targets))
+        self._refuse_non_finite(steps.popleft(), names, epoch=epoch, batch=len(self._batch_sizes) - 1)
         means = (sums / self.images_per_epoch).tolist()
         scalars: Epoch = {f"train/{name}": mean for name, mean in zip(names, means, strict=True)}
         scalars["train/lr"] = self._optimizer.param_groups[0]["lr"]
@@ -183,13 +198,13 @@ class _Stage:
             epochs=self.recipe.epochs,
         )
         for group in self._optimizer.param_groups:
-            group["lr"] = self.recipe.optimizer.lr * factor
+            group["lr"] = self.recipe.optimizer.lr * factor * group[SHARE]
         taught = self._of_all(self._teacher(images), targets) if self._teacher else None
-        student = self._of_all(outputs_of(self._student, images, self._precision), targets)
+        with checkpointed(self._student.backbone) if self.recipe.gradient_checkpointing else nullcontext():
+            student = self._of_all(outputs_of(self._student, images, self._precision), targets)
         terms = self._objective.terms(student, targets, taught)
         total = self._objective.total(terms)
         losses = torch.stack([*terms.values(), total]).detach()
-        self._refuse_non_finite(losses, [*terms, "total"], epoch=epoch, batch=batch)
         self._optimizer.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
         self._ranks.sum_gradients(self._student.parameters())
@@ -200,7 +215,7 @@ class _Stage:
         """Return the outputs for the whole batch, of which `outputs` are those of this process's share."""
         return outputs.each(lambda share: self._ranks.gather(share, total=len(targets)))
 
-    def _refuse_non_finite(self, losses: Tensor, names: list[str], *, epoch: int, batch: int) -> None:
+    def _refuse_non_finite(self, losses: Tensor, names: Sequence[str], *, epoch: int, batch: int) -> None:
         finite = losses.isfinite().tolist()
         if all(finite):
             return
@@ -235,11 +250,27 @@ class _Stage:
             best_recall=recall if better else before.best_recall,
         )
 
+    def take_start_weights(self) -> Epoch:
+        """End a stage of no epochs: the network as it starts, with class means as the classifier's rows."""
+        network, train = self._student, self._data.train
+        if isinstance(network.head, CentredHead) and not network.head.mean.any():  # start weights may bring one
+            network.head.mean.copy_(mean_of_pooled(network, train, self._ranks))
+        if network.classifier.weight.requires_grad:  # else they are corners of a simplex
+            means = class_means(network, train, self._ranks)
+            known = means.any(dim=1, keepdim=True)
+            with torch.no_grad():
+                network.classifier.weight.copy_(torch.where(known, means, network.classifier.weight))
+        recall = self._measure(-1)
+        self._best = plain(network.state_dict())
+        self.progress = TrainingState(best_recall=recall)
+        echo(f"{self._data.task}: the start weights as they are, by training.first.epochs: 0")
+        return {} if recall is None else {"select/recall_at_1": recall}
+
     def outcome(self) -> TrainedModel:
-        """Return the best epoch's model; a stage that began afresh centres its features, if its head does that."""
+        """Return the best epoch's model; a stage that learned afresh centres its features, if its head does that."""
         self._student.load_state_dict(self._best)
         head, recall = self._student.head, self.progress.best_recall
-        if self._start.is_fresh and isinstance(head, CentredHead):
+        if self._start.is_fresh and self.recipe.epochs and isinstance(head, CentredHead):
             head.mean.copy_(mean_of_pooled(self._student, self._data.train, self._ranks))
             recall = self._measure(self.progress.best_epoch - 1)
         record = ModelRecord(
@@ -248,23 +279,11 @@ class _Stage:
             images=self._data.form,
             classes=self._data.classes,
             trained_on=self._data.trained_on,
+            remembered=self._data.train.remembered_ids,
             best_epoch=self.progress.best_epoch,
             select_recall=recall,
         )
         return TrainedModel(record=record, network=self._student.eval())
-
-
-def new_optimizer(network: EmbeddingNetwork, optimizer: Optimizer) -> torch.optim.Optimizer:
-    """Adam (weight decay added to the gradient, as in the paper) or SGD over all parameters, as one fused kernel."""
-    if optimizer.name == "adam":
-        return torch.optim.Adam(network.parameters(), lr=optimizer.lr, weight_decay=optimizer.weight_decay, fused=True)
-    return torch.optim.SGD(
-        network.parameters(),
-        lr=optimizer.lr,
-        momentum=optimizer.momentum,
-        weight_decay=optimizer.weight_decay,
-        fused=True,
-    )
 
 
 def _tell(scalars: Epoch, *, epoch: int, epochs: int, rate: float) -> None:

@@ -3,7 +3,7 @@
 One table for each published gallery. An upgrade builds the new table beside, and the releases' pointer says which is in
 force; so readers never see half an upgrade, and a change of dimension is only another table. Writers take a lock, for
 LanceDB alone would let two of them insert the same new id twice. The uri is a folder or an object store; the lock is a
-file, so all writers are on one machine.
+file, so all writers are on one machine; where machines share the releases, it is a lease beside them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,6 +34,8 @@ from csd_core.live.storage.tables import Tables
 from csd_core.live.storage.upkeep import tidy
 from csd_core.live.tombstones import TOMBSTONES
 from csd_core.live.writer import LiveWriter
+from csd_core.objects.lease import lease_at
+from csd_core.objects.store import Objects, objects_at
 from csd_core.params.model import Params
 from csd_core.retrieval.gallery import Gallery
 from csd_core.system.locks import Lock
@@ -75,7 +77,15 @@ class LiveGallery(LiveWriter):
     """The tables of one live gallery, to read, to write and to replace."""
 
     @classmethod
-    def open(cls, uri: str, *, lock: Path, root: Path | None = None, project: Project | None = None) -> "LiveGallery":
+    def open(
+        cls,
+        uri: str,
+        *,
+        lock: Path,
+        root: Path | None = None,
+        project: Project | None = None,
+        shared: Objects | None = None,
+    ) -> "LiveGallery":
         """Connect; nothing is read or written yet.
 
         Args:
@@ -83,11 +93,17 @@ class LiveGallery(LiveWriter):
             lock: The lock file of its writers.
             root: Where relative references to images start; by default the current folder.
             project: Whose writes are taken; None for anybody's.
+            shared: Where the leases of writers on several machines lie, in place of the lock file; None for none.
         """
+        rows, builds = f"live gallery {uri}", f"the building of tables in live gallery {uri}"
         tables = Tables(
             uri,
-            writing=Lock(lock, what=f"live gallery {uri}"),
-            building=Lock(lock.with_name(lock.name + ".build"), what=f"the building of tables in live gallery {uri}"),
+            writing=lease_at(shared, "rows", what=rows) if shared else Lock(lock, what=rows),
+            building=(
+                lease_at(shared, "tables", what=builds)
+                if shared
+                else Lock(lock.with_name(lock.name + ".build"), what=builds)
+            ),
             system=(TOMBSTONES,),
             claim=project,
         )
@@ -95,10 +111,12 @@ class LiveGallery(LiveWriter):
 
     @classmethod
     def of(cls, workspace: Workspace, params: Params) -> "LiveGallery":
-        """The live gallery that params.yaml names; its lock lies below `.csd`."""
+        """The live gallery that params.yaml names; its lock lies below `.csd`, or its leases beside the releases."""
         uri = params.live.uri if "://" in params.live.uri else str(workspace.path(params.live.uri))
-        project = Project(workspace.root / "releases")
-        return cls.open(uri, lock=workspace.root / ".csd" / "live.lock", root=workspace.root, project=project)
+        lock, address = workspace.root / ".csd" / "live.lock", params.live.releases
+        shared = objects_at(address) if "://" in address else None
+        project = Project(workspace.releases(address), shared=shared)
+        return cls.open(uri, lock=lock, root=workspace.root, project=project, shared=shared)
 
     # --- whose it is --------------------------------------------------------------------------------------------------
 
@@ -141,7 +159,6 @@ class LiveGallery(LiveWriter):
         images: RowImages | None,
         revisions: Strings | None = None,
         written_at: Times | None = None,
-        partitions: int = 0,
     ) -> int:
         """Write a whole table, a batch in memory at a time; it appears when it is complete.
 
@@ -154,7 +171,6 @@ class LiveGallery(LiveWriter):
             images: Their images; None for none.
             revisions: (G,) of rows that are carried over; empty, or None for all, where the pipeline made the row.
             written_at: (G,) UTC times of rows that are carried over; by default now.
-            partitions: Cells of its index; 0 builds none.
 
         Returns:
             The rows written.
@@ -189,7 +205,7 @@ class LiveGallery(LiveWriter):
                         images=StoredImages.none(len(some)) if images is None else images(ids),
                     )
 
-            self._tables.create(table, schema(gallery.vectors.shape[1]), batches(), partitions=partitions)
+            self._tables.create(table, schema(gallery.vectors.shape[1]), batches())
         return int(keep.sum())
 
     def drop(self, table: str) -> None:
@@ -199,10 +215,6 @@ class LiveGallery(LiveWriter):
     def sweep(self) -> None:
         """Remove what killed processes left of tables that never appeared."""
         self._tables.sweep()
-
-    def index(self, table: str, *, partitions: int) -> None:
-        """Build the index over all rows; rows written later are found too, by reading them one by one."""
-        self._tables.index(table, partitions=partitions)
 
     def compact(self, table: str) -> CompactionStats:
         """Write a table anew: its tags and latest rows without the versions between and what was deleted.

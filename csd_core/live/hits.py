@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from csd_core.live.rows import Strings
 
-WORDS = ("id", "label", "task", "embedded_by", "space", "origin")
+WORDS = ("id", "label", "task", "embedded_by", "space", "origin", "source", "path")
 """Columns of a row that an answer shows."""
 
 
@@ -22,6 +22,8 @@ class Hits(NamedTuple):
         embedded_by: (Q, K) digest of the model that made the vector.
         spaces: (Q, K) digest of the model whose space it is in.
         origins: (Q, K) pipeline or live.
+        sources: (Q, K) where the pipeline has the item from; empty where a person wrote it, or nobody knows.
+        paths: (Q, K) its name there, or the one that the person gave; empty where it has none.
         scores: (Q, K) float32: the cosine, or what its group's map makes of it.
         cosines: (Q, K) float32 of the row and the query by the model that found it.
         found_by: (Q, K) digest of that model.
@@ -33,6 +35,8 @@ class Hits(NamedTuple):
     embedded_by: Strings
     spaces: Strings
     origins: Strings
+    sources: Strings
+    paths: Strings
     scores: npt.NDArray[np.float32]
     cosines: npt.NDArray[np.float32]
     found_by: Strings
@@ -53,6 +57,8 @@ def hits_of(
         embedded_by=words["embedded_by"],
         spaces=words["space"],
         origins=words["origin"],
+        sources=words["source"],
+        paths=words["path"],
         scores=scores,
         cosines=cosines,
         found_by=found_by,

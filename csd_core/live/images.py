@@ -8,17 +8,20 @@ import hashlib
 import io
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from csd_core.data.decode import decode, resize
-from csd_core.data.npy import map_images
+from csd_core.data.decode import Form, decode, resize
+from csd_core.data.encoded import EncodedImages, Images, file_of, open_images
 from csd_core.data.pool import ItemPool
+from csd_core.data.shards import ITEMS
+from csd_core.data.tables import read_table
+from csd_core.data.thumbnails import Fit, Thumbnails, encoded
 from csd_core.live.rows import StoredImages, Strings
 from csd_core.records.stages import ImageForm
 from csd_core.system.errors import ArtifactError, DataError
@@ -26,10 +29,12 @@ from csd_core.workspace import Workspace
 
 Pixels = npt.NDArray[np.uint8]
 
+NO_IMAGE = "has neither an image nor a reference to one"
 LARGEST = 64 << 20
 """Bytes fetched from an address at most."""
 PATIENCE = 20.0
 """Seconds an address may take to answer."""
+_ADDRESSES = ("http://", "https://")
 _COMPRESSION = 1  # of zlib: small images gain nothing from more
 
 
@@ -52,31 +57,59 @@ class FetchedImages(NamedTuple):
 
 
 class PoolImages:
-    """The pipeline's images, as `live.images` says: stored, or as references into the shards.
+    """The pipeline's images, as `live.images` says: stored, or as references into the shards; and their originals.
 
     Args:
         pool: Whose items.
         kept: store or reference.
-        workspace: Where its shards lie.
+        thumbnails: Whether those of the canonical sets are stored too.
+        workspace: Where its shards and their sources lie.
     """
 
-    def __init__(self, pool: ItemPool, *, kept: Literal["store", "reference"], workspace: Workspace) -> None:
+    def __init__(
+        self, pool: ItemPool, *, kept: Literal["store", "reference"], thumbnails: bool, workspace: Workspace
+    ) -> None:
         self._pool, self._kept, self._workspace = pool, kept, workspace
         self._starts = np.cumsum([0, *(len(shard.ids) for shard in pool.shards)])
+        tables = [read_table(workspace.shard(shard.record.task) / ITEMS, ("source", "path")) for shard in pool.shards]
+        self._sources, self._paths = (np.concatenate([table[name] for table in tables]) for name in ("source", "path"))
+        self._originals = [
+            Thumbnails(workspace.source(shard.record.source)) if kept == "store" and thumbnails else None
+            for shard in pool.shards
+        ]
+        self._at = np.concatenate(
+            [
+                np.full(len(shard.ids), -1) if originals is None else originals.rows(shard.ids)
+                for shard, originals in zip(pool.shards, self._originals, strict=True)
+            ]
+        )
 
     def __call__(self, ids: Strings, /) -> StoredImages:
         """Images of `ids`, in their order."""
         positions = self._pool.positions(ids)
+        origins = {"sources": self._sources[positions].tolist(), "paths": self._paths[positions].tolist()}
         if self._kept == "store":
-            return StoredImages([encode_png(image) for image in self._pool.images(positions)], [None] * len(ids))
+            return StoredImages(
+                [encode_png(image) for image in self._pool.images(positions)],
+                [None] * len(ids),
+                self._thumbnails(positions),
+                **origins,
+            )
         owners = np.searchsorted(self._starts, positions, side="right") - 1
         shards = [
-            (self._workspace.shard(shard.record.task) / "images.npy").relative_to(self._workspace.root).as_posix()
+            (self._workspace.shard(shard.record.task) / file_of(shard.images))
+            .relative_to(self._workspace.root)
+            .as_posix()
             for shard in self._pool.shards
         ]
         rows = (positions - self._starts[owners]).tolist()
         refs = [f"{shards[owner]}#{row}" for owner, row in zip(owners.tolist(), rows, strict=True)]
-        return StoredImages([None] * len(ids), refs)
+        return StoredImages([None] * len(ids), refs, **origins)
+
+    def _thumbnails(self, positions: npt.NDArray[np.intp]) -> list[bytes | None]:
+        owners = (np.searchsorted(self._starts, positions, side="right") - 1).tolist()
+        pairs = zip((self._originals[owner] for owner in owners), self._at[positions].tolist(), strict=True)
+        return [originals.at(row) if originals else None for originals, row in pairs]
 
 
 def encode_png(image: Pixels) -> bytes:
@@ -91,18 +124,79 @@ def content_id(image: Pixels) -> str:
     return hashlib.sha256(np.ascontiguousarray(image).data).hexdigest()
 
 
-def fetch(ref: str, *, form: ImageForm, root: Path) -> Pixels:
-    """(size, size, channels) uint8 of an image at a path or an http(s) address.
+def fetch(ref: str, *, form: Form, root: Path) -> Pixels:
+    """(size, size, channels) uint8, or as the form says, of an image at a path or an http(s) address.
 
     Raises:
         DataError: with the reason, if it is not there or not an image.
     """
-    if ref.startswith(("http://", "https://")):
+    if ref.startswith(_ADDRESSES):
         return decode(_download(ref), form)
-    path = root / ref.removeprefix("file://")
-    if not path.is_file():
-        raise DataError(f"{ref}: there is no such file")
-    return decode(path, form)
+    return decode(_file(ref, root=root), form)
+
+
+def picture(row: Mapping[str, Any], *, form: ImageForm, size: int | None, root: Path) -> bytes | None:
+    """Return the thumbnail of a row's original, stored or made of what the row refers to.
+
+    Args:
+        row: Its columns id and IMAGES.
+        form: Of its image; an original that is no larger has no thumbnail.
+        size: Longer side in pixels; None makes none.
+        root: Where relative references and the canonical sets are.
+
+    Returns:
+        JPEG; None where there is none, or it cannot be had.
+
+    Raises:
+        ArtifactError: if a canonical set's thumbnails are damaged.
+    """
+    if row["thumbnail"] is not None or row["image"] is not None or not row["image_ref"] or not size:
+        thumbnail: bytes | None = row["thumbnail"]
+        return thumbnail
+    if _in_array(row["image_ref"]):  # a shard's; its canonical set may have the thumbnail
+        return Thumbnails(Workspace(root).source(row["source"])).of(row["id"]) if row["source"] else None
+    return thumbnail_of(row["image_ref"], form=form, size=size, root=root)
+
+
+def thumbnail_of(ref: str, *, form: ImageForm, size: int | None, root: Path) -> bytes | None:
+    """Return a small picture of an image at a path or an http(s) address, as JPEG.
+
+    Args:
+        ref: Of the image.
+        form: What is stored of it; an image that is no larger has no thumbnail.
+        size: Longer side in pixels; None makes none.
+        root: Where relative references start.
+    """
+    try:
+        return encoded(fetch(ref, form=Fit.beside(form, size), root=root), form) if size else None
+    except DataError:
+        return None
+
+
+def unreachable(refs: Mapping[str, str | None], *, root: Path) -> dict[str, str]:
+    """Look where the images of rows should be, without reading one; an http(s) address is not asked.
+
+    Args:
+        refs: Id -> reference of a row that has no image beside its vector.
+        root: Where relative references start.
+
+    Returns:
+        Id -> why its image cannot be read.
+    """
+    found: dict[str, str] = {}
+    arrays = _RowReader(root)
+    for identity, ref in refs.items():
+        if not ref:
+            found[identity] = NO_IMAGE
+            continue
+        try:
+            if place := _in_array(ref):
+                arrays.images(*place)
+            elif not ref.startswith(_ADDRESSES):
+                _file(ref, root=root)
+        except (DataError, ArtifactError) as error:
+            found[identity] = str(error)
+    return found
 
 
 def pixels(stored: StoredImages, ids: Strings, *, form: ImageForm, root: Path) -> FetchedImages:
@@ -134,20 +228,32 @@ def _one(
     *,
     form: ImageForm,
     root: Path,
-    read_row: Callable[[str, int], Pixels],
+    read_row: Callable[[str, int], tuple[Pixels, str]],
 ) -> Pixels:
     if png is not None:
         return decode(png, form)
     if not ref:
-        raise DataError("has neither an image nor a reference to one")
-    name, _, row = ref.rpartition("#")
-    if name.endswith(".npy") and row.isdecimal():
-        image = read_row(name, int(row))
-        if content_id(image) != identity:
+        raise DataError(NO_IMAGE)
+    if place := _in_array(ref):
+        image, found = read_row(*place)
+        if found != identity:
             raise DataError(f"{ref} holds another image now")
         resized: Pixels = resize(image[None], form)[0]
         return resized
     return fetch(ref, form=form, root=root)
+
+
+def _in_array(ref: str) -> tuple[str, int] | None:
+    """File and row of a reference into an array of images."""
+    name, _, row = ref.rpartition("#")
+    return (name, int(row)) if name.endswith((".npy", ".arrow")) and row.isdecimal() else None
+
+
+def _file(ref: str, *, root: Path) -> Path:
+    path = root / ref.removeprefix("file://")
+    if not path.is_file():
+        raise DataError(f"{ref}: there is no such file")
+    return path
 
 
 class _RowReader:
@@ -155,17 +261,22 @@ class _RowReader:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._maps: dict[str, Pixels] = {}
+        self._maps: dict[str, Images] = {}
 
-    def __call__(self, name: str, row: int) -> Pixels:
-        """(H, W, C) uint8."""
+    def images(self, name: str, row: int) -> Images:
+        """(N, H, W, C) uint8, N > row."""
         if name not in self._maps:
-            self._maps[name] = map_images(self._root / name)
+            self._maps[name] = open_images(self._root / name)
         images = self._maps[name]
         if row >= len(images):
             raise DataError(f"{name} has {len(images)} images, no row {row}")
+        return images
+
+    def __call__(self, name: str, row: int) -> tuple[Pixels, str]:
+        """Return (H, W, C) uint8 and the item's id."""
+        images = self.images(name, row)
         image: Pixels = images[row]
-        return image
+        return image, images.id(row) if isinstance(images, EncodedImages) else content_id(image)
 
 
 def _download(address: str) -> bytes:

@@ -25,7 +25,8 @@ from csd_core.upgrade.plans import UpgradePlan
 
 CHUNK_BYTES = 64 << 20
 """Images in memory at a time."""
-LARGEST_CHUNK = 8192
+LARGEST_CHUNK = 4096
+"""Rows in memory at a time, with their thumbnails."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -182,9 +183,9 @@ class RowMigration:
         spaces = tuple(sorted(set(rows["space"].to_pylist())))
         old = gallery_of(rows, query_model=None, searchable_spaces=spaces, scoring=self.former.scoring)
         plan = self.rules.plan(old, self.former)
-        stored = StoredImages(rows["image"].to_pylist(), rows["image_ref"].to_pylist())
+        stored = StoredImages.of(rows)
         fetched = pixels(
-            _images(stored, np.flatnonzero(plan.embed)),
+            stored.take(np.flatnonzero(plan.embed)),
             old.ids[plan.embed],
             form=self.rules.embedder.metadata.form,
             root=self.live.root,
@@ -201,7 +202,7 @@ class RowMigration:
             labels=new.labels,
             vectors=padded(new.vectors, self.rules.search.width),
             embedded_by=new.embedded_by,
-            images=_images(stored, kept),
+            images=stored.take(kept),
             adapters=new.adapters,
             spaces=new.spaces,
             tasks=new.tasks,
@@ -213,10 +214,6 @@ class RowMigration:
         return items, {identity: fetched.failed[identity] for identity in old.ids[out].tolist()}
 
 
-def _images(stored: StoredImages, rows: npt.NDArray[np.intp]) -> StoredImages:
-    return StoredImages([stored.png[row] for row in rows], [stored.refs[row] for row in rows])
-
-
 def _revisions(rows: pa.Table) -> dict[str, str]:
     return dict(zip(rows["id"].to_pylist(), rows["revision"].to_pylist(), strict=True))
 
@@ -224,4 +221,4 @@ def _revisions(rows: pa.Table) -> dict[str, str]:
 def _some(items: LiveItems, rows: npt.NDArray[np.intp]) -> LiveItems:
     """Some of the items; every column is an array here."""
     columns = {field_.name: getattr(items, field_.name)[rows] for field_ in fields(items) if field_.name != "images"}
-    return replace(items, images=_images(items.images or StoredImages.none(len(items.ids)), rows), **columns)
+    return replace(items, images=(items.images or StoredImages.none(len(items.ids))).take(rows), **columns)

@@ -27,6 +27,7 @@ from csd_core.live.rows import (
     vectors_of,
 )
 from csd_core.live.rules import SearchRules
+from csd_core.live.storage.columns import completed, stored
 from csd_core.live.storage.lance import scan
 from csd_core.live.storage.tables import Result, Tables
 from csd_core.live.tombstones import Tombstones
@@ -35,7 +36,7 @@ from csd_core.records.stages import ImageForm
 from csd_core.retrieval.gallery import Gallery, Provenance
 from csd_core.system.errors import ArtifactError, CompatibilityError
 
-_KIND = ("embedded_by", "adapters", "space")
+KIND = ("embedded_by", "adapters", "space")
 
 
 class LiveReader:
@@ -54,10 +55,6 @@ class LiveReader:
     def tables(self) -> tuple[str, ...]:
         """All tables that are complete, ascending."""
         return self._tables.names()
-
-    def is_indexed(self, table: str) -> bool:
-        """Whether the table has an index."""
-        return self._tables.entry(table).partitions > 0
 
     def tombstones(self) -> Tombstones:
         """What was deleted and erased."""
@@ -127,15 +124,16 @@ class LiveReader:
             version: A tag or version; None for now.
             ids: Only these, as far as they are there.
             where: Only rows that match.
-            columns: Only these; all of them with images otherwise.
+            columns: Only these; all of them with images otherwise. One that a table of an earlier csd lacks is nulls.
         """
         terms = [] if ids is None else [col("id").isin(list(map(str, ids)))]
         if where is not None and (predicate := where.predicate()) is not None:
             terms.append(predicate)
 
         def read(handle: Table) -> pa.Table:
-            query = handle.search().select(list(columns or handle.schema.names))
-            return (query.where(reduce(and_, terms)) if terms else query).to_arrow()
+            wanted = columns or handle.schema.names
+            query = handle.search().select(stored(wanted, handle.schema))
+            return completed((query.where(reduce(and_, terms)) if terms else query).to_arrow(), wanted)
 
         return self._tables.read(table, version, read)
 
@@ -166,8 +164,7 @@ class LiveReader:
         at = {identity: row for row, identity in enumerate(rows["id"].to_pylist())}
         there = [identity for identity in wanted.tolist() if identity in at]
         taken = rows.take(pa.array([at[identity] for identity in there], pa.int64()))
-        stored = StoredImages(taken["image"].to_pylist(), taken["image_ref"].to_pylist())
-        found = pixels(stored, np.array(there, np.str_), form=form, root=self.root)
+        found = pixels(StoredImages.of(taken), np.array(there, np.str_), form=form, root=self.root)
         absent = {identity: f"is not in table {table}" for identity in wanted.tolist() if identity not in at}
         return FetchedImages(found.ids, found.images, {**found.failed, **absent})
 
@@ -248,9 +245,18 @@ def refuse_width(handle: Table, table: str, rules: SearchRules) -> None:
 
 def kinds_of(handle: Table) -> Counter[tuple[Provenance, str]]:
     """How many rows of an open table are of which provenance and in which space."""
+    return kinds_in(scan(handle, list(KIND)))
+
+
+def kinds_in(batches: Iterable[pa.RecordBatch]) -> Counter[tuple[Provenance, str]]:
+    """How many rows are of which provenance and in which space.
+
+    Args:
+        batches: Rows, with the columns KIND.
+    """
     found: Counter[tuple[Provenance, str]] = Counter()
-    for batch in scan(handle, list(_KIND)):
-        counts = pa.Table.from_batches([batch]).group_by(list(_KIND)).aggregate([([], "count_all")])
+    for batch in batches:
+        counts = pa.Table.from_batches([batch]).group_by(list(KIND)).aggregate([([], "count_all")])
         for each in counts.to_pylist():
             found[Provenance(each["embedded_by"], each["adapters"]), each["space"]] += each["count_all"]
     return found

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from csd_core.live.storage.columns import ADDED, completed
 from csd_core.live.text import refuse_undecodable
 from csd_core.records.ranking import GroupScoring
 from csd_core.retrieval.gallery import UNIT_TOLERANCE, Gallery
@@ -29,21 +30,39 @@ TEXTS = ("id", "label", "task", "split", "embedded_by", "adapters", "space", "or
 """Columns of text that every row has."""
 CONTENT = ("id", "label", "task", "split", "embedded_by", "adapters", "space", "origin", "image_ref")
 """Columns of text that make up a row's content; its vector and image do too."""
+IMAGES = ("image", "image_ref", "thumbnail", "source", "path")
+"""Columns of a row's image, as StoredImages has them."""
 LONGEST_ID = 512
 BATCH_ROWS = 1024
 """Rows written or read at a time; their images are in memory together."""
 
 
 class StoredImages(NamedTuple):
-    """Images of some rows, each as PNG bytes, as a reference, or neither."""
+    """Images of some rows, each as PNG bytes, as a reference, or neither, and what people know their originals by."""
 
     png: Sequence[bytes | None]
     refs: Sequence[str | None]
+    thumbnails: Sequence[bytes | None] = ()
+    """JPEG of originals larger than the image; empty if no row has one, and so are the next two."""
+    sources: Sequence[str | None] = ()
+    """Keys in params.yaml; None of what people wrote."""
+    paths: Sequence[str | None] = ()
+    """Names in their sources, or those that people gave."""
 
     @classmethod
     def none(cls, rows: int) -> "StoredImages":
         """No images."""
         return cls([None] * rows, [None] * rows)
+
+    @classmethod
+    def of(cls, rows: pa.Table) -> "StoredImages":
+        """Those of a table, with its columns IMAGES as far as it has them."""
+        return cls._make(rows[name].to_pylist() if name in rows.column_names else () for name in IMAGES)
+
+    def take(self, rows: Iterable[int]) -> "StoredImages":
+        """Return some rows."""
+        wanted = list(rows)
+        return StoredImages._make([column[row] for row in wanted] if column else () for column in self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -118,12 +137,12 @@ class LiveItems:
         times = np.full(count, now) if self.written_at is None else self.written_at
         images = StoredImages.none(count) if self.images is None else self.images
         for start in range(0, count, BATCH_ROWS):
-            some = slice(start, min(start + BATCH_ROWS, count))
+            some = slice(start, end := min(start + BATCH_ROWS, count))
             yield batch_of(
                 {name: values if isinstance(values, str) else values[some] for name, values in columns.items()},
                 vectors=self.vectors[some],
                 written_at=times[some],
-                images=StoredImages(images.png[some], images.refs[some]),
+                images=images.take(range(start, end)),
             )
 
 
@@ -145,6 +164,7 @@ def schema(dimension: int) -> pa.Schema:
             pa.field("written_at", pa.timestamp("us", "UTC"), nullable=False),
             pa.field("image", pa.binary()),
             pa.field("image_ref", pa.string()),
+            *ADDED,
         ]
     )
 
@@ -164,6 +184,10 @@ def batch_of(
         pa.array(written_at.astype("datetime64[us]"), pa.timestamp("us")).cast(pa.timestamp("us", "UTC")),
         pa.array(images.png, pa.binary()),
         pa.array(images.refs, pa.string()),
+        *(
+            pa.array(values or [None] * count, field.type)
+            for values, field in zip((images.sources, images.paths, images.thumbnails), ADDED, strict=True)
+        ),
     ]
     return pa.record_batch(columns, schema=schema(dimension))
 
@@ -220,7 +244,7 @@ def gallery_of(
 
 
 def fingerprints(batches: Iterable[pa.RecordBatch], *, whole: bool) -> dict[str, bytes]:
-    """Id -> sha256 of the row.
+    """Id -> sha256 of the row; columns ADDED count where they are no nulls, so that a row keeps its fingerprint.
 
     Args:
         batches: Rows with all columns.
@@ -228,13 +252,17 @@ def fingerprints(batches: Iterable[pa.RecordBatch], *, whole: bool) -> dict[str,
     """
     found: dict[str, bytes] = {}
     names = (*CONTENT, "revision") if whole else CONTENT
+    names_added = [each.name for each in ADDED]
     for batch in batches:
         texts = zip(*(batch[name].to_pylist() for name in names), strict=True)
         times = batch["written_at"].cast(pa.int64()).to_pylist() if whole else [None] * batch.num_rows
-        rows = zip(texts, times, vectors_of(batch), batch["image"].to_pylist(), strict=True)
-        for text, time, vector, image in rows:
-            head = json.dumps([*text, time, None if image is None else len(image)], ensure_ascii=False)
-            found[text[0]] = hashlib.sha256(head.encode() + vector.tobytes() + (image or b"")).digest()
+        added = zip(*(completed(batch, names_added)[name].to_pylist() for name in names_added), strict=True)
+        rows = zip(texts, times, vectors_of(batch), batch["image"].to_pylist(), added, strict=True)
+        for text, time, vector, image, (source, path, thumbnail) in rows:
+            extra = [] if source is path is thumbnail is None else [source, path, len(thumbnail or b"")]
+            head = json.dumps([*text, time, None if image is None else len(image), *extra], ensure_ascii=False)
+            content = head.encode() + vector.tobytes() + (image or b"") + (thumbnail or b"")
+            found[text[0]] = hashlib.sha256(content).digest()
     return found
 
 

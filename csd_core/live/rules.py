@@ -3,7 +3,7 @@
 N rows, D dimensions of a query model, W those of the table: the most that one of its query models has.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from csd_core.records.ranking import GroupScoring, ScoreMap
@@ -119,6 +119,16 @@ class SearchRules:
                 provenances=frozenset(mine | (known.provenances if known else set())),
             )
         return tuple(ways.values())
+
+    def groups_of(self, provenances: Collection[Provenance]) -> tuple[SearchGroup, ...]:
+        """The groups that have rows of some provenances, at least one; the first has the rows that none names."""
+        first, *others = self.groups
+        named = {provenance for group in self.groups for provenance in group.provenances}
+        there = set(provenances)
+        found = [group for group in others if group.provenances & there]
+        if not found or first.provenances & there or there - named:
+            found = [first, *found]
+        return tuple(found)
 
     def scored(self, provenance: Provenance) -> GroupScoring | None:
         """Return how rows of a provenance are searched; None where `query_model` searches them by cosine."""

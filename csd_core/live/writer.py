@@ -55,7 +55,11 @@ class LiveWriter(LiveReader):
                 raise ParamsError(
                     f"item {gone[0]} was erased, and an erased item never comes back; nothing was written"
                 )
-            put(handle, schema(dimension), items.batches(now=after(newest, known.latest)))
+            columns = schema(dimension)
+            if missing := [each for each in columns if each.name not in handle.schema.names]:
+                with lance_errors(table):  # an earlier csd made the table; the versions at tags stay as they are
+                    handle.add_columns(pa.schema(missing))
+            put(handle, columns, items.batches(now=after(newest, known.latest)))
             tombstones.lift(self._tables, known)
             self._tables.shrink(table, handle)
 

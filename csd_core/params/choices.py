@@ -32,9 +32,20 @@ SOURCES = {
 }
 """Kind of a source -> its module."""
 
-ARCHITECTURES = {
-    "resnet-cifar": "csd_core.learning.networks.resnet",
-    "resnet18": "csd_core.learning.networks.torchvision_resnet",
-    "resnet50": "csd_core.learning.networks.torchvision_resnet",
+OWN = "resnet-cifar"
+"""The one architecture that neither torchvision nor timm has."""
+
+TIMM = "timm/"
+"""What the name of an architecture of timm begins with."""
+
+FAMILIES = {
+    OWN: "csd_core.learning.networks.cifar_resnet:CifarResNets",
+    TIMM: "csd_core.learning.networks.timm_models:TimmModels",
+    "": "csd_core.learning.networks.torchvision_models:TorchvisionModels",
 }
-"""`training.network.architecture` -> its module."""
+"""What `training.network.architecture` begins with -> the module and class that build it; the first match counts."""
+
+
+def family_of(architecture: str) -> str:
+    """Return the module and class that build an architecture."""
+    return next(module for beginning, module in FAMILIES.items() if architecture.startswith(beginning))

@@ -4,18 +4,43 @@ No knob has a default, so that params.yaml shows all of them and DVC sees every 
 is an error; what spans several keys is checked together (`csd_core.params.rules`).
 """
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from csd_core.params.rules import contradictions
-from csd_core.params.section import ClassName, Location, Name, Positive, Section, Share
+from csd_core.params.section import ClassName, GroupRule, Location, Name, Positive, Section, Share
 from csd_core.params.sources import FolderSource, PublishedSource, Sources
 from csd_core.params.training import Training
 from csd_core.params.upgrade import Choice, Decision, GalleryParams, Policy, Upgrade
 from csd_core.system.errors import ParamsError
+from csd_core.system.names import printable
 
 ResizeRule = Literal["squash", "pad", "crop"]
+
+
+def _background(text: str) -> str:
+    if not re.fullmatch(r"black|white|grey|checker|#[0-9a-f]{6}", text):
+        raise ValueError(f'{text}: no background; write black, white, grey, checker or a colour such as "#7c7468"')
+    return text
+
+
+Background = Annotated[str, AfterValidator(_background)]
+"""A name, or a colour as in HTML; checker is dark and light grey squares, so that no single colour vanishes on it."""
+CropShare = Annotated[float, Field(gt=0, le=1)]
+
+
+def _cluster(address: str) -> str:
+    if address != "auto" and not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[\w.-]+):\d{1,5}", address):
+        raise ValueError(
+            f"{printable(address)}: is no address of a cluster; write host:port as `ray start --head` prints it, "
+            "auto, or null (ray:// is not taken: run csd on a machine of the cluster)"
+        )
+    return address
+
+
+ClusterAddress = Annotated[str, AfterValidator(_cluster)]
 
 
 class Compute(Section):
@@ -44,6 +69,10 @@ class Runtime(Section):
     max_in_memory_mb: Annotated[int, Field(ge=0)]
     """Training images up to this size (MiB of uint8) are held in memory, by all processes of a machine together;
     larger sets stay memory-mapped."""
+    engine: Literal["local", "ray"]
+    """Who shares out large work: processes of this machine, or the machines of a Ray cluster."""
+    address: ClusterAddress | None
+    """host:port of the Ray cluster that this machine belongs to, or auto; null starts Ray on this machine."""
 
 
 class Images(Section):
@@ -54,7 +83,20 @@ class Images(Section):
     channels: Literal[1, 3]
     """1 grey, 3 RGB."""
     resize: ResizeRule
-    """squash ignores the aspect ratio, pad keeps it on black, crop keeps it and cuts the longer side."""
+    """squash ignores the aspect ratio, pad keeps it on the background, crop keeps it and cuts the longer side."""
+    crop_share: CropShare
+    """What crop keeps of the shorter side; 0.875 is the usual crop of 224 pixels out of 256. An image that has the
+    right size already is taken as it is."""
+    background: Background
+    """What lies behind transparent pixels and around a padded image."""
+
+    @model_validator(mode="after")
+    def _share_is_of_a_crop(self) -> "Images":
+        if self.crop_share < 1 and self.resize != "crop":
+            raise ValueError(
+                f"crop_share {self.crop_share:g}: resize {self.resize} crops nothing; write 1.0, or resize: crop"
+            )
+        return self
 
 
 class Data(Section):
@@ -63,6 +105,9 @@ class Data(Section):
     max_rejected: Annotated[int, Field(ge=0)]
     """More unusable files than this stop the run; a copy of an image in another class counts as one, a copy within its
     class does not."""
+    store: Literal["raw", "webp", "jpeg"]
+    """How canonical sets and shards hold images. webp keeps every pixel; jpeg (quality 95) is smaller, but its pixels
+    are not quite those that a query is decoded to."""
 
 
 class SplitShares(Section):
@@ -75,6 +120,9 @@ class SplitShares(Section):
     """Judges a candidate, once."""
     test: Share
     """Read once, by the report; used where the source has no test set of its own."""
+    group: GroupRule | None
+    """Which images of a class share one role. null: each is on its own; hash: near-duplicates, by perceptual hash; else
+    a regular expression on an item's path, whose first group names the group, such as the person or the product."""
 
     @model_validator(mode="after")
     def _leave_something_to_train_on(self) -> "SplitShares":
@@ -119,14 +167,17 @@ class Live(Section):
 
     uri: Location
     """LanceDB: a folder, relative to params.yaml or absolute, or an object store (s3://bucket/prefix)."""
+    releases: Location
+    """A folder, relative to params.yaml or absolute, or an object store that machines share (s3://bucket/prefix)."""
     images: Literal["store", "reference"]
     """store keeps each item's pixels beside its vector; reference keeps where they can be fetched again."""
+    thumbnails: Annotated[int, Field(ge=0, le=1024)] | None
+    """Longer side, in pixels, of the picture of an original that is larger than its form; 0 or null keeps none."""
     exact_rows: Annotated[int, Field(ge=0)]
-    """Galleries up to this number of rows are searched exactly, in memory; larger ones through an index."""
-    index_partitions: Annotated[int, Field(ge=1)]
-    """Cells of the index (IVF)."""
+    """Galleries up to this number of rows are searched exactly, in memory; a larger one gets an index when it is
+    published, and so does one that `csd items index` publishes again."""
     index_probes: Annotated[int, Field(ge=1)]
-    """Cells searched for a query."""
+    """Cells of the index searched for a query; more find more and take longer."""
     keep_releases: Annotated[int, Field(ge=2)]
     """The newest releases that keep their gallery and model, so that they can be rolled back to."""
 

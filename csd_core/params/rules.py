@@ -3,6 +3,9 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from csd_core.params.choices import OWN
+from csd_core.params.training import DEFAULT
+
 if TYPE_CHECKING:
     from csd_core.params.model import Params
 
@@ -14,18 +17,41 @@ def contradictions(params: "Params") -> Iterator[str]:
     """Yield what is wrong across sections, each as `key: value: what to do`."""
     yield from _contradictions_of_tasks(params)
     yield from _contradictions_of_decisions(params)
-    channels, network = params.images.channels, params.training.network
-    for key, values in (("mean", network.mean), ("std", network.std)):
-        if len(values) != channels:
-            yield f"training.network.{key}: {values}: images have {channels} channel(s); give one number for each"
+    yield from _contradictions_of_network(params)
     if "gate" not in params.gallery.splits:
         yield f"gallery.splits: {params.gallery.splits}: the gate judges stored rows of its split; add gate"
     yield from _contradictions_of_method(params)
     shares = params.upgrade.partial.shares
     if shares != sorted(set(shares)):
         yield f"upgrade.partial.shares: {shares}: must ascend; sort them"
+    if "://" in params.live.releases and "://" not in params.live.uri:
+        yield (
+            f"live.releases: {params.live.releases}: machines share the releases, and live.uri ({params.live.uri}) is "
+            "a folder of one of them; name an object store there too"
+        )
     if params.split.gate == 0 or params.split.select == 0:
         yield "split: select and gate need images to choose and judge on; give each a share above 0"
+
+
+def _contradictions_of_network(params: "Params") -> Iterator[str]:
+    channels, training, network = params.images.channels, params.training, params.training.network
+    for key, values in (("mean", network.mean), ("std", network.std)):
+        if values is not None and len(values) != channels:
+            yield f"training.network.{key}: {values}: images have {channels} channel(s); give one number for each"
+        if values is None and network.architecture == OWN:
+            yield f"training.network.{key}: null: {OWN} has no published weights to take it from; give numbers"
+    if network.weights == DEFAULT and network.architecture == OWN:
+        yield f"training.network.weights: {DEFAULT}: nobody publishes weights of {OWN}; name a file, or write null"
+    if network.weights is None and training.first.frozen > 0:
+        yield (
+            f"training.first.frozen: {training.first.frozen:g}: keeps start weights as they are, and "
+            "training.network.weights is null; name weights there, or write 0"
+        )
+    if network.weights is None and training.first.epochs == 0:
+        yield (
+            "training.first.epochs: 0: takes the start weights as they are, and training.network.weights is null; "
+            "name weights there, or train for at least 1"
+        )
 
 
 def _contradictions_of_method(params: "Params") -> Iterator[str]:

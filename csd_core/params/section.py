@@ -1,5 +1,6 @@
 """What every block of params.yaml is, and the kinds of values that several of them hold."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
@@ -12,6 +13,10 @@ Split = Literal["train", "select", "gate", "test"]
 UNSEEN = frozenset({"size", "nfiles"})
 """Keys that DVC leaves out when it looks whether a stage has run before (`dvc.stage.cache`), in parameters too: a
 change of one would be answered with the outcome of its previous value."""
+
+
+BY_HASH = "hash"
+"""The rule by which near-duplicates share one role."""
 
 
 def _seen(name: str) -> str:
@@ -40,12 +45,28 @@ def _anywhere(uri: str) -> str:
     return uri if "://" in uri else _here(uri)
 
 
+def _groups(rule: str) -> str:
+    if rule == BY_HASH:
+        return rule
+    try:
+        groups = re.compile(rule).groups
+    except re.error as error:
+        raise ValueError(
+            f"is not a regular expression ({error}); write null, hash, or one such as '([^/]+)/[^/]*$'"
+        ) from None
+    if not groups:
+        raise ValueError(f"{rule} has no group in parentheses; put the part of a path that names the group in (...)")
+    return rule
+
+
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64), AfterValidator(_seen)]
 """Of a task or a source; it becomes a key of params.yaml, and part of a stage's name and of paths."""
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 ClassName = Annotated[str, AfterValidator(_label)]
+GroupRule = Annotated[str, AfterValidator(_groups)]
+"""Which images share one role: BY_HASH, or a regular expression on a path."""
 LocalPath = Annotated[str, AfterValidator(_here)]
 """A file or folder, relative to params.yaml or absolute; csd and DVC take it as it is written."""
 Location = Annotated[str, AfterValidator(_anywhere)]

@@ -2,38 +2,63 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from csd_core.params.methods import MethodName, Methods
 from csd_core.params.section import LocalPath, Positive, Section, Share, Weight
 
 Precision = Literal["float32", "bfloat16"]
 
+DEFAULT = "default"
+"""The weights that torchvision or timm publish for a network."""
+
+
+def _not_renamed(weights: str) -> str:
+    if weights == "torchvision":
+        raise ValueError(f"torchvision: is called {DEFAULT} now; write that")
+    return weights
+
+
+Architecture = Annotated[str, StringConstraints(pattern=r"^(timm/)?[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=128)]
+StartWeights = Annotated[LocalPath, AfterValidator(_not_renamed)]
+
 
 class Network(Section):
     """The embedding network of the first stage; later stages continue with the champion's."""
 
-    architecture: Literal["resnet-cifar", "resnet18", "resnet50"]
-    """resnet-cifar is the paper's (3x3 stem, three stages, option A shortcuts); the others are torchvision's."""
+    architecture: Architecture
+    """resnet-cifar is the paper's (3x3 stem, three stages, option A shortcuts); else a classification network of
+    torchvision by its name, or of timm as timm/NAME, in either case without its classifier."""
     depth: Literal[8, 14, 20, 32, 44, 56]
     """Layers of resnet-cifar, 6n + 2."""
     width: Annotated[int, Field(ge=4, le=256)]
     """Channels of resnet-cifar's first stage; its embedding has four times as many dimensions."""
     head: Literal["relu", "linear", "relu-centred", "linear-centred", "bn-neck"]
-    """relu: the embedding is pooled after the last ReLU (the paper); linear: before it, so it can be negative.
+    """relu: no number of the embedding is negative: resnet-cifar and torchvision's ResNets are pooled after their last
+    ReLU (the paper), a projection and any other network are followed by a ReLU; linear: the embedding can be negative:
+    those ResNets are pooled before their last ReLU, a projection and any other network give what they give.
     -centred: the first stage's mean training feature is subtracted from it, in every later stage too. The first stage
-    itself, whose mean is known at its end, learns and chooses its epoch without that. bn-neck: as relu, then batch norm
-    without bias, whose statistics later stages keep; triplet and contrast come before it, distillation of features,
-    classifier and search after it."""
+    itself, whose mean is known at its end, learns and chooses its epoch without that. bn-neck: batch norm without bias
+    on what the network, with all its layers, or its projection gives; later stages keep its statistics; triplet and
+    contrast come before it, distillation of features, classifier and search after it."""
+    dimension: Annotated[int, Field(ge=2, le=4096)] | None
+    """Of the embedding, by a linear projection without bias of the backbone's features, before the head; null keeps
+    the backbone's own, and a ResNet's last ReLU where the head says so."""
     classifier: Literal["cosine", "scaled-cosine", "simplex"]
     """cosine: unit rows on features as they are (the paper); scaled-cosine: on unit features, times a scale that is
     learned (LUCIR); simplex: as cosine, with rows that are fixed corners of a simplex (HOC)."""
-    weights: LocalPath | None
-    """Start weights of resnet18/50: a .safetensors file, or `torchvision` to fetch them; null: random ones."""
-    mean: list[float]
-    """Per channel, of pixels scaled to 0..1."""
-    std: list[Positive]
-    """Per channel, of pixels scaled to 0..1."""
+    weights: StartWeights | None
+    """Start weights of the backbone: a file (.safetensors, .pth or .pt), or `default` to fetch those that torchvision
+    or timm publish; null: random ones."""
+    mean: list[float] | None
+    """Per channel, of pixels scaled to 0..1; null: what the published weights of the network were trained with."""
+    std: list[Positive] | None
+    """Per channel, of pixels scaled to 0..1; null: what the published weights of the network were trained with."""
+
+    @property
+    def weights_file(self) -> str | None:
+        """The file of the start weights; None where they are published or random ones."""
+        return None if self.weights == DEFAULT else self.weights
 
 
 class Optimizer(Section):
@@ -74,13 +99,51 @@ class OneCycle(Section):
 Schedule = Annotated[MultiStep | Cosine | OneCycle, Field(discriminator="name")]
 
 
+class ResizedCrop(Section):
+    """A random part of the image, enlarged to its size."""
+
+    scale: tuple[Positive, Positive]
+    """Smallest and largest area, as shares of the image."""
+    ratio: tuple[Positive, Positive]
+    """Smallest and largest width / height."""
+
+    @model_validator(mode="after")
+    def _ranges_ascend(self) -> "ResizedCrop":
+        if self.scale[0] > self.scale[1] or self.scale[1] > 1:
+            raise ValueError(f"scale {list(self.scale)}: must ascend and end at 1 at most, such as [0.5, 1.0]")
+        if self.ratio[0] > self.ratio[1]:
+            raise ValueError(f"ratio {list(self.ratio)}: must ascend, such as [0.75, 1.33]")
+        return self
+
+
+class Jitter(Section):
+    """Random colours. Brightness, contrast and saturation are multiplied by a factor within 1 +- the number."""
+
+    brightness: Weight
+    contrast: Weight
+    """Distance to the image's mean luma."""
+    saturation: Weight
+    """Distance to a pixel's own luma; grey images have none."""
+    hue: Annotated[float, Field(ge=0, le=0.5)]
+    """Largest turn of the colours around grey, as a share of a whole one; grey images have none."""
+
+
 class Augmentation(Section):
-    """Random changes of training images, drawn per image, computed per batch."""
+    """Random changes of training images, drawn per image, computed per batch, in this order."""
 
     crop_padding: Annotated[int, Field(ge=0)]
     """Zero pixels around the image before a random crop to its size."""
     flip: bool
     """Mirror half of the images."""
+    resized_crop: ResizedCrop | None
+    jitter: Jitter | None
+    policy: Literal["none", "rand-augment", "trivial-augment"]
+    """rand-augment: two operations of strength 9 of 30 (Cubuk et al., 2020); trivial-augment: one of any strength
+    (Müller & Hutter, 2021). Both move pixels or change colours, as torchvision's do."""
+    blur: Share
+    """Share of the images that are blurred, by a Gaussian of 0.1 to 2 pixels."""
+    erase: Share
+    """Share of the images of which a box is filled with their mean colour (Zhong et al., 2020)."""
 
 
 class CrossEntropy(Section):
@@ -89,6 +152,8 @@ class CrossEntropy(Section):
     weight: Weight
     columns: Literal["all", "new"]
     """all: every class seen so far; new: only classes the teacher does not know (the authors' figure)."""
+    class_weights: Literal["none", "inverse"]
+    """inverse: an image counts the less the more images its class has, so that every class counts alike."""
 
 
 class Triplet(Section):
@@ -101,13 +166,39 @@ class Triplet(Section):
 class FirstStage(Section):
     """The recipe while there is no teacher."""
 
-    epochs: Annotated[int, Field(ge=1)]
+    epochs: Annotated[int, Field(ge=0)]
+    """0 takes the start weights as they are; rows of the classifier are class means of the training images."""
     batch_size: Annotated[int, Field(ge=2)]
+    per_class: Annotated[int, Field(ge=2)] | None
+    """Images of a class in a batch, which then has batch_size / per_class classes, all drawn alike often; null draws
+    images, whatever their classes."""
     optimizer: Optimizer
+    frozen: Share
+    """Share of the backbone's blocks, from the first one on, that stay as they are, statistics of batch norm too."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)]
+    """Each block of the backbone learns at the rate of the block after it, times this; the last one at optimizer.lr,
+    times this."""
+    gradient_checkpointing: bool
+    """Blocks keep no activations and compute them twice: less memory, the same weights."""
     schedule: Schedule
     augmentation: Augmentation
     ce: CrossEntropy
     triplet: Triplet
+
+    @model_validator(mode="after")
+    def _balance_agrees(self) -> "FirstStage":
+        if self.per_class is None:
+            return self
+        if 2 * self.per_class > self.batch_size:
+            raise ValueError(
+                f"per_class {self.per_class}: a batch of {self.batch_size} needs two classes at least; write "
+                f"{self.batch_size // 2} at most"
+            )
+        if self.ce.class_weights != "none":
+            raise ValueError(
+                "per_class shows every class alike often; write ce.class_weights: none, or per_class: null"
+            )
+        return self
 
 
 class Memory(Section):
@@ -125,6 +216,8 @@ class Memory(Section):
 
 class LaterStage(FirstStage):
     """The recipe with the champion as teacher."""
+
+    epochs: Annotated[int, Field(ge=1)]
 
     memory: Memory
 

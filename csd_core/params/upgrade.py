@@ -49,7 +49,7 @@ class Partial(Section):
     """A backfill of the most useful rows only."""
 
     shares: list[Annotated[float, Field(gt=0, lt=1)]]
-    """Shares of the old rows on offer, ascending; the smallest that passes on `select` is judged."""
+    """Shares of the old rows on offer, ascending."""
     orders: Annotated[list[Order], Field(min_length=1)]
     """Which rows come first: at random, class by class, farthest from their class mean, or largest adapter residual on
     the nearest training images. The order with the largest area under its curve on `select` is taken."""
@@ -63,6 +63,9 @@ class Upgrade(Section):
     seed: Annotated[int, Field(ge=0)]
     max_query_models: Annotated[int, Field(ge=1)]
     """Models that may embed a query. Before one more would, the rows of the oldest are mapped or re-embedded."""
+    max_queries: Annotated[int, Field(ge=1)] | None
+    """Queries of a split that ask, evenly chosen where there are more; none for all. With fewer queries a verdict's
+    bounds are wider; the check of a gallery of millions of rows takes time in proportion to them."""
     adapter: AdapterParams
     partial: Partial
 
@@ -71,10 +74,10 @@ class Policy(Section):
     """What an upgrade must satisfy; recalls and limits are shares (0.01 is one point)."""
 
     allowed: list[Literal["keep", "adapt", "merge", "partial", "backfill"]]
-    """Strategies the gate may choose; it takes the cheapest that passes."""
+    """Strategies the gate may choose: the cheapest that passes on `select` is judged first (csd_core.upgrade.gate)."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
-    """Confidence of a verdict: `1 - confidence` is the chance that a candidate which breaks a limit passes by luck. The
-    strategies in `allowed` share it, so each is judged more strictly where more are allowed."""
+    """Confidence of a verdict: `1 - confidence` is the risk that a way which breaks a limit passes by luck. The way
+    that `select` chose and a full backfill share it, so what `allowed` lists beside them costs no confidence."""
     resamples: Annotated[int, Field(ge=100)]
     """Number of bootstrap resamples of the queries."""
     seed: Annotated[int, Field(ge=0)]

@@ -56,13 +56,18 @@ def differs(root: Path, name: str) -> bool:
     return (root / name).read_text(encoding="utf-8") != template(name)
 
 
-def set_up(root: Path, profile: str) -> SetUp:
+def set_up(root: Path, profile: str, *, params: str | None = None) -> SetUp:
     """Write what a project lacks, and start its repository, with a first commit, where there is none.
+
+    Args:
+        root: The project's folder.
+        profile: Whose params.yaml to write.
+        params: Text of params.yaml, in the profile's place.
 
     Raises:
         ParamsError: if there is no such profile, or the folder cannot hold a project.
     """
-    text = profile_text(root / "profiles", profile)
+    text = profile_text(root / "profiles", profile) if params is None else params
     if root.exists() and not root.is_dir():
         raise ParamsError(f"{root}: is a file; name a folder")
     root.mkdir(parents=True, exist_ok=True)

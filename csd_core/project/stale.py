@@ -10,7 +10,7 @@ from typing import Any
 
 from csd_core.code_digest.digest import CodeTree
 from csd_core.params.model import Params
-from csd_core.stages.code import digests_of
+from csd_core.stages.code import digest_of_weights, digests_of
 from csd_core.system.yaml_file import read_yaml
 from csd_core.workspace import Workspace
 
@@ -36,7 +36,12 @@ def _as_before(workspace: Workspace) -> bool:
         there = json.loads(workspace.code.read_bytes())
     except (OSError, ValueError):
         return False
-    return bool(there == digests_of(CodeTree.of(workspace.root), workspace.params()))
+    return bool(there == _digests(workspace))
+
+
+def _digests(workspace: Workspace) -> dict[str, Any]:
+    params = workspace.params()
+    return digests_of(CodeTree.of(workspace.root), params, weights=digest_of_weights(workspace, params))
 
 
 def reasons(changes: Changes, workspace: Workspace) -> dict[str, tuple[str, ...]]:
@@ -51,9 +56,7 @@ def reasons(changes: Changes, workspace: Workspace) -> dict[str, tuple[str, ...]
     params = workspace.params()
     lock = workspace.root / "dvc.lock"
     recorded: Mapping[str, Any] = ((read_yaml(lock) or {}) if lock.is_file() else {}).get("stages") or {}
-    now = (
-        digests_of(CodeTree.of(workspace.root), params) if CODE in changes else json.loads(workspace.code.read_bytes())
-    )
+    now = _digests(workspace) if CODE in changes else json.loads(workspace.code.read_bytes())
     found: dict[str, list[str]] = {}
     for stage, changed in changes.items():
         if stage != CODE:

@@ -5,13 +5,12 @@ holds a clock, a host name or a path of a machine, so equal inputs give equal by
 """
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from csd_core.params.model import ResizeRule
-from csd_core.params.training import Network
-from csd_core.params.upgrade import AdapterMethod
+from csd_core.params.model import Background, CropShare, Images, ResizeRule
+from csd_core.params.training import DEFAULT, Network
 from csd_core.system.atomic import write_text
 from csd_core.system.errors import ArtifactError
 
@@ -101,6 +100,21 @@ class ImageForm(Record):
     size: int
     channels: int
     resize: ResizeRule
+    crop_share: CropShare = 1.0
+    """What crop keeps of the shorter side."""
+    background: Background = "black"
+    """What lies behind transparent pixels and around a padded image."""
+
+    @classmethod
+    def of(cls, images: Images) -> Self:
+        """Return the form that params.yaml asks for."""
+        return cls(
+            size=images.pixels,
+            channels=images.channels,
+            resize=images.resize,
+            crop_share=images.crop_share,
+            background=images.background,
+        )
 
 
 class ModelRecord(Record):
@@ -114,10 +128,27 @@ class ModelRecord(Record):
     """The classifier's columns."""
     trained_on: tuple[str, ...]
     """The tasks of this stage's training images: its own and those that were pending."""
+    remembered: tuple[Digest, ...] = ()
+    """Ids of the training images of older tasks that it trained on again."""
     best_epoch: int | None
-    """Counted from 1; the first with the highest Recall@1 on `select`."""
+    """Counted from 1; the first with the highest Recall@1 on `select`. 0: the start weights as they are."""
     select_recall: float | None
     """That Recall@1, over all classes seen so far."""
+
+    @field_validator("network", mode="before")
+    @classmethod
+    def _as_written_before(cls, network: Any) -> Any:
+        """Read records of csd before backbones had a projection."""
+        if not isinstance(network, dict):
+            return network
+        weights = DEFAULT if network.get("weights") == "torchvision" else network.get("weights")
+        return {"dimension": None, **network, "weights": weights}
+
+
+class Pending(Record):
+    """Tasks whose candidate was rejected since the last promotion; their data waits for the next stage."""
+
+    tasks: tuple[str, ...]
 
 
 class Champion(Record):
@@ -150,49 +181,3 @@ class Quantization(Record):
     """The variant lies beside this record, and goes where the candidate goes."""
     why_not: str | None
     """Why one that was asked for does not ship."""
-
-
-# --- adapters ---------------------------------------------------------------------------------------------------------
-
-
-class AdapterOffer(Record):
-    """One map from stored vectors to the candidate's space."""
-
-    method: AdapterMethod
-    strength: float | None = None
-    """What it was fitted with: a penalty (ridge), directions (cca), a tolerance (orthogonal), a temperature (drift)."""
-    centred: bool = False
-    """Whether means were removed before."""
-    digest: Digest | None
-    """Of its file; None for a map that another one of its method surpassed."""
-    select_recall: float | None
-    """Recall@1 of the candidate's queries of these rows' items and of new ones on `select`, over the mapped rows and
-    the candidate's own; None where `select` has no such rows."""
-    select_cosine: float
-    """Mean cosine between mapped and candidate's vectors of the current stage's `select` images."""
-
-
-class AdapterFit(Record):
-    """The maps for the rows of one provenance."""
-
-    embedded_by: Digest
-    adapters: str
-    """The chain so far, joined by commas."""
-    images: int
-    """Training images of the current stage it was fitted on."""
-    offers: tuple[AdapterOffer, ...]
-    chosen: Digest
-    """The best on `select`."""
-
-    @property
-    def kept(self) -> tuple[AdapterOffer, ...]:
-        """The best of each method, which have files."""
-        return tuple(offer for offer in self.offers if offer.digest is not None)
-
-
-class AdapterFits(Record):
-    """adapters.json: one fit for each provenance in the old gallery that has a path to the candidate's space."""
-
-    fits: tuple[AdapterFit, ...]
-    why_not: str | None
-    """Why there is none."""

@@ -1,11 +1,12 @@
-"""What was decided about a candidate, and the state after it: verdict.json, ledger.json, pending.json."""
+"""What was decided about a candidate, and about those before it: verdict.json, ledger.json."""
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from csd_core.params.upgrade import Decision, Strategy
-from csd_core.records.check import strategy_name
+from csd_core.records.check import Alternative, Cost, Paired, strategy_name
 from csd_core.records.stages import Digest, Record
 
 
@@ -27,20 +28,74 @@ class Condition(Record):
     """No way to serve the candidate meets it, a full backfill neither, and more queries would not change that."""
 
 
-class Judged(Record):
-    """A strategy with the outcome of every condition."""
+NOT_CHOSEN = "not chosen on select"
+"""Why a way to serve that fails on `select` was not judged, in short."""
+
+
+class OnSelect(Record):
+    """What a way to serve reached on `select`, where one is chosen."""
+
+    recall: float | None
+    """Recall@1 of all `select` queries; None where no query counts."""
+    against_status_quo: Paired
+    """All `select` queries."""
+    passed: bool
+    why_not: str
+    """The first condition that it fails there; empty where it fails none."""
+
+    @property
+    def merit(self) -> int:
+        """Hits less queries that hit today and would miss, beyond today's hits: a lost query counts twice."""
+        return self.against_status_quo.gained - 2 * self.against_status_quo.lost
+
+
+class Way(Record):
+    """A way to serve: what it costs, what it reached on `select`, and what the gate made of it."""
 
     strategy: Strategy
     share: float | None
-    """Of a partial backfill: the smallest that passes on `select`."""
+    """Of the old rows that a partial backfill re-embeds."""
+    cost: Cost | None = None
+    """None where it is impossible, and in a verdict of before."""
+    on_select: OnSelect | None = None
+    """None where it was not measured there."""
+    confidence: float | None = None
+    """At which it was judged on `gate`; None where it was not, and in a verdict of before."""
     passed: bool
     conditions: tuple[Condition, ...]
+    """On `gate`; empty where it was not judged."""
     why_not: str | None
+    """Why it was not judged."""
 
     @property
     def name(self) -> str:
         """The strategy, with its share."""
         return strategy_name(self.strategy, self.share)
+
+    @property
+    def judged(self) -> bool:
+        """Whether the gate's queries decided about it."""
+        return self.why_not is None
+
+    @property
+    def why_not_in_short(self) -> str:
+        """Why it was not judged, without figures."""
+        why_not = self.why_not or ""
+        return NOT_CHOSEN if why_not.startswith(NOT_CHOSEN) else why_not
+
+    @property
+    def failed(self) -> tuple[Condition, ...]:
+        """The conditions that it fails on `gate`."""
+        return tuple(condition for condition in self.conditions if not condition.passed)
+
+
+def left_out(ways: Iterable[Way]) -> tuple[str, ...]:
+    """Return why some ways were not judged, those with the same reason together."""
+    names: dict[str, list[str]] = {}
+    for way in ways:
+        if not way.judged:
+            names.setdefault(way.why_not_in_short, []).append(way.name)
+    return tuple(f"{', '.join(each)}: {why_not}" for why_not, each in names.items())
 
 
 class _Verdict(Record):
@@ -50,9 +105,15 @@ class _Verdict(Record):
     """The champion before."""
     decision: Decision
     """`auto`, or what an operator chose."""
-    judged: tuple[Judged, ...]
+    ways: Annotated[tuple[Way, ...], Field(validation_alias=AliasChoices("ways", "judged"))]
+    """Every way to serve, cheapest first; `judged` in a verdict of before, which had some of them."""
     reasons: tuple[str, ...]
     """In words."""
+
+    @property
+    def judged(self) -> tuple[Way, ...]:
+        """Those that the gate judged, cheapest first."""
+        return tuple(way for way in self.ways if way.judged)
 
 
 class Promoted(_Verdict):
@@ -79,7 +140,7 @@ class Rejected(_Verdict):
     @property
     def out_of_reach(self) -> tuple[str, ...]:
         """Names of the conditions that even a full backfill fails."""
-        names = (each.name for judged in self.judged for each in judged.conditions if each.out_of_reach)
+        names = (each.name for way in self.ways for each in way.conditions if each.out_of_reach)
         return tuple(dict.fromkeys(names))
 
     @property
@@ -91,22 +152,18 @@ class Rejected(_Verdict):
 
     @property
     def acceptable(self) -> Strategy | None:
-        """The strategy under which an operator can accept it: the most thorough one that was measured."""
-        return next((each.strategy for each in reversed(self.judged) if each.conditions), None)
-
-    @property
-    def remedy(self) -> str:
-        """What may make the next candidate pass."""
-        return "Add images, for more queries may decide it" if self.inconclusive else "Train longer"
+        """The strategy under which an operator can accept it: the costliest that was judged."""
+        return self.judged[-1].strategy if self.judged else None
 
     @property
     def next_step(self) -> str:
         """What a person can do about it, as a sentence."""
         if self.decision == "reject":
             return f"To leave it to the gate again: `decisions: {{{self.task}: auto}}` in params.yaml."
+        listed = "`csd summary` lists what can be done"
         if self.acceptable is None:
-            return f"{self.remedy}."
-        return f"{self.remedy}, or accept it: `decisions: {{{self.task}: {self.acceptable}}}` in params.yaml."
+            return f"{listed}."
+        return f"{listed}; to accept it: `decisions: {{{self.task}: {self.acceptable}}}` in params.yaml."
 
     @property
     def message(self) -> str:
@@ -126,6 +183,11 @@ class Rejected(_Verdict):
 
 
 Verdict = Annotated[Promoted | Rejected, Field(discriminator="outcome")]
+
+
+def way_of(verdict: Promoted | Rejected, alternative: Alternative) -> Way | None:
+    """Return what a verdict says of a way that was measured; None in a verdict of before that leaves it out."""
+    return next((way for way in verdict.ways if (way.strategy, way.share) == alternative.way), None)
 
 
 def outcome_in_words(verdict: Promoted | Rejected) -> str:
@@ -186,9 +248,3 @@ class Ledger(Record):
             for task, recall in entry.served.items():
                 best[task] = max(recall, best.get(task, 0.0))
         return best
-
-
-class Pending(Record):
-    """Tasks whose candidate was rejected since the last promotion; their data waits for the next stage."""
-
-    tasks: tuple[str, ...]

@@ -4,12 +4,15 @@ A process may be killed anywhere. Until the rename of `current` the former relea
 is rubbish that the next run removes; from then on the new one is, and the next run completes the audit log.
 """
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from csd_core.audit.checksums import CHECKSUMS
+from csd_core.live.index.files import write_index
 from csd_core.live.migration import RowMigration
 from csd_core.live.rows import Strings, texts_of
 from csd_core.releases.candidate import Production, ReleaseCandidate
@@ -103,6 +106,8 @@ def activate(
     except BaseException as error:
         _clear_up(production, error, by=by)
         raise
+    finally:
+        shutil.rmtree(upgrade.workshop, ignore_errors=True)
     _tell(upgrade.left_out)
     return release
 
@@ -137,6 +142,8 @@ class _Upgrade:
     why: str
     on_step: OnStep
     _carrier: RowMigration | None = None
+    _index: Path | None = None
+    """Of the next table, as it was before people's last writes; they are searched beside it."""
     _seen: tuple[str, int] | None = None
     """State of the active table, and of the tombstones, up to which the next table has caught up."""
 
@@ -144,6 +151,11 @@ class _Upgrade:
     def table(self) -> str:
         """The next table."""
         return table_of(self.number, self.release_candidate.rules.embedder.digest)
+
+    @property
+    def workshop(self) -> Path:
+        """Where the index is made."""
+        return self.production.workspace.root / ".csd" / "index"
 
     @property
     def left_out(self) -> dict[str, str]:
@@ -166,7 +178,6 @@ class _Upgrade:
             written = self._written_live(self.before)
             base = base.without(written)
         self.on_step("marked")
-        settings = self.production.params.live
         live.build(
             self.table,
             replace(base.gallery, vectors=padded(base.gallery.vectors, self.release_candidate.rules.search.width)),
@@ -174,12 +185,15 @@ class _Upgrade:
             images=base.images,
             revisions=base.revisions,
             written_at=base.written_at,
-            partitions=settings.index_partitions if len(base.gallery) > settings.exact_rows else 0,
         )
         self.on_step("built")
         if self._carrier:
             self._carrier.migrate(written.tolist())
         self.on_step("carried")
+        if live.count(self.table) > self.production.params.live.exact_rows:
+            self._index = self.workshop / self.table
+            threads = self.production.params.runtime.threads
+            write_index(self._index, live, self.table, self.release_candidate.rules.search, threads=threads)
 
     def activate(self) -> Release:
         """Prepare the release while people write; keep them waiting only if they did, and only to do it once more."""
@@ -201,21 +215,25 @@ class _Upgrade:
         self.on_step("checked")
         live.tag(self.table, tag_of(self.number))
         self.on_step("tagged")
-        release = write_release(
-            self.production,
-            self.release_candidate,
-            self.number,
-            before=self.before,
-            left_out=len(self.left_out),
-            by=self.by,
-            why=self.why,
-        )
-        self.on_step("written")
-        checksums = digest_of(release.folder / CHECKSUMS)
-        releases.audit.append("built", by=self.by, release=release.name, checksums={release.name: checksums})
+        with releases.writing_files():
+            release = write_release(
+                self.production,
+                self.release_candidate,
+                self.number,
+                before=self.before,
+                left_out=len(self.left_out),
+                index=self._index,
+                by=self.by,
+                why=self.why,
+            )
+            releases.keep(release)
+            self.on_step("written")
+            checksums = digest_of(release.folder / CHECKSUMS)
+            releases.audit.append("built", by=self.by, release=release.name, checksums={release.name: checksums})
         self.on_step("logged")
         problems = list(problems_of(release, live, checksums=checksums))
         if problems:
+            releases.refuse_overtaken()  # then another machine removed it
             raise ArtifactError(f"release {release.name} is not fit and was given up: {problems[0]}")
         self.on_step("verified")
         return release

@@ -12,7 +12,7 @@ import pyarrow as pa
 from csd_core.live.gallery import LiveGallery
 from csd_core.live.images import RowImages
 from csd_core.live.migration import MigrationRules
-from csd_core.live.rows import TEXTS, StoredImages, Strings, Times, gallery_of, texts_of
+from csd_core.live.rows import IMAGES, TEXTS, StoredImages, Strings, Times, gallery_of, texts_of
 from csd_core.params.model import Params
 from csd_core.params.upgrade import Strategy
 from csd_core.releases.contents.release import (
@@ -53,7 +53,10 @@ class Production:
         """Of a project; nothing is read but params.yaml."""
         params = workspace.params()
         return cls(
-            workspace=workspace, params=params, releases=Releases.of(workspace), live=LiveGallery.of(workspace, params)
+            workspace=workspace,
+            params=params,
+            releases=Releases.of(workspace, params.live.releases),
+            live=LiveGallery.of(workspace, params),
         )
 
 
@@ -81,10 +84,9 @@ class Base:
         rows = live.rows(release.table, version=tag, columns=[*TEXTS, "vector", "written_at"])
 
         def images(ids: Strings, /) -> StoredImages:
-            found = live.rows(release.table, version=tag, ids=ids, columns=["id", "image", "image_ref"])
+            found = live.rows(release.table, version=tag, ids=ids, columns=["id", *IMAGES])
             at = {identity: row for row, identity in enumerate(found["id"].to_pylist())}
-            ordered = found.take(pa.array([at[identity] for identity in ids.tolist()], pa.int64()))
-            return StoredImages(ordered["image"].to_pylist(), ordered["image_ref"].to_pylist())
+            return StoredImages.of(found.take(pa.array([at[identity] for identity in ids.tolist()], pa.int64())))
 
         return cls(
             gallery=gallery_of(

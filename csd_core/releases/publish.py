@@ -32,6 +32,7 @@ from csd_core.releases.contents.release import (
 from csd_core.releases.query_models import files_of, older_models, own_models, variants_of
 from csd_core.releases.recovery import recover
 from csd_core.releases.registry import is_registered, register
+from csd_core.releases.reindex import same_rows
 from csd_core.releases.retention import forget_deletions, retire
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.gallery import Gallery, Provenance
@@ -39,8 +40,8 @@ from csd_core.retrieval.lineage import Lineage
 from csd_core.system.console import echo
 from csd_core.system.errors import ArtifactError, CompatibilityError
 from csd_core.system.locks import WAIT
-from csd_core.upgrade import adapters as adapter_files
-from csd_core.upgrade.adapters import CandidateAdapters
+from csd_core.upgrade.mapping import adapters as adapter_files
+from csd_core.upgrade.mapping.adapters import CandidateAdapters
 
 
 def publish(
@@ -149,7 +150,12 @@ def _heir(production: Production, task: str, before: Release | None) -> ReleaseC
             origins=np.full(count, "pipeline"),
             revisions=np.full(count, ""),
             written_at=np.full(count, after()),
-            images=PoolImages(pool, kept=production.params.live.images, workspace=workspace),
+            images=PoolImages(
+                pool,
+                kept=production.params.live.images,
+                thumbnails=bool(production.params.live.thumbnails),
+                workspace=workspace,
+            ),
         ),
         rules=_migration(gallery, embedder, verdict.strategy, rules, adapters, same_model=same_model),
     )
@@ -200,23 +206,7 @@ def _with_other_variant(
         each.digest for each in release.record.query_models if not each.older
     }:
         return None
-    strategy = release.record.strategy
-    again = ReleaseCandidate.again(
-        release,
-        kind="refresh",
-        rolled_back_to=None,
-        strategy=strategy,
-        base=Base.at(production.live, release, tag=release.tag),
-        rules=MigrationRules(
-            embedder=embedder,
-            strategy=strategy,
-            search=rules,
-            stays=frozenset(rules.searchable_spaces),
-            kept=frozenset(Provenance(each.embedded_by, each.adapters) for each in rules.scoring),
-            adapters={},
-            re_embed=frozenset(),
-        ),
-    )
+    again = same_rows(production, release, embedder)
     copies = {name: path for name, path in again.copies.items() if name != INT8}
     copies |= {PARAMS: production.workspace.root / PARAMS, **files_of(folder, query_models)}
     return replace(again, query_models=(*query_models, *older), copies=copies, commit=None)

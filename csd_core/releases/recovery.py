@@ -29,6 +29,7 @@ def recover(production: Production, *, by: str, why: str = "the run was killed")
     Raises:
         ArtifactError: if the audit log was tampered with: what it says must not remove anything.
     """
+    production.releases.refuse_overtaken()
     trail = production.releases.audit.trusted()
     if trail.open:
         _end(production, trail.open, by=by, why=why)
@@ -59,6 +60,7 @@ def _end(production: Production, begun: AuditEntry, *, by: str, why: str) -> Non
         live.drop(begun.table)
     live.sweep()
     releases.audit.append("abandoned", by=by, why=why, release=name, table=begun.table)
+    releases.sweep()
     echo(f"release {name} was begun and given up ({why}); {begun.from_release or 'nothing'} is active as before")
 
 

@@ -33,6 +33,7 @@ def retire(production: Production, *, by: str) -> tuple[str, ...]:
             releases.audit.append("retired", by=by, release=release.name, table=release.table)
             newly.append(release.name)
         _strip(production, release)
+    releases.sweep()
     return tuple(newly)
 
 

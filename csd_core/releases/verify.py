@@ -12,11 +12,12 @@ from typing import Literal, NamedTuple
 
 from csd_core.audit.checksums import CHECKSUMS, Checksums, differences
 from csd_core.audit.log import HEAD, LOG, SWITCHES, Trail
+from csd_core.live.index.files import SearchIndex
 from csd_core.live.reader import LiveReader
 from csd_core.live.search import Snapshot
 from csd_core.live.storage.owner import FILE
 from csd_core.releases.contents import golden_queries
-from csd_core.releases.contents.release import EMBEDDER, LASTING, LINEAGE, Release, name_of, table_of, tag_of
+from csd_core.releases.contents.release import EMBEDDER, INDEX, LASTING, LINEAGE, Release, name_of, table_of, tag_of
 from csd_core.releases.store import CURRENT, LOCK, Releases
 from csd_core.retrieval.embedder import Embedder, digest_of
 from csd_core.retrieval.lineage import Lineage
@@ -104,6 +105,7 @@ def _release(releases: Releases, live: LiveReader, trail: Trail, name: str) -> I
     """Findings on one release, retired or not."""
     folder = releases.root / name
     try:
+        releases.bring(name)
         release = Release.load(folder)
     except (CsdError, OSError) as error:
         yield str(error)
@@ -199,11 +201,12 @@ def _answers(release: Release, live: LiveReader, embedder: Embedder) -> Iterator
     images, record = golden_queries.load(release.folder / golden_queries.FOLDER)
     if not record.queries:
         return
-    snapshot = Snapshot.load(live, release.table, release.rules, version=release.tag, exact_rows=release.record.rows)
+    index = SearchIndex.of(release.folder / INDEX)
+    snapshot = Snapshot.load(live, release.table, release.rules, version=release.tag, index=index)
     queries = {release.record.model: embedder(images)}
     for model in release.older_models:
         queries[model] = Embedder.load(release.folder / release.queries_of(model)["fp32"].file, device="cpu")(images)
-    yield from golden_queries.differences(record, lambda k: snapshot.search(queries, k=k))
+    yield from golden_queries.differences(record, lambda k: snapshot.search(queries, k=k, exhaustive=True))
 
 
 def _pointer(releases: Releases, trail: Trail) -> Iterator[str]:
@@ -229,6 +232,8 @@ def _folders(releases: Releases, trail: Trail, unfinished: str | None) -> Iterat
         yield f"release {name}: the audit log does not know it"
     for name in sorted(str(each) for each in known_to_log - there - {unfinished}):
         yield f"release {name}: its folder is gone, though the audit log has it"
+    for name in releases.strangers():
+        yield f"{name} does not belong among the releases"
     for path in sorted(releases.root.iterdir()) if releases.root.is_dir() else ():
         if path.name not in there and not _OURS.fullmatch(path.name):
             yield f"{path.name} does not belong among the releases"

@@ -15,14 +15,17 @@ from ruamel.yaml import YAML
 from safetensors import SafetensorError, safe_open
 
 from csd_core.data.pool import ItemPool
-from csd_core.data.shards import load_shard
+from csd_core.data.shards import ITEMS, load_shard
+from csd_core.data.tables import read_table
 from csd_core.params.model import Params
+from csd_core.records.adapters import AdapterFits
 from csd_core.records.check import CheckReport
-from csd_core.records.stages import AdapterFits, Champion, SeenShards
+from csd_core.records.stages import Champion, SeenShards, ShardRecord
 from csd_core.records.verdict import Ledger, LedgerEntry, VerdictFile
+from csd_core.report.advice.task import advice_on
 from csd_core.report.charts.thumbnails import Thumbnails, shrunk
 from csd_core.report.data import ReportData, TaskStory
-from csd_core.report.examples import UpgradeExamples, compare
+from csd_core.report.examples import UpgradeExamples, compare, examples_of, mistakes_of
 from csd_core.report.figures import Generation, measure
 from csd_core.report.scalars import load_curves
 from csd_core.report.stored import StoredGallery
@@ -64,18 +67,7 @@ def collect(workspace: Workspace, params: Params) -> ReportData:
         for entry in ledger.entries
     ]
     tasks = tuple(
-        TaskStory(
-            shard=shard,
-            adapters=AdapterFits.load(workspace.candidate_adapters(entry.task) / "adapters.json"),
-            check=CheckReport.load(workspace.check(entry.task)),
-            verdict=VerdictFile.load(workspace.verdict(entry.task)).verdict,
-            review=params.reviews.get(entry.task),
-            entry=entry,
-            curves=load_curves(workspace.curves(entry.task)),
-            generation=number,
-            old_rows=old_rows,
-            groups=gallery.groups,
-        )
+        _task(workspace, params, entry, shard, pool, number, old_rows, gallery, offset=len(test))
         for entry, shard, number, gallery, old_rows in zip(
             ledger.entries,
             seen.shards,
@@ -97,16 +89,70 @@ def collect(workspace: Workspace, params: Params) -> ReportData:
     upgrades = (
         tuple(_upgrades(workspace, params, tasks, generations, galleries, labels, task_of)) if stores_test else ()
     )
-    shown = np.array(sorted({item for upgrade in upgrades for item in upgrade.items}), np.intp)
+    shown = np.array(sorted(set(_items(tasks, upgrades))), np.intp)
+    positions = np.concatenate([test, np.arange(len(pool.ids))])  # items beyond those of test are numbered by position
     return ReportData(
         tasks=tasks,
         generations=champions,
         figures=figures,
         stores_test=stores_test,
         upgrades=upgrades,
-        thumbnails=Thumbnails(items=tuple(shown.tolist()), tiles=shrunk(pool, test[shown])),
+        thumbnails=Thumbnails(items=tuple(shown.tolist()), tiles=shrunk(pool, positions[shown])),
+        files=dict(zip(shown.tolist(), _files(workspace, seen.tasks)[positions[shown]].tolist(), strict=True)),
         parameters=_yaml(params),
     )
+
+
+def _task(
+    workspace: Workspace,
+    params: Params,
+    entry: LedgerEntry,
+    shard: ShardRecord,
+    pool: ItemPool,
+    generation: int | None,
+    old_rows: int,
+    gallery: StoredGallery,
+    *,
+    offset: int,
+) -> TaskStory:
+    """Read what became of a task; what its check names is numbered by the position in the pool, plus `offset`."""
+    check = CheckReport.load(workspace.check(entry.task))
+    verdict = VerdictFile.load(workspace.verdict(entry.task)).verdict
+    rejected = entry.outcome == "rejected"
+    return TaskStory(
+        shard=shard,
+        adapters=AdapterFits.load(workspace.candidate_adapters(entry.task) / "adapters.json"),
+        check=check,
+        verdict=verdict,
+        review=params.reviews.get(entry.task),
+        entry=entry,
+        curves=load_curves(workspace.curves(entry.task)),
+        generation=generation,
+        old_rows=old_rows,
+        groups=gallery.groups,
+        advice=advice_on(workspace, params, check, verdict, place="project"),
+        mistakes=mistakes_of(check.closer_look, pool, offset=offset) if check.closer_look else (),
+        examples=examples_of(check, pool, previous=entry.champion_task or "", offset=offset) if rejected else None,
+    )
+
+
+def _items(tasks: Sequence[TaskStory], upgrades: Sequence[UpgradeExamples]) -> Iterator[int]:
+    """Yield every item that is pictured."""
+    for examples in (*upgrades, *(task.examples for task in tasks)):
+        yield from examples.items if examples else ()
+    for task in tasks:
+        yield from (item for mistake in task.mistakes for pair in mistake.pairs for item in pair)
+
+
+def _files(workspace: Workspace, tasks: Sequence[str]) -> Strings:
+    """Return (N,) where each item of the tasks' shards is from: its path in its source."""
+    tables = [read_table(workspace.shard(task) / ITEMS, ("path", "source")) for task in tasks]
+    files = [
+        f"{path} in {source}"
+        for table in tables
+        for path, source in zip(table["path"].tolist(), table["source"].tolist(), strict=True)
+    ]
+    return np.array(files, np.str_)
 
 
 def _promoted(workspace: Workspace, entries: Sequence[LedgerEntry]) -> tuple[Champion, ...]:

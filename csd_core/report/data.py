@@ -1,13 +1,17 @@
 """The whole story of a line of tasks, as the page, the plots and metrics.json tell it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from csd_core.params.model import Review
-from csd_core.records.check import Alternative, CheckReport
-from csd_core.records.stages import AdapterFits, Champion, ShardRecord
-from csd_core.records.verdict import LedgerEntry, Promoted, Verdict
+from csd_core.records.adapters import AdapterFits
+from csd_core.records.check import Alternative, CheckReport, most_found
+from csd_core.records.stages import Champion, ShardRecord
+from csd_core.records.verdict import LedgerEntry, Promoted, Rejected, Verdict, Way
+from csd_core.report.advice.next_steps import closest
+from csd_core.report.advice.task import Advice
 from csd_core.report.charts.thumbnails import Thumbnails
-from csd_core.report.examples import UpgradeExamples
+from csd_core.report.examples import Mistake, UpgradeExamples
 from csd_core.report.figures import Figures
 from csd_core.report.scalars import Curve
 from csd_core.report.stored import RowGroup
@@ -28,6 +32,9 @@ class TaskStory:
         generation: Number of the active generation after it; None while there is none.
         old_rows: Rows of the gallery before it.
         groups: Rows of the gallery after it, by provenance.
+        advice: Warnings, and what to do about a rejection.
+        mistakes: The most frequent confusions of its candidate on gate queries.
+        examples: Gate queries of a candidate that was rejected; None for others, and for a check of before.
     """
 
     shard: ShardRecord
@@ -40,6 +47,9 @@ class TaskStory:
     generation: int | None
     old_rows: int
     groups: tuple[RowGroup, ...]
+    advice: Advice
+    mistakes: tuple[Mistake, ...]
+    examples: UpgradeExamples | None
 
     @property
     def name(self) -> str:
@@ -62,6 +72,16 @@ class TaskStory:
         )
 
     @property
+    def looked_at(self) -> Alternative | None:
+        """How its candidate came to be served, or else the least bad way; None where none was measured."""
+        return self.chosen or most_found(self.check.alternatives)
+
+    @property
+    def failed(self) -> Way | None:
+        """The way to serve that fails the fewest conditions; None after a promotion, and where none was judged."""
+        return closest(self.verdict) if isinstance(self.verdict, Rejected) else None
+
+    @property
     def replaced(self) -> bool:
         """Whether its candidate took the place of a champion."""
         return self.promoted and self.verdict.champion is not None
@@ -77,7 +97,8 @@ class ReportData:
         figures: Measured on the test items.
         stores_test: Whether test items are in the gallery, so that what users find can be shown.
         upgrades: Examples for each promotion that replaced a champion; none where test items are not stored.
-        thumbnails: The test images that the examples show.
+        thumbnails: The images that examples and confusions show.
+        files: What each of them is in its source.
         parameters: params.yaml as YAML, without what has no influence on artefacts.
     """
 
@@ -87,6 +108,7 @@ class ReportData:
     stores_test: bool
     upgrades: tuple[UpgradeExamples, ...]
     thumbnails: Thumbnails
+    files: Mapping[int, str]
     parameters: str
 
     @property

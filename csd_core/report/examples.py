@@ -6,17 +6,19 @@ embedded by it too. After is what the verdict put in its place.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from csd_core.data.pool import ItemPool
+from csd_core.records.by_class import CloserLook, Outcome
+from csd_core.records.check import CheckReport, strategy_name
 from csd_core.retrieval.metrics import Part, recall_over
 from csd_core.retrieval.parts import nearest
+from csd_core.upgrade.sampling import choose
 
 Ints = npt.NDArray[np.intp]
 Strings = npt.NDArray[np.str_]
-Outcome = Literal["lost", "gained", "kept", "missed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,23 @@ class Example:
     outcome: Outcome
     before: tuple[Neighbour, ...]
     after: tuple[Neighbour, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mistake:
+    """Queries of a class that find another one first.
+
+    Attributes:
+        asked: The queries' class.
+        found: The other one.
+        times: How many they are.
+        pairs: Numbers of some of the queries, each with that of the row it finds.
+    """
+
+    asked: str
+    found: str
+    times: int
+    pairs: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,26 +176,75 @@ def compare(
     )
 
 
-def choose(outcomes: Strings, labels: Strings, *, possible: npt.NDArray[np.bool_], count: int) -> Ints:
-    """Return positions of the queries to show: lost, gained, then the others, each spread over the classes.
+# --- what a check looked at -------------------------------------------------------------------------------------------
+
+
+def mistakes_of(look: CloserLook, pool: ItemPool, *, offset: int) -> tuple[Mistake, ...]:
+    """Return the confusions of a check.
 
     Args:
-        outcomes: (N,) lost, gained, kept or missed.
-        labels: (N,) classes.
-        possible: (N,) whether the query can hit at all.
-        count: How many, at most.
+        look: At the queries one by one.
+        pool: Of every task so far.
+        offset: What an item's position in the pool and its number differ by.
+
+    Raises:
+        DataError: if the pool lacks an image.
     """
-    order: list[int] = []
-    for group in (("lost",), ("gained",), ("kept", "missed")):
-        order += _spread(np.flatnonzero(np.isin(outcomes, group) & possible), labels)
-    return np.array(order[:count], np.intp)
+    return tuple(
+        Mistake(
+            asked=each.asked,
+            found=each.found,
+            times=each.times,
+            pairs=tuple((query, row) for query, row in (_numbers(pool, pair, offset) for pair in each.examples)),
+        )
+        for each in look.confusions
+    )
 
 
-def _spread(positions: Ints, labels: Strings) -> list[int]:
-    """Return the first of every class, then the second of every class, and so on; classes in order of first sight."""
-    turns: dict[str, int] = {}
-    ranked = []
-    for place, position in enumerate(positions.tolist()):
-        turn = turns[labels[position]] = turns.get(labels[position], -1) + 1
-        ranked.append((turn, place, position))
-    return [position for _, _, position in sorted(ranked)]
+def examples_of(report: CheckReport, pool: ItemPool, *, previous: str, offset: int) -> UpgradeExamples | None:
+    """Return the gate queries that a check shows; None in a check of before.
+
+    Args:
+        report: The check.
+        pool: Of every task so far.
+        previous: Whose model served then; empty for a first model.
+        offset: What an item's position in the pool and its number differ by.
+
+    Raises:
+        DataError: if the pool lacks an image.
+    """
+    look = report.closer_look
+    if look is None:
+        return None
+    way = next(each for each in report.alternatives if each.way == (look.strategy, look.share))
+    overall = way.measured.overall if way.measured else None
+    queries = overall.queries if overall else 0
+    hits = round(queries * overall.at[1]) if overall else 0
+    pairs = way.against_status_quo.get("overall")
+    lost, gained = (pairs.lost, pairs.gained) if pairs else (0, 0)
+    shown = []
+    for each in look.examples:
+        query, *_ = _numbers(pool, (each.query,), offset)
+        label = pool.labels[query - offset]
+        before, after = (
+            tuple(
+                Neighbour(item=row, label=str(pool.labels[row - offset]), hit=bool(pool.labels[row - offset] == label))
+                for row in _numbers(pool, ids, offset)
+            )
+            for ids in (each.before, each.after)
+        )
+        shown.append(Example(item=query, label=str(label), outcome=each.outcome, before=before, after=after))
+    return UpgradeExamples(
+        task=report.task,
+        previous=previous,
+        strategy=strategy_name(look.strategy, look.share),
+        queries=queries,
+        hits=hits + lost - gained,
+        lost=lost,
+        gained=gained,
+        shown=tuple(shown),
+    )
+
+
+def _numbers(pool: ItemPool, ids: Sequence[str], offset: int) -> list[int]:
+    return [int(each) + offset for each in pool.positions(np.array(ids))] if ids else []

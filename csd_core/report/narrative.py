@@ -1,12 +1,31 @@
 """The story in words: every sentence follows from figures, and says so when there is none."""
 
 import math
-from collections.abc import Sequence
 
 from csd_core.params.upgrade import Strategy
 from csd_core.records.verdict import Rejected
 from csd_core.report.data import ReportData
 from csd_core.report.scores import Metrics
+from csd_core.system.words import DASH, LISTED, NUMBERS, count, listed, percent, quoted
+
+__all__ = [
+    "DASH",
+    "FRACTIONS",
+    "LISTED",
+    "MINUS",
+    "NEARLY",
+    "NUMBERS",
+    "SAME",
+    "count",
+    "fraction",
+    "headline",
+    "listed",
+    "percent",
+    "plain",
+    "points",
+    "quoted",
+    "sentences",
+]
 
 FRACTIONS = {
     0.1: "a tenth",
@@ -22,23 +41,10 @@ FRACTIONS = {
 NEARLY = 0.005
 """Shares closer than this to a fraction go by its name."""
 
-NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-
-LISTED = 4
-"""Names a sentence lists before it counts."""
-
-DASH = "\N{EN DASH}"
-"""Where there is no figure."""
-
 MINUS = "\N{MINUS SIGN}"
 
 SAME = 5e-4
 """Figures closer than this print alike, to a tenth of a point."""
-
-
-def percent(share: float | None, *, digits: int = 1) -> str:
-    """Return a share in percent; a dash where there is none."""
-    return DASH if share is None or math.isnan(share) else f"{100 * share:.{digits}f}"
 
 
 def plain(share: float | None) -> str:
@@ -52,24 +58,6 @@ def points(share: float | None) -> str:
         return DASH
     value = round(100 * share, 1)
     return f"{value:+.1f}".replace("-", MINUS) if value else "0.0"
-
-
-def count(number: int, one: str, many: str | None = None) -> str:
-    """Return a number with its noun; small numbers as words."""
-    word = NUMBERS[number] if number < len(NUMBERS) else f"{number:,}"
-    return f"{word} {one if number == 1 else many or one + 's'}"
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return names as a sentence lists them."""
-    if len(names) > LISTED:
-        return f"{', '.join(names[: LISTED - 1])} and {len(names) - LISTED + 1} others"
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def quoted(name: str) -> str:
-    """Return a name from users' data inside a sentence."""
-    return f"\N{LEFT DOUBLE QUOTATION MARK}{name}\N{RIGHT DOUBLE QUOTATION MARK}"
 
 
 def fraction(share: float) -> str:
@@ -173,8 +161,8 @@ def _gate(report_data: ReportData) -> str:
         which = {1: "The only candidate was", 2: "Both candidates were"}.get(
             len(report_data.tasks), "Every candidate was"
         )
-        message = last.verdict.message if isinstance(last.verdict, Rejected) else ""
-        return f"{which} rejected. {last.name}: {message}"
+        why = f"{last.verdict.what}: {last.verdict.because}" if isinstance(last.verdict, Rejected) else ""
+        return f"{which} rejected. {last.name}: {why}"
     how = [
         part
         for part in (

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from csd_core.records.check import Alternative
-from csd_core.records.verdict import Judged
+from csd_core.records.verdict import OnSelect, way_of
 from csd_core.report.data import TaskStory
 from csd_core.report.verdicts import judged_in_words
 
@@ -17,10 +17,11 @@ class Option:
 
     Attributes:
         alternative: As it was measured.
-        standing: Whether it meets the policy; of partial backfills the gate judges one share.
+        standing: Whether it meets the policy; the gate judges few ways.
         words: The same in a phrase.
         chosen: Whether it was taken.
         cost: Share of the old rows that it re-embeds.
+        on_select: What it reached on `select`; None where it was not measured there.
     """
 
     alternative: Alternative
@@ -28,6 +29,7 @@ class Option:
     words: str
     chosen: bool
     cost: float
+    on_select: OnSelect | None
 
     @property
     def recall(self) -> float | None:
@@ -42,6 +44,7 @@ def options(task: TaskStory) -> tuple[Option, ...]:
     found = []
     for alternative in task.check.alternatives:
         standing, words = _standing(alternative, task)
+        way = way_of(task.verdict, alternative)
         found.append(
             Option(
                 alternative=alternative,
@@ -49,25 +52,16 @@ def options(task: TaskStory) -> tuple[Option, ...]:
                 words=words,
                 chosen=alternative is task.chosen,
                 cost=alternative.rows_embedded / task.old_rows,
+                on_select=way.on_select if way else None,
             )
         )
     return tuple(found)
 
 
 def _standing(alternative: Alternative, task: TaskStory) -> tuple[BatchStatus, str]:
-    mine = [each for each in task.verdict.judged if each.strategy == alternative.strategy]
-    judged = next((each for each in mine if each.share == alternative.share), mine[-1] if mine else None)
-    if judged is None:
+    way = way_of(task.verdict, alternative)
+    if way is None:
         return "unjudged", "not judged"
-    if alternative.share is None or alternative.share == judged.share or alternative.why_not:
-        return ("passed" if judged.passed else "failed"), judged_in_words(judged)
-    return _other_share(alternative.share, judged, rehearsed=task.check.rehearsal is not None)
-
-
-def _other_share(share: float, judged: Judged, *, rehearsed: bool) -> tuple[BatchStatus, str]:
-    """Return a partial backfill that the gate did not judge: it takes the smallest share that passes on `select`."""
-    if not rehearsed:
-        return "unjudged", f"not judged: {judged.why_not}"
-    if judged.share is not None and share > judged.share:
-        return "unjudged", f"not judged: {100 * judged.share:g} % is enough on select"
-    return "failed", "fails on select, where the share is chosen"
+    if way.judged or way.cost is None:
+        return ("passed" if way.passed else "failed"), judged_in_words(way)
+    return "unjudged", judged_in_words(way)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from csd_core.report import narrative, verdicts
 from csd_core.report.charts.svg import Chart
@@ -37,6 +37,7 @@ def templates(*folders: Path) -> Environment:
         "points": narrative.points,
         "plain": narrative.plain,
         "number": "{:,}".format,
+        "with_code": html_with_code,
     }
     return environment
 
@@ -68,6 +69,16 @@ def render(report_data: ReportData, metrics: Metrics, charts: Mapping[str, Chart
             smooth=report_data.thumbnails.edge > SMOOTH_ABOVE,
             style=Markup(PALETTE + CHART),  # noqa: S704 - constants
         )
+    )
+
+
+def html_with_code(words: str) -> Markup:
+    """Sentences in which what stands between backticks is code; a name that holds a backtick makes none."""
+    parts = words.split("`")
+    if len(parts) % 2 == 0:
+        return escape(words)
+    return Markup().join(
+        Markup("<code>{}</code>").format(part) if number % 2 else escape(part) for number, part in enumerate(parts)
     )
 
 

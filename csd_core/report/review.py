@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from html import escape
 
 from csd_core.records.check import Alternative, Recalls
-from csd_core.records.verdict import Judged, Rejected, outcome_in_words
+from csd_core.records.verdict import Rejected, Way, left_out, outcome_in_words
 from csd_core.report.charts.reviews import heat_map
 from csd_core.report.charts.svg import Chart
 from csd_core.report.narrative import count, listed, percent, quoted
 from csd_core.report.review_case import (
     Case,
     Line,
-    choice_of,
     failed_in,
     first_of,
     recall_of,
@@ -46,6 +45,7 @@ class ReviewPage:
         table: A row for each way to serve: Recall@1 of all, old and new items' queries and flips in percent, and rows.
         heat_map: Recall@1 of each way to serve, task by task.
         flips: Queries that search would lose, as pictures; None where there are none.
+        confusions: The most frequent confusions, as pictures; None where no query misses.
     """
 
     title: str
@@ -54,6 +54,7 @@ class ReviewPage:
     table: tuple[Line, ...]
     heat_map: Chart
     flips: Chart | None
+    confusions: Chart | None
 
 
 def escaped(words: str) -> str:
@@ -62,17 +63,33 @@ def escaped(words: str) -> str:
     return _LINK.sub(rf"\1{_WORD_JOINER}", _MARKUP.sub(r"\\\1", plain))
 
 
-def review_of(case: Case, *, flips: Chart | None) -> ReviewPage:
-    """Everything a person sees of a case; the chart of flips was drawn where the images are."""
+def markdown_with_code(words: str) -> str:
+    """Sentences as Markdown: what stands between backticks is code, all else is shown unchanged."""
+    parts = " ".join(words.split()).split("`")
+    if len(parts) % 2 == 0:  # a name holds a backtick
+        return escaped(words)
+    return "".join(f"`{part}`" if number % 2 else _edges(part) for number, part in enumerate(parts))
+
+
+def _edges(part: str) -> str:
+    """Return words escaped, with the blanks at both ends."""
+    inner = part.strip()
+    start, end = part[: len(part) - len(part.lstrip())], part[len(part.rstrip()) :]
+    return f"{start}{escaped(inner)}{end}" if inner else part
+
+
+def review_of(case: Case, *, flips: Chart | None, confusions: Chart | None) -> ReviewPage:
+    """Everything a person sees of a case; the charts of queries were drawn where the images are."""
     task = case.report.task
     how = "rejected" if isinstance(case.verdict, Rejected) else outcome_in_words(case.verdict)
     return ReviewPage(
         title=f"{task}: {how}",
-        headline=escaped(_headline(case)),
+        headline=markdown_with_code(_headline(case)),
         verdict="\n\n".join(_sections(case)),
         table=tuple(table_of(case)),
         heat_map=heat_map(task, rows=list(rows_of(case)), tasks=case.tasks, status_quo=case.report.status_quo),
         flips=flips,
+        confusions=confusions,
     )
 
 
@@ -81,7 +98,7 @@ def review_of(case: Case, *, flips: Chart | None) -> ReviewPage:
 
 def _headline(case: Case) -> str:
     verdict, chosen, task = case.verdict, case.chosen, case.report.task
-    by_gate = next((each for each in verdict.judged if each.passed), None)
+    by_gate = next((way for way in verdict.judged if way.passed), None)
     if verdict.decision != "auto":
         alone = f"promote it under {by_gate.name}" if by_gate and by_gate.strategy != "none" else "promote it"
         how = f"chose {chosen.name} for {task}'s candidate" if chosen else f"rejected {task}'s candidate"
@@ -89,7 +106,7 @@ def _headline(case: Case) -> str:
             how = f"accepted {task}'s candidate as the first model"
         return f"An operator {how}; the gate alone would {alone if by_gate else 'reject it'}."
     if isinstance(verdict, Rejected):
-        return f"{task}: {verdict.what}: {_against(case)}. {_advice(verdict)}"
+        return f"{task}: {verdict.what}: {_against(case)}. {case.advice.steps[0].words}"
     if chosen is None or chosen.strategy == "none":
         return f"The gate takes {task}'s candidate as the first model: {_conditions(by_gate)}."
     quo = case.report.status_quo
@@ -100,29 +117,30 @@ def _headline(case: Case) -> str:
     )
 
 
-def _conditions(judged: Judged | None) -> str:
-    return "; ".join(condition.words for condition in judged.conditions) if judged else ""
+def _conditions(way: Way | None) -> str:
+    return "; ".join(condition.words for condition in way.conditions) if way else ""
 
 
 def _against(case: Case) -> str:
     """Return why no way to serve passes, by the one that failed least."""
-    judged = [each for each in case.verdict.judged if each.conditions and not each.why_not]
+    judged = case.verdict.judged
     if not judged:
-        return "; ".join(f"{each.name}: {each.why_not}" for each in case.verdict.judged)
-    closest = min(judged, key=lambda each: len(failed_in(each)))
+        return "; ".join(left_out(case.verdict.ways))
+    closest = min(judged, key=lambda way: len(way.failed))
     words = first_of(failed_in(closest))
     if closest.strategy == "none":
         return words
-    return f"no way to serve it meets every condition. The closest is {closest.name}: {words}"
-
-
-def _advice(verdict: Rejected) -> str:
-    """Return what a person can do about a rejection, as a sentence."""
-    accept = f", or accept it: choose {choice_of(verdict.acceptable)}" if verdict.acceptable else ""
-    return f"{verdict.remedy}{accept}."
+    return f"no way that was judged meets every condition. The closest is {closest.name}: {words}"
 
 
 def _sections(case: Case) -> Iterator[str]:
+    if case.advice.steps:
+        steps = [
+            f"{number}. {markdown_with_code(step.words)}" for number, step in enumerate(case.advice.steps, start=1)
+        ]
+        yield "### What you can do, the most promising first\n\n" + "\n".join(steps)
+    if case.advice.warnings:
+        yield "### Warnings\n\n" + "\n".join(f"- {markdown_with_code(each)}" for each in case.advice.warnings)
     yield f"### Why\n\n{_why(case)}"
     yield _folded(case)
     yield f"### What becomes of the gallery\n\n{_gallery(case)}"
@@ -130,16 +148,18 @@ def _sections(case: Case) -> Iterator[str]:
     refused = [f"- **{each.choice}**: {escaped(each.why_not)}" for each in case.options if each.why_not]
     if refused:
         yield "### What you cannot choose\n\n" + "\n".join(refused)
+    if case.nearest and case.nearest.by_class and case.nearest.by_class.worst:
+        yield f"### The worst classes\n\n{_classes(case.nearest)}"
     if case.nearest and case.report.status_quo:
         yield f"### What search would lose\n\n{_lost(case.nearest, least_bad=case.chosen is None)}"
 
 
 def _why(case: Case) -> str:
-    """Return each strategy that was judged, with the first conditions that it fails."""
+    """Return each way to serve with the first conditions that it fails on `gate`, or why it was not judged there."""
     lines = []
-    for judged in case.verdict.judged:
-        words = f"- **{escaped(judged.name)}** {escaped(judged_in_words(judged))}"
-        failed = [] if judged.why_not else failed_in(judged)
+    for way in case.verdict.ways:
+        words = f"- **{escaped(way.name)}** {escaped(judged_in_words(way))}"
+        failed = failed_in(way)
         lines.append(words + "".join(f"\n  - {escaped(each)}" for each in failed[:REASONS]))
         if len(failed) > REASONS:
             lines[-1] += f"\n  - and {count(len(failed) - REASONS, 'more condition')}, below"
@@ -199,6 +219,18 @@ def _choice(name: str, words: str, alternative: Alternative | None, quo: Recalls
     return f"| `{name}` | {percent(recall)} | {embedded:,} | {mapped:,} | {escaped(words)} |"
 
 
+def _classes(alternative: Alternative) -> str:
+    """Return the worst classes under a way to serve, with their gate queries that hit."""
+    lines = ["| Class | Gate queries | Hit today | Would hit | Recall@1 | Images |", "|---|---:|---:|---:|---:|---:|"]
+    for each in alternative.by_class.worst if alternative.by_class else ():
+        today = "" if each.before is None else f"{each.before:,}"
+        lines.append(
+            f"| {escaped(each.name)} | {each.queries:,} | {today} | {each.after:,} | {percent(each.recall)} | "
+            f"{each.images:,} |"
+        )
+    return f"Under {alternative.name}, worst first.\n\n" + "\n".join(lines)
+
+
 def _lost(alternative: Alternative, *, least_bad: bool) -> str:
     pairs = alternative.against_status_quo["overall"]
     under = f"{alternative.name}{', the least bad way,' if least_bad else ''}"
@@ -209,10 +241,10 @@ def _lost(alternative: Alternative, *, least_bad: bool) -> str:
 
 
 def _folded(case: Case) -> str:
-    """Return every condition of every strategy that was judged; without a blank line, or not every page folds it."""
+    """Return every condition of every way that was judged; without a blank line, or not every page folds it."""
     items = [
-        f"<li>{judged.name} {'meets' if each.passed else '<b>fails</b>'}: {escape(each.words)}</li>"
-        for judged in case.verdict.judged
-        for each in judged.conditions
+        f"<li>{way.name} {'meets' if each.passed else '<b>fails</b>'}: {escape(each.words)}</li>"
+        for way in case.verdict.ways
+        for each in way.conditions
     ]
     return f"<details><summary>Every condition</summary><ul>{''.join(items)}</ul></details>"

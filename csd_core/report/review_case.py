@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from csd_core.params.upgrade import FIRST_MODEL, Strategy
-from csd_core.records.check import Alternative, CheckReport, Measurement
+from csd_core.records.check import Alternative, CheckReport, Measurement, most_found
 from csd_core.records.stages import ShardRecord
-from csd_core.records.verdict import Judged, Promoted, Verdict
+from csd_core.records.verdict import Promoted, Verdict, Way, way_of
+from csd_core.report.advice.task import Advice
 from csd_core.report.charts.reviews import Row
 from csd_core.report.narrative import count
 
@@ -46,6 +47,7 @@ class Case:
         old_rows: Rows of the gallery before.
         new_rows: Rows that join it.
         options: What a person might choose, cheapest first.
+        advice: Warnings, and what to do about a rejection.
     """
 
     report: CheckReport
@@ -55,6 +57,7 @@ class Case:
     old_rows: int
     new_rows: int
     options: tuple[Option, ...]
+    advice: Advice
 
     @property
     def chosen(self) -> Alternative | None:
@@ -67,8 +70,7 @@ class Case:
     @property
     def nearest(self) -> Alternative | None:
         """How the candidate would be served, or else the least bad way: the one that finds most; None for none."""
-        possible = [each for each in self.report.alternatives if each.measured]
-        return self.chosen or max(possible, key=recall_of, default=None)
+        return self.chosen or most_found(self.report.alternatives)
 
 
 def choice_of(strategy: Strategy) -> str:
@@ -86,9 +88,9 @@ def recall_of(alternative: Alternative) -> float:
     return alternative.measured.overall.at[1] if alternative.measured else 0.0
 
 
-def failed_in(judged: Judged) -> list[str]:
-    """Return the conditions that a strategy fails, in words."""
-    return [condition.words for condition in judged.conditions if not condition.passed]
+def failed_in(way: Way) -> list[str]:
+    """Return the conditions that a way to serve fails, in words."""
+    return [condition.words for condition in way.failed]
 
 
 def first_of(failed: Sequence[str]) -> str:
@@ -98,16 +100,13 @@ def first_of(failed: Sequence[str]) -> str:
 
 
 def standing(alternative: Alternative, case: Case) -> tuple[str, str]:
-    """Return whether a way to serve passes the gate, and why not; of partial backfills the gate judges one share."""
+    """Return whether a way to serve passes the gate, and why not; the gate judges few ways."""
     if alternative.why_not:
         return "no", alternative.why_not
-    mine = [each for each in case.verdict.judged if each.strategy == alternative.strategy]
-    judged = next((each for each in mine if each.share in {alternative.share, None}), None)
-    if judged is None:
-        return "not judged", "the gate judges the smallest share that passes on select"
-    if judged.why_not:
-        return "no", judged.why_not
-    failed = failed_in(judged)
+    way = way_of(case.verdict, alternative)
+    if way is None or not way.judged:
+        return "not judged", (way.why_not if way else None) or ""
+    failed = failed_in(way)
     return ("no", first_of(failed)) if failed else ("yes", "")
 
 
@@ -136,17 +135,24 @@ def rows_of(case: Case) -> Iterator[Row]:
 def table_of(case: Case) -> Iterator[Line]:
     """Yield the status quo and each way to serve; the only names from users' data in it are tasks'."""
     if case.report.status_quo:
-        yield _line("status quo", case.report.status_quo, None, passes="", why_not="")
+        yield _line("status quo", case.report.status_quo, None, None, passes="", why_not="")
     for each in case.report.alternatives:
         passes, why_not = standing(each, case)
-        yield _line(each.name, each.measured, each, passes=passes, why_not=why_not)
+        yield _line(each.name, each.measured, each, way_of(case.verdict, each), passes=passes, why_not=why_not)
 
 
 def _line(
-    name: str, measured: Measurement | None, alternative: Alternative | None, *, passes: str, why_not: str
+    name: str,
+    measured: Measurement | None,
+    alternative: Alternative | None,
+    way: Way | None,
+    *,
+    passes: str,
+    why_not: str,
 ) -> Line:
     """Return a row of the table; what matters most comes first, for a page may cut it off at its right."""
     possible = alternative is None or alternative.possible
+    cost, on_select = (way.cost, way.on_select) if way else (None, None)
     pairs = alternative.against_status_quo.get("overall") if alternative else None
     return {
         "strategy": name,
@@ -158,6 +164,10 @@ def _line(
         "gained %": _in_percent(pairs.gained / pairs.queries if pairs and pairs.queries else None),
         "embedded": alternative.rows_embedded if alternative and possible else None,
         "mapped": alternative.rows_mapped if alternative and possible else None,
+        "select %": _in_percent(on_select.recall if on_select else None),
+        "query models": cost.query_models if cost else None,
+        "searches": cost.searches if cost else None,
+        "bytes a row": cost.row_bytes if cost else None,
         "possible": "yes" if possible else "no",
         "why not": why_not,
     }

@@ -2,7 +2,7 @@
 
 from csd_core.params.upgrade import AdapterMethod, Order
 from csd_core.records.check import Alternative, CheckReport
-from csd_core.records.verdict import Judged, Rejected, decided_by_operator
+from csd_core.records.verdict import Rejected, Way, decided_by_operator, left_out
 from csd_core.report.data import TaskStory
 from csd_core.report.narrative import SAME, count, fraction, percent
 
@@ -63,30 +63,30 @@ def because(task: TaskStory) -> tuple[str, ...]:
     decided = [decided_by_operator(verdict.decision)] if verdict.decision != "auto" and review is None else []
     if review is not None:
         decided.append(f"{review.by} decided: {review.choice} ({review.reason})")
-    for judged in verdict.judged:
-        failed = [condition for condition in judged.conditions if not condition.passed]
-        if chosen and judged.strategy == chosen.strategy:
-            return (*decided, f"{chosen.name} {judged_in_words(judged)}")
-        if judged.why_not:
-            decided.append(f"{judged.name}: {judged.why_not}")
-        elif failed:
-            more = f" (and {count(len(failed) - 1, 'more condition')})" if len(failed) > 1 else ""
-            decided.append(f"{judged.name} fails: {failed[0].words}{more}")
-    return (*decided, verdict.next_step) if isinstance(verdict, Rejected) and review is None else tuple(decided)
+    before: list[Way] = []
+    for way in verdict.ways:
+        if chosen and (way.strategy, way.share) == chosen.way:
+            return (*decided, *left_out(before), f"{chosen.name} {judged_in_words(way)}")
+        before.append(way)
+        if way.failed:
+            more = f" (and {count(len(way.failed) - 1, 'more condition')})" if len(way.failed) > 1 else ""
+            decided.append(f"{way.name} fails: {way.failed[0].words}{more}")
+    if not verdict.judged:
+        decided += left_out(before)
+    return tuple(decided)
 
 
-def judged_in_words(judged: Judged) -> str:
-    """Return the outcome of a strategy, in a phrase."""
-    if judged.why_not:
-        return f"ruled out: {judged.why_not}"
-    failed = [condition for condition in judged.conditions if not condition.passed]
-    if failed:
-        return f"fails {count(len(failed), 'condition')} of {len(judged.conditions)}"
-    return f"meets {'its condition' if len(judged.conditions) == 1 else f'all {len(judged.conditions)} conditions'}"
+def judged_in_words(way: Way) -> str:
+    """Return what the gate made of a way to serve, in a phrase."""
+    if way.why_not:
+        return f"{'not judged' if way.cost else 'ruled out'}: {way.why_not}"
+    if way.failed:
+        return f"fails {count(len(way.failed), 'condition')} of {len(way.conditions)}"
+    return f"meets {'its condition' if len(way.conditions) == 1 else f'all {len(way.conditions)} conditions'}"
 
 
 def dip_in_words(check: CheckReport) -> str:
-    """Return how far search falls below the status quo while a backfill runs; empty where that was not measured."""
+    """Return how far search falls below the status quo with a share of the rows re-embedded; empty if not measured."""
     if not check.during_backfill or check.status_quo is None:
         return ""
     quo = check.status_quo.overall.at[1]

@@ -6,6 +6,7 @@ from typing import Literal
 from csd_core.records.stages import Digest, Record
 from csd_core.retraining.inbox import InboxBatch
 from csd_core.retraining.manifests import TakenBatch
+from csd_core.retraining.origin import share
 from csd_core.system.errors import ArtifactError, ParamsError
 from csd_core.workspace import Workspace
 
@@ -47,8 +48,9 @@ class Retraining(Record):
     """Of a review."""
 
     def save_to(self, workspace: Workspace) -> None:
-        """Write it where `retrainings` looks."""
+        """Write it where `retrainings` looks, on this machine and, where the project shares its records, on others."""
         self.save(workspace.retraining(self.name))
+        share(workspace, workspace.retraining(self.name))
 
 
 def retrainings(workspace: Workspace) -> tuple[Retraining, ...]:

@@ -13,13 +13,16 @@ from csd_core.data.pool import ItemPool, Strings
 from csd_core.data.shards import load_shard
 from csd_core.params.model import Params
 from csd_core.params.upgrade import Policy
-from csd_core.records.check import CheckReport
+from csd_core.records.check import CheckReport, strategy_name
 from csd_core.records.stages import Champion, SeenShards
 from csd_core.records.verdict import Promoted, Rejected, VerdictFile
+from csd_core.report.advice.next_steps import Place
+from csd_core.report.advice.task import advice_on
+from csd_core.report.charts.confusions import SHOWN, confusions
 from csd_core.report.charts.reviews import flips
 from csd_core.report.charts.svg import Chart
 from csd_core.report.charts.thumbnails import Thumbnails, shrunk
-from csd_core.report.examples import Example, Neighbour, choose
+from csd_core.report.examples import Example, Neighbour, mistakes_of
 from csd_core.report.review import ReviewPage, review_of
 from csd_core.report.review_case import Case, Option, alternative_of
 from csd_core.retrieval.embedder import Embedder
@@ -28,13 +31,14 @@ from csd_core.retrieval.lineage import Lineage
 from csd_core.retrieval.metrics import Ints, Part, recall_over
 from csd_core.retrieval.parts import nearest
 from csd_core.system.errors import ArtifactError
-from csd_core.upgrade.adapters import CandidateAdapters
 from csd_core.upgrade.compatibility import parts_after, today
 from csd_core.upgrade.evaluation_data import EvaluationData
 from csd_core.upgrade.gate import judge
+from csd_core.upgrade.mapping.adapters import CandidateAdapters
 from csd_core.upgrade.measured import evaluation_data_of
-from csd_core.upgrade.sampling import evenly
-from csd_core.upgrade.strategies import Situation, strategy_named
+from csd_core.upgrade.sampling import choose, evenly
+from csd_core.upgrade.situation import Situation
+from csd_core.upgrade.strategies import strategy_named
 from csd_core.workspace import Workspace
 
 PICTURED = 6
@@ -57,13 +61,14 @@ class _DrawnPool(ItemPool):
         return found[evenly(len(found), ROWS)]
 
 
-def review_page(workspace: Workspace, params: Params, task: str) -> ReviewPage:
+def review_page(workspace: Workspace, params: Params, task: str, *, place: Place = "review") -> ReviewPage:
     """Return what a person sees of a task's candidate, before or after the stage `promote`.
 
     Args:
         workspace: Where the task's check lies.
         params: Of the same checkout.
         task: Whose candidate it is.
+        place: Where the person decides.
 
     Raises:
         ArtifactError: if an artefact is missing, or the check is of another candidate.
@@ -81,14 +86,16 @@ def review_page(workspace: Workspace, params: Params, task: str) -> ReviewPage:
     pool = _DrawnPool(shards=[load_shard(workspace.shard(name)) for name in seen.tasks])
     gallery = Gallery.load(workspace.gallery(previous))
     searchable = np.isin(pool.splits, params.gallery.splits)
+    verdict = _verdict(workspace, params, task, report)
     case = Case(
         report=report,
-        verdict=_verdict(workspace, params, task, report),
+        verdict=verdict,
         arrived=seen.shards[-1],
         tasks=_asked(pool, ItemPool.rows(pool, *params.gallery.splits)),
         old_rows=len(gallery),
         new_rows=int((searchable & ~np.isin(pool.ids, gallery.ids)).sum()),
         options=tuple(_options(report, params.gate)),
+        advice=advice_on(workspace, params, report, verdict, place=place),
     )
     chart = None
     if champion.digest and case.nearest:
@@ -113,7 +120,7 @@ def review_page(workspace: Workspace, params: Params, task: str) -> ReviewPage:
         evaluation = evaluation.asking(evaluation.asked[evenly(len(evaluation.asked), QUERIES)])
         after = parts_after(evaluation, strategy.plan(situation).scored(case.nearest.scoring))
         chart = _flips(case, pool, pool.rows(*shown), evaluation, after=after)
-    return review_of(case, flips=chart)
+    return review_of(case, flips=chart, confusions=_confusions(report, pool))
 
 
 def _embedder(path: Path, params: Params) -> Embedder:
@@ -206,6 +213,21 @@ def worst_lost(before: Sequence[Part], after: Sequence[Part], *, labels: Strings
     worst = lost[np.argsort(-second.rank[lost], kind="stable")]
     everything = np.ones(len(worst), np.bool_)
     return worst[choose(np.full(len(worst), "lost"), labels[asked[worst]], possible=everything, count=count)]
+
+
+def _confusions(report: CheckReport, pool: ItemPool) -> Chart | None:
+    """Return the most frequent confusions with pictures; None where no query misses, or the check is one of before."""
+    look = report.closer_look
+    if look is None or not look.confusions:
+        return None
+    mistakes = mistakes_of(look, pool, offset=0)[:SHOWN]
+    items = sorted({item for each in mistakes for pair in each.pairs for item in pair})
+    return confusions(
+        report.task,
+        under=strategy_name(look.strategy, look.share),
+        mistakes=mistakes,
+        thumbnails=Thumbnails(items=tuple(items), tiles=shrunk(pool, np.array(items, np.intp))),
+    )
 
 
 def _examples(

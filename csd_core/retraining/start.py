@@ -95,11 +95,20 @@ def _tasks(workspace: Workspace, start: Start) -> dict[str, tuple[str, ...]]:
 
 
 def _active_release(workspace: Workspace) -> Release | None:
-    if not (workspace.root / "releases").is_dir():
+    address = _address(workspace)
+    if "://" not in address and not workspace.releases(address).is_dir():
         return None
     from csd_core.releases.store import Releases  # noqa: PLC0415 - loads LanceDB: a second
 
-    return Releases.of(workspace).active()
+    return Releases.of(workspace, address).active()
+
+
+def _address(workspace: Workspace) -> str:
+    """Return `live.releases` of params.yaml; all else in it is checked where it is used."""
+    try:
+        return str(YAML(typ="safe", pure=True).load(workspace.root / "params.yaml")["live"]["releases"])
+    except (YAMLError, OSError, UnicodeDecodeError, KeyError, TypeError):
+        return "releases"
 
 
 def _commit(root: Path, revision: str) -> str:

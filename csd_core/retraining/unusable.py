@@ -2,6 +2,7 @@
 
 from csd_core.records.stages import Digest, Record
 from csd_core.retraining.inbox import InboxBatch
+from csd_core.retraining.origin import share
 from csd_core.workspace import Workspace
 
 
@@ -17,6 +18,7 @@ class UnusableBatch(Record):
 def remember(workspace: Workspace, inbox_batch: InboxBatch, why: str) -> None:
     """Note that a batch cannot be used as it is."""
     UnusableBatch(name=inbox_batch.name, digest=inbox_batch.digest, why=why).save(workspace.unusable(inbox_batch.name))
+    share(workspace, workspace.unusable(inbox_batch.name))
 
 
 def why_unusable(workspace: Workspace, inbox_batch: InboxBatch) -> str | None:

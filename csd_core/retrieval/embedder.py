@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, cast, get_args
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +13,11 @@ import onnxruntime as ort
 
 from csd_core.params.model import ResizeRule
 from csd_core.records.stages import ImageForm
-from csd_core.retrieval.onnx_session import open_session
+from csd_core.retrieval.onnx_session import has_cuda, open_session
 from csd_core.system.errors import CompatibilityError
 
 FORMAT = "1"
+_ADDED = {"csd.image_crop_share": "1.0", "csd.image_background": "black"}
 BATCH = 256
 """Images embedded at a time, unless asked otherwise; larger batches gain nothing on a CPU."""
 
@@ -32,6 +33,8 @@ class EmbedderMetadata:
         dimension: D of an embedding.
         classes: Class names the model was trained on, in column order of its classifier.
         parent: Digest of the champion it was trained from; None for a first model.
+        crop_share: What crop keeps of the shorter side.
+        background: What lies behind transparent pixels and around a padded image.
     """
 
     size: int
@@ -40,15 +43,27 @@ class EmbedderMetadata:
     dimension: int
     classes: tuple[str, ...]
     parent: str | None
+    crop_share: float = 1.0
+    background: str = "black"
 
     @property
     def form(self) -> ImageForm:
         """The form an image must have."""
-        return ImageForm(size=self.size, channels=self.channels, resize=self.resize)
+        return ImageForm(
+            size=self.size,
+            channels=self.channels,
+            resize=self.resize,
+            crop_share=self.crop_share,
+            background=self.background,
+        )
 
     def to_props(self) -> dict[str, str]:
-        """Return the same as ONNX metadata properties."""
-        return {
+        """Return the same as ONNX metadata properties.
+
+        Two were added later; a file without them means what they are by default, so defaults are not written.
+        """
+        added = {"csd.image_crop_share": str(self.crop_share), "csd.image_background": self.background}
+        return {name: text for name, text in added.items() if text != _ADDED[name]} | {
             "csd.format": FORMAT,
             "csd.image_size": str(self.size),
             "csd.image_channels": str(self.channels),
@@ -68,13 +83,17 @@ class EmbedderMetadata:
         """
         if props["csd.format"] != FORMAT:
             raise ValueError(f"format {props['csd.format']}, expected {FORMAT}")
-        resize = props["csd.image_resize"]
-        if resize not in get_args(ResizeRule):
-            raise ValueError(f"resize rule {resize}")
+        form = ImageForm.model_validate(
+            {
+                "size": int(props["csd.image_size"]),
+                "channels": int(props["csd.image_channels"]),
+                "resize": props["csd.image_resize"],
+                "crop_share": float(props.get("csd.image_crop_share", _ADDED["csd.image_crop_share"])),
+                "background": props.get("csd.image_background", _ADDED["csd.image_background"]),
+            }
+        )
         return cls(
-            size=int(props["csd.image_size"]),
-            channels=int(props["csd.image_channels"]),
-            resize=cast("ResizeRule", resize),
+            **dict(form),
             dimension=int(props["csd.dimension"]),
             classes=tuple(json.loads(props["csd.classes"])),
             parent=props["csd.parent"] or None,
@@ -103,7 +122,7 @@ class Embedder:
     @classmethod
     def load(
         cls,
-        path: str | Path,
+        model: str | Path | bytes,
         *,
         device: Literal["auto", "cpu", "cuda"] = "auto",
         threads: int = 0,
@@ -111,7 +130,7 @@ class Embedder:
         """Open an ONNX file that `export` wrote.
 
         Args:
-            path: The file.
+            model: The file, or its bytes.
             device: auto takes a GPU where onnxruntime has one.
             threads: CPU threads; 0 leaves the choice to onnxruntime.
 
@@ -120,13 +139,14 @@ class Embedder:
             CompatibilityError: if `cuda` is asked for and onnxruntime has none.
         """
         session, metadata = open_session(
-            path,
+            model,
             EmbedderMetadata.from_props,
             what="model",
             threads=threads,
             providers=_providers(device),
         )
-        return cls(session, digest=digest_of(Path(path)), metadata=metadata)
+        digest = hashlib.sha256(model).hexdigest() if isinstance(model, bytes) else digest_of(Path(model))
+        return cls(session, digest=digest, metadata=metadata)
 
     def __call__(self, images: npt.NDArray[np.uint8], *, batch: int = BATCH) -> npt.NDArray[np.float32]:
         """Embed images.
@@ -155,10 +175,10 @@ class Embedder:
 
 
 def _providers(device: str) -> list[Any]:
-    available = ort.get_available_providers()
-    has_cuda = "CUDAExecutionProvider" in available
-    if device == "cuda" and not has_cuda:
+    if device == "cuda" and not has_cuda():
         raise CompatibilityError("device cuda: this onnxruntime has no CUDA; install onnxruntime-gpu or use auto")
     return (
-        ["CUDAExecutionProvider", "CPUExecutionProvider"] if device != "cpu" and has_cuda else ["CPUExecutionProvider"]
+        ["CUDAExecutionProvider", "CPUExecutionProvider"]
+        if device != "cpu" and has_cuda()
+        else ["CPUExecutionProvider"]
     )

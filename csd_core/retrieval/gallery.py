@@ -8,7 +8,7 @@ made its vector (`embedded_by`), what mapped it since (`adapters`) and whose spa
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -17,8 +17,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from csd_core.records.gallery import GalleryRecord
 from csd_core.records.ranking import GroupScoring
-from csd_core.records.stages import Record
 from csd_core.system.atomic import atomic_folder
 from csd_core.system.errors import ArtifactError, CompatibilityError
 
@@ -47,20 +47,6 @@ class Provenance(NamedTuple):
     def mapped_by(self, adapter: str) -> "Provenance":
         """Return the provenance after one more adapter."""
         return Provenance(self.embedded_by, ",".join((*self.chain, adapter)))
-
-
-class GalleryRecord(Record):
-    """gallery.json."""
-
-    rows: int
-    dimension: int | None
-    """D; None while the gallery is empty."""
-    query_model: str | None
-    """Digest of the model whose queries search it."""
-    searchable_spaces: tuple[str, ...]
-    """Spaces of rows that may be searched: the model's own, and those the gate proved compatible."""
-    scoring: tuple[GroupScoring, ...] = ()
-    """How rows of some provenances are searched: by which model's queries, and with which score."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -92,6 +78,7 @@ class Gallery:
     query_model: str | None
     searchable_spaces: tuple[str, ...]
     scoring: tuple[GroupScoring, ...] = ()
+    _groups: dict[Provenance, npt.NDArray[np.intp]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse rows that cannot be searched.
@@ -196,15 +183,14 @@ class Gallery:
 
     def groups(self) -> dict[Provenance, npt.NDArray[np.intp]]:
         """Provenance -> ascending positions of its rows, in order of first appearance."""
-        models, model = np.unique(self.embedded_by, return_inverse=True)
-        chains, chain = np.unique(self.adapters, return_inverse=True)
-        kinds, first, number = np.unique(model * len(chains) + chain, return_index=True, return_inverse=True)
-        return {
-            Provenance(str(models[kinds[each] // len(chains)]), str(chains[kinds[each] % len(chains)])): np.flatnonzero(
-                number == each
-            )
-            for each in np.argsort(first)
-        }
+        if not self._groups:
+            models, model = np.unique(self.embedded_by, return_inverse=True)
+            chains, chain = np.unique(self.adapters, return_inverse=True)
+            kinds, first, number = np.unique(model * len(chains) + chain, return_index=True, return_inverse=True)
+            for each in np.argsort(first):
+                made_by, mapped_by = models[kinds[each] // len(chains)], chains[kinds[each] % len(chains)]
+                self._groups[Provenance(str(made_by), str(mapped_by))] = np.flatnonzero(number == each)
+        return dict(self._groups)
 
     def take(self, positions: npt.NDArray[np.intp]) -> "Gallery":
         """Return some of the rows, searched by the same model."""

@@ -22,6 +22,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from csd_core.records.ranking import ScoreMap
 from csd_core.retrieval.parts import Bools, Floats, Ints, Part, Search, block_length
 from csd_core.system.errors import CompatibilityError
 
@@ -41,6 +42,13 @@ __all__ = [
 
 TIE = np.float32(1e-6)
 """Two cosines closer than this are a tie: a float32 dot product of unit vectors is exact only to about that."""
+
+
+SLICES = 64
+"""Into which a row of similarities is cut where its largest are looked for."""
+
+LEAST_SLICES = 4
+"""With fewer it is as quick to look through the row at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +157,7 @@ def recall_over(
                 if rows.stop > rows.start:
                     best[part, some] = similar[part][some, rows].max(axis=1)
                     similar[part][some, rows] = -np.inf
-        least = _cosines_of_the_best(parts, best - TIE)
+        least = cosines_of_the_best([part.score for part in parts], best - TIE)
         for part, cosines in enumerate(similar):
             before = np.greater_equal(cosines, least[part, :, None])
             rank[asked] += np.add.reduce(before, axis=1, dtype=np.int32)
@@ -158,12 +166,12 @@ def recall_over(
     return Recall(k=tuple(k), rank=rank, possible=possible)
 
 
-def _cosines_of_the_best(parts: Sequence[Part], right: Floats) -> Floats:
+def cosines_of_the_best(maps: Sequence[ScoreMap], right: Floats) -> Floats:
     """(P, B) the cosine in each part that scores as the best right row of all parts does; `right` is (P, B) too."""
-    if len(parts) == 1:
+    if len(maps) == 1:
         return right
-    scores = np.stack([part.score(cosines) for part, cosines in zip(parts, right, strict=True)])
-    least = np.stack([part.score.cosines(scores.max(axis=0)) for part in parts]).astype(np.float32)
+    scores = np.stack([score(cosines) for score, cosines in zip(maps, right, strict=True)])
+    least = np.stack([score.cosines(scores.max(axis=0)) for score in maps]).astype(np.float32)
     winner = scores.argmax(axis=0)
     query = np.arange(len(winner))
     least[winner, query] = right[winner, query]  # not by way of its score, which would round it
@@ -220,9 +228,9 @@ def map_over(
                 for cosines, mine in zip(similar, slices, strict=True):
                     cosines[some, mine] = -np.inf
                 wrong = np.concatenate(
-                    [_scored(search, part, _largest(cosines[some], r)) for part, cosines in enumerate(similar)], axis=1
+                    [_scored(search, part, largest(cosines[some], r)) for part, cosines in enumerate(similar)], axis=1
                 )
-                precision[asked[some]] = _precision_at_r(-np.sort(-right, axis=1)[:, :r], wrong, relevant)
+                precision[asked[some]] = precision_at_r(-np.sort(-right, axis=1)[:, :r], wrong, relevant)
     return precision
 
 
@@ -231,14 +239,29 @@ def _scored(search: Search, part: int, cosines: Floats) -> npt.NDArray[np.floati
     return cosines if len(search.parts) == 1 else search.parts[part].score(cosines)
 
 
-def _largest(values: Floats, count: int) -> Floats:
-    """Return (B, count) largest of each row, in any order; all of them where there are fewer."""
-    if values.shape[1] <= count:
+def largest(values: Floats, count: int) -> Floats:
+    """Return (B, count) largest of each row, in any order; all of them where there are fewer.
+
+    The values are cut into slices of which each has a largest; at least `count` values reach the `count`-th largest of
+    these, so only the few that do are looked through.
+    """
+    length = values.shape[1]
+    if length <= count:
         return values
-    return np.partition(values, values.shape[1] - count, axis=1)[:, -count:]
+    slices = min(SLICES, length // (4 * count))
+    if slices < LEAST_SLICES:
+        return np.partition(values, length - count, axis=1)[:, -count:]
+    whole = length // slices
+    highest = values[:, : slices * whole].reshape(len(values), slices, whole).max(axis=1)
+    bound = np.partition(highest, whole - count, axis=1)[:, whole - count]
+    reach = [row[row >= least] for row, least in zip(values, bound, strict=True)]
+    found = np.full((len(values), max(map(len, reach))), -np.inf, values.dtype)
+    for row, few in zip(found, reach, strict=True):
+        row[: len(few)] = few
+    return np.partition(found, found.shape[1] - count, axis=1)[:, -count:]
 
 
-def _precision_at_r(
+def precision_at_r(
     right: npt.NDArray[np.floating[Any]], wrong: npt.NDArray[np.floating[Any]], relevant: Ints
 ) -> npt.NDArray[np.float64]:
     """Average precision at R from the (B, R) right scores, falling, and the largest wrong ones."""

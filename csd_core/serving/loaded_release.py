@@ -8,26 +8,24 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from csd_core.audit.checksums import CHECKSUMS
 from csd_core.live.filters import Filters
-from csd_core.live.gallery import LiveGallery
 from csd_core.live.hits import Hits
+from csd_core.live.index.files import SearchIndex
 from csd_core.live.reader import LiveReader
 from csd_core.live.search import Snapshot
 from csd_core.params.model import Params
 from csd_core.records.stages import ImageForm
-from csd_core.releases.contents.release import QueryModel, Release
-from csd_core.releases.store import Releases
-from csd_core.releases.verify import problems_of
-from csd_core.retrieval.embedder import Embedder, digest_of
+from csd_core.releases.contents.release import INDEX, QueryModel, Release
+from csd_core.retrieval.embedder import Embedder
 from csd_core.serving.batching import MicroBatcher
 from csd_core.serving.telemetry import Metrics
-from csd_core.system.errors import ArtifactError, CompatibilityError
+from csd_core.system.errors import CompatibilityError
 
 Image = npt.NDArray[np.uint8]
 Vector = npt.NDArray[np.float32]
@@ -79,28 +77,10 @@ class LoadedRows:
     seconds: float
     loaded_at: float
 
-
-def check_fit(release: Release, releases: Releases, live: LiveGallery) -> None:
-    """Examine a release before it is served.
-
-    Raises:
-        CsdError: with the first thing that is wrong with it.
-    """
-    trail = releases.audit.read()
-    checksums = trail.checksums_of(release.name)
-    if checksums is None and trail.open and trail.open.release == release.name:
-        checksums = digest_of(release.folder / CHECKSUMS)  # its publisher examined it and is about to log it
-    problem = next(problems_of(release, live, checksums=checksums, rows=False), None)
-    if problem is not None:
-        raise ArtifactError(f"release {release.name}: {problem}")
-
-
-def generations_of(releases: Releases) -> dict[str, int]:
-    """Return digest of a model -> number of the release that first served it."""
-    found: dict[str, int] = {}
-    for each in releases.all():
-        found.setdefault(each.record.model, each.number)
-    return found
+    def become(self, newer: "LoadedRows") -> None:
+        """Take over what was loaded later."""
+        self.token, self.snapshot = newer.token, newer.snapshot
+        self.seconds, self.loaded_at = newer.seconds, newer.loaded_at
 
 
 class LoadedRelease:
@@ -151,18 +131,20 @@ class LoadedRelease:
             )
             queries.append(QueryEmbedder(model, served, embed))
         self.queries = tuple(queries)
+        self._index = SearchIndex.of(release.folder / INDEX)
         self._rows = self._load(self.stored())
         self._warm_up()
         self._cache: OrderedDict[bytes, QueryVectors] = OrderedDict()
+        # neither refers to this object: with a cycle, models and rows would stay until Python's collector comes round
         self.embedding: MicroBatcher[Image, QueryVectors] = MicroBatcher(
-            self._embed,
+            partial(_embed, self.queries, metrics),
             size=params.serve.max_batch,
             wait=params.serve.max_wait_ms / 1000,
             executor=compute,
             on_batch=lambda waits: metrics.batch("embed", waits),
         )
         self.searching: MicroBatcher[Ask, FoundRows] = MicroBatcher(
-            self._search,
+            partial(_search, self._rows, self.queries, metrics),
             size=params.serve.max_batch,
             wait=0,
             executor=searcher,
@@ -202,7 +184,7 @@ class LoadedRelease:
             return False
         if patient and time.monotonic() - self._rows.loaded_at < 3 * self._rows.seconds:
             return False
-        self._rows = self._load(token)
+        self._rows.become(self._load(token))
         return True
 
     def remembered(self, key: bytes) -> QueryVectors | None:
@@ -224,15 +206,14 @@ class LoadedRelease:
             self._cache.popitem(last=False)
 
     def _load(self, token: str) -> LoadedRows:
-        knobs = self._params.live
         start = time.monotonic()
         with self._metrics.step("load"):
             snapshot = Snapshot.load(
                 self._live,
                 self.release.table,
                 self.release.rules,
-                exact_rows=knobs.exact_rows,
-                probes=knobs.index_probes,
+                index=self._index,
+                probes=self._params.live.index_probes,
             )
         end = time.monotonic()
         return LoadedRows(token=token, snapshot=snapshot, seconds=end - start, loaded_at=end)
@@ -250,29 +231,33 @@ class LoadedRelease:
             self.writer(blank[:1])
         self.snapshot.search({model: found[:1] for model, found in vectors.items()}, k=1)
 
-    def _embed(self, images: list[Image]) -> Sequence[QueryVectors]:
-        with self._metrics.step("embed"):
-            pixels = np.stack(images)
-            by_model = {each.model: each.embed(pixels) for each in self.queries}
-        return [{model: vectors[row] for model, vectors in by_model.items()} for row in range(len(images))]
 
-    def _search(self, asks: list[Ask]) -> Sequence[FoundRows]:
-        """Answers of one snapshot; asks with the same filters share a pass over the rows."""
-        snapshot = self.snapshot
-        groups: dict[Filters, list[int]] = {}
-        for number, ask in enumerate(asks):
-            groups.setdefault(ask.where, []).append(number)
-        found: dict[int, FoundRows] = {}
-        with self._metrics.step("search"):
-            for where, numbers in groups.items():
-                queries = {
-                    each.model: np.stack([asks[number].vectors[each.model] for number in numbers])
-                    for each in self.queries
-                }
-                hits = snapshot.search(queries, k=max(asks[number].k for number in numbers), where=where)
-                for row, number in enumerate(numbers):
-                    found[number] = FoundRows(hits.of(row, k=asks[number].k), snapshot.count, snapshot.rows is not None)
-        return [found[number] for number in range(len(asks))]
+def _embed(queries: Sequence[QueryEmbedder], metrics: Metrics, images: list[Image]) -> Sequence[QueryVectors]:
+    """Embed a batch of query images by each query model."""
+    with metrics.step("embed"):
+        pixels = np.stack(images)
+        by_model = {each.model: each.embed(pixels) for each in queries}
+    return [{model: vectors[row] for model, vectors in by_model.items()} for row in range(len(images))]
+
+
+def _search(
+    rows: LoadedRows, queries: Sequence[QueryEmbedder], metrics: Metrics, asks: list[Ask]
+) -> Sequence[FoundRows]:
+    """Answer from one snapshot; asks with the same filters share a pass over the rows."""
+    snapshot = rows.snapshot
+    groups: dict[Filters, list[int]] = {}
+    for number, ask in enumerate(asks):
+        groups.setdefault(ask.where, []).append(number)
+    found: dict[int, FoundRows] = {}
+    with metrics.step("search"):
+        for where, numbers in groups.items():
+            vectors = {
+                each.model: np.stack([asks[number].vectors[each.model] for number in numbers]) for each in queries
+            }
+            hits = snapshot.search(vectors, k=max(asks[number].k for number in numbers), where=where)
+            for row, number in enumerate(numbers):
+                found[number] = FoundRows(hits.of(row, k=asks[number].k), snapshot.count, snapshot.rows is not None)
+    return [found[number] for number in range(len(asks))]
 
 
 def _chosen(release: Release, model: str, variant: Literal["auto", "fp32", "int8"]) -> QueryModel:

@@ -5,12 +5,16 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from csd_core.audit.checksums import CHECKSUMS
 from csd_core.live.gallery import LiveGallery
 from csd_core.params.model import Params
 from csd_core.releases.contents.release import Release
 from csd_core.releases.store import Releases
-from csd_core.serving.loaded_release import LoadedRelease, check_fit, generations_of
+from csd_core.releases.verify import problems_of
+from csd_core.retrieval.embedder import digest_of
+from csd_core.serving.loaded_release import LoadedRelease
 from csd_core.serving.telemetry import Metrics
+from csd_core.system.errors import ArtifactError
 
 Result = TypeVar("Result")
 
@@ -49,13 +53,13 @@ class ReleaseLoader:
             release = find()
             if release is None:
                 return None
-            check_fit(release, self._releases, self._live)
+            _check_fit(release, self._releases, self._live)
             return LoadedRelease(
                 release,
                 live=self._live,
                 params=self._params,
                 threads=self._threads,
-                generations=generations_of(self._releases),
+                generations=_generations_of(self._releases),
                 compute=self._compute,
                 searcher=self._searcher,
                 metrics=self._metrics,
@@ -71,3 +75,26 @@ class ReleaseLoader:
         """Let the threads end."""
         for executor in (self._background, self._compute, self._searcher):
             executor.shutdown(wait=True)
+
+
+def _check_fit(release: Release, releases: Releases, live: LiveGallery) -> None:
+    """Examine a release before it is served.
+
+    Raises:
+        CsdError: with the first thing that is wrong with it.
+    """
+    trail = releases.audit.read()
+    checksums = trail.checksums_of(release.name)
+    if checksums is None and trail.open and trail.open.release == release.name:
+        checksums = digest_of(release.folder / CHECKSUMS)  # its publisher examined it and is about to log it
+    problem = next(problems_of(release, live, checksums=checksums, rows=False), None)
+    if problem is not None:
+        raise ArtifactError(f"release {release.name}: {problem}")
+
+
+def _generations_of(releases: Releases) -> dict[str, int]:
+    """Return digest of a model -> number of the release that first served it."""
+    found: dict[str, int] = {}
+    for each in releases.all():
+        found.setdefault(each.record.model, each.number)
+    return found

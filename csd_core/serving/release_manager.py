@@ -65,6 +65,8 @@ class ReleaseManager:
     Attributes:
         refused: The active release, if it is not served; None while all is well.
         trouble: What the last look could not read; None while all is well.
+        active: Name of the release that was active at the last look that could read it.
+        looked_at: When that was, of the monotonic clock.
     """
 
     def __init__(
@@ -73,6 +75,8 @@ class ReleaseManager:
         self.releases, self.live, self.params, self.metrics = releases, live, params, metrics
         self.refused: Refused | None = None
         self.trouble: Trouble | None = None
+        self.active: str | None = None
+        self.looked_at = time.monotonic()
         self._loader = ReleaseLoader(releases=releases, live=live, params=params, threads=threads, metrics=metrics)
         self._served: LoadedRelease | None = None
         self._before: LoadedRelease | None = None
@@ -149,6 +153,7 @@ class ReleaseManager:
             lost = True
             try:
                 pointer = await self._loader.in_background(self._pointer)
+                self.active, self.looked_at = pointer, time.monotonic()
                 await self._follow(pointer)
                 lost = False
                 if self._served is not None:
@@ -157,7 +162,7 @@ class ReleaseManager:
                     if await self._loader.in_background(lambda: served.refresh(token, patient=patient)):
                         self.metrics.gallery_rows(served.snapshot.count)
             except (CsdError, OSError) as error:
-                self._note(Trouble(str(error), lost))
+                self._note(Trouble(str(error), lost and not isinstance(error, StorageError)))
                 raise
             self._note(None)
             if self._before is not None and time.monotonic() - self._before.used_at > IDLE_BEFORE:
@@ -194,7 +199,7 @@ class ReleaseManager:
             return pointer
         if pointer is None:
             raise ArtifactError(
-                f"{self.releases.root}: its file `current`, which names the active release, is gone; restore it, "
+                f"{self.releases.place}: its file `current`, which names the active release, is gone; restore it, "
                 "then run `csd verify`"
             )
         release = self._served.release

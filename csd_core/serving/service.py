@@ -55,7 +55,7 @@ class Service:
         self.params, self.metrics, self.keys = params, metrics, keys
         threads = params.runtime.threads or max(1, (os.cpu_count() or 1) // workers)
         self.current = ReleaseManager(
-            releases=Releases.of(workspace),
+            releases=Releases.of(workspace, params.live.releases),
             live=LiveGallery.of(workspace, params),
             params=params,
             threads=threads,

@@ -32,6 +32,10 @@ class Put(NamedTuple):
     id: str
     label: str
     image: Image
+    name: str | None = None
+    """What people know it by."""
+    thumbnail: bytes | None = None
+    """JPEG of the original; None if that is no larger than the image."""
 
 
 class Delete(NamedTuple):
@@ -168,5 +172,10 @@ def _items(embedded: Iterable[tuple[Put, Vector]], served: LoadedRelease) -> Liv
         labels=np.array([put.label for put in puts], np.str_),
         vectors=padded(np.stack(vectors), served.release.rules.width),
         embedded_by=served.writer.digest,
-        images=StoredImages([encode_png(put.image) for put in puts], [None] * len(puts)),
+        images=StoredImages(
+            [encode_png(put.image) for put in puts],
+            [None] * len(puts),
+            [put.thumbnail for put in puts],
+            paths=[put.name for put in puts],
+        ),
     )

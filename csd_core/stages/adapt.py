@@ -5,18 +5,20 @@ if __name__ == "__main__":
 
     run_stage("adapt")
 
+import numpy as np
+
 from csd_core.data.pool import ItemPool
 from csd_core.data.shards import load_shard
-from csd_core.records.stages import AdapterFits, SeenShards
-from csd_core.records.verdict import Pending
+from csd_core.records.adapters import AdapterFits
+from csd_core.records.stages import ModelRecord, SeenShards
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.lineage import Lineage
 from csd_core.stages.computing import use_threads
 from csd_core.system.atomic import atomic_folder
 from csd_core.system.console import echo
-from csd_core.upgrade.adaptation import Lessons, fit_adapters
-from csd_core.upgrade.adapters import RECORD
+from csd_core.upgrade.mapping.adaptation import Lessons, fit_adapters
+from csd_core.upgrade.mapping.adapters import RECORD
 from csd_core.upgrade.measured import evaluation_data_of
 from csd_core.upgrade.sampling import evenly
 from csd_core.workspace import Workspace
@@ -37,8 +39,11 @@ def main(task: str) -> None:
         echo(f"{task}: no adapter: {why_not}")
         return
     shards = {name: load_shard(workspace.shard(name)) for name in SeenShards.load(workspace.seen(task)).tasks}
-    learned = ItemPool(shards=[shards[name] for name in (*Pending.load(workspace.pending(previous)).tasks, task)])
-    train, held_out = learned.rows("train"), learned.rows("select")
+    pool = ItemPool(shards=list(shards.values()))
+    model = ModelRecord.load(workspace.candidate_model(task) / "model.json")
+    learned = np.isin(pool.tasks, model.trained_on)
+    train, held_out = (np.flatnonzero(learned & (pool.splits == split)) for split in ("train", "select"))
+    train = np.concatenate([train, pool.positions(np.array(model.remembered, np.str_))])
     train = train[evenly(len(train), params.upgrade.adapter.max_images)]
     record = fit_adapters(
         workspace.candidate_adapters(task),
@@ -47,11 +52,11 @@ def main(task: str) -> None:
         candidate=candidate,
         digest=candidate.digest,
         lessons=Lessons(
-            train=lambda embed: learned.embed(train, embed),
-            held_out=lambda embed: learned.embed(held_out, embed),
-            select=evaluation_data_of(
-                ItemPool(shards=list(shards.values())), gallery, params.gallery.splits, candidate=candidate, active={}
-            ).asked_by("select"),
+            train=lambda embed: pool.embed(train, embed),
+            held_out=lambda embed: pool.embed(held_out, embed),
+            select=evaluation_data_of(pool, gallery, params.gallery.splits, candidate=candidate, active={}).asked_by(
+                "select"
+            ),
         ),
         settings=params.upgrade.adapter,
         seed=params.upgrade.seed,

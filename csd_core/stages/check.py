@@ -7,18 +7,19 @@ if __name__ == "__main__":
 
 from csd_core.data.pool import ItemPool
 from csd_core.data.shards import load_shard
-from csd_core.records.stages import Champion, SeenShards
-from csd_core.records.verdict import Ledger, Pending
+from csd_core.records.stages import Champion, Pending, SeenShards
+from csd_core.records.verdict import Ledger
+from csd_core.report.advice.checked import warnings_of
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.lineage import Lineage
 from csd_core.stages.computing import use_threads
 from csd_core.system.console import echo
-from csd_core.upgrade.adapters import CandidateAdapters
 from csd_core.upgrade.check import check
 from csd_core.upgrade.gate_rules import points
+from csd_core.upgrade.mapping.adapters import CandidateAdapters
 from csd_core.upgrade.measured import evaluation_data_of
-from csd_core.upgrade.strategies import Situation
+from csd_core.upgrade.situation import Situation
 from csd_core.workspace import Workspace
 
 
@@ -57,8 +58,12 @@ def main(task: str) -> None:
     )
     report.save(workspace.check(task))
 
+    if report.sampled_of:
+        echo(f"{task}: {params.upgrade.max_queries} of {report.sampled_of} gate queries ask (upgrade.max_queries)")
     if report.status_quo:
         echo(f"{task}: status quo Recall@1 {points(report.status_quo.overall.at[1])}")
     for alternative in report.alternatives:
         if alternative.measured:
             echo(f"{task}: {alternative.name} Recall@1 {points(alternative.measured.overall.at[1])}")
+    for warning in warnings_of(report):
+        echo(f"{task}: {warning}")

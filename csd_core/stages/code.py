@@ -5,11 +5,12 @@ if __name__ == "__main__":
 
     run_stage("code")
 
+import hashlib
 import json
 from typing import Any
 
 from csd_core.code_digest.digest import CodeTree
-from csd_core.params.choices import ARCHITECTURES, METHODS, SOURCES
+from csd_core.params.choices import METHODS, SOURCES, family_of
 from csd_core.params.model import Params
 from csd_core.params.sources import FolderSource
 from csd_core.system.atomic import write_text
@@ -22,15 +23,35 @@ PLAIN = ("init", "split", "adapt", "check", "promote", "report")
 def main() -> None:
     """Write artifacts/code.json."""
     workspace = Workspace()
-    digests = digests_of(CodeTree.of(workspace.root), workspace.params())
+    params = workspace.params()
+    digests = digests_of(CodeTree.of(workspace.root), params, weights=digest_of_weights(workspace, params))
     write_text(workspace.code, json.dumps(digests, indent=2, sort_keys=True) + "\n")
 
 
-def digests_of(code: CodeTree, params: Params) -> dict[str, Any]:
-    """Return stage -> digest of its code; of `ingest` and `train` source or task -> digest."""
+def digest_of_weights(workspace: Workspace, params: Params) -> str | None:
+    """Return sha256 of the start weights' file; None where the parameters name none, or it is missing.
+
+    No stage can have the file as a dependency of DVC, which knows none that is there for some parameters only.
+    """
+    named = params.training.network.weights_file
+    if named is None or not workspace.path(named).is_file():
+        return None
+    with workspace.path(named).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digests_of(code: CodeTree, params: Params, *, weights: str | None = None) -> dict[str, Any]:
+    """Return stage -> digest of its code; of `ingest` and `train` source or task -> digest.
+
+    Args:
+        code: The modules.
+        params: They choose among modules.
+        weights: Of the start weights' file, which counts for training.
+    """
 
     def digest(stage: str, name: str | None = None) -> str:
-        return code.digest(closure_of(code, params, stage, name), *chosen(params, stage, name))
+        facts = [weights] if weights and stage == "train" else []
+        return code.digest(closure_of(code, params, stage, name), *chosen(params, stage, name), *facts)
 
     sources = (*params.sources.published, *params.sources.folders)
     return {
@@ -48,7 +69,7 @@ def closure_of(code: CodeTree, params: Params, stage: str, name: str | None = No
 
 def chosen(params: Params, stage: str, name: str | None = None) -> tuple[str, ...]:
     """Return what the parameters choose for a stage of a source or a task, as `csd_core.params.choices` has it."""
-    architecture = ARCHITECTURES[params.training.network.architecture]
+    architecture = family_of(params.training.network.architecture)
     match stage:
         case "ingest":
             source = params.source(str(name))

@@ -6,11 +6,13 @@ if __name__ == "__main__":
     run_stage("ingest")
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
-from csd_core.data.canonical import REJECTED, read_rejected, write_source
+from csd_core.data.canonical import REJECTED, LeftOut, read_rejected, write_source
+from csd_core.data.grouping.equal_images import Pair, losses, told
 from csd_core.data.sources.registry import open_source
-from csd_core.params.sources import FashionMnistSource
+from csd_core.params.sources import FashionMnistSource, FolderSource
 from csd_core.records.stages import ImageForm
 from csd_core.system.console import echo, progress
 from csd_core.system.errors import DataError, ParamsError
@@ -40,16 +42,26 @@ def main(source: str) -> None:
         echo(f"{source}: {note}")
     # what Pillow warns of is either harmless (odd metadata) or refused by decode (too many pixels)
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    form, complaints = ImageForm.of(params.images), workspace.rejected(source)
+    folder = workspace.path(settings.path) if isinstance(settings, FolderSource) else None
+    complaints.unlink(missing_ok=True)
     with progress(f"ingest {source}", total=len(opened), unit="images") as meter:
-        record = write_source(
-            workspace.source(source),
-            opened,
-            name=source,
-            form=ImageForm(size=params.images.pixels, channels=params.images.channels, resize=params.images.resize),
-            max_rejected=params.data.max_rejected,
-            complaints=workspace.rejected(source),
-            advance=meter.advance,
-        )
+        try:
+            record = write_source(
+                workspace.source(source),
+                opened,
+                name=source,
+                form=form,
+                max_rejected=params.data.max_rejected,
+                complaints=complaints,
+                store=params.data.store,
+                thumbnails=params.live.thumbnails or None,
+                advance=meter.advance,
+            )
+        except DataError:
+            if folder and complaints.is_file():
+                tell_losses(source, read_rejected(complaints), folder, form)
+            raise
     left_out = read_rejected(workspace.source(source) / REJECTED)
     conflicts = [each for each in left_out if each.kind == "conflict"]
     for each in conflicts[:CONFLICTS_SHOWN]:
@@ -59,6 +71,15 @@ def main(source: str) -> None:
         f"{source}: {record.images:,} images of {len(record.classes)} classes; left out: {copies}, {record.rejected} "
         "unusable files" + (f" (`csd sources rejected {source}` says why)" if left_out else "")
     )
+    if folder:
+        tell_losses(source, left_out, folder, form)
+
+
+def tell_losses(source: str, left_out: Sequence[LeftOut], folder: Path, form: ImageForm) -> None:
+    """Say which images were left out for the form alone: their files show something else than those taken."""
+    pairs = [Pair(each.path, each.original) for each in left_out if each.original is not None]
+    for lost in losses(folder, pairs, form):
+        echo(f"{source}: ATTENTION: {told(lost, form)}")
 
 
 def download_fashion_mnist(folder: Path) -> None:

@@ -6,8 +6,8 @@ if __name__ == "__main__":
     run_stage("init")
 
 from csd_core.params.rules import GENESIS
-from csd_core.records.stages import Champion, ModelRecord, SeenShards
-from csd_core.records.verdict import Ledger, Pending
+from csd_core.records.stages import Champion, ModelRecord, Pending, SeenShards
+from csd_core.records.verdict import Ledger
 from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.lineage import Lineage
 from csd_core.system.atomic import atomic_folder

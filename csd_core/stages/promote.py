@@ -13,22 +13,24 @@ import numpy.typing as npt
 
 from csd_core.data.pool import ItemPool
 from csd_core.data.shards import load_shard
+from csd_core.engine.processes import LocalEngine
 from csd_core.params.model import Params
 from csd_core.records.check import Alternative, CheckReport
-from csd_core.records.stages import Champion, SeenShards
-from csd_core.records.verdict import Ledger, LedgerEntry, Pending, Promoted, Rejected, VerdictFile, outcome_in_words
+from csd_core.records.stages import Champion, Pending, SeenShards
+from csd_core.records.verdict import Ledger, LedgerEntry, Promoted, Rejected, VerdictFile, outcome_in_words
 from csd_core.retrieval.embedder import Embedder, digest_of
 from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.lineage import Lineage
 from csd_core.stages.computing import use_threads
 from csd_core.system.atomic import atomic_folder
 from csd_core.system.console import echo
-from csd_core.upgrade.adapters import CandidateAdapters
 from csd_core.upgrade.backfill.engine import backfill
-from csd_core.upgrade.backfill.shards import ShardFolders
+from csd_core.upgrade.backfill.images import ShardFolders
 from csd_core.upgrade.gate import judge
+from csd_core.upgrade.mapping.adapters import CandidateAdapters
 from csd_core.upgrade.measured import embedded
-from csd_core.upgrade.strategies import Situation, strategy_named
+from csd_core.upgrade.situation import Situation
+from csd_core.upgrade.strategies import strategy_named
 from csd_core.workspace import Workspace
 
 ONE_PROCESS = 20_000
@@ -128,8 +130,8 @@ def _gallery(
 
     def embed(ids: npt.NDArray[np.str_]) -> npt.NDArray[np.float32]:
         source = ShardFolders(folders=tuple(shard_folders))
-        workers = threads if len(ids) > ONE_PROCESS else 1  # the bytes are the same for any number
-        done = backfill(ids, model=model, source=source, folder=work, workers=workers, device=device)
+        engine = LocalEngine(workers=threads if len(ids) > ONE_PROCESS else 1)  # the bytes are the same for any number
+        done = backfill(ids, model=model, source=source, folder=work, engine=engine, device=device)
         return np.array(done.complete())
 
     strategy = strategy_named(

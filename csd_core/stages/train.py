@@ -32,8 +32,8 @@ from csd_core.learning.networks.weights import RECORD, WEIGHTS, TrainedModel, lo
 from csd_core.learning.start import StageData
 from csd_core.learning.training import LIVE, train
 from csd_core.params.model import Params
-from csd_core.records.stages import ImageForm, SeenShards
-from csd_core.records.verdict import Pending
+from csd_core.records.stages import ImageForm, Pending, SeenShards
+from csd_core.report.advice.training import Training, warnings_of
 from csd_core.stages.computing import use_threads
 from csd_core.system.console import echo
 from csd_core.workspace import Workspace
@@ -82,9 +82,9 @@ def _train(task: str, ranks: ProcessGroup) -> None:
         remember=_memory_of(params, champion, method, device, ranks),
         processes_here=ranks.local_count,
     )
-    weights = params.training.network.weights
+    weights = params.training.network.weights_file
     fresh = method is None or method.starts_from == "fresh"
-    start_weights = workspace.path(weights) if weights not in (None, "torchvision") and fresh else None
+    start_weights = workspace.path(weights) if weights and fresh else None
     work = workspace.work(
         f"train-{task}",
         fingerprint(
@@ -123,6 +123,8 @@ def _train(task: str, ranks: ProcessGroup) -> None:
         f"{task}: {len(data.train) - kept:,} images of {', '.join(data.trained_on)}{memory}, {len(data.classes)} "
         f"classes; best epoch {model.record.best_epoch}, {found}"
     )
+    for warning in warnings_of(Training.of(workspace, params, task)):
+        echo(f"{task}: {warning}")
 
 
 def _memory_of(
@@ -179,7 +181,7 @@ def training_data(
     return StageData(
         task=task,
         trained_on=trained_on,
-        form=ImageForm(size=params.images.pixels, channels=params.images.channels, resize=params.images.resize),
+        form=ImageForm.of(params.images),
         classes=classes,
         train=LabelledImages.at(
             pool, np.concatenate([rows, kept]), classes=classes, max_in_memory_mb=limit, remembered=len(kept)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from csd_core.data.tables import Strings, read_table
+from csd_core.engine.processes import LocalEngine
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.gallery import UNIT_TOLERANCE, Gallery
 from csd_core.retrieval.metrics import Floats
@@ -150,7 +151,7 @@ def _embed(
         model=plan.model,
         source=source,
         folder=work,
-        workers=workers,
+        engine=LocalEngine(workers=workers),
         max_rows_per_second=max_rows_per_second,
     )
     failed = {each.id: each.reason for each in done.failed}

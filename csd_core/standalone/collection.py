@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from csd_core.data.canonical import CanonicalSet, load_source, write_source
+from csd_core.data.encoded import Images
 from csd_core.data.npy import map_images, write_rows
 from csd_core.data.pool import CHUNK, ItemPool
 from csd_core.data.shards import Shard
@@ -27,7 +28,7 @@ from csd_core.retrieval.lineage import Embeds, Lineage
 from csd_core.system.console import echo, progress
 from csd_core.system.errors import CompatibilityError, DataError
 
-Images = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.intp]
 
@@ -122,7 +123,7 @@ class InForm:
     form: ImageForm
     embed: Embeds
 
-    def __call__(self, images: Images, /) -> Floats:
+    def __call__(self, images: Pixels, /) -> Floats:
         """Embed."""
         return self.embed(images)
 
@@ -185,7 +186,7 @@ def read_collection(root: Path, *, ids_in: ImageForm, forms: Iterable[ImageForm]
         echo(f"{root}: {record.duplicates:,} images have the same pixels as another and are left out")
     if record.rejected:
         echo(f"{root}: {record.rejected:,} files are unusable and are left out")
-    pixels = {ids_in: items.images}
+    pixels: dict[ImageForm, Images] = {ids_in: items.images}
     for number, form in enumerate(sorted(set(forms) - {ids_in}, key=repr)):
         pixels[form] = _decoded(folder, items, form, scratch / f"form-{number}.npy")
     return Collection(root=root, items=items, pixels=pixels)
@@ -200,7 +201,7 @@ def _shown(complaints: Path) -> str:
     return f" ({'; '.join(named[:SHOWN])}{more})" if named else ""
 
 
-def _decoded(folder: ImageFolder, items: CanonicalSet, form: ImageForm, target: Path) -> Images:
+def _decoded(folder: ImageFolder, items: CanonicalSet, form: ImageForm, target: Path) -> Pixels:
     """Return (N, H, W, C) uint8 of the items in another form, in their order."""
     wanted = set(items.paths.tolist())
     workspace = tuple(file for file in folder.files if file.path in wanted)

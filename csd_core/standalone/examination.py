@@ -9,8 +9,9 @@ import numpy as np
 
 from csd_core.params.section import Split
 from csd_core.params.upgrade import Policy, Upgrade
+from csd_core.records.adapters import AdapterFits
 from csd_core.records.check import CheckReport
-from csd_core.records.stages import AdapterFits, ImageForm
+from csd_core.records.stages import ImageForm
 from csd_core.records.verdict import Promoted, Rejected
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.lineage import Lineage
@@ -20,14 +21,14 @@ from csd_core.standalone.roles import NEW, Roles, assign_roles, refuse_too_few
 from csd_core.system.atomic import atomic_folder
 from csd_core.system.console import echo
 from csd_core.system.errors import CompatibilityError, DataError
-from csd_core.upgrade.adaptation import Lessons, fit_adapters
-from csd_core.upgrade.adapters import RECORD, CandidateAdapters
 from csd_core.upgrade.check import check
 from csd_core.upgrade.evaluation_data import EvaluationData
 from csd_core.upgrade.gate import judge
+from csd_core.upgrade.mapping.adaptation import Lessons, fit_adapters
+from csd_core.upgrade.mapping.adapters import RECORD, CandidateAdapters
 from csd_core.upgrade.measured import embedded, evaluation_data_of
 from csd_core.upgrade.sampling import evenly
-from csd_core.upgrade.strategies import Situation
+from csd_core.upgrade.situation import Situation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +112,7 @@ def run_gate(gate_input: GateInput, scratch: Path) -> GateResult:
     elif lost := len(own.gallery) - int(roles.old.sum()):
         echo(
             f"{gate_input.images}: has no image of {lost:,} of the gallery's {len(own.gallery):,} rows; they are "
-            "not measured"
+            "not measured, and a backfill cannot re-embed them: its figures hold for the other rows"
         )
 
     evaluation = evaluation_data_of(

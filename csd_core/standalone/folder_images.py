@@ -13,7 +13,7 @@ from csd_core.data.decode import decode
 from csd_core.data.tables import Strings, read_table
 from csd_core.records.stages import ImageForm
 from csd_core.system.errors import DataError
-from csd_core.upgrade.backfill.shards import Fetched
+from csd_core.upgrade.backfill.images import Fetched
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class FolderImages:
     form: ImageForm
 
     def __reduce__(self) -> tuple[type["FolderImages"], tuple[object, ...]]:
-        return FolderImages, (self.root, self.items, self.ids_in, self.form)  # never the open table
+        place = (self.root.absolute(), self.items.absolute())
+        return FolderImages, (*place, self.ids_in, self.form)  # never the open table
 
     @cached_property
     def _paths(self) -> dict[str, str]:
@@ -54,6 +55,15 @@ class FolderImages:
                 except DataError as error:
                     reasons[identity] = str(error)
         return Fetched(images=images[read], read=read, reasons=reasons)
+
+    def mark(self) -> str:
+        """Return a digest of the table of items, with the folder of their images if that is there.
+
+        Raises:
+            OSError: if either is not.
+        """
+        self.root.stat()
+        return f"{self.root.absolute()} {hashlib.sha256(self.items.read_bytes()).hexdigest()}"
 
     def _one(self, identity: str) -> npt.NDArray[np.uint8]:
         path = self._paths.get(identity)

@@ -3,12 +3,11 @@
 plan.json       PlanRecord: what it is a plan for; missing where the gate rejected the candidate
 check.json      CheckReport
 verdict.json    VerdictFile
-adapters/       the candidate's adapters (csd_core.upgrade.adapters)
+adapters/       the candidate's adapters (csd_core.upgrade.mapping.adapters)
 lineage/        the models and adapters of the rows before and after, the candidate among them
 items.parquet   id, label, split, task, path of the folder's images
 """
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -23,11 +22,12 @@ from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.lineage import Lineage
 from csd_core.standalone.examination import GateResult
 from csd_core.standalone.own_gallery import ItemsRecord
-from csd_core.system.atomic import atomic_folder
+from csd_core.system.atomic import atomic_folder, copy_tree
 from csd_core.system.errors import ArtifactError, CompatibilityError
-from csd_core.upgrade.adapters import CandidateAdapters
+from csd_core.upgrade.mapping.adapters import CandidateAdapters
 from csd_core.upgrade.plans import UpgradePlan
-from csd_core.upgrade.strategies import Situation, strategy_named
+from csd_core.upgrade.situation import Situation
+from csd_core.upgrade.strategies import strategy_named
 
 RECORD, CHECK, VERDICT = "plan.json", "check.json", "verdict.json"
 ADAPTERS, LINEAGE, ITEMS = "adapters", "lineage", "items.parquet"
@@ -167,7 +167,7 @@ def _write_what_to_do(gate_result: GateResult, verdict: Promoted, settings: Upgr
         each for each in report.alternatives if (each.strategy, each.share) == (verdict.strategy, verdict.share)
     )
     if gate_result.adapters.folder is not None:
-        shutil.copytree(gate_result.adapters.folder, folder / ADAPTERS)
+        copy_tree(gate_result.adapters.folder, folder / ADAPTERS)
     after = gate_result.own.lineage.extended(models=[new], adapters=gate_result.adapters.paths())
     after.save(folder / LINEAGE)
     write_table(

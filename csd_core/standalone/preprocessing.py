@@ -5,8 +5,10 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ValidationError
 
 from csd_core.params.model import ResizeRule
+from csd_core.records.stages import ImageForm
 from csd_core.system.errors import ParamsError
 
 Layout = Literal["nchw", "nhwc"]
@@ -25,6 +27,11 @@ class Preprocessing:
     """Order of the input's axes, where the shape in the file does not tell."""
     resize: ResizeRule | None = None
     """How an image that is not square becomes square; squash unless given."""
+    crop_share: float | None = None
+    """What --resize crop keeps of the shorter side; 1 unless given, 0.875 for 224 of 256 pixels."""
+    background: str | None = None
+    """What lies behind transparent pixels and around a padded image: white, grey, checker or #rrggbb; black unless
+    given."""
     scale: float | None = None
     """Factor for pixels of 0 to 255 where the input is float; 1/255 unless given."""
     mean: str | None = None
@@ -43,6 +50,29 @@ class Preprocessing:
     def of_pixels(self) -> tuple[str, ...]:
         """Those of them that change what a pixel becomes."""
         return tuple(name for name in self.given if name in ("--scale", "--mean", "--std"))
+
+    def form(self, size: int, channels: int) -> ImageForm:
+        """Return the form of images of this size.
+
+        Raises:
+            ParamsError: if the options make none.
+        """
+        if self.crop_share is not None and self.resize != "crop":
+            raise ParamsError(f"--crop-share {self.crop_share}: counts with --resize crop alone; add that")
+        try:
+            return ImageForm(
+                size=size,
+                channels=channels,
+                resize=self.resize or "squash",
+                crop_share=1.0 if self.crop_share is None else self.crop_share,
+                background=self.background or "black",
+            )
+        except ValidationError as error:
+            mistake = error.errors()[0]
+            name = str(mistake["loc"][0])
+            given = f"{getattr(self, name)}: "
+            reason = mistake["msg"].removeprefix("Value error, ").removeprefix(given)
+            raise ParamsError(f"--{name.replace('_', '-')} {given}{reason}") from None
 
     def factor_and_offset(self, channels: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Return (channels,) each: x = pixel * factor + offset.

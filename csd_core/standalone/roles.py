@@ -112,7 +112,7 @@ def _dealt(items: CanonicalSet, earlier: Strings, seed: int) -> Strings:
     splits = np.full(len(items.ids), "", object)
     if not np.isin(items.ids, earlier).all():
         whole = Task(previous="init", recipe="first", source="images", classes=None)
-        shares = SplitShares(seed=seed, select=SELECT, gate=GATE, test=0.0)
+        shares = SplitShares(seed=seed, select=SELECT, gate=GATE, test=0.0, group=None)
         cut = cut_shard(items, whole, shares, name=items.record.name, earlier=earlier)
         splits[cut.rows] = cut.splits
     return splits.astype(np.str_)

@@ -1,16 +1,22 @@
 """What the gate found, for a person at a terminal."""
 
+from collections.abc import Iterator, Mapping
+
 from rich.table import Table
 
-from csd_core.records.check import Alternative, CheckReport, Measurement, Recalls
-from csd_core.records.verdict import Judged, Promoted, Rejected, outcome_in_words
+from csd_core.params.upgrade import Policy, Strategy
+from csd_core.records.check import CheckReport, Cost, Measurement, Recalls
+from csd_core.records.verdict import OnSelect, Promoted, Rejected, Way, outcome_in_words
+from csd_core.report.advice.checked import warnings_of
+from csd_core.report.advice.next_steps import Step, next_steps
+from csd_core.report.advice.task import Advice, lines
 from csd_core.system.console import echo, new_table, print_table
 from csd_core.upgrade.gate_rules import points
 
 
-def print_findings(report: CheckReport, verdict: Promoted | Rejected) -> None:
-    """Print every way to serve the candidate, and the verdict with its reasons."""
-    print_table(_table(report, verdict.judged))
+def print_findings(report: CheckReport, verdict: Promoted | Rejected, policy: Policy) -> None:
+    """Print every way to serve the candidate, the verdict with its reasons, and what can be done about a rejection."""
+    print_table(_table(report, {(way.strategy, way.share): way for way in verdict.ways}))
     test = report.cross_test
     if test:
         echo(
@@ -20,27 +26,30 @@ def print_findings(report: CheckReport, verdict: Promoted | Rejected) -> None:
     echo(outcome_in_words(verdict))
     for reason in verdict.reasons:
         echo(f"  {reason}")
+    steps: tuple[Step, ...] = ()
     if isinstance(verdict, Rejected):
-        more = "add images, for more queries may decide it" if verdict.inconclusive else "train longer"
-        echo(f"Next: {more}, or judge it under another policy with --policy.")
+        steps = next_steps(report, verdict, policy, training=None, gate_share=None, place="alone")
+    for line in lines(report, verdict, Advice(warnings=tuple(warnings_of(report)), steps=steps)):
+        echo(line)
 
 
-def _table(report: CheckReport, judged: tuple[Judged, ...]) -> Table:
+def _table(report: CheckReport, ways: Mapping[tuple[Strategy, float | None], Way]) -> Table:
     table = new_table()
     table.add_column("Recall@1")
-    for name in ("all", "old", "new", "flips", "embedded", "mapped"):
+    for name in ("all", "old", "new", "flips", "select", "embedded", "mapped", "models", "searches", "bytes"):
         table.add_column(name, justify="right")
     table.add_column("passes")
     if report.status_quo:
         table.add_row("status quo", *_recalls(report.status_quo))
     for each in report.alternatives:
-        pairs = each.against_status_quo.get("overall")
+        pairs, way = each.against_status_quo.get("overall"), ways[each.way]
         table.add_row(
             each.name,
             *_recalls(each.measured),
             f"-{pairs.lost:,} +{pairs.gained:,}" if pairs else "",
-            *((f"{each.rows_embedded:,}", f"{each.rows_mapped:,}") if each.possible else ("", "")),
-            _outcome(each, judged),
+            _on_select(way.on_select),
+            *_costs(way.cost),
+            _outcome(way),
         )
     return table
 
@@ -56,15 +65,22 @@ def _recall(recalls: Recalls | None) -> str:
     return "" if recall is None else points(recall)
 
 
-def _outcome(alternative: Alternative, judged: tuple[Judged, ...]) -> str:
-    """Return whether it passes, or the first condition that it fails; the reasons below the table have the words."""
-    if alternative.why_not:
-        return "impossible"
-    found = next(
-        (each for each in judged if (each.strategy, each.share) == (alternative.strategy, alternative.share)), None
+def _on_select(on_select: OnSelect | None) -> str:
+    return "" if on_select is None or on_select.recall is None else points(on_select.recall)
+
+
+def _costs(cost: Cost | None) -> Iterator[str]:
+    """Yield rows embedded and mapped, and what a query and a row cost."""
+    numbers = (
+        (cost.rows_embedded, cost.rows_mapped, cost.query_models, cost.searches, cost.row_bytes) if cost else [None] * 5
     )
-    if found is None:
-        return "not judged"
-    if found.passed:
-        return "yes"
-    return "no: " + (found.why_not or next(each.name for each in found.conditions if not each.passed))
+    yield from ("" if number is None else f"{number:,}" for number in numbers)
+
+
+def _outcome(way: Way) -> str:
+    """Return whether it passes, or the first condition that it fails; the reasons below the table have the words."""
+    if way.cost is None:
+        return "impossible"
+    if not way.judged:
+        return (way.why_not or "").partition(":")[0]
+    return "yes" if way.passed else f"no: {way.failed[0].name}"

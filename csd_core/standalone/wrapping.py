@@ -60,9 +60,7 @@ def wrap(file: Path, target: Path, preprocessing: Preprocessing) -> Embedder:
         getattr(graph, field).extend(values)
     graph.initializer.extend(constant for _, constants in before for constant in constants)
     metadata = EmbedderMetadata(
-        size=side,
-        channels=found.channels,
-        resize=preprocessing.resize or "squash",
+        **dict(preprocessing.form(side, found.channels)),
         dimension=dimension,
         classes=(),
         parent=None,

@@ -79,3 +79,18 @@ def write_text(target: Path, text: str) -> None:
     """Write `text` as UTF-8, whole or not at all."""
     with atomic_file(target) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
+
+
+def copy_tree(source: Path, target: Path) -> None:
+    """Copy a folder's files and folders; the first failure is raised as it is, so that a full disk is known as one.
+
+    Raises:
+        OSError: if something cannot be read or written.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    for path in sorted(source.rglob("*")):
+        place = target / path.relative_to(source)
+        if path.is_dir():
+            place.mkdir(exist_ok=True)
+        else:
+            shutil.copyfile(path, place)

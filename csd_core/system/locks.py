@@ -6,9 +6,10 @@ The operating system drops a lock with its process, so that a killed one blocks 
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 from filelock import FileLock, Timeout
 
@@ -16,6 +17,17 @@ from csd_core.system.errors import BusyError
 
 WAIT = 60.0
 """Seconds a second process waits."""
+
+
+class Exclusion(Protocol):
+    """Lets one writer at a time do its work: a lock of this machine, or a lease that machines share."""
+
+    def held(self, *, wait: float = WAIT) -> AbstractContextManager[None]:
+        """Hold it.
+
+        Raises:
+            BusyError: if another process still holds it after so many seconds.
+        """
 
 
 class Lock:
@@ -78,14 +90,22 @@ class Lock:
 
     def _sign(self) -> None:
         """Say who holds it, for messages; on a full disk nobody does."""
-        command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]]).strip() or "python"
         with suppress(OSError):
-            self._holder.write_text(
-                f"process {os.getpid()} ({command}, since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC)", "utf-8"
-            )
+            self._holder.write_text(signature(), "utf-8")
 
     def _who(self) -> str:
         try:
             return self._holder.read_text("utf-8") or "another process"
         except OSError:
             return "another process"
+
+
+def signature(*, machine: str = "") -> str:
+    """Return in words which process this is, since now; for whoever finds that it holds something.
+
+    Args:
+        machine: Its machine's name, where others may ask too.
+    """
+    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]]).strip() or "python"
+    where = f" on {machine}" if machine else ""
+    return f"process {os.getpid()}{where} ({command}, since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC)"

@@ -3,7 +3,9 @@
 import os
 import re
 import unicodedata
+from pathlib import PurePath
 
+LONGEST_NAME = 512
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters, and how Python holds bytes that are not UTF-8."""
 
@@ -27,6 +29,20 @@ def class_flaw(label: str) -> str | None:
         composed = unicodedata.normalize("NFC", label)
         return f"is not in Unicode's composed form (NFC), in which csd names classes; write {composed!a}"
     return None
+
+
+def item_flaw(name: str) -> str | None:
+    """Say why an item cannot be called so, and what to do; None if it can."""
+    if not name.strip() or len(name) > LONGEST_NAME:
+        return f"{len(name)} characters; 1 to {LONGEST_NAME} are allowed, not all of them spaces"
+    if UNPRINTABLE.search(name):
+        return "an item's name holds no control characters and is UTF-8; leave them out"
+    return None
+
+
+def file_name(path: PurePath) -> str | None:
+    """Return the name of a file as an item's: nothing of its folders, nothing that cannot be printed; None for none."""
+    return printable(path.name)[-LONGEST_NAME:] or None
 
 
 def path_flaw(path: str) -> str | None:

@@ -63,13 +63,21 @@ def read_document(path: Path) -> CommentedMap:
     Raises:
         ParamsError: if it cannot be read, or not so that an edit keeps what it says.
     """
-    text = _text_of(path)
-    values = parse_yaml(text, where=str(path))
+    return document_of(_text_of(path), where=str(path))
+
+
+def document_of(text: str, *, where: str) -> CommentedMap:
+    """Return YAML text with its comments, as `read_document` does of a file.
+
+    Raises:
+        ParamsError: as there; `where` is what to call the text.
+    """
+    values = parse_yaml(text, where=where)
     if not isinstance(values, dict):
-        raise ParamsError(f"{path}: holds no keys; write `key: value` lines")
+        raise ParamsError(f"{where}: holds no keys; write `key: value` lines")
     document = _editor().load(text)
     if not same_values(document, values):
-        raise ParamsError(f"{path}: cannot be edited without changing other values; {QUOTES}")
+        raise ParamsError(f"{where}: cannot be edited without changing other values; {QUOTES}")
     return document  # type: ignore[no-any-return]  # ruamel's loader is not typed
 
 

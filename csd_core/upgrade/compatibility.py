@@ -4,116 +4,34 @@ N items that are served, N_old of which were in the gallery before; Q of them, o
 row left out.
 """
 
-import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
-from csd_core.records.check import Alternative, CrossTest, Measurement, Paired, PartialCurve, PartialCurves, Recalls
-from csd_core.retrieval.continual import recall_of_groups
-from csd_core.retrieval.metrics import Bools, Part, Recall, map_over, recall_over
+from csd_core.params.upgrade import Strategy
+from csd_core.records.check import (
+    Alternative,
+    CrossTest,
+    Measurement,
+    Paired,
+    PartialCurve,
+    PartialCurves,
+    by_cost,
+)
+from csd_core.records.ranking import Identity, ScoreMap
+from csd_core.retrieval.metrics import Bools, Part, Recall
 from csd_core.upgrade.backfill.orders import area_under
 from csd_core.upgrade.evaluation_data import EvaluationData
 from csd_core.upgrade.plans import UpgradePlan
-from csd_core.upgrade.sampling import evenly
 from csd_core.upgrade.scores import with_scores
-from csd_core.upgrade.strategies import (
-    Adapt,
-    Backfill,
-    Keep,
-    NoGallery,
-    PartialBackfill,
-    Situation,
-    UpgradeStrategy,
-)
+from csd_core.upgrade.search.outcomes import Outcome, measure, search, with_fewer_queries
+from csd_core.upgrade.search.ways import Way
+from csd_core.upgrade.situation import Situation
+from csd_core.upgrade.strategies import Adapt, Backfill, Keep, NoGallery, PartialBackfill, UpgradeStrategy
 
-K = (1, 5, 10)
-
-CURVE_QUERIES = 2000
-"""Queries that choose the order of a partial backfill, whose share is then chosen on all of them, and that show what
-users see while a backfill runs."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Outcome:
-    """A way to serve with the outcome of each query."""
-
-    measurement: Measurement
-    recall: Recall
-
-
-def _search(evaluation: EvaluationData, parts: Sequence[Part]) -> Recall:
-    labels, asked = evaluation.labels, evaluation.asked
-    return recall_over(parts, query_labels=labels[asked], gallery_labels=labels, k=K, self_index=asked)
-
-
-def _among(evaluation: EvaluationData, parts: Sequence[Part], *, rows: Bools, queries: Bools) -> Recall:
-    """Search some of the rows for some of the queries, whose own rows are among them.
-
-    Args:
-        evaluation: The measured items.
-        parts: Of all rows.
-        rows: (N,) which items are rows.
-        queries: (Q,) which of the queries ask.
-    """
-    place = np.cumsum(rows) - 1
-    some = [
-        Part(
-            queries=np.asarray(part.queries)[queries],
-            rows=np.asarray(part.rows)[rows[part.positions]],
-            positions=place[part.positions[rows[part.positions]]],
-            score=part.score,
-        )
-        for part in parts
-        if part.positions is not None
-    ]
-    asked = evaluation.asked[queries]
-    return recall_over(
-        some,
-        query_labels=evaluation.labels[asked],
-        gallery_labels=evaluation.labels[rows],
-        k=K,
-        self_index=place[asked],
-    )
-
-
-def _recalls(recall: Recall, precision: npt.NDArray[np.float64], chosen: Bools) -> Recalls:
-    some = recall.of(chosen)
-    counted = precision[chosen & recall.possible]
-    return Recalls(
-        queries=some.queries,
-        excluded=some.excluded,
-        at={k: some.at(k) for k in K},
-        map_at_r=math.fsum(counted) / len(counted) if len(counted) else 0.0,  # exact, so in any order of rows
-    )
-
-
-def _measure(evaluation: EvaluationData, parts: Sequence[Part]) -> _Outcome:
-    """Serve all rows to the queries."""
-    labels, asked = evaluation.labels, evaluation.asked
-    old, tasks = evaluation.old[asked], evaluation.tasks[asked]
-    recall = _search(evaluation, parts)
-    precision = map_over(parts, query_labels=labels[asked], gallery_labels=labels, self_index=asked)
-    everything = np.ones_like(old)
-    own = {
-        str(task): _among(evaluation, parts, rows=evaluation.tasks == task, queries=tasks == task)
-        for task in np.unique(tasks)
-    }
-    splits = np.unique(evaluation.splits[asked])
-    alone = _among(evaluation, parts, rows=np.isin(evaluation.splits, splits), queries=everything)
-    return _Outcome(
-        measurement=Measurement(
-            overall=_recalls(recall, precision, everything),
-            old=_recalls(recall, precision, old) if old.any() else None,
-            new=_recalls(recall, precision, ~old) if not old.all() else None,
-            per_task=recall_of_groups(recall, tasks),
-            own_gallery={task: found.at(1) for task, found in own.items() if found.queries},
-            split_alone=alone.at(1) if alone.queries else None,
-        ),
-        recall=recall,
-    )
+FLOAT_BYTES = 4
+"""Of a component of a stored vector."""
 
 
 def paired(first: Recall, second: Recall, chosen: Bools) -> Paired:
@@ -147,77 +65,121 @@ def _groups(evaluation: EvaluationData) -> dict[str, Bools]:
     return groups
 
 
+Scored = Callable[[Sequence[UpgradePlan]], list[UpgradePlan]]
+"""Gives plans their scores."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Comparison:
+    """The status quo and every way to serve a candidate, with the outcome of each query.
+
+    Attributes:
+        status_quo: As it was measured; None for a first model.
+        alternatives: Cheapest first.
+        before: What serves today, with its outcome; None for a first model.
+        served: The strategy and share of each way that is possible -> what would serve, with its outcome.
+        cross_test: Both models' queries of old items on the stored rows; None where they cannot meet.
+    """
+
+    status_quo: Measurement | None
+    alternatives: tuple[Alternative, ...]
+    before: tuple[Way, Recall] | None
+    served: Mapping[tuple[Strategy, float | None], tuple[Way, Recall]]
+    cross_test: CrossTest | None
+
+
 def compare(
-    evaluation: EvaluationData,
-    situation: Situation,
-    strategies: Sequence[UpgradeStrategy],
-    scored: Callable[[UpgradePlan], UpgradePlan],
+    evaluation: EvaluationData, situation: Situation, strategies: Sequence[UpgradeStrategy], scored: Scored
 ) -> tuple[Measurement | None, tuple[Alternative, ...]]:
+    """Return the figures of `compare_queries` alone: the status quo, and the alternatives, cheapest first."""
+    comparison = compare_queries(evaluation, situation, strategies, scored)
+    return comparison.status_quo, comparison.alternatives
+
+
+def compare_queries(
+    evaluation: EvaluationData, situation: Situation, strategies: Sequence[UpgradeStrategy], scored: Scored
+) -> Comparison:
     """Measure the status quo and every way to serve the candidate.
 
     Args:
         evaluation: The measured items.
         situation: The whole gallery and the candidate.
         strategies: Ways to serve, cheapest first; ignored for a first model, which has only `none`.
-        scored: Gives a plan its scores.
-
-    Returns:
-        The status quo (None for a first model), and the alternatives in the order given.
+        scored: Gives plans their scores.
     """
-    before = today(evaluation)
+    before = evaluation.way_before()
     if before is None:
-        plan = NoGallery().plan(situation)
-        outcome = _measure(evaluation, parts_after(evaluation, plan))
-        return None, (_alternative(NoGallery(), plan, situation, outcome, {}, None),)
-    quo = _measure(evaluation, before)
+        first, plan = NoGallery(), NoGallery().plan(situation)
+        way = evaluation.way_after(plan)
+        (outcome,), _ = measure(evaluation, [way])
+        return Comparison(
+            status_quo=None,
+            alternatives=(_alternative(first, plan, situation, outcome, {}, None),),
+            before=None,
+            served={(first.name, first.share): (way, outcome.recall)},
+            cross_test=None,
+        )
+    possible = [strategy for strategy in strategies if not strategy.why_not(situation)]
+    plans = dict(zip(possible, scored([strategy.plan(situation) for strategy in possible]), strict=True))
+    plans.setdefault(Backfill(), Backfill().plan(situation))
+    ways = {strategy: evaluation.way_after(plan) for strategy, plan in plans.items()}
+    (quo, *outcomes), on_stored = measure(
+        evaluation, [before, *ways.values()], stored=_ways_of_cross_test(evaluation, situation)
+    )
     groups = _groups(evaluation)
-    ideal = _search(evaluation, parts_after(evaluation, Backfill().plan(situation)))
+    measured = dict(zip(plans, outcomes, strict=True))
+    ideal = measured[Backfill()].recall
     alternatives = []
     for strategy in strategies:
         reason = strategy.why_not(situation)
         if reason:
             alternatives.append(_impossible(strategy, reason))
             continue
-        plan = scored(strategy.plan(situation))
-        outcome = _measure(evaluation, parts_after(evaluation, plan))
+        outcome = measured[strategy]
         against = {name: paired(quo.recall, outcome.recall, chosen) for name, chosen in groups.items()}
         excess = kept(quo.recall, first=ideal, second=outcome.recall)
-        alternatives.append(_alternative(strategy, plan, situation, outcome, against, excess))
-    return quo.measurement, tuple(alternatives)
+        alternatives.append(_alternative(strategy, plans[strategy], situation, outcome, against, excess))
+    return Comparison(
+        status_quo=quo.measurement,
+        alternatives=by_cost(alternatives),
+        before=(before, quo.recall),
+        served={(each.name, each.share): (way, measured[each].recall) for each, way in ways.items()},
+        cross_test=_cross_test(on_stored),
+    )
 
 
 def today(evaluation: EvaluationData) -> list[Part] | None:
     """Return what the queries search without an upgrade; None for a first model."""
-    rows, gallery = evaluation.rows_before(), evaluation.stored
-    if rows is None or gallery.query_model is None:
-        return None
-    return evaluation.parts(rows, gallery.scoring, query_model=gallery.query_model)
+    way = evaluation.way_before()
+    return evaluation.parts(way) if way else None
 
 
 def parts_after(evaluation: EvaluationData, plan: UpgradePlan) -> list[Part]:
     """Return what the queries search after an upgrade."""
-    return evaluation.parts(evaluation.rows_after(plan), plan.scoring, query_model=plan.model)
+    return evaluation.parts(evaluation.way_after(plan))
 
 
-def scores_on(select: EvaluationData, situation: Situation) -> Callable[[UpgradePlan], UpgradePlan]:
-    """Return what gives a plan its scores, fitted and chosen on `select`; without such items cosines are scores.
+def scores_on(select: EvaluationData, situation: Situation) -> Scored:
+    """Return what gives plans their scores, fitted and chosen on `select`; without such items cosines are scores.
 
     Args:
         select: The items, of which those of `select` ask.
         situation: The whole gallery and the candidate.
     """
-    asking = fewer_queries(select)
-    before = today(asking)
+    asking = with_fewer_queries(select)
+    before = asking.way_before()
     if before is None:
-        return lambda plan: plan
-    outcome = _search(asking, before) if len(asking.asked) else None
+        return list
+    outcome = search(asking, [before])[0] if len(asking.asked) else None
     known: dict[Hashable, UpgradePlan] = {}  # a plan is measured on `select` and on `gate`
 
-    def scored(plan: UpgradePlan) -> UpgradePlan:
-        way = (plan.strategy, plan.share, frozenset(plan.query_models.items()))
-        if way not in known:
-            known[way] = with_scores(plan, asking, outcome, situation.gallery)
-        return known[way]
+    def way_of(plan: UpgradePlan) -> Hashable:
+        return plan.strategy, plan.share, frozenset(plan.query_models.items())
+
+    def scored(plans: Sequence[UpgradePlan]) -> list[UpgradePlan]:
+        new = {way: plan for plan in plans if (way := way_of(plan)) not in known}
+        known.update(zip(new, with_scores(list(new.values()), asking, outcome, situation.gallery), strict=True))
+        return [known[way_of(plan)] for plan in plans]
 
     return scored
 
@@ -226,10 +188,14 @@ def _alternative(
     strategy: UpgradeStrategy,
     plan: UpgradePlan,
     situation: Situation,
-    outcome: _Outcome,
+    outcome: Outcome,
     against: dict[str, Paired],
     excess: Paired | None,
 ) -> Alternative:
+    # one search for each query model and score map; rows that no score names are the candidate's, by cosine
+    searches: set[tuple[str, ScoreMap]] = {(group.query_model, group.score) for group in plan.scoring}
+    if not any((group.embedded_by, group.adapters) == (plan.model, "") for group in plan.scoring):
+        searches.add((plan.model, Identity()))
     return Alternative(
         strategy=strategy.name,
         share=strategy.share,
@@ -238,6 +204,8 @@ def _alternative(
         rows_embedded=int(plan.embed.sum()),
         rows_mapped=int(plan.mapped(situation.gallery).sum()),
         query_models=len({plan.model, *(group.query_model for group in plan.scoring)}),
+        searches=len(searches),
+        row_bytes=FLOAT_BYTES * max([situation.dimension, *(group.dimension for group in plan.scoring)]),
         scoring=plan.scoring,
         measured=outcome.measurement,
         against_status_quo=against,
@@ -258,46 +226,44 @@ def _impossible(strategy: UpgradeStrategy, reason: str) -> Alternative:
     )
 
 
-def recall_under(evaluation: EvaluationData, plan: UpgradePlan) -> float:
-    """Recall@1 of all the candidate's queries over the rows of a plan."""
-    return _search(evaluation, parts_after(evaluation, plan)).at(1)
-
-
-def cross_test(evaluation: EvaluationData, situation: Situation) -> CrossTest | None:
-    """Both models' queries of old items on the stored rows; None where they cannot meet.
+def flips_under(evaluation: EvaluationData, plan: UpgradePlan) -> Paired:
+    """Compare the queries without an upgrade and after it.
 
     Args:
-        evaluation: The measured items.
-        situation: The whole gallery with the candidate's adapters.
+        evaluation: Of a candidate that has a predecessor.
+        plan: The upgrade.
     """
-    before, asks = today(evaluation), evaluation.old[evaluation.asked]
-    if before is None or not asks.any() or Keep().why_not(situation):
-        return None
+    ways = [way for way in (evaluation.way_before(), evaluation.way_after(plan)) if way]
+    first, second = search(evaluation, ways)
+    return paired(first, second, np.ones(len(evaluation.asked), np.bool_))
 
-    def on_old_rows(parts: Sequence[Part]) -> Recall:
-        return _among(evaluation, parts, rows=evaluation.old, queries=asks)
 
-    everything = np.ones(int(asks.sum()), np.bool_)
-    by_champion = on_old_rows(before)
-    if not by_champion.queries:
+def recalls_under(evaluation: EvaluationData, plans: Iterable[UpgradePlan]) -> list[float]:
+    """Recall@1 of all the candidate's queries over the rows of each plan."""
+    return [found.at(1) for found in search(evaluation, map(evaluation.way_after, plans))]
+
+
+def _ways_of_cross_test(evaluation: EvaluationData, situation: Situation) -> list[Way]:
+    """Return what is served today, under `keep` and, if adapters can, under `adapt`, by cosine; none without `keep`."""
+    before = evaluation.way_before()
+    if before is None or not evaluation.old[evaluation.asked].any() or Keep().why_not(situation):
+        return []
+    plans = [strategy.plan(situation) for strategy in (Keep(), Adapt()) if not strategy.why_not(situation)]
+    return [before, *map(evaluation.way_after, plans)]
+
+
+def _cross_test(found: Sequence[Recall]) -> CrossTest | None:
+    """Return the test from what the queries of old items find on the stored rows in those ways."""
+    if not found or not found[0].queries:
         return None
-    by_candidate = on_old_rows(parts_after(evaluation, Keep().plan(situation)))
-    adapted = None
-    if not Adapt().why_not(situation):
-        mapped = on_old_rows(parts_after(evaluation, Adapt().plan(situation)))
-        adapted = paired(by_champion, mapped, everything)
+    by_champion, by_candidate, *mapped = found
+    everything = np.ones(len(by_champion.rank), np.bool_)
     return CrossTest(
         self_test=by_champion.at(1),
         cross_test=by_candidate.at(1),
         paired=paired(by_champion, by_candidate, everything),
-        adapted=adapted,
+        adapted=paired(by_champion, mapped[0], everything) if mapped else None,
     )
-
-
-def fewer_queries(evaluation: EvaluationData) -> EvaluationData:
-    """Return the same with at most CURVE_QUERIES queries: the same ones in any order of items."""
-    by_content = np.lexsort(evaluation.candidate[evaluation.asked].T)
-    return evaluation.asking(np.sort(evaluation.asked[by_content[evenly(len(by_content), CURVE_QUERIES)]]))
 
 
 def partial_curves(evaluation: EvaluationData, situation: Situation) -> PartialCurves | None:
@@ -307,23 +273,18 @@ def partial_curves(evaluation: EvaluationData, situation: Situation) -> PartialC
         evaluation: Of `select`, where the order is chosen.
         situation: The whole gallery and the candidate.
     """
-    evaluation = fewer_queries(evaluation)
     settings = situation.settings.partial
     first = PartialBackfill(share=0.0, order=settings.orders[0], rest=settings.rest)
     if not settings.shares or not evaluation.old.any() or first.why_not(situation):
         return None
-    curves = []
     shares = (0.0, *settings.shares, 1.0)
-    ends = {
-        share: recall_under(evaluation, replace(first, share=share).plan(situation)) for share in (0.0, 1.0)
-    }  # the same in every order
-    for order in settings.orders:
-        recalls = tuple(
-            ends[share]
-            if share in ends
-            else recall_under(evaluation, replace(first, share=share, order=order).plan(situation))
-            for share in shares
-        )
-        curves.append(PartialCurve(order=order, shares=shares, recalls=recalls, area=area_under(shares, recalls)))
+    points = [replace(first, share=share) for share in (0.0, 1.0)]  # the same in every order
+    points += [replace(first, share=share, order=order) for order in settings.orders for share in settings.shares]
+    low, high, *between = recalls_under(with_fewer_queries(evaluation), (each.plan(situation) for each in points))
+    curves = []
+    for number, order in enumerate(settings.orders):
+        begin = number * len(settings.shares)
+        heights = (low, *between[begin : begin + len(settings.shares)], high)
+        curves.append(PartialCurve(order=order, shares=shares, recalls=heights, area=area_under(shares, heights)))
     best = max(curves, key=lambda curve: curve.area)
     return PartialCurves(order=best.order, rest=settings.rest, curves=tuple(curves))

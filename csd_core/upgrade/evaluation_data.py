@@ -1,31 +1,19 @@
 """What a check looks at: the same items, as they are stored and as the models embed them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
 from csd_core.records.ranking import GroupScoring
-from csd_core.retrieval.gallery import Gallery, Provenance, padded
+from csd_core.retrieval.gallery import Gallery, Provenance
 from csd_core.retrieval.metrics import Bools, Floats, Ints, Part
-from csd_core.retrieval.parts import parts_of
+from csd_core.retrieval.parts import IDENTITY
 from csd_core.system.errors import CompatibilityError
 from csd_core.upgrade.plans import UpgradePlan
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ServedRows:
-    """Rows as they are served.
-
-    Attributes:
-        vectors: (N, W); where spaces differ in dimension, the narrower vectors end in zeros.
-        kinds: Provenance -> ascending positions of its rows.
-    """
-
-    vectors: Floats
-    kinds: Mapping[Provenance, Ints]
+from csd_core.upgrade.search.ways import Piece, Source, Way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -44,6 +32,9 @@ class EvaluationData:
         model: The candidate's digest.
         candidate: (N, D) by the candidate.
         asked: (Q,) which of the items are queries.
+        ids: (N,) what the items are called; None where nobody asks for single ones.
+        mapped: Provenance and an adapter's digest -> a gallery and its rows as it maps them, so that they are mapped
+            once for all who ask.
     """
 
     labels: npt.NDArray[np.str_]
@@ -56,6 +47,8 @@ class EvaluationData:
     model: str
     candidate: Floats
     asked: Ints
+    ids: npt.NDArray[np.str_] | None = None
+    mapped: dict[tuple[Provenance, str], tuple[Gallery, Floats]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse vectors that do not belong to the items."""
@@ -77,50 +70,86 @@ class EvaluationData:
         """Return the same rows with the items of a split as queries."""
         return self.asking(np.flatnonzero(self.splits == split))
 
-    def rows_before(self) -> ServedRows | None:
-        """Rows served without an upgrade: stored ones, and new ones by the champion; None for a first model."""
-        champion = self.champion
-        if champion is None or self.stored.query_model is None:
+    def way_before(self) -> Way | None:
+        """Return what is served without an upgrade: new rows are the champion's; None for a first model."""
+        model = self.stored.query_model
+        if model is None or model not in self.active:
             return None
-        vectors = np.zeros((len(self.old), max(champion.shape[1], self.stored.vectors.shape[1])), np.float32)
-        vectors[~self.old, : champion.shape[1]] = champion[~self.old]
-        vectors[self.old] = padded(self.stored.vectors, vectors.shape[1])
-        return ServedRows(vectors=vectors, kinds=self._kinds(self.stored.groups(), self.stored.query_model))
+        stored = {provenance: (rows, Source(stored=provenance)) for provenance, rows in self.stored.groups().items()}
+        return self._way(stored, model, self.stored.scoring)
 
-    def rows_after(self, plan: UpgradePlan) -> ServedRows:
-        """Rows served after an upgrade: old ones under the plan, new ones by the candidate."""
-        if not self.old.any():
-            return ServedRows(vectors=self.candidate, kinds=self._kinds({}, self.model))
+    def way_after(self, plan: UpgradePlan) -> Way:
+        """Return what is served after an upgrade: old rows under the plan, new ones by the candidate."""
         mine = plan.of(self.positions)
-        served = mine.served(self.stored, self.candidate[self.old][mine.embed])
-        vectors = padded(self.candidate, served.shape[1]).copy()
-        vectors[self.old] = served
-        return ServedRows(vectors=vectors, kinds=self._kinds(mine.provenances(self.stored), self.model))
+        old: dict[Provenance, tuple[Ints, Source]] = {}
+        for provenance, rows in self.stored.groups().items():
+            adapter, left = plan.adapters.get(provenance), rows[~mine.embed[rows]]
+            becomes = provenance.mapped_by(adapter.digest) if adapter else provenance
+            if len(left):
+                old[becomes] = left, Source(stored=provenance, adapter=adapter)
+        return self._way(old, plan.model, plan.scoring)
 
-    def _kinds(self, old: Mapping[Provenance, Ints], model: str) -> dict[Provenance, Ints]:
-        """Positions of the items' rows by provenance; new rows are `model`'s."""
-        where = np.flatnonzero(self.old)
-        kinds = {provenance: where[rows] for provenance, rows in old.items()}
-        new, native = np.flatnonzero(~self.old), Provenance(model, "")
-        if len(new):
-            kinds[native] = np.sort(np.concatenate([kinds.get(native, np.empty(0, np.intp)), new]))
-        return kinds
-
-    def parts(self, rows: ServedRows, scoring: tuple[GroupScoring, ...], *, query_model: str) -> list[Part]:
-        """Return what the queries search.
+    def _way(self, old: Mapping[Provenance, tuple[Ints, Source]], model: str, scoring: tuple[GroupScoring, ...]) -> Way:
+        """Serve some old rows from the gallery; `model` embeds all other items, and searches what `scoring` leaves.
 
         Args:
-            rows: What is served.
+            old: Provenance -> which of the old items, and where their vectors come from.
+            model: The digest.
             scoring: How rows of some provenances are searched.
-            query_model: Searches all other rows, by cosine.
         """
-        return parts_of(
-            rows.vectors,
-            rows.kinds,
-            scoring,
-            query_model=query_model,
-            queries=lambda model: self.embedded(model)[self.asked],
-        )
+        known = {Provenance(group.embedded_by, group.adapters): group for group in scoring}
+        where, others = np.flatnonzero(self.old), np.ones(len(self.old), np.bool_)
+        pieces = []
+
+        def add(provenance: Provenance, rows: Ints, source: Source) -> None:
+            group = known.get(provenance)
+            searched = (group.query_model, group.score) if group else (model, IDENTITY)
+            pieces.append(
+                Piece(provenance=provenance, rows=rows, source=source, query_model=searched[0], score=searched[1])
+            )
+
+        for provenance, (rows, source) in old.items():
+            others[where[rows]] = False
+            add(provenance, where[rows], source)
+        add(Provenance(model, ""), np.flatnonzero(others), Source(model=model))
+        return Way(pieces=tuple(piece for piece in pieces if len(piece.rows)) or tuple(pieces))
+
+    def vectors(self, source: Source) -> tuple[Floats, Ints]:
+        """Return (n, D) vectors of a source, and (N,) which of them is each item's; -1 where it has none."""
+        if source.stored is None:
+            return self.embedded(source.model), np.arange(len(self.old))
+        rows = self.stored.groups()[source.stored]
+        place = np.full(len(self.old), -1)
+        vectors = self.stored.vectors[:, : self.stored.dimension_of(source.stored)]
+        if source.adapter is None:
+            place[np.flatnonzero(self.old)[rows]] = rows
+            return vectors, place
+        place[np.flatnonzero(self.old)[rows]] = np.arange(len(rows))
+        key = source.stored, source.adapter.digest
+        known = self.mapped.get(key)
+        if known is None or known[0] is not self.stored:
+            known = self.mapped[key] = self.stored, source.adapter(vectors[rows])
+        return known[1], place
+
+    def parts(self, way: Way) -> list[Part]:
+        """Return what the queries search."""
+        parts = []
+        for group in way.alike():
+            positions = np.concatenate([piece.rows for piece in group])
+            queries, held = self.embedded(group[0].query_model)[self.asked], []
+            for piece in group:
+                vectors, place = self.vectors(piece.source)
+                held.append(vectors[place[piece.rows], : queries.shape[1]])
+            order = np.argsort(positions)
+            parts.append(
+                Part(
+                    queries=queries,
+                    rows=np.concatenate(held)[order],
+                    positions=positions[order],
+                    score=group[0].score,
+                )
+            )
+        return parts
 
     def embedded(self, model: str) -> Floats:
         """(N, D) items as a model embeds them: the candidate, or one that embeds queries today."""

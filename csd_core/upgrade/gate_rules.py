@@ -34,23 +34,22 @@ POWER = 0.8
 """Chance that the queries which are asked for decide, if the estimate is the truth."""
 
 
-def confidence_of_each(policy: Policy) -> float:
-    """Confidence at which one strategy is judged (Bonferroni): the gate takes the first of several that pass."""
-    return 1 - (1 - policy.confidence) / max(1, len(set(policy.allowed)))
+def with_share(policy: Policy, share: float) -> Policy:
+    """Return the policy by which a way is judged that has a share (0 to 1) of the verdict's risk (Bonferroni)."""
+    return policy.model_copy(update={"confidence": 1 - (1 - policy.confidence) * share})
 
 
-def lower_bound(pairs: Paired, policy: Policy, *, confidence: float | None = None) -> float:
+def lower_bound(pairs: Paired, policy: Policy) -> float:
     """Lower end of the one-sided percentile interval of the change of Recall@1; -1 where no query was asked.
 
     Args:
         pairs: Counts of the same queries under two systems.
-        policy: Gives resamples and seed.
-        confidence: Of the interval; None takes the policy's.
+        policy: Gives resamples, seed and confidence.
     """
     if not pairs.queries:
         return -1.0
     counts = (pairs.lost, pairs.gained, pairs.queries - pairs.lost - pairs.gained)
-    return _lower_bound(counts, policy.resamples, policy.seed, confidence or policy.confidence)
+    return _lower_bound(counts, policy.resamples, policy.seed, policy.confidence)
 
 
 @lru_cache(maxsize=10_000)
@@ -94,10 +93,9 @@ def _proven(
     name: str, what: str, pairs: Paired, *, limit: float, rule: str, policy: Policy, strictly: bool = False
 ) -> Condition:
     """Return the condition that the lower bound of a change reaches `limit`, or exceeds it."""
-    confidence = confidence_of_each(policy)
-    bound = lower_bound(pairs, policy, confidence=confidence)
+    bound = lower_bound(pairs, policy)
     passed = bound > limit if strictly else bound >= limit
-    needs = None if passed else queries_needed(pairs, limit=limit, confidence=confidence)
+    needs = None if passed else queries_needed(pairs, limit=limit, confidence=policy.confidence)
     counts = f"{pairs.queries:,} queries, {pairs.lost:,} lost, {pairs.gained:,} gained"
     words = f"{what} {points(pairs.difference, signed=True)} points, at worst {points(bound, signed=True)} ({counts})"
     if not pairs.queries:

@@ -19,6 +19,7 @@ def evaluation_data_of(
     *,
     candidate: Embedder,
     active: Mapping[str, Embedder],
+    may_ask: Sequence[Split] = ("select", "gate"),
 ) -> EvaluationData:
     """Embed what is served by the candidate, and by today's models what they must embed; find the stored rows.
 
@@ -28,18 +29,19 @@ def evaluation_data_of(
         splits: Whose items are served.
         candidate: The candidate.
         active: Digest -> each model that embeds queries today; none for a first model.
+        may_ask: Splits whose items may ask.
 
     Returns:
-        The items, of which those of `select` and `gate` may ask; `asked` are those of `gate`.
+        The items; `asked` are those of `gate`.
     """
     served = pool.rows(*splits)
     by_id = np.argsort(gallery.ids, kind="stable")
     ids = pool.ids[served]
     old = np.isin(ids, gallery.ids)
     positions = by_id[np.searchsorted(gallery.ids, ids[old], sorter=by_id)]
-    may_ask = np.isin(pool.splits[served], ["select", "gate"])
+    asking = np.isin(pool.splits[served], may_ask)
     embedded = {
-        digest: _embedded(pool, served, needed=may_ask | ~old if digest == gallery.query_model else may_ask, by=model)
+        digest: _embedded(pool, served, needed=asking | ~old if digest == gallery.query_model else asking, by=model)
         for digest, model in active.items()
     }
     return EvaluationData(
@@ -53,6 +55,7 @@ def evaluation_data_of(
         model=candidate.digest,
         candidate=pool.embed(served, candidate),
         asked=np.flatnonzero(pool.splits[served] == "gate"),
+        ids=ids,
     )
 
 

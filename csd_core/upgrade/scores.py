@@ -7,24 +7,20 @@ queries and measuring on the other, and the simplest kind that does as well as t
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from csd_core.records.ranking import GroupScoring, Identity, Logistic, Offset, Quantile, ScoreMap, artanh
 from csd_core.retrieval.gallery import Gallery, Provenance
-from csd_core.retrieval.metrics import TIE, Bools, Floats, Part, Recall
-from csd_core.retrieval.parts import Search
-from csd_core.upgrade.evaluation_data import EvaluationData, ServedRows
+from csd_core.retrieval.metrics import Recall
+from csd_core.upgrade.evaluation_data import EvaluationData
 from csd_core.upgrade.plans import UpgradePlan
+from csd_core.upgrade.search.pieces import Nearest, find_nearest
 
 Doubles = npt.NDArray[np.float64]
-
-NEAREST = 20
-"""Rows of each group, nearest to a query, from which a logistic map learns."""
 
 CANDIDATES = 400
 """Offsets that are tried for a group in one turn."""
@@ -35,9 +31,6 @@ TURNS = 3
 KNOTS = 64
 """Of a quantile map."""
 
-DECIMALS = 6
-"""Of the cosines that maps are fitted to: beyond them they depend on how a matrix product was cut up."""
-
 OUTERMOST = 1.01
 """Beyond any cosine of vectors that a gallery accepts as unit length."""
 
@@ -45,137 +38,65 @@ AS_GOOD = 0.5
 """Standard errors by which a simpler kind may stay behind the best."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Nearest:
-    """What the queries find in each part.
-
-    Attributes:
-        right: (P, Q) largest cosine of a right row, less what counts as a tie; -inf where there is none.
-        wrong: (P, Q) largest cosine of a wrong row.
-        cosines: P of (Q, n) largest cosines of all rows, n at most NEAREST.
-        of_class: P of (Q, n) whether that row is right.
-        counts: (Q,) queries that have a right row at all.
-        hit_today: (Q,) queries that hit without an upgrade.
-        half: (Q,) queries of the first half, the same in any order of items.
-    """
-
-    right: Doubles
-    wrong: Doubles
-    cosines: tuple[Floats, ...]
-    of_class: tuple[Bools, ...]
-    counts: Bools
-    hit_today: Bools
-    half: Bools
-
-    def of(self, chosen: Bools) -> "Nearest":
-        """Return the same for some of the queries."""
-        return Nearest(
-            right=self.right[:, chosen],
-            wrong=self.wrong[:, chosen],
-            cosines=tuple(each[chosen] for each in self.cosines),
-            of_class=tuple(each[chosen] for each in self.of_class),
-            counts=self.counts[chosen],
-            hit_today=self.hit_today[chosen],
-            half=self.half[chosen],
-        )
-
-    def merits(self, maps: Sequence[ScoreMap]) -> Doubles:
-        """(Q,) 1 for a hit, -1 for a query that hits today and would miss, else 0."""
-        right, wrong = (
-            np.max([score(part) for score, part in zip(maps, parts, strict=True)], axis=0)
-            for parts in (self.right, self.wrong)
-        )
-        hits = right > wrong
-        return np.where(self.counts, hits * 1.0 - (self.hit_today & ~hits), 0.0)
-
-
-def with_scores(plan: UpgradePlan, select: EvaluationData, today: Recall | None, gallery: Gallery) -> UpgradePlan:
-    """Return the plan with a score for each provenance, fitted and chosen on `select`; newest query models come first.
+def with_scores(
+    plans: Sequence[UpgradePlan], select: EvaluationData, today: Recall | None, gallery: Gallery
+) -> list[UpgradePlan]:
+    """Return plans with a score for each provenance, fitted and chosen on `select`; newest query models come first.
 
     Where a provenance cannot be measured, for no item that asks or is measured is of it, cosines are scores.
 
     Args:
-        plan: What becomes of the old rows.
+        plans: What becomes of the old rows.
         select: The items, of which those of `select` ask.
         today: Outcome of these queries without the upgrade; None where there are none.
         gallery: The old rows.
     """
-    own = Provenance(plan.model, "")
+    models = [_models_of(plan, gallery) for plan in plans]
+    maps: list[Sequence[ScoreMap]] = [[Identity() for _ in mine] for mine in models]
+    ways = {}
+    for number, (plan, mine) in enumerate(zip(plans, models, strict=True)):
+        pieces = select.way_after(plan).pieces
+        if len(mine) > 1 and today is not None and {piece.provenance for piece in pieces} == set(mine):
+            ways[number] = [
+                replace(piece, query_model=model, score=Identity())
+                for provenance, model in mine.items()
+                for piece in pieces
+                if piece.provenance == provenance
+            ]
+    if ways and today is not None:
+        for number, nearest in zip(ways, find_nearest(select, list(ways.values()), today), strict=True):
+            own = Provenance(plans[number].model, "")
+            maps[number] = choose(nearest, native=[provenance == own for provenance in models[number]])
+    return [_scored(plan, mine, scores, select) for plan, mine, scores in zip(plans, models, maps, strict=True)]
+
+
+def _models_of(plan: UpgradePlan, gallery: Gallery) -> dict[Provenance, str]:
+    """Return, of each provenance after an upgrade, the model whose queries search it."""
     age = [plan.model, *gallery.query_models].index
-    provenances = sorted(
-        dict.fromkeys([*plan.provenances(gallery), own]),
-        key=lambda provenance: age(plan.query_models.get(provenance, plan.model)),
-    )
-    if provenances == [own]:
-        return plan
-    models = [plan.query_models.get(provenance, plan.model) for provenance in provenances]
-    maps: list[ScoreMap] = [Identity() for _ in provenances]
-    rows = select.rows_after(plan)
-    if today is not None and set(rows.kinds) == set(provenances):
-        rows = replace(rows, kinds={provenance: rows.kinds[provenance] for provenance in provenances})
-        native = [provenance == own for provenance in provenances]
-        maps = choose(find_nearest(select, rows, models, today), native=native)
-    if set(models) == {plan.model} and all(isinstance(each, Identity) for each in maps):
-        return plan
-    scoring = tuple(
-        GroupScoring(
-            embedded_by=provenance.embedded_by,
-            adapters=provenance.adapters,
-            query_model=model,
-            dimension=select.embedded(model).shape[1],
-            score=score,
-        )
-        for provenance, model, score in zip(provenances, models, maps, strict=True)
-    )
-    return plan.scored(scoring)
+    found = {
+        provenance: plan.query_models.get(provenance, plan.model)
+        for provenance in [*plan.provenances(gallery), Provenance(plan.model, "")]
+    }
+    return dict(sorted(found.items(), key=lambda item: age(item[1])))
 
 
-def find_nearest(select: EvaluationData, rows: ServedRows, models: Sequence[str], today: Recall) -> Nearest:
-    """Search each provenance's rows by the queries of its model."""
-    parts = []
-    for positions, model in zip(rows.kinds.values(), models, strict=True):
-        queries = select.embedded(model)
-        parts.append(
-            Part(
-                queries=queries[select.asked],
-                rows=rows.vectors[positions, : queries.shape[1]],
-                positions=positions,
+def _scored(
+    plan: UpgradePlan, models: dict[Provenance, str], maps: Sequence[ScoreMap], select: EvaluationData
+) -> UpgradePlan:
+    if set(models.values()) == {plan.model} and all(isinstance(each, Identity) for each in maps):
+        return plan
+    return plan.scored(
+        tuple(
+            GroupScoring(
+                embedded_by=provenance.embedded_by,
+                adapters=provenance.adapters,
+                query_model=model,
+                dimension=select.embedded(model).shape[1],
+                score=score,
             )
+            for (provenance, model), score in zip(models.items(), maps, strict=True)
         )
-    search = Search.prepare(parts, select.labels[select.asked], select.labels, select.asked)
-    count = len(select.asked)
-    right, wrong = (np.full((len(parts), count), -np.inf) for _ in range(2))
-    sizes = [min(NEAREST, len(part.rows)) for part in search.parts]
-    cosines = tuple(np.full((count, size), -np.inf, np.float32) for size in sizes)
-    of_class = tuple(np.zeros((count, size), np.bool_) for size in sizes)
-    for asked, similar in search.blocks():
-        for some, slices in search.classes(asked):
-            mine = asked[some]
-            for part, held in enumerate(slices):
-                values, size = similar[part][some], sizes[part]
-                top = np.argpartition(-values, size - 1, axis=1)[:, :size]
-                cosines[part][mine] = np.take_along_axis(values, top, axis=1)
-                of_class[part][mine] = (top >= held.start) & (top < held.stop)
-                if held.stop > held.start:
-                    right[part, mine] = values[:, held].max(axis=1) - TIE
-                    values[:, held] = -np.inf
-                wrong[part, mine] = values.max(axis=1, initial=-np.inf)
-    return Nearest(
-        right=np.round(right, DECIMALS),
-        wrong=np.round(wrong, DECIMALS),
-        cosines=tuple(np.round(each, DECIMALS) for each in cosines),
-        of_class=of_class,
-        counts=np.isfinite(right).any(axis=0) & today.possible,
-        hit_today=today.hits[:, 0],
-        half=_half(select.candidate[select.asked]),
     )
-
-
-def _half(queries: Floats) -> Bools:
-    """(Q,) every second query by content."""
-    half = np.zeros(len(queries), np.bool_)
-    half[np.lexsort(queries.T)[::2]] = True
-    return half
 
 
 def choose(nearest: Nearest, *, native: Sequence[bool]) -> list[ScoreMap]:
@@ -247,6 +168,8 @@ def _best_offset(nearest: Nearest, offsets: Doubles, part: int) -> float:
 
 def fit_logistic(nearest: Nearest, native: Sequence[bool]) -> list[ScoreMap] | None:
     """Return the log-odds that a row near a query is of its class; None where a part does not show how they rise."""
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - takes a second to import
+
     maps: list[ScoreMap] = []
     for part in range(len(native)):
         found = np.isfinite(nearest.cosines[part])

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from csd_core.data.folders import check_folders, pass_over
 from csd_core.params.model import Params
+from csd_core.retraining.origin import Origin
 from csd_core.system.errors import ArtifactError, CsdError, ParamsError
 from csd_core.system.git import answer, ask
 from csd_core.system.yaml_file import read_yaml
@@ -69,7 +70,7 @@ class Checkout:
         Raises:
             CsdError: if there is such a branch.
         """
-        git(self.root, "update-ref", f"refs/heads/{branch}", commit, "0" * len(commit))
+        self._point(branch, commit, before=None)
 
     def move_branch(self, branch: str, commit: str, *, subject: str) -> None:
         """Move a branch from the commit this checkout was made at to a new one that follows it, at once.
@@ -80,15 +81,25 @@ class Checkout:
         Raises:
             CsdError: if somebody else moved the branch; it stays as it is.
         """
-        now = git(self.root, "for-each-ref", "--format=%(objectname)", f"refs/heads/{branch}") or "0" * len(commit)
-        if now not in (self.start, "0" * len(commit)):
+        now = git(self.root, "for-each-ref", "--format=%(objectname)", f"refs/heads/{branch}") or None
+        if now not in (self.start, None):
             parent, _, said = git(self.root, "log", "-1", "--format=%P %s", now).partition(" ")
             if parent != self.start or not said.startswith(subject):
                 raise CsdError(
                     f"branch {branch} is at {now[:12]}, not at {self.start[:12]} where its run left it: somebody moved "
                     f"it. Move it back (git branch --force {branch} {self.start[:12]}) and try again"
                 )
-        git(self.root, "update-ref", f"refs/heads/{branch}", commit, now)
+        self._point(branch, commit, before=now)
+
+    def _point(self, branch: str, commit: str, *, before: str | None) -> None:
+        """Let a branch point to a commit whose artefacts other machines can have, where the project is shared."""
+        origin = Origin.of(self.workspace)
+        if origin is None:
+            git(self.root, "update-ref", f"refs/heads/{branch}", commit, before or "0" * len(commit))
+            return
+        dvc(self.root, "push", "--quiet")
+        origin.push(branch, commit, expected=before)
+        git(self.root, "update-ref", f"refs/heads/{branch}", commit)  # another run here may have fetched it already
 
 
 @contextmanager
@@ -152,6 +163,9 @@ def remove_leftovers(project: Workspace) -> tuple[str, ...]:
 
 def remove_branch(root: Path, branch: str, commit: str) -> None:
     """Remove a branch, unless somebody has moved or removed it."""
+    origin = Origin.of(Workspace(root))
+    if origin:
+        origin.remove(branch, commit)
     answer(root, "update-ref", "-d", f"refs/heads/{branch}", commit)
 
 
@@ -186,21 +200,25 @@ def _share(project: Workspace, workspace: Workspace) -> None:
 
 
 def _configure(mine: Path, theirs: Path) -> None:
-    """Point a checkout's .dvc folder at the cache and the remotes of the project's."""
+    """Point a checkout's .dvc folder at the cache and the remotes of the project's; an older commit may know none."""
     project = Config(dvc_dir=str(mine))
+    committed = project.load_one("repo")
     with Config(dvc_dir=str(theirs)).edit("local") as settings:
         # outputs are links into the cache where that is possible: a stage replaces an output, it never writes into one
         settings["cache"] |= {
             "dir": str(Path(project["cache"].get("dir", mine / "cache")).resolve()),
             "type": "reflink,hardlink,copy",
         }
+        if "remote" in committed["core"]:
+            settings["core"].setdefault("remote", committed["core"]["remote"])
         for name, remote in project["remote"].items():
+            settings["remote"][name] = committed["remote"].get(name, {}) | settings["remote"].get(name, {})
             if Path(remote["url"]).is_absolute():  # DVC keeps it relative to its folder
-                settings["remote"].setdefault(name, {})["url"] = str(remote["url"])
+                settings["remote"][name]["url"] = str(remote["url"])
 
 
 def _fetch(project: Workspace, workspace: Workspace) -> None:
-    """The artefacts of the commit, and folders of images that only the project has."""
+    """The artefacts of the commit, and folders of images and start weights that only the project has."""
     if (workspace.root / "dvc.lock").is_file():
         try:
             dvc(workspace.root, "checkout", "--quiet")
@@ -221,6 +239,10 @@ def _fetch(project: Workspace, workspace: Workspace) -> None:
         if not computed and not mine.exists() and theirs.is_dir():
             mine.parent.mkdir(parents=True, exist_ok=True)
             mine.symlink_to(theirs.resolve(), target_is_directory=True)
+    weights = _params(workspace).training.network.weights_file
+    if weights and not workspace.path(weights).exists() and project.path(weights).is_file():
+        workspace.path(weights).parent.mkdir(parents=True, exist_ok=True)
+        workspace.path(weights).symlink_to(project.path(weights).resolve())
     here = {
         name: each for name, each in _params(workspace).sources.folders.items() if workspace.path(each.path).is_dir()
     }

@@ -85,7 +85,7 @@ def cut_task(project: Workspace, workspace: Workspace, intake: Intake, settings:
         The batches that the task was cut from; none if there is no task.
     """
     params = workspace.params()
-    form = ImageForm(size=params.images.pixels, channels=params.images.channels, resize=params.images.resize)
+    form = ImageForm.of(params.images)
     task = next_task(params)
     folder, trial = workspace.batch(task), workspace.batch(f".{task}")
     usable = []

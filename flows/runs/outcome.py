@@ -4,8 +4,11 @@ import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
+from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
@@ -15,6 +18,7 @@ from csd_core.records.verdict import Promoted, Rejected, VerdictFile, outcome_in
 from csd_core.releases.store import Releases
 from csd_core.retraining.history import Outcome, Retraining, retrainings
 from csd_core.retraining.manifests import TakenBatch
+from csd_core.retraining.origin import Origin, share
 from csd_core.retraining.start import Start
 from csd_core.system.atomic import atomic_file
 from csd_core.system.errors import BusyError, CompatibilityError, CsdError
@@ -97,6 +101,7 @@ def keep_report(project: Workspace, workspace: Workspace, name: str) -> None:
         target = project.retraining(name).with_suffix(".html")
         with atomic_file(target) as partial:
             shutil.copyfile(workspace.page, partial)
+        share(project, target)
 
 
 def conclude(
@@ -123,7 +128,8 @@ def conclude(
     rejected = [verdict for verdict in verdicts.values() if isinstance(verdict, Rejected)]
     if _stays(workspace, retraining, rejected, review):
         end(project, retraining, "rejected", why=summary)
-        message = " ".join([f"{summary}:", *(f"{each.because} {each.next_step}" for each in rejected)])
+        listed = [] if review else ["This run's page lists what can be done."]
+        message = " ".join([f"{summary}:", *(each.because for each in rejected), *listed])
         failed = retraining.on_reject == "stop" and review is None
         return (Failed if failed else Completed)(name="Rejected", message=message)
     if not retraining.publishes:
@@ -132,7 +138,7 @@ def conclude(
     by = review.by if review else "retrain"
     why = f"{retraining.name}: {summary}" + (f"; {review.choice}: {review.reason}" if review else "")
     try:
-        with Releases.of(project).changing():
+        with Releases.of(project, project.params().live.releases).changing():
             refuse_outdated(project, retraining)
             made = publish_tasks(project, workspace, retraining.tasks, by=by, why=why)
     except CompatibilityError as error:
@@ -167,7 +173,7 @@ def refuse_outdated(project: Workspace, retraining: Retraining) -> None:
     Raises:
         CompatibilityError: then its gallery lacks what came meanwhile.
     """
-    releases = Releases.of(project)
+    releases = Releases.of(project, project.params().live.releases)
     now, then = releases.active(), retraining.release
     began = next((each for each in releases.all() if each.name == then), None)
     same = now is began if now is None or began is None else now.record.commit == began.record.commit
@@ -180,7 +186,7 @@ def refuse_outdated(project: Workspace, retraining: Retraining) -> None:
 
 def is_active(project: Workspace, retraining: Retraining) -> bool:
     """Return whether its own release is active: its run died after publishing it."""
-    now = Releases.of(project).active()
+    now = Releases.of(project, project.params().live.releases).active()
     return now is not None and now.record.commit == retraining.commit != retraining.base
 
 
@@ -193,19 +199,33 @@ def recover(project: Workspace) -> None:
     """
     remove_leftovers(project)
     for each in retrainings(project):
-        if each.outcome not in ("unfinished", "in review"):
+        if each.outcome not in ("unfinished", "in review") or _works_elsewhere(project, each):
             continue
         if is_active(project, each):
             end(project, each, "published", why=each.why)
         elif each.outcome == "unfinished":
             remove_branch(project.root, each.branch, each.commit)
-            project.retraining(each.name).with_suffix(".html").unlink(missing_ok=True)
-            project.retraining(each.name).unlink()
+            left = project.retraining(each.name), project.retraining(each.name).with_suffix(".html")
+            for file in left:
+                file.unlink(missing_ok=True)
+            share(project, *left)
         else:
             try:
                 refuse_outdated(project, each)
             except CompatibilityError as error:
                 end(project, each, "outdated", why=str(error))
+
+
+def _works_elsewhere(project: Workspace, retraining: Retraining) -> bool:
+    """Return whether its flow run is at work on another machine; on this one the lock of retrainings keeps it out."""
+    if retraining.outcome != "unfinished" or not retraining.flow_run or Origin.of(project) is None:
+        return False
+    with get_client(sync_client=True) as client:
+        try:
+            state = client.read_flow_run(UUID(retraining.flow_run)).state
+        except ObjectNotFound:
+            return False
+    return state is not None and not state.is_final()
 
 
 def _has_no_champion(workspace: Workspace, retraining: Retraining) -> bool:

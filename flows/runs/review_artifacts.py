@@ -10,6 +10,7 @@ import re
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from csd_core.params.model import Params
+from csd_core.report.advice.next_steps import Place
 from csd_core.report.charts.svg import Chart
 from csd_core.report.review import ReviewPage, escaped
 from csd_core.retraining.review import review_page
@@ -19,7 +20,14 @@ _MARKUP = re.compile(r"[^\w\s.,;:()%@-]")
 
 
 def show_review(
-    workspace: Workspace, params: Params, task: str, *, name: str, report_url: str | None, approve_url: str | None
+    workspace: Workspace,
+    params: Params,
+    task: str,
+    *,
+    name: str,
+    report_url: str | None,
+    approve_url: str | None,
+    place: Place = "review",
 ) -> None:
     """Make a task's artifacts: the review, the ways to serve as a table, and each picture by itself.
 
@@ -30,8 +38,9 @@ def show_review(
         name: Of the retraining.
         report_url: Of the whole HTML report; None where nobody serves it.
         approve_url: Of the form in which a person decides; None where nobody has to.
+        place: Where the person decides.
     """
-    page = review_page(workspace, params, task)
+    page = review_page(workspace, params, task, place=place)
     key = task.replace("_", "-")  # Prefect allows lower-case letters, digits and dashes
     of = f"{page.title} (retraining {name})"
     create_markdown_artifact(
@@ -58,6 +67,12 @@ def show_review(
             markdown=_picture(page.flips),
             description=escaped(f"{of}: queries that hit today and would miss"),
         )
+    if page.confusions:
+        create_markdown_artifact(
+            key=f"confusions-{key}",
+            markdown=_picture(page.confusions),
+            description=escaped(f"{of}: queries that would find another class first"),
+        )
 
 
 def _markdown(page: ReviewPage, *, name: str, report_url: str | None, approve_url: str | None) -> str:
@@ -68,8 +83,7 @@ def _markdown(page: ReviewPage, *, name: str, report_url: str | None, approve_ur
         links.append(f"[Full report](<{report_url}>)")
     links.append(f"Retraining {escaped(name)}")
     parts = [f"# {escaped(page.title)}", page.headline, " · ".join(links), _picture(page.heat_map), page.verdict]
-    if page.flips:
-        parts.append(_picture(page.flips))
+    parts += [_picture(chart) for chart in (page.flips, page.confusions) if chart]
     return "\n\n".join(parts) + "\n"
 
 

@@ -16,6 +16,7 @@ from prefect.states import Completed
 from prefect.utilities.urls import url_for
 
 from csd_core.params.model import Review
+from csd_core.records.verdict import Rejected
 from csd_core.releases.store import Releases
 from csd_core.retraining.history import Retraining, find, retrainings
 from csd_core.system.errors import ParamsError
@@ -24,6 +25,7 @@ from csd_core.workspace import Workspace
 from flows.forms import Approve
 from flows.project import report_url
 from flows.runs.checkout import Checkout, remove_leftovers
+from flows.runs.outcome import Verdicts
 from flows.runs.review_artifacts import show_review
 
 DEPLOYMENT = "approve/by-hand"
@@ -52,6 +54,21 @@ def ask_for_review(
         name="AwaitingReview",
         message=f"{summary} Decide with the deployment {DEPLOYMENT} by {deadline:%Y-%m-%d %H:%M} UTC.",
     )
+
+
+def show_rejections(place: Checkout, name: str, verdicts: Verdicts) -> None:
+    """Show on the run's page what each rejected candidate failed, and what can be done."""
+    for task, verdict in verdicts.items():
+        if isinstance(verdict, Rejected):
+            show_review(
+                place.workspace,
+                place.workspace.params(),
+                task,
+                name=name,
+                report_url=report_url(name),
+                approve_url=None,
+                place="branch",
+            )
 
 
 @contextmanager
@@ -86,7 +103,7 @@ def _named(project: Workspace, settings: Approve) -> str:
 
 def note(project: Workspace, retraining: Retraining, review: Review) -> None:
     """Write a decision into the audit log, whatever comes of it."""
-    releases = Releases.of(project)
+    releases = Releases.of(project, project.params().live.releases)
     with releases.changing():
         releases.audit.append("reviewed", by=review.by, why=f"{retraining.name}: {review.choice}: {review.reason}")
 

@@ -22,6 +22,8 @@ DEFAULTS = {
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     # Else a run that died with its server is forgotten when the machine was down for more than a minute.
     "PREFECT_SERVER_EVENTS_EXPIRED_BUCKET_BUFFER": "P30D",
+    # What a server answers while its PostgreSQL is down; asked again for a minute, a run outlives that.
+    "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
     # The newer pages call an analytics service from the browser, whatever the settings say.
     "PREFECT_SERVER_UI_V2_ENABLED": "false",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",

@@ -32,6 +32,34 @@ def triangle(rng, level, size):
     return np.round(np.tril(np.clip(rng.normal(level, 0.02, (size, size)), 0, 1)), 6)
 
 
+WAYS = ("keep", "adapt", "merge", "backfill")
+
+
+def upgrade_of(cell, row, name):
+    """What the gate says of one upgrade: merge is taken, but of `finetune` every second candidate is rejected."""
+    rejected = cell.contender == "finetune" and row % 2 == 0
+    whole = round(0.02 + 0.01 * cell.seed + 0.001 * row, 6)
+    for way, share, change, cost in zip(
+        WAYS, (0.25, 0.5, 0.75, 1), (-0.02, -0.01, 0, 0.01), (0, 0, 0, 100 * row), strict=True
+    ):
+        told = {
+            "promoted": float(way == "merge" and not rejected),
+            "gain": share * whole,
+            "gain_bound": share * whole - 0.03,
+            "lost": 0.02 * share,
+            "old_change": change + 0.01 * (row % 2),
+            "rows_embedded": float(cost),
+            "query_models": 1.0 + (way == "merge"),
+        }
+        yield from (Measure(measure=measure, after=name, on=way, value=value) for measure, value in told.items())
+    if rejected:
+        yield Measure(measure="stopped", after=name, on="max_task_regression", value=1.0)
+    else:
+        lost, gained = 5.0 + row, 7.0
+        for measure, value in (("queries", 100.0), ("lost", lost), ("gained", gained), ("bound", 0.025 - 0.01 * row)):
+            yield Measure(measure=f"test_{measure}", after=name, value=value)
+
+
 def measures_of(cell):
     """What a cell might have measured; the same each time."""
     size, level = PROFILES[cell.profile], LEVELS[cell.contender]
@@ -61,7 +89,9 @@ def measures_of(cell):
                 yield Measure(measure=f"ecc_{strategy}", after=name, value=float(change > 0))
                 yield Measure(measure=f"ecc_{strategy}_bound", after=name, value=change - 0.012)
                 yield Measure(measure=f"would_pass_{strategy}", after=name, value=float(change > -0.03))
+            yield Measure(measure="would_pass_merge", after=name, value=1.0)
             yield Measure(measure="would_pass_backfill", after=name, value=1.0)
+            yield from upgrade_of(cell, row, name)
     found = continual.compatibility(cross)
     for name in ("ac", "am", "bc", "fc"):
         yield Measure(measure=name, value=getattr(found, name))

@@ -19,8 +19,16 @@ from csd_core import cli
 ROOT = Path(__file__).parents[2]
 FOLDER = Path("comparisons/runs/example")
 
+SHORT = """
+extends: tiny
+tasks:
+  t1: {previous: init, recipe: first, source: digits, classes: ["0", "1", "2", "3"]}
+  t2: {previous: t1, recipe: later, source: digits, classes: ["4", "5", "6"]}
+decisions: {t1: auto, t2: auto}
+report: {after: t2}
+"""
 BROKEN = """
-profiles: {tiny: {}}
+profiles: {short: {}}
 contenders:
   broken: {overrides: {training: {later: {method: finetune, optimizer: {lr: 1.0e+30}}}}}
   csd: {}
@@ -78,7 +86,11 @@ def at_work_in(folder):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_killed_comparison_resumes_and_trains_the_first_stage_once(project):
-    log = project / FOLDER / "cells/tiny/finetune/seed-1/cell.log"
+    (project / "profiles").mkdir()
+    (project / "profiles/short.yaml").write_text(SHORT)
+    example = project / "comparisons/example.yaml"
+    example.write_text(example.read_text().replace("tiny: {}", "short: {}"))
+    log = project / FOLDER / "cells/short/finetune/seed-1/cell.log"
     killed = subprocess.Popen(command("comparisons/example.yaml"), env=of_terminal(), stdout=subprocess.DEVNULL)
     try:
         wait_for(
@@ -95,8 +107,8 @@ def test_a_killed_comparison_resumes_and_trains_the_first_stage_once(project):
     resumed = run("comparisons/example.yaml")
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     first, second, last = resumed.stdout.splitlines()
-    assert re.fullmatch(r"1 of 2 · tiny/finetune/1: done, \d+ (s|min); about \d+ (s|min) left", first)
-    assert re.fullmatch(r"2 of 2 · tiny/csd/1: done, \d+ (s|min)", second)
+    assert re.fullmatch(r"1 of 2 · short/finetune/1: done, \d+ (s|min); about \d+ (s|min) left", first)
+    assert re.fullmatch(r"2 of 2 · short/csd/1: done, \d+ (s|min)", second)
     assert last == f"{FOLDER}/results.parquet: 2 of 2 cells"
     printed = logs(project)
     assert printed.count("Running stage 'train@t1'") == 1
@@ -111,8 +123,13 @@ def test_a_killed_comparison_resumes_and_trains_the_first_stage_once(project):
         "finetune"
     }
     assert {(row["contender"], row["after"]) for row in rows if row["measure"] == "gate_adapted"} == {
-        (contender, task) for contender in ("finetune", "csd") for task in ("t2", "t3")
+        ("finetune", "t2"),
+        ("csd", "t2"),
     }
+
+    promoted = {(row["contender"], row["after"]) for row in rows if row["measure"] == "promoted" and row["value"]}
+    tested = {(row["contender"], row["after"]) for row in rows if row["measure"] == "test_queries"}
+    assert tested == promoted
 
     table = (project / FOLDER / "results.parquet").read_bytes()
     again = run("comparisons/example.yaml", "--jobs", "2")
@@ -124,8 +141,8 @@ def test_a_killed_comparison_resumes_and_trains_the_first_stage_once(project):
     broken = run("broken.yaml", "--folder", str(FOLDER))
     assert broken.returncode == 1
     assert "loss" in broken.stdout
-    assert "2 of 2 · tiny/csd/1: nothing was stale" in broken.stdout
-    assert broken.stderr == "1 of 2 cells failed: tiny/broken/1; their last lines stand above\n"
+    assert "2 of 2 · short/csd/1: nothing was stale" in broken.stdout
+    assert broken.stderr == "1 of 2 cells failed: short/broken/1; their last lines stand above\n"
     left = {row["contender"] for row in pq.read_table(project / FOLDER / "results.parquet").to_pylist()}
     assert left == {"csd", "finetune"}  # what this comparison leaves alone stays
 

@@ -257,7 +257,12 @@ def test_before_the_reference_has_run_nothing_is_compared_with_it(tmp_path):
     found = loaded(path)
     assert {each.words for row in difference_table(found).rows.values() for each in row} == {DASH}
     write_report(found, path, tmp_path)
-    assert "Seed by seed" not in (tmp_path / "report.md").read_text(encoding="utf-8")
+    for name in ("report.md", "index.html"):
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        assert "all profiles: how often" in text
+        assert "all profiles: contender less csd" not in text
+        assert "Seed by seed" not in text
+    assert "<h2>Over all profiles</h2>" in text
 
 
 def test_equal_figures_give_equal_bytes(results, comparison, tmp_path):

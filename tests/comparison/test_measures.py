@@ -14,6 +14,7 @@ from csd_core.comparison.running.spec import load_spec
 from csd_core.comparison.running.timings import StageTime, Timings
 from csd_core.records.check import CheckReport
 from csd_core.system.errors import ArtifactError
+from csd_core.upgrade.gate_rules import lower_bound, with_share
 
 ROOT = Path(__file__).parents[2]
 RECORDED = Path(__file__).parent / "recorded"
@@ -87,6 +88,43 @@ def test_each_upgrade_tells_what_the_gate_saw_and_would_have_decided(measured):
         assert value(measured, "ecc_adapt_bound", task) <= test.adapted.difference
         assert {value(measured, f"would_pass_{name}", task) for name in ("keep", "adapt", "backfill")} == {1.0}
     assert ("t1", None) not in rows(measured, "would_pass_backfill")
+
+
+def test_each_way_of_an_upgrade_has_what_it_brings_and_costs(measured):
+    for task in ("t2", "t3"):
+        alternatives = CheckReport.load(RECORDED / "artifacts" / task / "check.json").alternatives
+        ways = [(task, each.strategy) for each in alternatives]
+        for measure in ("promoted", "gain", "gain_bound", "lost", "old_change", "rows_embedded", "query_models"):
+            assert [place for place in rows(measured, measure) if place[0] == task] == ways
+        for way in alternatives:
+            overall = way.against_status_quo["overall"]
+            assert value(measured, "gain", task, way.strategy) == overall.difference
+            assert value(measured, "gain_bound", task, way.strategy) < overall.difference
+            assert value(measured, "lost", task, way.strategy) == overall.lost / overall.queries
+            assert value(measured, "old_change", task, way.strategy) == way.against_status_quo["old"].difference
+            assert value(measured, "rows_embedded", task, way.strategy) == way.rows_embedded
+    assert value(measured, "promoted", "t3", "keep") == 1
+    assert not rows(measured, "stopped")
+
+
+def test_a_way_passes_as_the_only_one_allowed_though_it_is_not_taken_beside_others(params):
+    report = CheckReport.load(RECORDED / "artifacts" / "t3" / "check.json")
+    keep = report.alternatives[0]
+    alone, beside = (
+        lower_bound(keep.against_status_quo["old"], with_share(params.gate, share)) for share in (1, 1 / 3)
+    )  # nothing was measured on `select`, so three ways share the risk
+    between = params.gate.model_copy(update={"max_regression": -(alone + beside) / 2})
+    found = measure_cell(RECORDED, params.model_copy(update={"gate": between}), Timings())
+    assert beside < alone
+    assert value(found, "would_pass_keep", "t3") == 1
+    assert value(found, "promoted", "t3", "keep") == 0
+
+
+def test_a_rejected_candidate_names_the_conditions_that_its_backfill_fails(params):
+    strict = params.model_copy(update={"gate": params.gate.model_copy(update={"max_task_regression": 0.0})})
+    found = measure_cell(RECORDED, strict, Timings())
+    assert ("t3", "max_task_regression") in rows(found, "stopped")
+    assert {value(found, "promoted", "t3", way) for way in ("keep", "adapt", "backfill")} == {0.0}
 
 
 def test_a_stricter_policy_would_not_have_promoted_what_was_promoted(params):

@@ -10,7 +10,7 @@ import pytest
 from patience import PATIENCE
 
 from csd_core.comparison.results.measures import CellMeasures
-from csd_core.comparison.running import child
+from csd_core.comparison.running import child, scheduler
 from csd_core.comparison.running.run_folder import Bench, Code
 from csd_core.comparison.running.runs import Cell, params_of
 from csd_core.comparison.running.scheduler import Run, finished
@@ -41,6 +41,8 @@ def stand_in(tmp_path, monkeypatch):
     programs = tmp_path / "bin"
     programs.mkdir()
     monkeypatch.setattr(child, "environment", lambda: {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"})
+    # what it makes has no images (tests/stages/test_queries_of_test.py asks real ones)
+    monkeypatch.setattr(scheduler, "ask_test_queries", lambda *_: ())
 
     def write(script):
         (programs / "dvc").write_text(f"#!/bin/sh\n{script}\n")
@@ -69,6 +71,20 @@ def test_cells_are_run_measured_and_remembered(stand_in, params):
     assert bench.log.read_text().splitlines()[1:] == ["Running stage 'train@t2':"]
     seconds = [each for each in CellMeasures.load(bench.measures).values if each.measure == "train_seconds"]
     assert [each.after for each in seconds] == ["t2"]
+
+
+def test_a_cell_in_which_nothing_was_stale_is_measured_again_by_other_code_alone(stand_in, params, monkeypatch):
+    some = [cell for cell in params if cell.contender == "csd"]
+    folder = stand_in(WORKS)
+    list(Run(params, folder=folder, code=CODE, jobs=1).events(some))
+    folder = stand_in("true")
+    measured = []
+    monkeypatch.setattr(scheduler, "ask_test_queries", lambda root, _: measured.append(root) or ())
+    events = list(Run(params, folder=folder, code=CODE, jobs=1).events(some))
+    assert {event.cell: event.measures for event in events} == finished(folder, params)
+    assert not measured
+    list(Run(params, folder=folder, code=Code(files={**CODE.files, "csd_core/new.py": b""}), jobs=1).events(some))
+    assert len(measured) == len(some)
 
 
 def test_the_cells_of_a_profile_and_seed_wait_for_each_other(stand_in, params):

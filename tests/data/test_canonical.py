@@ -24,7 +24,7 @@ class Listed:
     def __len__(self):
         return len(self.items)
 
-    def batches(self, form):
+    def batches(self, form, thumbnails=None):  # noqa: ARG002 - a source without originals
         for start in range(0, len(self.items), 2):
             part = self.items[start : start + 2]
             good = [item for item in part if item[3] is not None]

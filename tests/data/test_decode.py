@@ -63,6 +63,61 @@ def test_any_mode_becomes_rgb_and_grey(encoded, mode, colour, file_format, rgb):
     np.testing.assert_allclose(grey[1, 1], luma, atol=2)
 
 
+BEHIND = {"black": 0, "white": 255, "grey": 128, "#102030": (16, 32, 48)}
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("background", BEHIND)
+def test_transparency_lies_on_the_background(encoded, background, file_format):
+    options = {"lossless": True, "exact": True} if file_format == "WEBP" else {}
+    half = of_mode("RGBA", (200, 100, 50, 128))
+    half.putpixel((0, 0), (200, 100, 50, 0))
+    found = decode(encoded(half, file_format, **options), RGB4.model_copy(update={"background": background}))
+    behind = np.broadcast_to(BEHIND[background], 3)
+    np.testing.assert_array_equal(found[0, 0], behind)
+    np.testing.assert_allclose(found[1, 1], (np.array((200, 100, 50)) + behind) / 2, atol=2)
+
+
+@pytest.mark.parametrize("colour", [0, 64, 128, 192, 255])
+def test_no_plain_shape_vanishes_on_a_checker(encoded, colour):
+    form = ImageForm(size=32, channels=1, resize="squash", background="checker")
+    empty, shape = of_mode("LA", (0, 0), (32, 32)), of_mode("LA", (0, 0), (32, 32))
+    shape.paste((colour, 255), (8, 8, 24, 24))
+    behind, found = decode(encoded(empty), form)[..., 0], decode(encoded(shape), form)[..., 0]
+    squares = (np.indices((32, 32)) // 4).sum(0) % 2
+    np.testing.assert_array_equal(behind, np.where(squares, 192, 64))
+    assert (np.abs(found.astype(int) - behind)[8:24, 8:24] >= 60).mean() >= 0.5
+
+
+def test_a_checker_goes_on_from_band_to_band(encoded, monkeypatch):
+    rng = np.random.default_rng(1)
+    file = encoded(Image.fromarray(rng.integers(0, 256, (50, 30, 4), np.uint8), "RGBA"))
+    form = ImageForm(size=16, channels=3, resize="pad", background="checker")
+    whole = decode(file, form)
+    monkeypatch.setattr("csd_core.data.pixels._BAND", 30 * 7)
+    np.testing.assert_array_equal(decode(file, form), whole)
+
+
+def test_an_opaque_image_is_the_same_on_every_background(encoded):
+    file = encoded(np.random.default_rng(1).integers(0, 256, (9, 9, 3), np.uint8))
+    for background in (*BEHIND, "checker"):
+        np.testing.assert_array_equal(
+            decode(file, RGB4.model_copy(update={"background": background})), decode(file, RGB4)
+        )
+
+
+@pytest.mark.parametrize("background", [*BEHIND, "checker"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_padded_image_lies_on_the_background(encoded, background, channels):
+    form = ImageForm(size=8, channels=channels, resize="pad", background=background)
+    found = decode(encoded(np.full((4, 8), 90, np.uint8)), form)
+    around = np.array(BEHIND.get(background, 128)) * np.ones(3)
+    expected = around if channels == 3 else [np.round(around @ (0.299, 0.587, 0.114))]
+    for row in (0, 1, 6, 7):
+        np.testing.assert_allclose(found[row, 3], expected, atol=1)
+    assert (found[2:6] == 90).all()
+
+
 def test_a_transparent_palette_colour_becomes_black(encoded):
     found = decode(encoded(palette_with_a_transparent_colour(), transparency=1), RGB4)
     assert found[0, 0].tolist() == [0, 0, 0]
@@ -213,6 +268,30 @@ def test_squash_keeps_everything_pad_the_aspect_and_crop_the_centre(encoded):
     assert (found["crop"] == 200).all()
 
 
+@pytest.mark.parametrize(("shape", "share"), [((256, 256), 0.875), ((300, 256), 0.875), ((256, 400), 0.5)])
+def test_a_crop_with_a_margin_is_a_resize_and_a_crop_of_the_centre(encoded, shape, share):
+    """As the usual "resize 256, crop 224"."""
+    size = round(256 * share)
+    image = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+    found = decode(encoded(image), ImageForm(size=size, channels=1, resize="crop", crop_share=share))
+    top, left = ((side - size) // 2 for side in shape)
+    np.testing.assert_array_equal(found[..., 0], image[top : top + size, left : left + size])
+
+
+def test_a_jpeg_is_drafted_no_smaller_for_a_crop_with_a_margin(encoded):
+    noise = np.random.default_rng(4).integers(0, 256, (10, 10, 3), np.uint8)
+    photo = encoded(Image.fromarray(noise).resize((600, 600)), "JPEG", quality=90)
+    form = ImageForm(size=100, channels=3, resize="crop", crop_share=0.25)
+    whole = encoded(Image.open(io.BytesIO(photo)))
+    np.testing.assert_array_equal(decode(photo, form), decode(whole, form))
+
+
+def test_an_image_in_its_form_is_taken_as_it_is_so_that_stored_ones_stay(encoded):
+    image = np.random.default_rng(1).integers(0, 256, (8, 8), np.uint8)
+    form = ImageForm(size=8, channels=1, resize="crop", crop_share=0.5)
+    np.testing.assert_array_equal(decode(encoded(image), form)[..., 0], image)
+
+
 def test_shrinking_does_not_alias(encoded):
     checkers = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
     found = decode(encoded(checkers), GREY4)
@@ -222,9 +301,10 @@ def test_shrinking_does_not_alias(encoded):
 @pytest.mark.parametrize("rule", ["squash", "pad", "crop"])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("shape", [(9, 6, 1), (9, 6, 3), (2, 3, 1), (4, 4, 1), (4, 4, 3)])
-def test_an_array_becomes_what_a_file_with_its_pixels_becomes(encoded, rule, channels, shape):
+@pytest.mark.parametrize(("background", "share"), [("black", 1.0), ("#a0b0c0", 0.8)])
+def test_an_array_becomes_what_a_file_with_its_pixels_becomes(encoded, rule, channels, shape, background, share):
     images = np.random.default_rng(2).integers(0, 256, (3, *shape), np.uint8)
-    form = ImageForm(size=4, channels=channels, resize=rule)
+    form = ImageForm(size=4, channels=channels, resize=rule, background=background, crop_share=share)
     files = [encoded(image[..., 0] if shape[2] == 1 else image) for image in images]
     np.testing.assert_array_equal(resize(images, form), np.stack([decode(file, form) for file in files]))
 

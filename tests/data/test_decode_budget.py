@@ -198,7 +198,7 @@ def test_a_decoder_that_does_not_answer_is_given_up(monkeypatch):
     for process in running():
         os.kill(process.pid, signal.SIGSTOP)
     with pytest.raises(DataError, match="is not decoded after 0.5 s"):
-        decoders.decode(bombs.saved(Image.fromarray(pixels_of(9)), "BMP"), FORM, None, decoding.SMALL)
+        decoders.decode(bombs.saved(Image.fromarray(pixels_of(9)), "BMP"), [FORM], None, decoding.SMALL)
     decoders.close()
 
 
@@ -209,7 +209,7 @@ def test_a_file_that_kills_its_decoder_is_damaged(monkeypatch):
     process.wait()
     monkeypatch.setattr(_Child, "lives", lambda _: True)  # as if it died a moment later
     with pytest.raises(DataError, match="is damaged: its decoder did not survive it"):
-        decoders.decode(bombs.saved(Image.fromarray(pixels_of(9)), "BMP"), FORM, None, decoding.SMALL)
+        decoders.decode(bombs.saved(Image.fromarray(pixels_of(9)), "BMP"), [FORM], None, decoding.SMALL)
 
 
 def test_several_threads_decode_at_once_and_share_the_room(monkeypatch):

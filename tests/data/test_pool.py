@@ -13,7 +13,7 @@ def pool(make_set, tmp_path):
     for number, name in enumerate(("t1", "t2", "t3")):
         source = make_set([name] * (10 + number), first=100 * number)
         task = Task(previous="init", recipe="first", source="set", classes=None)
-        shares = SplitShares(seed=1, select=0.2, gate=0.2, test=0.2)
+        shares = SplitShares(seed=1, select=0.2, gate=0.2, test=0.2, group=None)
         found = cut_shard(source, task, shares, name=name, earlier=np.empty(0, np.str_))
         write_shard(tmp_path / name, source, found, task=name)
         shards.append(load_shard(tmp_path / name))

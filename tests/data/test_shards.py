@@ -11,7 +11,7 @@ from csd_core.data.shards import SPLITS, apportion, cut_shard, load_shard, write
 from csd_core.params.model import SplitShares, Task
 from csd_core.system.errors import ArtifactError, DataError
 
-SHARES = SplitShares(seed=1, select=0.15, gate=0.2, test=0.2)
+SHARES = SplitShares(seed=1, select=0.15, gate=0.2, test=0.2, group=None)
 NONE = np.empty(0, np.str_)
 
 
@@ -34,7 +34,7 @@ def any_shares(draw):
     select = draw(st.integers(0, 99))
     gate = draw(st.integers(0, 99 - select))
     test = draw(st.integers(0, 99 - select - gate))
-    return SplitShares(seed=draw(st.integers(0, 5)), select=select / 100, gate=gate / 100, test=test / 100)
+    return SplitShares(seed=draw(st.integers(0, 5)), select=select / 100, gate=gate / 100, test=test / 100, group=None)
 
 
 any_labels = st.lists(st.sampled_from(["2", "10", "cat", "é🐈"]), min_size=1, max_size=60)
@@ -52,7 +52,7 @@ def test_each_role_gets_its_share_within_one_and_training_is_never_left_empty(it
 
 
 def test_shares_are_the_decimals_as_written():
-    assert apportion(100, SplitShares(seed=0, select=0.29, gate=0.1, test=0.1)) == {
+    assert apportion(100, SplitShares(seed=0, select=0.29, gate=0.1, test=0.1, group=None)) == {
         "train": 51,
         "select": 29,
         "gate": 10,
@@ -61,7 +61,7 @@ def test_shares_are_the_decimals_as_written():
 
 
 def test_of_equal_remainders_the_earlier_role_comes_first():
-    assert apportion(2, SplitShares(seed=0, select=0.25, gate=0.25, test=0.25)) == {
+    assert apportion(2, SplitShares(seed=0, select=0.25, gate=0.25, test=0.25, group=None)) == {
         "train": 1,
         "select": 1,
         "gate": 0,

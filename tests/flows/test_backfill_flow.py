@@ -2,21 +2,24 @@
 
 import asyncio
 import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+from patience import PATIENCE
 from prefect import flow
 from prefect.artifacts import Artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
+from csd_core.engine.pace import Pace
 from csd_core.live.rows import LiveItems, StoredImages
 from csd_core.releases.backfill.rows import embed, plan
 from csd_core.releases.publish import publish
 from csd_core.report.review import escaped
 from csd_core.system.errors import DataError
-from csd_core.upgrade.backfill.workers import Pace
 from flows import backfill as module
 from flows.backfill import Backfill, BackfillProgress, backfill
 
@@ -105,10 +108,12 @@ def test_a_run_goes_on_where_a_killed_one_stopped(project):
 
 
 def test_an_error_of_csd_fails_the_run_with_its_one_line_and_ends_the_other_shards(project, monkeypatch):
-    tried = []
+    tried, both = [], threading.Barrier(2)
 
     def failing(work, shard, pace):
         tried.append(shard.number)
+        with suppress(threading.BrokenBarrierError):  # the last call is that of a flow with one worker
+            both.wait(timeout=PATIENCE if len(tried) < 3 else 0)
         if shard.number == 0:
             raise DataError("the store of images is shut")
         return embed(work, shard, pace)

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from filelock import FileLock, Timeout
@@ -13,6 +14,7 @@ from csd_core.params.file import profile_text
 from csd_core.system.errors import ArtifactError, CsdError, ParamsError
 from csd_core.workspace import Workspace
 from flows.runs.checkout import checkout, remove_branch, remove_leftovers
+from flows.runs.clone import own_clone
 from flows.runs.pipeline import stale_stages
 
 
@@ -295,6 +297,18 @@ def test_a_folder_of_images_that_no_commit_has_is_lent(home):
         assert (place.root / "data" / "raw" / "photos").is_symlink()
 
 
+@pytest.mark.slow
+def test_start_weights_that_no_commit_has_are_lent(home):
+    (home.root / "data" / "raw").mkdir(parents=True)
+    (home.root / "data" / "raw" / "start.pth").write_bytes(b"weights")
+    text = (home.root / "params.yaml").read_text()
+    (home.root / "params.yaml").write_text(text.replace("weights: null", "weights: data/raw/start.pth"))
+    (home.root / ".gitignore").write_text((home.root / ".gitignore").read_text() + "/data/\n")
+    with checkout(home, commit(home.root), name="run") as place:
+        assert (place.root / "data" / "raw" / "start.pth").read_bytes() == b"weights"
+    assert (home.root / "data" / "raw" / "start.pth").is_file()
+
+
 def test_a_commit_that_does_not_exist_is_one_line_and_leaves_nothing(home):
     with pytest.raises(CsdError, match="git worktree failed"), checkout(home, "f" * 40, name="run"):
         pass
@@ -329,3 +343,57 @@ def test_a_lent_folder_may_hold_what_dvc_cannot_hash(home):
         assert "/data/raw/photos/cat/pipe.png" in (place.root / ".dvcignore").read_text(encoding="utf-8")
         assert place.commit("nothing new") == place.start
     assert git(home.root, "status", "--porcelain") == ""
+
+
+@pytest.fixture
+def shared(home, tmp_path):
+    """The project with a repository and a DVC remote that other machines reach."""
+    git(tmp_path, "init", "--quiet", "--bare", "--initial-branch", "main", "shared.git")
+    git(home.root, "branch", "--move", "--force", "main")
+    dvc(home.root, "remote", "add", "--default", "store", str(tmp_path / "store"))
+    commit(home.root, "several machines")
+    git(home.root, "remote", "add", "origin", str(tmp_path / "shared.git"))
+    git(home.root, "config", "csd.remote", "origin")
+    git(home.root, "push", "--quiet", "origin", "main")
+    dvc(home.root, "push", "--quiet")
+    return home
+
+
+def test_a_machine_that_never_saw_the_project_takes_a_branch_from_the_remotes_alone(shared, tmp_path):
+    with checkout(shared, head(shared), name="run") as place:
+        (place.root / "train.sh").write_text('echo "trained $1 longer" > model-$1.txt\n')
+        dvc(place.root, "repro", "--quiet")
+        git(place.root, "add", "train.sh")
+        made = changed(place, "# changed\n", "Retraining")
+        place.give_branch("retrain/run", made)
+    assert git(shared.root, "rev-parse", "retrain/run") == git(tmp_path / "shared.git", "rev-parse", "retrain/run")
+    shared.root.rename(tmp_path / "away")  # what the other machine has is of no use to this one
+    clone = Workspace(Path(own_clone(str(tmp_path / "shared.git"), folder=str(tmp_path / "mine"))["directory"]))
+    with checkout(clone, made, name="review") as place:
+        assert (place.root / "report.txt").read_text() == "trained t1 longer\ntrained t2 longer\n"
+        assert stale_stages(place.root) == set()
+        place.move_branch("retrain/run", changed(place, "# decided\n", "Review"), subject="Review")
+    (tmp_path / "away").rename(shared.root)
+    with checkout(shared, made, name="late") as place, pytest.raises(CsdError, match="cannot be pushed to remote"):
+        place.move_branch("retrain/run", changed(place, "# decided otherwise\n", "Review"), subject="Review")
+    remove_branch(clone.root, "retrain/run", git(clone.root, "rev-parse", "retrain/run"))
+    assert git(tmp_path / "shared.git", "branch", "--list", "retrain/*") == ""
+
+
+def test_a_commit_from_before_the_remote_was_named_has_its_artefacts_on_another_machine_too(shared, tmp_path):
+    clone = Workspace(Path(own_clone(str(tmp_path / "shared.git"), folder=str(tmp_path / "mine"))["directory"]))
+    shared.root.rename(tmp_path / "away")
+    with checkout(clone, f"{head(clone)}^", name="run") as place:
+        assert (place.root / "report.txt").read_text() == "trained t1\ntrained t2\n"
+        assert stale_stages(place.root) == set()
+
+
+def test_a_branch_whose_artefacts_cannot_be_pushed_is_not_pushed(shared, tmp_path):
+    shutil.rmtree(tmp_path / "store")
+    (tmp_path / "store").write_text("no folder")
+    with checkout(shared, head(shared), name="run") as place:
+        (place.root / "train.sh").write_text('echo "trained $1 longer" > model-$1.txt\n')
+        dvc(place.root, "repro", "--quiet")
+        with pytest.raises(CsdError, match="dvc push: "):
+            place.give_branch("retrain/run", changed(place, "# changed\n", "Retraining"))
+    assert git(tmp_path / "shared.git", "branch", "--list", "retrain/*") == ""

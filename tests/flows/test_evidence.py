@@ -35,6 +35,7 @@ def page(*, flips=True):
         table=({"strategy": "keep", "all %": 61.0, "old %": None},),
         heat_map=chart("compatibility-t_1"),
         flips=chart("flips-t_1") if flips else None,
+        confusions=chart("confusions-t_1") if flips else None,
     )
 
 
@@ -43,7 +44,7 @@ def show(tmp_path, params, monkeypatch):
     """Shows a page inside a flow."""
 
     def shown(made, task, *, report_url=None, approve_url=None):
-        monkeypatch.setattr(evidence, "review_page", lambda *_: made)
+        monkeypatch.setattr(evidence, "review_page", lambda *_, **__: made)
 
         @flow
         def review():
@@ -75,7 +76,7 @@ def pictures(markdown):
     ]
 
 
-def test_a_review_becomes_four_artifacts_with_keys_that_prefect_takes(show):
+def test_a_review_becomes_five_artifacts_with_keys_that_prefect_takes(show):
     show(page(), "t_1", report_url="http://a/report (1).html", approve_url="http://a/form")
     found = artifacts("t-1")
     assert {kind: each.type for kind, each in found.items()} == {
@@ -83,13 +84,16 @@ def test_a_review_becomes_four_artifacts_with_keys_that_prefect_takes(show):
         "ways-to-serve": "table",
         "compatibility": "markdown",
         "flips": "markdown",
+        "confusions": "markdown",
     }
     review, table = found["review"], found["ways-to-serve"]
     assert review.data.startswith("# t\\_1: rejected\n\nThe gate rejects it.\n\n")
     assert "**[Approve, choose or reject](<http://a/form>)**" in review.data
     assert "[Full report](<http://a/report (1).html>)" in review.data
     assert "### Why\n\n- **keep** fails" in review.data
-    assert pictures(review.data) == [chart("compatibility-t_1").standalone(), chart("flips-t_1").standalone()]
+    names = ("compatibility", "flips", "confusions")
+    assert pictures(review.data) == [chart(f"{name}-t_1").standalone() for name in names]
+    assert pictures(found["confusions"].data) == [chart("confusions-t_1").standalone()]
     assert pictures(found["compatibility"].data) == [chart("compatibility-t_1").standalone()]
     assert pictures(found["flips"].data) == [chart("flips-t_1").standalone()]
     assert json.loads(table.data) == [{"strategy": "keep", "all %": 61.0, "old %": None}]

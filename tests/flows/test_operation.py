@@ -105,7 +105,7 @@ def operations(served, prepared):
 
 
 def active(operations):
-    return Releases.of(operations.files).active().record
+    return Releases.of(operations.files, "releases").active().record
 
 
 def only(operations):
@@ -261,7 +261,7 @@ def test_new_images_become_a_release(operations, published):
 def test_a_users_own_run_goes_on_beside_a_retraining(operations):
     send_batch(operations.root, "monday", ["cat", "dog"])
     params = operations.root / "params.yaml"
-    params.write_text(params.read_text().replace("epochs: 3", "epochs: 200", 1))
+    params.write_text(params.read_text().replace("epochs: 3", "epochs: 60", 1))
     own = subprocess.Popen(
         [sys.executable, "-m", "dvc", "repro"], cwd=operations.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -272,7 +272,7 @@ def test_a_users_own_run_goes_on_beside_a_retraining(operations):
     assert "Running stage 'train@t1'" in told
     assert state.name == "Completed", operations.lines(run)
     assert operations.stages(run)["train@t1"] == "Cached"
-    assert "epochs: 200" in params.read_text()
+    assert "epochs: 60" in params.read_text()
     assert git(operations.root, "rev-parse", "--abbrev-ref", "HEAD") == "main"
     mine = Champion.load(operations.files.champion_embedder("t1") / "champion.json").digest
     assert active(operations).parent_model != mine
@@ -530,6 +530,8 @@ def test_a_review_is_outdated_when_another_release_came_first(overtaken, asked):
         code, told = overtaken.directly(RUN.format(flow="approve", form=settings, where=""))
         assert (code, told.splitlines()[-1]) == (0, "Failed")
         assert "Its batches wait in the inbox again" in told
-    assert retrained(overtaken) == (0, "Completed")
+        assert "a task is due" in csd(overtaken.root, "inbox", "status")
+    else:
+        assert retrained(overtaken) == (0, "Completed")
+        assert active(overtaken).task == "t3"
     assert next(each for each in retrainings(overtaken.files) if each.name == waiting.name).outcome == "outdated"
-    assert active(overtaken).task == "t3"

@@ -1,9 +1,15 @@
 """How a retraining ends, verdict by verdict."""
 
 from types import SimpleNamespace
+from uuid import uuid4
 
 import pytest
+from pipelines import git
+from prefect import Flow
+from prefect.client.orchestration import get_client
+from prefect.states import Crashed, Running
 
+from csd_core.params.file import profile_text
 from csd_core.params.model import Review
 from csd_core.records.stages import Champion
 from csd_core.records.verdict import Promoted, Rejected
@@ -14,7 +20,7 @@ from flows.runs import outcome as module
 from flows.runs.outcome import conclude, in_words, recover, with_reasons
 
 NAME = "2026-11-25-otter"
-COMMON = {"candidate": "c" * 64, "champion": "a" * 64, "decision": "auto", "judged": ()}
+COMMON = {"candidate": "c" * 64, "champion": "a" * 64, "decision": "auto", "ways": ()}
 
 
 def promoted(task):
@@ -52,6 +58,7 @@ def retraining(home, **changes):
 @pytest.fixture
 def home(tmp_path):
     files = Workspace(tmp_path)
+    (tmp_path / "params.yaml").write_text(profile_text(tmp_path, "tiny"))
     for task in ("t4", "t5"):
         champion = Champion(task="t1", digest="a" * 64, parent=None, dimension=4, classes=("a",))
         champion.save(files.champion_embedder(task) / "champion.json")
@@ -99,7 +106,7 @@ def test_a_rejection_that_carries_on_makes_the_images_searchable(home, published
 def test_a_rejection_that_stops_fails_and_publishes_nothing(home, published):
     state = conclude(home, home, retraining(home, on_reject="stop"), {"t4": rejected("t4")})
     assert (state.type.value, state.name) == ("FAILED", "Rejected")
-    assert state.message == "t4 rejected: flips: 9 %. Train longer."
+    assert state.message == "t4 rejected: flips: 9 %. This run's page lists what can be done."
     assert (published, outcome(home)) == ([], "rejected")
 
 
@@ -185,7 +192,7 @@ def active(monkeypatch, *, commit, name="0002-cccccccccccc"):
     """Pretend that a release of this commit is active."""
     release = SimpleNamespace(name=name, record=SimpleNamespace(commit=commit))
     fake = SimpleNamespace(active=lambda: release, all=lambda: (release,))
-    monkeypatch.setattr(module.Releases, "of", lambda _: fake)
+    monkeypatch.setattr(module.Releases, "of", lambda *_: fake)
 
 
 @pytest.fixture
@@ -218,6 +225,34 @@ def test_a_review_that_another_release_outdated_ends_so_that_its_batches_wait_ag
     active(monkeypatch, commit="d" * 40)
     recover(home)
     assert (outcome(home), branches) == ("outdated", [])
+
+
+def test_a_run_at_work_on_another_machine_is_left_alone_until_the_server_says_that_it_ended(
+    home, branches, prefect_harness
+):
+    git(home.root, "init", "--quiet", "--bare", "shared.git")
+    git(home.root, "init", "--quiet")
+    git(home.root, "remote", "add", "origin", "shared.git")
+    git(home.root, "config", "csd.remote", "origin")
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run(Flow(fn=lambda: None, name="retrain"), state=Running())
+        record = retraining(home, flow_run=str(run.id))
+        recover(home)
+        assert (outcome(home), branches) == ("unfinished", [])
+        client.set_flow_run_state(run.id, Crashed(), force=True)
+        recover(home)
+    assert branches == [(record.branch, record.commit)]
+    assert not home.retraining(NAME).exists()
+
+
+def test_a_run_that_the_server_does_not_know_is_no_run_at_work(home, branches, prefect_harness):
+    git(home.root, "init", "--quiet", "--bare", "shared.git")
+    git(home.root, "init", "--quiet")
+    git(home.root, "remote", "add", "origin", "shared.git")
+    git(home.root, "config", "csd.remote", "origin")
+    retraining(home, flow_run=str(uuid4()))
+    recover(home)
+    assert not home.retraining(NAME).exists()
 
 
 def test_a_review_that_still_fits_goes_on_waiting(home, branches):

@@ -42,12 +42,12 @@ def publishing(home, files, tasks):
 
 
 def active(project):
-    return Releases.of(project.files).active().record
+    return Releases.of(project.files, "releases").active().record
 
 
 def test_each_champion_follows_the_one_it_was_trained_from(project):
     made = publishing(project.files, project.files, ["t1", "t2", "t3"])
-    releases = Releases.of(project.files).all()
+    releases = Releases.of(project.files, "releases").all()
     assert made == tuple(each.name for each in releases)
     assert [each.record.kind for each in releases] == ["publish", "publish", "refresh"]
     assert {each.record.by for each in releases} == {"Ada"}
@@ -56,7 +56,7 @@ def test_each_champion_follows_the_one_it_was_trained_from(project):
 def test_what_is_in_force_already_makes_no_release(project):
     publishing(project.files, project.files, ["t1"])
     assert publishing(project.files, project.files, ["t1"]) == ()
-    assert len(Releases.of(project.files).all()) == 1
+    assert len(Releases.of(project.files, "releases").all()) == 1
 
 
 def test_a_champion_of_another_line_is_refused_and_nothing_changes(project):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from augmentations import PLAIN
 from ruamel.yaml import YAML
 from sklearn.datasets import load_digits
 
@@ -110,6 +111,7 @@ def network() -> Network:
         depth=8,
         width=8,
         head="relu",
+        dimension=None,
         classifier="cosine",
         weights=None,
         mean=[0.3],
@@ -124,10 +126,14 @@ def training(network: Network) -> Training:
         {
             "epochs": 2,
             "batch_size": 32,
+            "per_class": None,
             "optimizer": {"name": "adam", "lr": 0.003, "weight_decay": 0.0005, "momentum": 0.9},
+            "frozen": 0.0,
+            "layer_decay": 1.0,
+            "gradient_checkpointing": False,
             "schedule": {"name": "cosine", "warmup": 0.1},
-            "augmentation": {"crop_padding": 1, "flip": False},
-            "ce": {"weight": 1.0, "columns": "all"},
+            "augmentation": PLAIN | {"crop_padding": 1},
+            "ce": {"weight": 1.0, "columns": "all", "class_weights": "none"},
             "triplet": {"weight": 1.0, "margin": 1.0},
             "memory": {"images": 0, "choose": "random"},
             "method": "csd",

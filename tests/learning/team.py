@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import safetensors.torch
 import torch
+from augmentations import DRAWN
 from ruamel.yaml import YAML
 from torch import distributed
 
@@ -20,7 +21,7 @@ from csd_core.learning.batches import LabelledImages
 from csd_core.learning.distributed.group import ALONE, ProcessGroup
 from csd_core.learning.memory import choose
 from csd_core.learning.methods.registry import METHODS
-from csd_core.learning.networks.resnet import new_network
+from csd_core.learning.networks.network import new_network
 from csd_core.learning.networks.weights import TrainedModel
 from csd_core.learning.seeding import keyed_generator
 from csd_core.learning.start import StageData
@@ -51,8 +52,9 @@ CASES = {
     "teacher-in-train": {"method": "csd", "teacher_mode": "train"},
     "bct-teacher-in-train": {"method": "bct", "teacher_mode": "train"},
     "frozen-statistics": {"method": "csd", "batch_norm": "eval"},
-    "new-columns": {"method": "finetune", "ce": {"weight": 1.0, "columns": "new"}},
+    "new-columns": {"method": "finetune", "ce": {"weight": 1.0, "columns": "new", "class_weights": "none"}},
     "memory": {"method": "csd", "memory": {"images": 5, "choose": "herding"}},
+    "balanced": {"method": "csd", "memory": {"images": 5, "choose": "random"}, "per_class": 2, "augmentation": DRAWN},
     "float32": {"method": "csd"},
     "bfloat16": {"method": "csd"},
 }
@@ -89,13 +91,14 @@ def parameters(case):
     values["network"] |= {"classifier": CLASSIFIERS.get(case, "cosine"), "head": HEADS.get(case, "relu")}
     values["precision"] = "bfloat16" if case == "bfloat16" else "float32"
     for recipe in ("first", "later"):
-        values[recipe] |= {"batch_size": BATCH, "augmentation": {"crop_padding": 1, "flip": True}}
+        values[recipe] |= {"batch_size": BATCH}
+        values[recipe]["augmentation"] |= {"crop_padding": 1, "flip": True}
     values["later"] |= CASES[case]
     return Training.model_validate(values)
 
 
 def champion_of(training):
-    network = new_network(training.network, channels=1, classes=2, generator=keyed_generator("champion"))
+    network = new_network(training.network, channels=1, pixels=8, classes=2, generator=keyed_generator("champion"))
     network.train()(torch.randint(256, (32, 8, 8, 1), dtype=torch.uint8, generator=keyed_generator("statistics")))
     if training.network.head == "relu-centred":
         network.head.mean.fill_(0.1)

@@ -3,9 +3,12 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from csd_core.data.pool import ItemPool
-from csd_core.learning.batches import LabelledImages, batch_sizes, epoch_batches
+from csd_core.learning.batches import LabelledImages, batch_sizes, class_weights, epoch_batches
+from csd_core.learning.distributed.group import ProcessGroup
 from csd_core.learning.seeding import keyed_generator
 from csd_core.system.errors import DataError, TrainingError
 
@@ -103,6 +106,84 @@ def test_a_memory_on_disk_gives_the_same_batches_and_each_epoch_another_order(po
         orders.append(torch.cat([batch for batch, _ in batches]))
     assert torch.equal(orders[0], orders[1])
     assert not torch.equal(orders[1], orders[2])
+
+
+def uneven(pool, counts, *, remembered=0):
+    """So many images of each class, in order."""
+    rows = pool.rows("train")
+    chosen = [rows[pool.labels[rows] == label][:count] for label, count in counts.items()]
+    return LabelledImages.at(pool, np.concatenate(chosen), classes=CLASSES, max_in_memory_mb=1, remembered=remembered)
+
+
+def targets_of(images, *, batch_size, per_class, epoch=0):
+    batches = epoch_batches(images, batch_size=batch_size, per_class=per_class, generator=keyed_generator(epoch))
+    return [targets for _, targets in batches]
+
+
+@given(per_class=st.integers(2, 6), classes=st.integers(2, 7), seed=st.integers(0, 9))
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_balanced_batch_has_so_many_images_of_so_many_classes(pool, per_class, classes, seed):
+    images = of(pool, max_in_memory_mb=1)
+    *full, last = targets_of(images, batch_size=classes * per_class, per_class=per_class, epoch=seed)
+    for targets in full:
+        counts = targets.bincount()
+        assert counts.sum() == classes * per_class
+        assert (counts % per_class == 0).all()
+        assert (counts > 0).sum() == min(classes, 5)  # each once before any comes again
+        assert counts.max() - counts[counts > 0].min() <= per_class
+    assert sum(map(len, full)) + len(last) == images.per_epoch
+
+
+def test_balanced_batches_show_every_class_alike_often_and_every_image_of_one_before_any_again(pool):
+    images = uneven(pool, {"0": 30, "1": 3, "2": 17, "3": 30, "4": 20})
+    batches = list(epoch_batches(images, batch_size=20, per_class=4, generator=keyed_generator(1)))
+    assert [len(targets) for _, targets in batches] == [20] * 5
+    targets = torch.cat([targets for _, targets in batches])
+    assert targets.bincount().tolist() == [20] * 5
+    shown = Counter(image.numpy().tobytes() for batch, _ in batches for image in batch)
+    per_image = [shown[image.numpy().tobytes()] for image in images.take(torch.arange(len(images)))]
+    for label in range(5):
+        turns = [turn for turn, target in zip(per_image, images.targets.tolist(), strict=True) if target == label]
+        assert max(turns) - min(turns) <= 1
+    other = torch.cat(targets_of(images, batch_size=20, per_class=4, epoch=2))
+    assert not torch.equal(targets, other)
+
+
+@pytest.mark.parametrize("kept", [1, 5, 30])
+def test_with_a_memory_every_other_class_of_a_balanced_batch_is_an_old_one(pool, kept):
+    images = remembering(pool, kept=kept)
+    for targets in targets_of(images, batch_size=16, per_class=4)[:-1]:
+        groups = targets.view(4, 4)
+        assert (groups == groups[:, :1]).all()
+        assert (groups[:, 0] < 3).tolist() == [False, True, False, True]
+        assert (targets.bincount(minlength=5)[3:] == 4).all()  # both new classes
+
+
+def test_the_shares_of_processes_are_the_balanced_batch(pool):
+    images = of(pool, max_in_memory_mb=1)
+    options = {"batch_size": 24, "per_class": 4}
+    whole = list(epoch_batches(images, **options, generator=keyed_generator(1)))
+    teams = [
+        epoch_batches(images, **options, generator=keyed_generator(1), ranks=ProcessGroup(rank=rank, count=3))
+        for rank in range(3)
+    ]
+    for (expected, targets), *shares in zip(whole, *teams, strict=True):
+        assert torch.equal(torch.cat([share for share, _ in shares]), expected)
+        assert all(torch.equal(theirs, targets) for _, theirs in shares)
+
+
+def test_weights_make_every_class_count_alike_and_are_one_in_the_mean(pool):
+    counts = {"0": 30, "1": 3, "3": 12}
+    weights = class_weights(uneven(pool, counts), 5)
+    shown = torch.tensor([30.0, 3.0, 0.0, 12.0, 0.0])
+    torch.testing.assert_close(weights * shown, torch.tensor([15.0, 15.0, 0.0, 15.0, 0.0]))
+    assert weights[[2, 4]].tolist() == [1.0, 1.0]
+
+
+def test_weights_count_an_image_of_the_memory_as_often_as_it_is_shown(pool):
+    images = uneven(pool, {"3": 20, "4": 10, "0": 4, "1": 2}, remembered=6)
+    shown = torch.tensor([20.0, 10.0, 0.0, 20.0, 10.0])  # the memory's six are gone through five times
+    torch.testing.assert_close(class_weights(images, 5) * shown, torch.tensor([15.0, 15.0, 0.0, 15.0, 15.0]))
 
 
 @pytest.mark.parametrize(("count", "sizes"), [(64, [32, 32]), (65, [32, 32]), (66, [32, 32, 2]), (31, [31]), (2, [2])])

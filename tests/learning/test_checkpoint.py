@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from csd_core.learning.checkpoint import FILE, Checkpoint, TrainingState, discard, optimizer_state, restore_optimizer
-from csd_core.learning.networks.resnet import new_network
+from csd_core.learning.networks.network import new_network
+from csd_core.learning.schedules import new_optimizer
 from csd_core.learning.seeding import keyed_generator
-from csd_core.learning.training import new_optimizer
 from csd_core.params.training import Optimizer
 
 IMAGES = torch.randint(256, (16, 8, 8, 1), dtype=torch.uint8, generator=keyed_generator("images"))
@@ -65,16 +65,20 @@ def test_discarding_what_is_not_there_is_no_error(tmp_path):
     discard(tmp_path / "nowhere")
 
 
+def recipe_of(training, optimizer):
+    return training.first.model_copy(update={"optimizer": optimizer})
+
+
 @pytest.mark.parametrize("settings", OPTIMIZERS, ids=["adam", "momentum", "sgd"])
-def test_a_restored_optimiser_goes_on_to_the_bit(network, settings):
-    models = [new_network(network, channels=1, classes=3, generator=keyed_generator(1)) for _ in range(2)]
+def test_a_restored_optimiser_goes_on_to_the_bit(network, training, settings):
+    models = [new_network(network, channels=1, pixels=8, classes=3, generator=keyed_generator(1)) for _ in range(2)]
     names = [name for name, _ in models[0].named_parameters()]
-    whole = new_optimizer(models[0], settings)
+    whole = new_optimizer(models[0], recipe_of(training, settings))
     for _ in range(3):
         step(models[0], whole)
     state = {key: value.clone() for key, value in optimizer_state(whole, names).items()}
     models[1].load_state_dict(models[0].state_dict())
-    resumed = new_optimizer(models[1], settings)
+    resumed = new_optimizer(models[1], recipe_of(training, settings))
     restore_optimizer(resumed, names, state)
     for _ in range(2):
         step(models[0], whole)
@@ -84,9 +88,9 @@ def test_a_restored_optimiser_goes_on_to_the_bit(network, settings):
 
 
 @pytest.mark.parametrize("settings", OPTIMIZERS, ids=["adam", "momentum", "sgd"])
-def test_fused_steps_equal_torchs_plain_ones(network, settings):
-    models = [new_network(network, channels=1, classes=3, generator=keyed_generator(1)) for _ in range(2)]
-    ours = new_optimizer(models[0], settings)
+def test_fused_steps_equal_torchs_plain_ones(network, training, settings):
+    models = [new_network(network, channels=1, pixels=8, classes=3, generator=keyed_generator(1)) for _ in range(2)]
+    ours = new_optimizer(models[0], recipe_of(training, settings))
     decay, rate = settings.weight_decay, settings.lr
     theirs = (
         torch.optim.Adam(models[1].parameters(), lr=rate, weight_decay=decay, foreach=False)
@@ -106,8 +110,8 @@ def test_fused_steps_equal_torchs_plain_ones(network, settings):
         torch.testing.assert_close(mine, reference)
 
 
-def test_backward_lays_gradients_out_as_their_weights(network):
+def test_backward_lays_gradients_out_as_their_weights(network, training):
     """A fused step walks weights, gradients and moments by address; other strides would mix them up silently."""
-    model = new_network(network, channels=1, classes=3, generator=keyed_generator(1))
-    step(model, new_optimizer(model, OPTIMIZERS[0]))
+    model = new_network(network, channels=1, pixels=8, classes=3, generator=keyed_generator(1))
+    step(model, new_optimizer(model, recipe_of(training, OPTIMIZERS[0])))
     assert all(weight.grad.stride() == weight.stride() for weight in model.parameters())

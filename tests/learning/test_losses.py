@@ -105,6 +105,20 @@ def test_a_batch_with_an_old_class_uses_all_columns():
     assert cross_entropy(logits, targets, old_classes=6, columns="new") == cross_entropy(logits, targets)
 
 
+@pytest.mark.parametrize("columns", ["all", "new"])
+def test_weighted_cross_entropy_is_the_weighted_mean(columns):
+    logits, _, labels = batch()
+    targets, weights = labels + 6, torch.linspace(0.5, 2.0, logits.shape[1])
+    found = cross_entropy(logits, targets, old_classes=6, columns=columns, class_weights=weights)
+    each = torch.stack(
+        [
+            cross_entropy(logits[row : row + 1], targets[row : row + 1], old_classes=6, columns=columns)
+            for row in range(len(targets))
+        ]
+    )
+    torch.testing.assert_close(found, (each * weights[targets]).sum() / weights[targets].sum())
+
+
 def test_triplet_equals_pytorch_metric_learning_with_gradients():
     features, _, labels = batch(3, images=64)
     theirs = TripletMarginLoss(margin=1.0, distance=CosineSimilarity())

@@ -5,7 +5,7 @@ import torch
 from csd_core.data.pool import ItemPool
 from csd_core.learning.batches import LabelledImages
 from csd_core.learning.memory import choose, herd, nearest_to_mean
-from csd_core.learning.networks.resnet import new_network
+from csd_core.learning.networks.network import new_network
 from csd_core.learning.seeding import keyed_generator
 from csd_core.params.training import Memory
 
@@ -20,7 +20,7 @@ def images(digits_shard):
 
 @pytest.fixture
 def champion(network):
-    return new_network(network, channels=1, classes=3, generator=keyed_generator("champion"))
+    return new_network(network, channels=1, pixels=8, classes=3, generator=keyed_generator("champion"))
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@ import torch
 from safetensors.torch import save_file
 
 from csd_core.learning.networks.classifiers import CosineClassifier
-from csd_core.learning.networks.resnet import grow_classifier, new_network, unit
+from csd_core.learning.networks.network import grow_classifier, new_network, unit
+from csd_core.learning.networks.start_weights import read_weights
 from csd_core.learning.networks.weights import plain
 from csd_core.learning.seeding import keyed_generator
 from csd_core.learning.teacher import outputs_of
@@ -17,7 +18,7 @@ def images(count=4, size=8, channels=1):
 
 def built(network, *, channels=1, classes=3, seed=1, **changes):
     changed = network.model_copy(update=changes)
-    return new_network(changed, channels=channels, classes=classes, generator=keyed_generator(seed)).eval()
+    return new_network(changed, channels=channels, pixels=8, classes=classes, generator=keyed_generator(seed)).eval()
 
 
 @pytest.mark.parametrize(("depth", "convolutions"), [(8, 7), (20, 19), (32, 31), (56, 55)])
@@ -172,11 +173,13 @@ def start_weights(network, path, **changes):
     return published
 
 
-def started(network, path, *, channels=1, architecture="resnet18"):
+def started(network, path, *, channels=1, architecture="resnet18", mean=0.5, std=0.2):
     changed = network.model_copy(
-        update={"architecture": architecture, "weights": str(path), "mean": [0.5] * channels, "std": [0.2] * channels}
+        update={"architecture": architecture, "weights": str(path), "mean": [mean] * channels, "std": [std] * channels}
     )
-    return new_network(changed, channels=channels, classes=3, generator=keyed_generator(1), weights=path).eval()
+    return new_network(
+        changed, channels=channels, pixels=8, classes=3, generator=keyed_generator(1), weights=path
+    ).eval()
 
 
 def test_start_weights_of_three_channels_respond_to_grey_images_alike(network, tmp_path):
@@ -215,16 +218,110 @@ def test_missing_start_weights_are_named(network, tmp_path):
         started(network, tmp_path / "nowhere.safetensors")
 
 
-def test_a_pickle_is_no_start_weights(network, tmp_path):
-    torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "start.pt")
-    with pytest.raises(ArtifactError, match=r"start.pt: not a .safetensors file"):
-        started(network, tmp_path / "start.pt")
+@pytest.mark.parametrize("wrapped", [lambda w: w, lambda w: {"epoch": 3, "state_dict": w}, lambda w: {"model": w}])
+@pytest.mark.parametrize("prefix", ["", "module.", "module._orig_mod."])
+def test_a_pth_file_of_a_training_script_is_read(tmp_path, wrapped, prefix):
+    torch.save(wrapped({f"{prefix}fc.bias": torch.arange(3)}), tmp_path / "start.pth")
+    (found,) = read_weights(tmp_path / "start.pth").items()
+    assert found[0] == "fc.bias"
+    assert torch.equal(found[1], torch.arange(3))
 
 
-def test_the_papers_network_takes_no_start_weights(network, tmp_path):
-    start_weights(network, tmp_path / "start.safetensors")
-    with pytest.raises(ArtifactError, match="start weights are for resnet18 and resnet50, not resnet-cifar"):
-        started(network, tmp_path / "start.safetensors", architecture="resnet-cifar")
+def test_a_pth_file_starts_a_network(network, tmp_path):
+    published, some = start_weights(network, tmp_path / "start.safetensors"), images(2, size=32, channels=3)
+    names = {f"module.{name}": tensor for name, tensor in published.backbone.state_dict().items()}
+    torch.save({"state_dict": names, "best": 0.5}, tmp_path / "start.pth")
+    assert torch.equal(started(network, tmp_path / "start.pth", channels=3)(some), published(some))
+
+
+class Payload:
+    """What a hostile file would run."""
+
+    def __reduce__(self):
+        return exec, ("raise SystemExit",)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"weight": torch.zeros(1), "more": Payload()}, "not a file of plain tensors"),
+        ({"epoch": 3}, "holds no dictionary of tensors, not under state_dict or model or model_state_dict either"),
+        ([torch.zeros(1)], "holds no dictionary of tensors"),
+    ],
+)
+def test_no_other_pickle_is_start_weights(tmp_path, content, message):
+    torch.save(content, tmp_path / "start.pt")
+    with pytest.raises(ArtifactError, match=rf"start.pt: {message}") as found:
+        read_weights(tmp_path / "start.pt")
+    assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize("name", ["start.pth", "start.safetensors"])
+def test_a_damaged_file_is_no_start_weights(tmp_path, name):
+    (tmp_path / name).write_bytes(b"no weights at all")
+    with pytest.raises(ArtifactError, match=rf"{name}: not a "):
+        read_weights(tmp_path / name)
+
+
+@pytest.mark.parametrize(("head", "dimension"), [("relu", None), ("bn-neck", 16), ("linear-centred", None)])
+def test_a_model_of_csd_starts_a_network_with_its_projection_and_head(network, tmp_path, head, dimension):
+    former = built(network, head=head, dimension=dimension, classes=7, seed=5)
+    for name, buffer in former.head.named_buffers():
+        if buffer.is_floating_point():
+            buffer.uniform_(0.5, 1, generator=keyed_generator(name))
+    save_file(plain(former.state_dict()), tmp_path / "weights.safetensors")
+    changed = network.model_copy(update={"head": head, "dimension": dimension})
+    model = started(changed, tmp_path / "weights.safetensors", architecture="resnet-cifar", mean=0.3, std=0.38)
+    assert torch.equal(model(images()), former(images()))
+    assert model.classes == 3
+
+
+@pytest.mark.parametrize(
+    ("former", "message"),
+    [
+        ({"head": "linear-centred"}, r"mean is no weight of the network's head \(head: relu, dimension: None\)"),
+        ({"dimension": 16}, r"weight is no weight of the network's projection \(head: relu, dimension: None\)"),
+        ({"width": 4}, r"conv1.weight should be \(8, 1, 3, 3\), found \(4, 1, 3, 3\); give weights of resnet-cifar"),
+    ],
+)
+def test_a_model_of_csd_that_is_another_network_is_refused(network, tmp_path, former, message):
+    save_file(plain(built(network, **former).state_dict()), tmp_path / "weights.safetensors")
+    with pytest.raises(ArtifactError, match=message):
+        started(network, tmp_path / "weights.safetensors", architecture="resnet-cifar")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "name"),
+    [pytest.param("vit_b_32", "encoder.pos_embedding", marks=pytest.mark.slow), ("timm/test_vit", "pos_embed")],
+)
+def test_the_position_embedding_of_a_vit_is_interpolated(network, tmp_path, architecture, name):
+    def of(pixels, weights=None):
+        changed = {"architecture": architecture, "mean": None, "std": None, "weights": weights and str(weights)}
+        generator = keyed_generator(pixels)
+        settings = network.model_copy(update=changed)
+        made = new_network(settings, channels=3, pixels=pixels, classes=3, generator=generator, weights=weights)
+        return made.backbone.state_dict()
+
+    before, file = of(96), tmp_path / "start.safetensors"
+    save_file(plain(before), file)
+    fitted = of(64, file)
+    assert fitted[name].shape == of(64)[name].shape != before[name].shape
+    torch.testing.assert_close(fitted[name].mean(), before[name].mean(), atol=0.02, rtol=0)
+    others = [each for each in before if each != name]
+    assert all(torch.equal(fitted[each], before[each]) for each in others)
+
+
+def test_timms_weights_that_cannot_be_fetched_are_a_clear_error(network, monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    changed = network.model_copy(
+        update={"architecture": "timm/test_vit", "weights": "default", "mean": None, "std": None}
+    )
+    with pytest.raises(
+        ArtifactError, match="timm's weights of timm/test_vit cannot be fetched .*; name a file of them"
+    ) as found:
+        new_network(changed, channels=1, pixels=32, classes=3, generator=keyed_generator(1))
+    assert "\n" not in str(found.value)
 
 
 def test_weights_that_cannot_be_fetched_are_a_clear_error(network, monkeypatch, tmp_path):
@@ -234,6 +331,6 @@ def test_weights_that_cannot_be_fetched_are_a_clear_error(network, monkeypatch, 
         "file:///nowhere/resnet18-00000000.pth",
         raising=True,
     )
-    changed = Network.model_validate(network.model_dump() | {"architecture": "resnet18", "weights": "torchvision"})
+    changed = Network.model_validate(network.model_dump() | {"architecture": "resnet18", "weights": "default"})
     with pytest.raises(ArtifactError, match="resnet18 weights cannot be fetched from file:///nowhere"):
-        new_network(changed, channels=1, classes=3, generator=keyed_generator(1))
+        new_network(changed, channels=1, pixels=8, classes=3, generator=keyed_generator(1))

@@ -82,3 +82,12 @@ def test_every_knob_changes_its_own_term_alone(training, term, knob, value):
     before = of(training.later).terms(STUDENT, TARGETS, TEACHER)
     after = of(changed(training.later, term, **{knob: value})).terms(STUDENT, TARGETS, TEACHER)
     assert [name for name in before if before[name] != after[name]] == [term]
+
+
+def test_class_weights_change_the_cross_entropy_alone(training):
+    weights = torch.tensor([1.0, 1.0, 1.0, 3.0, 0.5])
+    weighing = Objective(training.first, method=None, old_classes=0, class_weights=weights)
+    before = Objective(training.first, method=None, old_classes=0).terms(STUDENT, TARGETS, None)
+    after = weighing.terms(STUDENT, TARGETS, None)
+    assert after["ce"] == cross_entropy(STUDENT.logits, TARGETS, class_weights=weights) != before["ce"]
+    assert after["triplet"] == before["triplet"]

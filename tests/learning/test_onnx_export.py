@@ -15,7 +15,7 @@ from csd_core.learning.embedding import embed, mean_of_pooled
 from csd_core.learning.export.embedder import export_embedder
 from csd_core.learning.export.graph import IR_VERSION
 from csd_core.learning.networks.heads import CentredHead
-from csd_core.learning.networks.resnet import new_network
+from csd_core.learning.networks.network import new_network
 from csd_core.learning.networks.weights import TrainedModel, save_model
 from csd_core.learning.seeding import keyed_generator
 from csd_core.params.model import Export
@@ -37,7 +37,7 @@ CLASSES = ("zero", "Ünü", "二")
 def untrained(network, *, size=8, channels=1):
     """A model whose batch norm has statistics of its own, as after training."""
     changed = network.model_copy(update={"mean": [0.3] * channels, "std": [0.38] * channels})
-    model = new_network(changed, channels=channels, classes=3, generator=keyed_generator(1)).train()
+    model = new_network(changed, channels=channels, pixels=8, classes=3, generator=keyed_generator(1)).train()
     for step in range(3):
         model(torch.randint(256, (16, size, size, channels), dtype=torch.uint8, generator=keyed_generator(step)))
     record = ModelRecord(
@@ -80,6 +80,27 @@ def test_the_file_says_what_it_is(exported):
     metadata = Embedder.load(target).metadata
     assert metadata.form == model.record.images
     assert (metadata.dimension, metadata.classes, metadata.parent) == (32, CLASSES, "ab" * 32)
+
+
+def test_a_form_goes_with_the_model_and_the_usual_one_needs_no_word(exported, network, select, tmp_path):
+    model = untrained(network)
+    unusual = model.record.images.model_copy(update={"resize": "crop", "crop_share": 0.875, "background": "#102030"})
+    changed = TrainedModel(record=model.record.model_copy(update={"images": unusual}), network=model.network)
+    export_embedder(changed, tmp_path / "unusual.onnx", export=EXPORT, parent="ab" * 32, validation=select)
+    found = Embedder.load(tmp_path / "unusual.onnx")
+    assert found.metadata.form == unusual
+    assert found.digest != Embedder.load(exported[1]).digest
+    props = {each.key for each in onnx.load(exported[1]).metadata_props}
+    assert not {"csd.image_crop_share", "csd.image_background"} & props  # so digests are those of before
+
+
+@pytest.mark.parametrize(("key", "text"), [("csd.image_background", "red"), ("csd.image_crop_share", "2")])
+def test_a_form_that_makes_no_sense_is_refused(exported, tmp_path, key, text):
+    graph = onnx.load(exported[1])
+    onnx.helper.set_model_props(graph, {each.key: each.value for each in graph.metadata_props} | {key: text})
+    onnx.save(graph, tmp_path / "strange.onnx")
+    with pytest.raises(ArtifactError, match="cannot load it"):
+        Embedder.load(tmp_path / "strange.onnx")
 
 
 def test_the_file_has_the_promised_signature(exported):

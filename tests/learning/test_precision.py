@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
+from csd_core.learning.networks.network import new_network
 from csd_core.learning.networks.precision import pooled_features
-from csd_core.learning.networks.resnet import new_network
 from csd_core.learning.seeding import keyed_generator
 from csd_core.learning.teacher import FrozenTeacher
 from csd_core.learning.training import train
@@ -13,7 +13,7 @@ IMAGES = torch.randint(256, (16, 8, 8, 1), dtype=torch.uint8, generator=keyed_ge
 
 @pytest.fixture
 def model(network):
-    return new_network(network, channels=1, classes=4, generator=keyed_generator(1))
+    return new_network(network, channels=1, pixels=8, classes=4, generator=keyed_generator(1))
 
 
 def seen_by_convolutions(model, compute):

@@ -17,7 +17,7 @@ from csd_core.learning.batches import LabelledImages
 from csd_core.learning.export.embedder import export_embedder
 from csd_core.learning.export.graph import IR_VERSION
 from csd_core.learning.export.quantization import judge, quantize, quantized
-from csd_core.learning.networks.resnet import new_network
+from csd_core.learning.networks.network import new_network
 from csd_core.learning.networks.weights import TrainedModel
 from csd_core.learning.seeding import keyed_generator
 from csd_core.params.model import Export
@@ -60,7 +60,7 @@ def pool():
 def model(network, pool, tmp_path_factory):
     """The embedder of a network that has learned digits."""
     torch.manual_seed(1)
-    learned = new_network(network, channels=1, classes=10, generator=keyed_generator(1)).train()
+    learned = new_network(network, channels=1, pixels=8, classes=10, generator=keyed_generator(1)).train()
     classifier = torch.nn.Linear(learned.dimension, 10)
     optimizer = torch.optim.Adam([*learned.parameters(), *classifier.parameters()], lr=0.005)
     train = pool.rows("train")
@@ -225,7 +225,7 @@ def test_other_images_give_other_ranges(variant, model, calibration, tmp_path):
 )
 def test_every_network_can_be_quantised(network, pool, calibration, tmp_path, architecture, head):
     changed = network.model_copy(update={"architecture": architecture, "head": head})
-    untrained = new_network(changed, channels=1, classes=2, generator=keyed_generator(1)).eval()
+    untrained = new_network(changed, channels=1, pixels=8, classes=2, generator=keyed_generator(1)).eval()
     record = ModelRecord(
         task="t1",
         network=changed,

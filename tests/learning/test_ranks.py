@@ -15,7 +15,7 @@ from csd_core.learning.distributed import group as ranks_module
 from csd_core.learning.distributed.batch_norm import RankedBatchNorm, share_statistics
 from csd_core.learning.distributed.group import ALONE, ProcessGroup
 from csd_core.learning.distributed.launch import STARTER, joined
-from csd_core.learning.networks.resnet import new_network
+from csd_core.learning.networks.network import new_network
 from csd_core.learning.seeding import keyed_generator
 from csd_core.system.errors import TrainingError
 
@@ -70,7 +70,7 @@ def test_shares_are_all_rows_in_order_and_differ_by_one_at_most(total, count):
 
 
 def test_one_process_alone_computes_as_if_there_were_no_others(network):
-    model = new_network(network, channels=1, classes=2, generator=keyed_generator("alone"))
+    model = new_network(network, channels=1, pixels=8, classes=2, generator=keyed_generator("alone"))
     share_statistics(model, ALONE)
     assert not any(isinstance(module, RankedBatchNorm) for module in model.modules())
     rows = torch.ones(3, 2)
@@ -80,7 +80,7 @@ def test_one_process_alone_computes_as_if_there_were_no_others(network):
 
 
 def test_statistics_are_shared_by_the_parameters_a_network_has_already(network):
-    model = new_network(network, channels=1, classes=2, generator=keyed_generator("shared")).eval()
+    model = new_network(network, channels=1, pixels=8, classes=2, generator=keyed_generator("shared")).eval()
     before, images = model.state_dict(), torch.randint(256, (4, 8, 8, 1), dtype=torch.uint8)
     expected, parameters = model(images), list(model.parameters())
     share_statistics(model, ProcessGroup(rank=1, count=2))
@@ -90,6 +90,24 @@ def test_statistics_are_shared_by_the_parameters_a_network_has_already(network):
     assert all(after[name].data_ptr() == value.data_ptr() for name, value in before.items())
     assert all(mine is theirs for mine, theirs in zip(parameters, model.parameters(), strict=True))
     assert torch.equal(model(images), expected)  # in evaluation it needs nobody
+
+
+def test_a_batch_norm_of_timm_keeps_its_activation(network):
+    changed = network.model_copy(update={"architecture": "timm/test_efficientnet"})
+    model = new_network(changed, channels=1, pixels=32, classes=2, generator=keyed_generator("timm")).eval()
+    names, images = list(model.state_dict()), torch.randint(256, (4, 32, 32, 1), dtype=torch.uint8)
+    expected = model(images)
+    share_statistics(model, ProcessGroup(rank=1, count=2))
+    assert any(isinstance(module, RankedBatchNorm) for module in model.modules())
+    assert list(model.state_dict()) == names
+    assert torch.equal(model(images), expected)
+
+
+def test_a_batch_norm_of_vectors_cannot_be_shared():
+    model = torch.nn.Sequential(torch.nn.BatchNorm1d(3))
+    share_statistics(model, ALONE)
+    with pytest.raises(TrainingError, match="compute.processes: 2: 0 is a batch norm of vectors"):
+        share_statistics(model, ProcessGroup(rank=0, count=2))
 
 
 def test_a_process_that_loses_another_says_so_unless_it_is_ended_before(monkeypatch):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from csd_core.learning.networks.resnet import new_network
+from csd_core.learning.networks.network import new_network
 from csd_core.learning.seeding import keyed_generator
 from csd_core.learning.teacher import FrozenTeacher
 
@@ -10,7 +10,7 @@ IMAGES = torch.randint(256, (16, 8, 8, 1), dtype=torch.uint8, generator=keyed_ge
 
 @pytest.fixture
 def model(network):
-    built = new_network(network, channels=1, classes=4, generator=keyed_generator(1))
+    built = new_network(network, channels=1, pixels=8, classes=4, generator=keyed_generator(1))
     built(IMAGES)  # statistics of its own
     return built
 

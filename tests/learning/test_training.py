@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,8 @@ from csd_core.learning import training as engine
 from csd_core.learning.batches import LabelledImages
 from csd_core.learning.checkpoint import FILE, Checkpoint
 from csd_core.learning.embedding import embed, recall_at_1
+from csd_core.learning.networks.weights import save_model
+from csd_core.learning.teacher import outputs_of
 from csd_core.learning.training import train
 from csd_core.records.stages import ImageForm
 from csd_core.system.errors import CompatibilityError, TrainingError
@@ -103,6 +107,7 @@ def test_without_distillation_a_later_stage_is_fine_tuning_to_the_bit(later, tra
     [
         {"ce": {"weight": 0.5}},
         {"ce": {"columns": "new"}},
+        {"per_class": 4},
         {"triplet": {"weight": 0.5}},
         {"triplet": {"margin": 0.0}},
         *(
@@ -124,6 +129,11 @@ def test_without_distillation_a_later_stage_is_fine_tuning_to_the_bit(later, tra
         {"schedule": {"warmup": 0.9}},
         {"augmentation": {"crop_padding": 2}},
         {"augmentation": {"flip": True}},
+        {"augmentation": {"resized_crop": {"scale": [0.5, 1.0], "ratio": [0.75, 1.33]}}},
+        {"augmentation": {"jitter": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.0, "hue": 0.0}}},
+        {"augmentation": {"policy": "trivial-augment"}},
+        {"augmentation": {"blur": 0.5}},
+        {"augmentation": {"erase": 0.5}},
         {"batch_size": 16},
     ],
     ids=str,
@@ -131,6 +141,22 @@ def test_without_distillation_a_later_stage_is_fine_tuning_to_the_bit(later, tra
 def test_every_knob_changes_the_weights(later, training, sections):
     quick = changed(training, epochs=1, batch_size=8)  # small ones, so that some triplets are satisfied
     assert not same(weights_of(later(quick)), weights_of(later(changed(quick, **sections))))
+
+
+def test_rare_classes_weigh_more_where_that_is_asked_for(first_data, training, cpu, tmp_path):
+    train_images = first_data.train
+    few = torch.cat([torch.arange(60), torch.tensor([80, 81])])  # two images of the last class
+    rare = replace(
+        first_data,
+        train=LabelledImages.at(
+            train_images.pool, train_images.rows[few.numpy()], classes=first_data.classes, max_in_memory_mb=1
+        ),
+    )
+    found = [
+        weights_of(train(rare, each, champion=None, device=cpu, work=tmp_path / str(number)))
+        for number, each in enumerate((training, changed(training, "first", ce={"class_weights": "inverse"})))
+    ]
+    assert not same(*found)
 
 
 def test_frozen_batch_norm_keeps_the_teachers_statistics(later, training, champion):
@@ -257,3 +283,44 @@ def test_progress_is_one_line_per_epoch_away_from_a_terminal(first_data, trainin
     assert [line.partition(":")[0] for line in lines] == ["epoch 1/2", "epoch 2/2"]
     assert all(word in lines[0] for word in ("ce ", "triplet ", "total ", "lr ", "recall@1 ", "images/s"))
     assert first_batches == [1]
+
+
+def as_they_are(network, training, path):
+    """Training of a network that starts from a file and learns nothing in its first stage."""
+    changed_network = network.model_copy(update={"weights": str(path)})
+    return changed(training, "first", epochs=0).model_copy(update={"network": changed_network})
+
+
+@pytest.mark.parametrize("head", ["relu", "linear-centred", "bn-neck"])
+def test_a_stage_of_no_epochs_takes_the_start_weights_as_they_are(
+    network, first_data, later_data, training, cpu, tmp_path, head
+):
+    with_head = network.model_copy(update={"head": head})
+    before = train(
+        first_data, training.model_copy(update={"network": with_head}), champion=None, device=cpu, work=tmp_path
+    )
+    save_model(before, tmp_path / "model")
+    start = tmp_path / "model" / "weights.safetensors"
+    recipe = as_they_are(with_head, training, start)
+    model = train(first_data, recipe, champion=None, device=cpu, work=tmp_path / "a", start_weights=start)
+    kept = [name for name in weights_of(before) if name != "classifier.weight"]
+    assert all(torch.equal(weights_of(before)[name], weights_of(model)[name]) for name in kept)
+    assert (model.record.best_epoch, model.record.select_recall) == (0, before.record.select_recall)
+    images, targets = first_data.train.take(torch.arange(len(first_data.train))), first_data.train.targets
+    read = outputs_of(model.network, images, "float32").classified
+    vectors = read / read.norm(dim=1, keepdim=True)
+    for column in range(3):
+        mean = vectors[targets == column].mean(dim=0)
+        torch.testing.assert_close(model.network.classifier.weight[column], mean / mean.norm())
+    later = train(later_data, recipe, champion=model, device=cpu, work=tmp_path / "b")
+    assert later.record.best_epoch > 0
+
+
+def test_a_centred_head_gets_its_mean_where_the_start_weights_have_none(network, first_data, training, cpu, tmp_path):
+    before = train(first_data, training, champion=None, device=cpu, work=tmp_path)
+    save_model(before, tmp_path / "model")
+    start = tmp_path / "model" / "weights.safetensors"
+    recipe = as_they_are(network.model_copy(update={"head": "relu-centred"}), training, start)
+    model = train(first_data, recipe, champion=None, device=cpu, work=tmp_path / "a", start_weights=start)
+    images = first_data.train.take(torch.arange(len(first_data.train)))
+    torch.testing.assert_close(model.network(images).mean(dim=0), torch.zeros(32), atol=1e-5, rtol=0)

@@ -1,7 +1,9 @@
+import json
+
 import pytest
 import torch
 
-from csd_core.learning.networks.resnet import new_network
+from csd_core.learning.networks.network import new_network
 from csd_core.learning.networks.weights import RECORD, WEIGHTS, TrainedModel, load_model, save_model
 from csd_core.learning.seeding import keyed_generator
 from csd_core.records.stages import ImageForm, ModelRecord
@@ -22,7 +24,7 @@ def model(network):
         select_recall=0.5,
     )
     return TrainedModel(
-        record=record, network=new_network(network, channels=1, classes=2, generator=keyed_generator(1))
+        record=record, network=new_network(network, channels=1, pixels=8, classes=2, generator=keyed_generator(1))
     )
 
 
@@ -30,6 +32,27 @@ def test_a_model_is_read_back_as_it_was(model, tmp_path):
     save_model(model, tmp_path / "model")
     loaded = load_model(tmp_path / "model")
     assert loaded.record == model.record
+    assert torch.equal(loaded.network.eval()(IMAGES), model.network.eval()(IMAGES))
+
+
+def test_a_model_of_before_lays_transparency_on_black_and_crops_without_a_margin(model, tmp_path):
+    save_model(model, tmp_path / "model")
+    record = json.loads((tmp_path / "model" / RECORD).read_text())
+    for key in ("crop_share", "background"):
+        del record["images"][key]
+    (tmp_path / "model" / RECORD).write_text(json.dumps(record))
+    found = load_model(tmp_path / "model").record.images
+    assert (found, found.background, found.crop_share) == (model.record.images, "black", 1.0)
+
+
+def test_a_model_of_before_has_no_projection_and_calls_published_weights_otherwise(model, tmp_path):
+    save_model(model, tmp_path / "model")
+    record = json.loads((tmp_path / "model" / RECORD).read_text())
+    del record["network"]["dimension"]
+    record["network"] |= {"weights": "torchvision"}
+    (tmp_path / "model" / RECORD).write_text(json.dumps(record))
+    loaded = load_model(tmp_path / "model")
+    assert loaded.record.network == model.record.network.model_copy(update={"weights": "default"})
     assert torch.equal(loaded.network.eval()(IMAGES), model.network.eval()(IMAGES))
 
 

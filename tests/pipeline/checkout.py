@@ -17,6 +17,8 @@ from csd_core.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = (".dvc/config", ".dvcignore", ".gitignore", "Makefile", "constraints.txt", "dvc.yaml", "pyproject.toml")
+INSTALLED = "--old-file=.venv/.installed"
+"""The environment of the tests is installed; make must not install a checkout into it."""
 
 
 @dataclass(frozen=True)

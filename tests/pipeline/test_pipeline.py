@@ -8,8 +8,8 @@ from checkout import Project, make_photos
 
 from csd_core.data.shards import load_shard
 from csd_core.records.check import CheckReport
-from csd_core.records.stages import Champion, ModelRecord, SeenShards
-from csd_core.records.verdict import Ledger, Pending, VerdictFile
+from csd_core.records.stages import Champion, ModelRecord, Pending, SeenShards
+from csd_core.records.verdict import Ledger, VerdictFile
 from csd_core.retrieval.embedder import Embedder, digest_of
 from csd_core.retrieval.gallery import Gallery
 

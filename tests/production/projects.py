@@ -17,9 +17,10 @@ from csd_core.data.shards import ShardItems, load_shard, write_shard
 from csd_core.live.images import encode_png
 from csd_core.live.rows import LiveItems, StoredImages
 from csd_core.live.search import Snapshot
+from csd_core.records.adapters import AdapterFit, AdapterFits, AdapterOffer
 from csd_core.records.check import CheckReport
 from csd_core.records.ranking import GroupScoring, Logistic
-from csd_core.records.stages import AdapterFit, AdapterFits, AdapterOffer, Champion, SeenShards, SourceRecord
+from csd_core.records.stages import Champion, SeenShards, SourceRecord
 from csd_core.records.verdict import Ledger, LedgerEntry, Promoted, Rejected, VerdictFile
 from csd_core.releases.candidate import Production
 from csd_core.releases.verify import verify
@@ -27,10 +28,11 @@ from csd_core.retrieval.adapter import AdapterMetadata
 from csd_core.retrieval.embedder import Embedder, EmbedderMetadata, digest_of
 from csd_core.retrieval.gallery import Gallery, Provenance, padded
 from csd_core.retrieval.lineage import Lineage
-from csd_core.upgrade.adapters import CandidateAdapters
-from csd_core.upgrade.fitted import write_adapter
-from csd_core.upgrade.maps import PairSums
-from csd_core.upgrade.strategies import Situation, strategy_named
+from csd_core.upgrade.mapping.adapters import CandidateAdapters
+from csd_core.upgrade.mapping.fitted import write_adapter
+from csd_core.upgrade.mapping.maps import PairSums
+from csd_core.upgrade.situation import Situation
+from csd_core.upgrade.strategies import strategy_named
 from csd_core.workspace import Workspace
 
 DIGITS = Path(__file__).parents[2] / "csd_core/project/profiles" / "digits.yaml"
@@ -150,7 +152,7 @@ class Project:
             candidate=champion.digest,
             champion=before.digest,
             decision="auto",
-            judged=(),
+            ways=(),
             reasons=("it is better",),
             strategy=strategy,
             share=None,
@@ -174,7 +176,7 @@ class Project:
             candidate="f" * 64,
             champion=champion.digest,
             decision="reject",
-            judged=(),
+            ways=(),
             reasons=("it is worse",),
             inconclusive=False,
         )
@@ -211,7 +213,8 @@ class Project:
     def findings(self):
         """Of a verification of all releases."""
         production = self.production
-        return verify(production.releases, production.live, which="all").findings
+        with production.releases.reading() as releases:
+            return verify(releases, production.live, which="all").findings
 
     def copied_to(self, root):
         """The same project somewhere else."""
@@ -229,13 +232,14 @@ class Project:
 
     # --- what people do -----------------------------------------------------------------------------------------------
 
-    def put(self, images, labels, *, ids=None, keep_images=True, refs=None):
+    def put(self, images, labels, *, ids=None, keep_images=True, refs=None, stored=None):
         """Write items live, as the active release embeds them; returns their ids."""
         production = self.production
         ids = content_ids(images) if ids is None else np.array(ids)
-        stored = StoredImages(
+        images_of_rows = StoredImages(
             [encode_png(image) if keep_images and refs is None else None for image in images],
             [None] * len(images) if refs is None else refs,
+            **(stored or {}),
         )
         with production.live.writing():
             release = production.releases.active()
@@ -247,7 +251,7 @@ class Project:
                     labels=np.full(len(ids), labels) if isinstance(labels, str) else np.array(labels),
                     vectors=padded(embedder(images), release.rules.width),
                     embedded_by=embedder.digest,
-                    images=stored,
+                    images=images_of_rows,
                 ),
             )
         return ids.tolist()

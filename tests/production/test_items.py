@@ -73,7 +73,13 @@ def test_without_a_release_every_command_says_to_publish(tmp_path, monkeypatch):
     Project(tmp_path / "project")
     monkeypatch.chdir(tmp_path / "project")
     picture_file("x.png")
-    for command in (["list"], ["show", "x"], ["put", "x.png", "--label", "a"], ["search", "x.png"], ["index"]):
+    for command in (
+        ["list"],
+        ["show", "x"],
+        ["put", "x.png", "--label", "a"],
+        ["search", "x.png"],
+        ["index", "--why", "x"],
+    ):
         with pytest.raises(ArtifactError, match="no release is active.*run `csd publish`"):
             run(*command)
 
@@ -164,10 +170,10 @@ def test_deleted_items_are_gone_and_counted(production, pictures, capsys):
 
 
 def test_the_index_is_built_above_the_limit_only_and_its_recall_printed(project, capsys):
-    run("index")
+    run("index", "--why", "many writes")
     assert "48 rows; up to live.exact_rows (200000) search is exact" in capsys.readouterr().out
-    configure(exact_rows=10, index_partitions=4, index_probes=4)
-    run("index")
+    configure(exact_rows=10, index_probes=4)
+    run("index", "--why", "many writes")
     assert "finds 100.0% of the 10 nearest of 48 rows" in capsys.readouterr().out
     picture_file("new.png")
     run("search", "new.png")

@@ -1,9 +1,11 @@
 """A gallery of mixed provenance is completed by the active model, while people write and processes die."""
 
+import math
 import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from multiprocessing import Pipe
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from kills import REAPER
 from patience import PATIENCE
 from projects import Project, content_ids, pixels_of
 
+from csd_core.engine.pace import Pace
+from csd_core.engine.processes import LocalEngine
 from csd_core.live.images import encode_png
 from csd_core.releases.activate import STEPS
 from csd_core.releases.backfill.finish import complete, finish
@@ -20,7 +24,6 @@ from csd_core.releases.backfill.rows import embed, plan
 from csd_core.releases.publish import publish
 from csd_core.releases.rollback import rollback
 from csd_core.system.errors import ArtifactError, CompatibilityError, CsdError, DataError, ParamsError
-from csd_core.upgrade.backfill.workers import Pace
 
 HERE = Path(__file__).parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])])}
@@ -33,7 +36,7 @@ from pathlib import Path
 from projects import Project
 from csd_core.releases.backfill.finish import complete
 from csd_core.releases.backfill.rows import alone, embed, plan
-from csd_core.upgrade.backfill.workers import Pace
+from csd_core.engine.pace import Pace
 
 production = Project(Path(sys.argv[1]), tasks=("t1", "t2", "t3")).production
 point = sys.argv[2]
@@ -185,7 +188,7 @@ def test_one_and_two_processes_make_the_same_rows(template, tmp_path):
     digests = []
     for workers in (1, 2):
         project = template.copied_to(tmp_path / f"with-{workers}")
-        release = complete(project.production, why="the rest", workers=workers, shard_rows=ROWS)
+        release = complete(project.production, why="the rest", engine=LocalEngine(workers=workers), shard_rows=ROWS)
         digests.append(project.production.live.digest(release.table))
     assert digests[0] == digests[1]
 
@@ -205,7 +208,7 @@ def test_before_the_first_release_there_is_nothing_to_backfill(tmp_path):
         complete(project.production, why="the rest")
 
 
-@pytest.mark.parametrize("option", [{"workers": 0}, {"max_rows_per_second": 0.0}])
+@pytest.mark.parametrize("option", [{"max_rows_per_second": 0.0}, {"max_rows_per_second": math.nan}])
 def test_impossible_options_are_refused(project, option):
     with pytest.raises(ParamsError, match="it must be"):
         complete(project.production, why="the rest", **option)
@@ -230,8 +233,40 @@ def test_the_source_of_images_travels_without_the_open_gallery(project):
     here.send(backfill.embedder.source)
     here.send(backfill.embedder.source)
     assert len(there.recv_bytes()) < 1000
-    again = there.recv().images(ids)
-    np.testing.assert_array_equal(again.images, read.images)
+    again = there.recv()
+    np.testing.assert_array_equal(again.images(ids).images, read.images)
+    assert again.mark() == backfill.embedder.source.mark()
+
+
+def test_only_who_sees_the_gallery_at_its_tag_has_its_mark(project, template, tmp_path):
+    source = plan(project.production).embedder.source
+    moved = replace(source, uri=str(tmp_path / "nowhere"))
+    with pytest.raises(FileNotFoundError):
+        moved.mark()
+    assert not (tmp_path / "nowhere").exists()  # LanceDB makes what it does not find
+    other = template.copied_to(tmp_path / "other")
+    assert plan(other.production).embedder.source.mark() != source.mark()
+    with pytest.raises(ArtifactError):
+        replace(source, tag="backfill-9999").mark()
+
+
+@pytest.mark.slow
+def test_a_backfill_on_a_ray_of_this_machine_makes_the_same_table(project, template, tmp_path):
+    complete(project.production, why="the rest", shard_rows=ROWS)
+    other = template.copied_to(tmp_path / "other")
+    script = (
+        "import sys; from pathlib import Path; from projects import Project; "
+        "from csd_core.releases.backfill.finish import complete; from csd_core.engine.ray_engine import RayEngine; "
+        "production = Project(Path(sys.argv[1]), tasks=('t1', 't2', 't3')).production; "
+        f"complete(production, why='the rest', engine=RayEngine(address=None, workers=2), shard_rows={ROWS})"
+    )
+    path = os.pathsep.join([str(HERE), str(HERE.parent), *sys.path])
+    command = [sys.executable, "-c", script, other.root]
+    environment = os.environ | {"PYTHONPATH": path}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    digests = [each.production.live.digest(each.active().table) for each in (project, other)]
+    assert digests[0] == digests[1]
 
 
 # --- images that cannot be had ----------------------------------------------------------------------------------------
@@ -258,6 +293,8 @@ def test_a_row_whose_image_cannot_be_had_stays_as_it_is_and_is_named(lossy, caps
     assert [rows[each] for each in (bare, gone)] == [before[each] for each in (bare, gone)]
     assert release.record.left_out == 0
     told = capsys.readouterr().out
+    assert "2 of the 50 rows that other models made have no image that can be read" in told
+    assert told.count(f"{gone}: gone.png: there is no such file") == 2  # before, and after it was tried
     assert "2 rows stay as they were, for their images cannot be had" in told
     assert f"{bare}: has neither an image nor a reference to one" in told
     assert f"{gone}: gone.png: there is no such file" in told
@@ -394,7 +431,7 @@ def test_a_process_killed_in_a_shard_loses_that_shard_only_and_keeps_others_out_
     project.put(pixels_of(50, 2, seed=1), "new")
     again = plan(project.production, shard_rows=ROWS)
     assert [shard.digest for shard in again.shards] == [shard.digest for shard in first.shards]
-    assert [again.finished(shard) is not None for shard in again.shards] == [True, False, False]
+    assert [again.results.whole(shard) is not None for shard in again.shards] == [True, False, False]
     seen = []
 
     def look(step):
@@ -410,7 +447,7 @@ def test_a_process_killed_in_a_shard_loses_that_shard_only_and_keeps_others_out_
 def test_a_shard_that_is_missing_or_damaged_is_not_served_and_the_next_run_embeds_it_again(project):
     backfill = plan(project.production, shard_rows=ROWS)
     embed_all(backfill)
-    vectors = backfill.embedder.home(backfill.shards[1]) / "vectors.npy"
+    vectors = backfill.results.home(backfill.shards[1]) / "vectors.npy"
     content = bytearray(vectors.read_bytes())
     content[-1] ^= 1
     vectors.write_bytes(content)

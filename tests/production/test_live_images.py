@@ -10,7 +10,8 @@ from PIL import Image
 from csd_core.data.decode import decode
 from csd_core.data.pool import ItemPool
 from csd_core.data.shards import Shard
-from csd_core.live.images import PoolImages, content_id, encode_png, fetch
+from csd_core.data.tables import write_table
+from csd_core.live.images import PoolImages, content_id, encode_png, fetch, unreachable
 from csd_core.live.rows import LiveItems, StoredImages
 from csd_core.records.stages import ImageForm, ShardRecord
 from csd_core.system.errors import DataError
@@ -32,6 +33,9 @@ def shards(tmp_path):
         folder = Workspace(tmp_path).shard(task)
         folder.mkdir(parents=True)
         np.save(folder / "images.npy", images)
+        write_table(
+            folder / "items.parquet", {"source": ["s"] * 5, "path": [f"a/{task}-{row}.png" for row in range(5)]}
+        )
         record = ShardRecord(task=task, source="s", classes=("a",), counts={"train": 5}, skipped=0, digest="d")
         ids = np.array([content_id(image) for image in images])
         made.append(Shard(record=record, images=images, ids=ids, labels=np.full(5, "a"), splits=np.full(5, "train")))
@@ -64,7 +68,7 @@ def test_stored_pixels_come_back_exactly(channels):
 def test_the_pipelines_images_are_had_again_whether_stored_or_referred_to(
     live, gallery_of_items, shards, tmp_path, kept
 ):
-    source = PoolImages(shards, kept=kept, workspace=Workspace(tmp_path))
+    source = PoolImages(shards, kept=kept, thumbnails=True, workspace=Workspace(tmp_path))
     wanted = shards.ids[[7, 0, 4, 9]]
     write(live, gallery_of_items(4), source(wanted), wanted)
     fetched = live.images_of("g", wanted[::-1], form=FORM)
@@ -112,6 +116,26 @@ def test_images_that_cannot_be_had_are_listed_with_the_reason_and_the_others_com
     assert reasons["refused"].startswith("http://127.0.0.1:9/x.png cannot be fetched")
     assert reasons["nothing"] == "has neither an image nor a reference to one"
     assert reasons["absent"] == "is not in table g"
+
+
+def test_images_that_are_not_where_their_references_say_are_found_without_reading_one(tmp_path):
+    np.save(tmp_path / "images.npy", np.zeros((2, 8, 8, 1), np.uint8))
+    (tmp_path / "there.png").write_bytes(b"not looked into")
+    refs = {
+        "a": None,
+        "b": "",
+        "c": "gone.png",
+        "d": "images.npy#2",
+        "e": "gone.npy#0",
+        "f": "there.png",
+        "g": "images.npy#1",
+        "h": "http://example.invalid/photo.png",
+    }
+    found = unreachable(refs, root=tmp_path)
+    assert found.keys() == {"a", "b", "c", "d", "e"}
+    assert found["a"] == found["b"] == "has neither an image nor a reference to one"
+    assert found["c"] == "gone.png: there is no such file"
+    assert found["d"].endswith("has 2 images, no row 2")
 
 
 def test_an_image_at_an_address_is_fetched(tmp_path):

@@ -4,9 +4,11 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+from indices import MANY, index_of
 
 from csd_core.live import exact
 from csd_core.live.filters import Filters
+from csd_core.live.index import nearest
 from csd_core.live.rows import LiveItems
 from csd_core.live.rules import SearchRules
 from csd_core.live.search import Snapshot
@@ -25,8 +27,16 @@ def brute_force(gallery, query, k, keep=None):
     return [identity for _, identity in sorted(scored)[:k]]
 
 
-def snapshot(live, table="g", *, dimension=8, **more):
-    return Snapshot.load(live, table, SearchRules.by_cosine("model-1", dimension=dimension), **more)
+def snapshot(live, table="g", *, dimension=8, indexed=False, **more):
+    rules = SearchRules.by_cosine("model-1", dimension=dimension)
+    if indexed:
+        more["index"] = index_of(live, table, rules)
+    return Snapshot.load(live, table, rules, **more)
+
+
+@pytest.fixture(autouse=True)
+def small_parts_have_cells(monkeypatch):
+    monkeypatch.setattr(nearest, "FEW", MANY)
 
 
 def put(live, gallery, ids, labels, table="g"):
@@ -49,7 +59,7 @@ def built(live, gallery_of_items):
 def crowd(live, gallery_of_items):
     """3000 rows in 16 dimensions, with an index of 32 cells."""
     gallery = gallery_of_items(3000, dimension=16)
-    live.build("crowd", gallery, origin="pipeline", images=None, partitions=32)
+    live.build("crowd", gallery, origin="pipeline", images=None)
     return gallery
 
 
@@ -93,7 +103,7 @@ def test_equal_rows_come_by_id_whatever_their_order_in_the_table(live, gallery_o
 
 
 def test_a_snapshot_stays_as_it_was_loaded(live, built):
-    exact, indexed = snapshot(live), snapshot(live, exact_rows=0)
+    exact, indexed = snapshot(live), snapshot(live, indexed=True)
     live.delete("g", ["item-0"], why="test")
     for opened in (exact, indexed):
         assert opened.search(built.vectors[:1], k=1).ids.tolist() == [["item-0"]]
@@ -108,10 +118,10 @@ def test_a_tagged_version_is_searched_as_it_was(live, built):
     assert tagged.search(built.vectors[:1], k=1).ids.tolist() == [["item-0"]]
 
 
-@pytest.mark.parametrize("exact_rows", [10_000, 0], ids=["exact", "lancedb"])
-def test_filters_are_those_of_a_loop(live, built, gallery_of_items, exact_rows):
+@pytest.mark.parametrize("indexed", [False, True], ids=["exact", "index"])
+def test_filters_are_those_of_a_loop(live, built, gallery_of_items, indexed):
     query = gallery_of_items(1, seed=7).vectors
-    opened = snapshot(live, exact_rows=exact_rows)
+    opened = snapshot(live, indexed=indexed)
     cases = {
         Filters(label=("a",)): built.labels == "a",
         Filters(label=("a", "b"), task=("t1",)): np.isin(built.labels, ["a", "b"]) & (built.tasks == "t1"),
@@ -123,8 +133,8 @@ def test_filters_are_those_of_a_loop(live, built, gallery_of_items, exact_rows):
         assert opened.search(query, k=9, where=nothing).ids.shape == (1, 0)
 
 
-@pytest.mark.parametrize("exact_rows", [10_000, 0], ids=["exact", "lancedb"])
-def test_rows_are_found_by_when_they_were_written(live, built, exact_rows):
+@pytest.mark.parametrize("indexed", [False, True], ids=["exact", "index"])
+def test_rows_are_found_by_when_they_were_written(live, built, indexed):
     moment = datetime.now(UTC) + timedelta(seconds=1)
     late = np.array([np.datetime64(moment.replace(tzinfo=None), "us")])
     live.upsert(
@@ -137,18 +147,18 @@ def test_rows_are_found_by_when_they_were_written(live, built, exact_rows):
             written_at=late,
         ),
     )
-    opened = snapshot(live, exact_rows=exact_rows)
+    opened = snapshot(live, indexed=indexed)
     for since in (moment, moment.replace(tzinfo=None), moment.astimezone().astimezone(UTC)):
         assert opened.search(built.vectors[:1], k=5, where=Filters(since=since)).ids.tolist() == [["late"]]
     after = Filters(since=moment + timedelta(microseconds=1))
     assert opened.search(built.vectors[:1], k=5, where=after).ids.shape == (1, 0)
 
 
-@pytest.mark.parametrize("exact_rows", [10_000, 0], ids=["exact", "lancedb"])
-def test_hostile_words_match_themselves_and_nothing_else(live, built, exact_rows):
+@pytest.mark.parametrize("indexed", [False, True], ids=["exact", "index"])
+def test_hostile_words_match_themselves_and_nothing_else(live, built, indexed):
     names = [f"hostile-{i}" for i in range(len(HOSTILE))]
     put(live, built, names, HOSTILE)
-    opened = snapshot(live, exact_rows=exact_rows)
+    opened = snapshot(live, indexed=indexed)
     for name, text in zip(names, HOSTILE, strict=True):
         assert opened.search(built.vectors[:1], k=50, where=Filters(label=(text,))).ids.tolist() == [[name]]
         assert opened.search(built.vectors[:1], k=50, where=Filters(task=(text,))).ids.size == 0
@@ -166,9 +176,9 @@ def test_rows_in_a_foreign_space_are_refused_and_never_searched(live, built):
             ids=np.array(["alien"]), labels=np.array(["a"]), vectors=built.vectors[:1], embedded_by="model-2-of-old"
         ),
     )
-    for exact_rows in (10_000, 0):
+    for indexed in (False, True):
         with pytest.raises(CompatibilityError, match="1 rows are in the space of model-2-of-o, which the query"):
-            snapshot(live, exact_rows=exact_rows)
+            snapshot(live, indexed=indexed)
     both = Snapshot.load(live, "g", SearchRules.by_cosine("model-1", dimension=8, spaces=("model-1", "model-2-of-old")))
     assert both.count == 301
 
@@ -187,46 +197,25 @@ def test_queries_of_another_dimension_or_length_are_refused(live, built):
 
 def test_more_is_asked_for_than_there_is(live, built):
     assert snapshot(live).search(built.vectors[:2], k=1000).ids.shape == (2, 300)
-    assert snapshot(live, exact_rows=0).search(built.vectors[:2], k=1000).ids.shape == (2, 300)
+    assert snapshot(live, indexed=True).search(built.vectors[:2], k=1000).ids.shape == (2, 300)
     assert snapshot(live).search(built.vectors[:0], k=3).ids.shape == (0, 3)
 
 
 def test_an_empty_table_answers_with_nothing(live, gallery_of_items):
-    live.build("none", gallery_of_items(0), origin="pipeline", images=None, partitions=8)
-    assert snapshot(live, "none").search(gallery_of_items(2).vectors, k=3).ids.shape == (2, 0)
+    live.build("none", gallery_of_items(0), origin="pipeline", images=None)
+    for indexed in (False, True):
+        assert snapshot(live, "none", indexed=indexed).search(gallery_of_items(2).vectors, k=3).ids.shape == (2, 0)
 
 
 def test_the_recall_of_the_index_grows_with_the_cells_searched(live, crowd):
+    index = index_of(live, "crowd", SearchRules.by_cosine("model-1", dimension=16))
     recalls = [
-        snapshot(live, "crowd", dimension=16, exact_rows=0, probes=probes).recall_of_index(k=10, queries=100)
-        for probes in (1, 8, 32)
+        snapshot(live, "crowd", dimension=16, index=index, probes=probes).recall_of_index(k=10, queries=100)
+        for probes in (1, 8, 64)
     ]
-    print(f"recall@10 of the index with 1, 8 and 32 of 32 cells: {recalls}")  # noqa: T201 - shown with -s
-    assert 0.1 < recalls[0] < recalls[1] < recalls[2] == 1.0
-
-
-def test_the_index_finds_what_was_written_after_it_was_built(live, crowd):
-    put(live, crowd, ["late"], ["a"], table="crowd")
-    opened = snapshot(live, "crowd", dimension=16, exact_rows=0, probes=1)
-    assert set(opened.search(crowd.vectors[:1], k=2).ids[0]) == {"item-0", "late"}
-
-
-def test_a_narrow_filter_makes_the_index_search_more_cells(live, crowd):
-    put(live, crowd, ["rare"], ["rare"], table="crowd")
-    live.index("crowd", partitions=32)
-    far = -crowd.vectors[:1]
-    opened = snapshot(live, "crowd", dimension=16, exact_rows=0, probes=1)
-    assert opened.search(far, k=1, where=Filters(label=("rare",))).ids.tolist() == [["rare"]]
-
-
-def test_an_index_outlives_a_compaction_and_the_snapshot_before_it_says_to_open_again(live, crowd):
-    opened = snapshot(live, "crowd", dimension=16, exact_rows=0)
-    live.compact("crowd")
-    with pytest.raises(ArtifactError, match="open it again"):
-        opened.search(crowd.vectors[:1], k=1)
-    assert live.is_indexed("crowd")
-    again = snapshot(live, "crowd", dimension=16, exact_rows=0, probes=1)
-    assert again.recall_of_index(k=10, queries=50) < 1
+    print(f"recall@10 of the index with 1, 8 and 64 of 64 cells: {recalls}")  # noqa: T201 - shown with -s
+    assert 0.1 < recalls[0] < recalls[1] < recalls[2]
+    assert recalls[2] > 0.98
 
 
 def test_an_exact_snapshot_has_no_index_to_judge(live, built):

@@ -5,10 +5,12 @@ import shutil
 
 import numpy as np
 import pytest
+from indices import index_of
 from projects import Project, content_ids, pixels_of
 from ruamel.yaml import YAML
 from test_int8 import INT8, quantise
 
+from csd_core.live.index import nearest
 from csd_core.live.search import Snapshot
 from csd_core.releases.backfill.finish import complete
 from csd_core.releases.contents.release import Release, ReleaseRecord
@@ -281,9 +283,11 @@ def test_a_champion_whose_older_query_model_is_gone_is_not_published(template, t
         publish(project.production)
 
 
-def test_an_index_answers_a_merged_release_too(project):
-    release = project.active()
-    opened = Snapshot.load(project.production.live, release.table, release.rules, exact_rows=0)
+def test_an_index_answers_a_merged_release_too(project, monkeypatch):
+    monkeypatch.setattr(nearest, "FEW", 16)
+    release, live = project.active(), project.production.live
+    index = index_of(live, release.table, release.rules)
+    opened = Snapshot.load(live, release.table, release.rules, index=index)
     hits, exact = opened.search(project.queries(OLD), k=60), project.search(OLD, k=60)
     np.testing.assert_array_equal(hits.ids, exact.ids)
     np.testing.assert_allclose(hits.scores, exact.scores, atol=1e-3)

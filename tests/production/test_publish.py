@@ -394,16 +394,6 @@ def test_a_release_that_answers_known_queries_otherwise_never_comes_into_force(p
     assert publish(project.production).number == 3
 
 
-def test_many_rows_are_published_with_an_index(tmp_path):
-    project = Project(
-        tmp_path / "project", tasks=("t1",), images=40, settings={"exact_rows": 50, "index_partitions": 2}
-    )
-    project.promote("t1", "none")
-    release = publish(project.production)
-    assert project.production.live.is_indexed(release.table)
-    assert project.findings() == ()
-
-
 def test_references_are_published_instead_of_images_where_params_say_so(tmp_path):
     project = Project(tmp_path / "project", tasks=("t1", "t2"), settings={"images": "reference"})
     project.promote("t1", "none").promote("t2", "backfill")

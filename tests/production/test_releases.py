@@ -183,7 +183,7 @@ def test_an_interrupted_erasure_is_completed_by_the_next_publish(project):
 def test_an_erasure_that_ended_among_the_files_of_a_release_is_completed_by_a_second_one(project, monkeypatch):
     ids = [query.item for query in known_items(project.active()).queries[:1]]
     with monkeypatch.context() as full, pytest.raises(OSError, match="No space"):
-        full.setattr("csd_core.releases.store._sum_anew", failing)
+        full.setattr("csd_core.releases.store.sum_again", failing)
         erased(project, ids)
     assert project.findings()
     erased(project, ids)

@@ -21,8 +21,7 @@ from csd_core.data.canonical import CanonicalSet
 from csd_core.data.shards import ShardItems, load_shard, write_shard
 from csd_core.params.file import profile_text
 from csd_core.params.rules import GENESIS
-from csd_core.records.stages import Champion, ImageForm, ModelRecord, SeenShards, SourceRecord
-from csd_core.records.verdict import Pending
+from csd_core.records.stages import Champion, ImageForm, ModelRecord, Pending, SeenShards, SourceRecord
 from csd_core.report.charts.tasks import charts
 from csd_core.report.collect import collect
 from csd_core.report.data import ReportData

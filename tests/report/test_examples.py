@@ -1,9 +1,12 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from csd_core.report.examples import choose, compare
+from csd_core.report.examples import compare
 from csd_core.retrieval import parts
 from csd_core.retrieval.parts import Part, nearest
+from csd_core.upgrade.sampling import choose
 
 
 def unit(rows, dimensions=6, seed=0):
@@ -47,7 +50,23 @@ def test_lost_hits_are_shown_first_then_gained_ones_each_spread_over_classes():
     labels = np.array(["a", "a", "a", "b", "b", "a"])
     possible = np.ones(6, bool)
     assert choose(outcomes, labels, possible=possible, count=10).tolist() == [1, 4, 2, 3, 0, 5]
-    assert choose(outcomes, labels, possible=possible, count=2).tolist() == [1, 4]
+    assert choose(outcomes, labels, possible=possible, count=3).tolist() == [1, 4, 3]
+
+
+@given(
+    outcomes=st.lists(st.sampled_from(["lost", "gained", "kept", "missed"]), max_size=30),
+    count=st.integers(0, 12),
+    classes=st.integers(1, 4),
+)
+def test_lost_and_gained_hits_share_the_places(outcomes, count, classes):
+    labels = np.array([f"c{place % classes}" for place in range(len(outcomes))], np.str_)
+    given_outcomes = np.array(outcomes, np.str_)
+    shown = given_outcomes[choose(given_outcomes, labels, possible=np.ones(len(outcomes), bool), count=count)].tolist()
+    there = {name: outcomes.count(name) for name in ("lost", "gained")}
+    assert len(shown) == min(count, len(outcomes))
+    assert shown.count("lost") >= min(there["lost"], -(-count // 2))
+    assert shown.count("gained") >= min(there["gained"], count // 2)
+    assert shown.count("lost") + shown.count("gained") == min(count, sum(there.values()))
 
 
 def test_queries_that_cannot_hit_are_not_shown():

@@ -7,6 +7,7 @@ from ruamel.yaml import YAML
 from safetensors.numpy import save_file
 
 from csd_core.data.shards import load_shard
+from csd_core.data.tables import read_table
 from csd_core.records.stages import Champion
 from csd_core.records.verdict import Ledger
 from csd_core.report.collect import collect
@@ -178,10 +179,27 @@ def test_a_test_row_of_no_known_item_is_refused(copied):
 
 def test_thumbnails_are_the_images_of_their_items(promoted):
     shards = [load_shard(promoted.files.shard(task)) for task in ("t1", "t2", "t3")]
-    images = np.concatenate([shard.images[shard.rows("test")] for shard in shards])
+    tests = [shard.images[shard.rows("test")] for shard in shards]
+    images = np.concatenate([*tests, *(shard.images for shard in shards)])  # beyond those of test by position
     shown = promoted.report_data.thumbnails
     assert (shown.tiles == images[list(shown.items)]).all()
-    assert set(shown.items) == set().union(*(upgrade.items for upgrade in promoted.report_data.upgrades))
+    pairs = [pair for task in promoted.report_data.tasks for each in task.mistakes for pair in each.pairs]
+    assert set(shown.items) == set().union(*pairs, *(upgrade.items for upgrade in promoted.report_data.upgrades))
+
+
+def test_every_picture_has_the_file_that_it_is_in_its_source(promoted):
+    tables = [
+        read_table(promoted.files.shard(task) / "items.parquet", ("path", "source", "split"))
+        for task in ("t1", "t2", "t3")
+    ]
+    rows = [
+        (f"{path} in {source}", split)
+        for table in tables
+        for path, source, split in zip(*(table[name].tolist() for name in ("path", "source", "split")), strict=True)
+    ]
+    files = [file for file, split in rows if split == "test"] + [file for file, _ in rows]  # as pictures are numbered
+    shown = promoted.report_data.files
+    assert shown == {item: files[item] for item in promoted.report_data.thumbnails.items}
 
 
 def test_the_parameters_are_whole_but_for_where_they_ran(promoted):

@@ -1,12 +1,15 @@
+import html
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
+from csd_core.data.pool import ItemPool
+from csd_core.data.shards import load_shard
 from csd_core.report.charts.tasks import charts
 from csd_core.report.narrative import DASH
-from csd_core.report.page import render
+from csd_core.report.page import html_with_code, render
 from csd_core.report.verdicts import ADAPTERS
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
@@ -84,6 +87,19 @@ def test_a_hostile_class_name_is_text(carried):
     assert any("<script>alert(1)</script>" in label for label in labels)
 
 
+def test_the_file_of_a_picture_is_shown_as_text(carried):
+    data = carried.report_data
+    names = ('shoes/it\'s "new" <script>alert(2)</script>.jpg', "\N{CJK UNIFIED IDEOGRAPH-9774}.png", "x" * 300)
+    files = {item: f"{names[item % 3]} in photos" for item in data.files}
+    page = render(replace(data, files=files), carried.metrics, charts(data, carried.metrics))
+    parsed = outline(page)
+    assert "<script>alert(2)" not in page
+    asked = {files[example.item] for upgrade in data.upgrades for example in upgrade.shown}
+    assert asked <= set(parsed.texts)
+    titles = [attributes.get("title", "") for tag, attributes in parsed.elements if attributes.get("class") == "tile"]
+    assert {title.partition("; ")[2] for title in titles} == set(files.values())
+
+
 def test_the_same_story_gives_the_same_bytes(carried):
     again = render(carried.report_data, carried.metrics, charts(carried.report_data, carried.metrics))
     assert again == carried.page
@@ -129,12 +145,17 @@ def test_every_way_to_serve_is_on_the_page_with_its_cost_and_recall(mixed):
     for row, alternative in zip(rows, task.check.alternatives, strict=True):
         pairs = alternative.against_status_quo["overall"]
         assert row[0].removesuffix(" taken") == alternative.name
-        assert row[1:6] == [
-            str(alternative.rows_embedded),
-            str(alternative.rows_mapped),
+        rehearsed = next(each for each in task.check.rehearsal.alternatives if each.way == alternative.way)
+        assert row[2:] == [
+            f"{100 * rehearsed.measured.overall.at[1]:.1f}",
             f"{100 * alternative.measured.overall.at[1]:.1f}",
             str(pairs.lost),
             str(pairs.gained),
+            str(alternative.rows_embedded),
+            str(alternative.rows_mapped),
+            str(alternative.query_models),
+            str(alternative.searches),
+            str(alternative.row_bytes),
         ]
     assert [row[0] for row in rows if row[0].endswith("taken")] == ["partial 75 % taken"]
 
@@ -149,11 +170,19 @@ def test_a_way_that_is_not_possible_is_on_the_page_with_its_reason(mixed):
     verdict = task.verdict.model_copy(
         update={
             "strategy": "keep",
-            "judged": tuple(
-                each.model_copy(update={"passed": False, "why_not": no_way.why_not, "conditions": ()})
+            "ways": tuple(
+                each.model_copy(
+                    update={
+                        "passed": False,
+                        "why_not": no_way.why_not,
+                        "conditions": (),
+                        "cost": None,
+                        "on_select": None,
+                    }
+                )
                 if each.strategy == "adapt"
                 else each
-                for each in task.verdict.judged
+                for each in task.verdict.ways
             ),
         }
     )
@@ -162,7 +191,7 @@ def test_a_way_that_is_not_possible_is_on_the_page_with_its_reason(mixed):
     report_data = replace(mixed.report_data, tasks=tasks)
     page = render(report_data, mixed.metrics, charts(report_data, mixed.metrics))
     row = table(page, "Ways to serve t3")[2]
-    assert row == ["adapt", *5 * [DASH], "✗ ruled out: no &lt;b&gt;way&lt;/b&gt;"]
+    assert row == ["adapt", "✗ ruled out: no &lt;b&gt;way&lt;/b&gt;", *9 * [DASH]]
 
 
 def test_adapters_are_on_the_page_for_each_provenance(mixed):
@@ -214,7 +243,8 @@ def test_lost_hits_come_first_and_are_titled(carried):
         outcomes = [each.outcome for each in upgrade.shown]
         ranks = [{"lost": 0, "gained": 1}.get(outcome, 2) for outcome in outcomes]
         assert ranks == sorted(ranks)
-    titles = re.findall(r'<h4 class="flips">(.*?) <span class="note">(\d+) of (\d+)</span>', carried.page)
+    page = carried.page[carried.page.index('<section id="examples">') :]
+    titles = re.findall(r'<h4 class="flips">(.*?) <span class="note">(\d+) of (\d+)</span>', page)
     expected = [
         (title, str(len(shown)), str(total))
         for upgrade in carried.report_data.upgrades
@@ -263,3 +293,53 @@ def test_provenance_names_data_models_and_parameters(promoted):
 
 def test_waiting_data_is_named_where_it_was_learned(carried):
     assert "trained with t2, which waited" in carried.page
+
+
+def candidates_of(page):
+    start = page.index('<section id="candidates">')
+    return page[start : page.index("</section>", start)]
+
+
+def test_a_rejection_shows_what_failed_what_to_do_and_what_queries_find(mixed, refused):
+    for told, name in ((mixed, "t4"), (refused, "t1"), (refused, "t2")):
+        task = next(each for each in told.report_data.tasks if each.name == name)
+        section = candidates_of(told.page)
+        shown = html.unescape(re.sub("<[^>]*>", "", section))
+        for step in task.advice.steps:
+            assert step.words.replace("`", "") in shown
+        for condition in task.failed.failed:
+            assert condition.words in shown
+        for each in task.looked_at.by_class.worst:
+            assert f">{each.name}</th>" in section
+        assert [each.item for each in task.examples.shown] != []
+        assert all(each.before for each in task.examples.shown) == (task.check.status_quo is not None)
+
+
+def test_a_promotion_has_its_classes_but_nothing_to_do(promoted):
+    section = candidates_of(promoted.page)
+    assert "What you can do" not in section
+    assert section.count("The worst classes under ") == 3
+    assert [task.examples for task in promoted.report_data.tasks] == [None] * 3
+
+
+def test_confusions_and_examples_of_a_candidate_picture_no_image_of_test(mixed, refused):
+    for told in (mixed, refused):
+        tasks = [task.name for task in told.report_data.tasks]
+        pool = ItemPool(shards=[load_shard(told.files.shard(task)) for task in tasks])
+        tests = len(pool.rows("test"))
+        for task in told.report_data.tasks:
+            items = set(task.examples.items if task.examples else ())
+            items |= {item for each in task.mistakes for pair in each.pairs for item in pair}
+            assert all(pool.splits[item - tests] != "test" for item in items)
+            assert items <= set(told.report_data.thumbnails.items)
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("Set `a: <1>` & go.", "Set <code>a: &lt;1&gt;</code> &amp; go."),
+        ("A name ` alone <b>.", "A name ` alone &lt;b&gt;."),
+    ],
+)
+def test_settings_in_a_sentence_are_code_and_names_are_text(words, shown):
+    assert str(html_with_code(words)) == shown

@@ -8,13 +8,14 @@ import pytest
 from markdown_it import MarkdownIt
 
 from csd_core.data.pool import ItemPool
+from csd_core.data.shards import load_shard
 from csd_core.records.check import CheckReport, Measurement, Recalls
 from csd_core.records.verdict import VerdictFile
 from csd_core.report.charts.reviews import COLUMNS, Row, flips, heat_map
 from csd_core.report.charts.thumbnails import Thumbnails
 from csd_core.report.examples import Example, Neighbour
 from csd_core.report.narrative import count, percent, points
-from csd_core.report.review import escaped
+from csd_core.report.review import escaped, markdown_with_code
 from csd_core.retraining import review
 from csd_core.retraining.review import review_page, worst_lost
 from csd_core.retrieval.parts import Part
@@ -105,10 +106,12 @@ def test_a_rejection_says_which_way_was_closest_and_that_nothing_changes(rejecte
     page, report = page_of(rejected, "t2"), check_of(rejected, "t2")
     least_bad = max((each for each in report.alternatives), key=lambda each: each.measured.overall.at[1])
     assert page.title == "t2: rejected"
-    assert "no way to serve it meets every condition. The closest is" in page.headline
+    assert "no way that was judged meets every condition. The closest is" in page.headline
     assert "The champion stays and embeds 192 new rows; their images wait for the next stage." in page.verdict
     assert page.headline.startswith("t2: Rejected (out of reach even by backfill): ")
-    assert page.headline.endswith("Train longer, or accept it: choose backfill.")
+    assert "No model can gain more than 50.0 points where search finds 98.2 % today." in page.headline
+    assert "2. Train longer. Recall@1 on select still rises" in page.verdict
+    assert "choose backfill in the form, or run `prefect deployment run approve/by-hand" in page.verdict
     pairs = least_bad.against_status_quo["overall"]
     assert f"Under {least_bad.name}, the least bad way, {pairs.lost} of {pairs.queries} gate queries" in page.verdict
     assert f"would find under {least_bad.name}" in texts(page.flips)
@@ -120,7 +123,6 @@ def test_a_rejection_that_more_queries_could_turn_says_so(rejected, tmp_path):
     VerdictFile(verdict=verdict.model_copy(update={"inconclusive": True})).save(files.verdict("t2"))
     page = page_of(files, "t2")
     assert page.headline.startswith("t2: Rejected (more queries could turn it): ")
-    assert page.headline.endswith("Add images, for more queries may decide it, or accept it: choose backfill.")
     assert "more queries" not in page_of(rejected, "t2").headline
 
 
@@ -143,7 +145,8 @@ def test_a_first_model_has_nothing_to_compare_with_and_no_strategy_to_choose(alo
     assert [row["strategy"] for row in page.table] == ["first model"]
     page = page_of(refused.files, "t1")
     assert page.headline.startswith("t1: First model rejected: mAP@R ")
-    assert page.headline.endswith("Train longer, or accept it: choose first-model.")
+    assert "Train longer. Recall@1 on select still rises" in page.headline
+    assert "choose first-model in the form" in page.verdict
     assert "| `first-model` |" in page.verdict
     assert "There is no model yet, so they wait." in page.verdict
 
@@ -160,7 +163,7 @@ def test_each_choice_tells_its_cost_as_it_would_be_served(mixed):
         taken = way(mixed.files, "t2", name)
         recall = percent(taken.measured.overall.at[1])
         assert lines[name].startswith(f"{recall} | {taken.rows_embedded} | {taken.rows_mapped} | ")
-        assert re.search("(passes|fails) the gate; every stored vector ", lines[name])
+        assert re.search("(passes the gate|fails the gate|not judged by the gate); every stored vector ", lines[name])
     largest = [each for each in report.alternatives if each.strategy == "partial"][-1]
     assert lines["partial"].startswith(f"{percent(largest.measured.overall.at[1])} | {largest.rows_embedded} | ")
     assert lines["reject"].startswith(f"{percent(report.status_quo.overall.at[1])} | 0 | 0 | ")
@@ -185,10 +188,9 @@ def test_every_condition_is_told_and_the_first_ones_at_once(rejected):
     assert folded.count("<li>") == len(conditions) > 0
     assert folded.count("<b>fails</b>") == sum(not condition.passed for condition in conditions)
     assert "\n\n" not in folded
-    keep = next(each for each in judged if each.strategy == "keep")
-    failed = [condition.words for condition in keep.conditions if not condition.passed]
-    assert len(failed) > 2
-    assert f"  - {escaped(failed[1])}\n  - and {count(len(failed) - 2, 'more condition')}, below" in page.verdict
+    failed = [condition.words for condition in judged[-1].failed]
+    assert len(failed) == 2
+    assert f"  - {escaped(failed[0])}\n  - {escaped(failed[1])}\n" in f"{page.verdict}\n"
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -234,9 +236,12 @@ def test_the_table_has_the_figures_of_the_check(rejected, strategy):
 def test_the_table_says_what_passes_and_why_the_rest_does_not(promoted, mixed):
     rows = {row["strategy"]: row for row in page_of(promoted.files, "t2").table}
     assert (rows["keep"]["passes"], rows["keep"]["why not"]) == ("yes", "")
-    assert (rows["adapt"]["passes"], rows["adapt"]["why not"]) == ("no", "not in gate.allowed")
+    assert (rows["adapt"]["passes"], rows["adapt"]["why not"]) == ("not judged", "not in gate.allowed")
     rows = {row["strategy"]: row for row in page_of(mixed.files, "t2").table}
-    assert rows["partial 10 %"]["why not"].startswith("no share passes on select")
+    assert rows["partial 10 %"]["why not"].startswith("not chosen on select: ")
+    assert rows["backfill"]["select %"] > 0
+    assert (rows["backfill"]["query models"], rows["backfill"]["searches"]) == (1, 1)
+    assert rows["backfill"]["bytes a row"] > 0
 
 
 def test_a_share_that_the_gate_did_not_judge_says_so(make_line, arrival):
@@ -249,7 +254,7 @@ def test_a_share_that_the_gate_did_not_judge_says_so(make_line, arrival):
     judged = [each.name for each in VerdictFile.load(files.verdict("t2")).verdict.judged if each.strategy == "partial"]
     assert judged == ["partial 10 %"]
     assert {row["strategy"] for row in rows if row["passes"] != "not judged"} == set(judged)
-    assert rows[-1]["why not"] == "the gate judges the smallest share that passes on select"
+    assert rows[-1]["why not"] == "not needed: partial 10 % costs less and passes"
 
 
 def test_before_promotion_the_page_says_what_the_gate_will_say(rejected, tmp_path):
@@ -285,6 +290,45 @@ def test_no_test_image_is_looked_at(rejected, monkeypatch):
     assert seen == {"train", "select", "gate"}
 
 
+def confused(files):
+    """Positions of the queries and rows of each confusion that may be pictured."""
+    pool = ItemPool(shards=[load_shard(files.shard(task)) for task in ("t1", "t2")])
+    look = check_of(files, "t2").closer_look
+    return [pool.positions(np.array(pair)).tolist() for each in look.confusions for pair in each.examples]
+
+
+def test_confusions_are_pictured_with_queries_of_gate_and_rows_that_are_not_of_test(rejected):
+    pool = ItemPool(shards=[load_shard(rejected.shard(task)) for task in ("t1", "t2")])
+    pairs = confused(rejected)
+    assert pairs
+    for query, row in pairs:
+        assert pool.splits[query] == "gate"
+        assert pool.splits[row] != "test"
+        assert pool.labels[query] != pool.labels[row]
+    first = check_of(rejected, "t2").closer_look.confusions[0]
+    page = page_of(rejected, "t2")
+    assert f"“{first.found}”" in texts(page.confusions)
+    assert page.confusions.title == f"t2: the most frequent confusions under {best_of(rejected).name}, on gate"
+
+
+def best_of(files):
+    return max(check_of(files, "t2").alternatives, key=lambda each: each.measured.overall.at[1])
+
+
+def test_the_worst_classes_stand_in_a_table_with_their_counts(rejected):
+    lines = re.findall(r"^\| (\d) \| (\d+) \| (\d+) \| (\d+) \|", page_of(rejected, "t2").verdict, re.MULTILINE)
+    worst = best_of(rejected).by_class.worst
+    assert lines == [(each.name, str(each.queries), str(each.before), str(each.after)) for each in worst]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_name_in_advice_does_nothing_either(name):
+    shown = rendered(markdown_with_code(f"Add images of {name}, and set `gate.min_gain: 0.1` too."))
+    assert "<script" not in shown
+    assert not re.search("<(?!/?(p|code)>)", shown)
+    assert not re.search(r"://|www\.", re.sub("<code>.*?</code>", "", shown))
+
+
 def test_a_large_gate_is_drawn_from(rejected, monkeypatch):
     seen, images = set(), ItemPool.images
 
@@ -295,7 +339,8 @@ def test_a_large_gate_is_drawn_from(rejected, monkeypatch):
     monkeypatch.setattr(ItemPool, "images", watched)
     monkeypatch.setattr(review, "ROWS", 30)
     page_of(rejected, "t2")
-    assert len(seen) == 30
+    pictured = {each for pair in confused(rejected) for each in pair}
+    assert len(seen - pictured) <= 30 < len(seen | pictured)
 
 
 # --- lost queries -----------------------------------------------------------------------------------------------------

@@ -73,41 +73,22 @@ def test_what_cannot_be_served_is_not_on_the_frontier(mixed):
     assert "adapt" in chart.description
 
 
-def judging(task, *shares, passed):
-    """The same task whose gate judged these shares, of which one passed; the others failed on `select`."""
-    partial = next(each for each in task.verdict.judged if each.strategy == "partial")
-    judged = tuple(partial.model_copy(update={"share": share, "passed": share == passed}) for share in shares)
-    others = tuple(each for each in task.verdict.judged if each.strategy != "partial")
-    return replace(task, verdict=task.verdict.model_copy(update={"judged": (*judged, *others)}))
-
-
-def test_of_partial_backfills_the_gate_judges_the_smallest_that_passes_on_select(mixed):
-    task = judging(mixed.report_data.tasks[3], 0.25, 0.5, passed=0.5)
-    found = {option.alternative.name: option for option in options(task)}
-    assert found["partial 10 %"].words == "fails on select, where the share is chosen"
-    assert found["partial 25 %"].standing == "failed"
-    assert found["partial 50 %"].standing == "passed"
-    failing = {option.alternative.name: option.standing for option in options(mixed.report_data.tasks[1])}
-    assert {failing[f"partial {share} %"] for share in (10, 25, 50, 75)} == {"failed"}
-
-
-def test_shares_below_the_judged_one_failed_on_select(mixed):
-    task = judging(mixed.report_data.tasks[3], 0.5, passed=0.5)
-    standing = [option.standing for option in options(task) if option.alternative.strategy == "partial"]
-    assert standing == ["failed", "failed", "passed", "unjudged"]
-
-
-def test_without_a_rehearsal_no_share_was_judged(mixed):
+def test_a_way_that_was_not_judged_says_why_and_is_drawn_pale(mixed):
     task = mixed.report_data.tasks[1]
-    task = replace(task, check=task.check.model_copy(update={"rehearsal": None}))
-    partial = [option for option in options(task) if option.alternative.strategy == "partial"]
-    assert {option.standing for option in partial} == {"unjudged"}
-    assert all(option.words.startswith("not judged: ") for option in partial)
+    ways = {way.name: way for way in task.verdict.ways}
+    found = {option.alternative.name: option for option in options(task)}
+    for name, option in found.items():
+        assert option.on_select == ways[name].on_select
+        expected = ("passed" if ways[name].passed else "failed") if ways[name].judged else "unjudged"
+        assert option.standing == expected
+        if expected == "unjudged":
+            assert option.words == f"not judged: {ways[name].why_not}"
+    assert {option.standing for option in found.values()} >= {"failed", "unjudged"}
 
 
 def test_an_alternative_that_the_verdict_leaves_out_was_not_judged(mixed):
     task = mixed.report_data.tasks[1]
-    task = replace(task, verdict=task.verdict.model_copy(update={"judged": ()}))
+    task = replace(task, verdict=task.verdict.model_copy(update={"ways": ()}))
     assert {option.words for option in options(task)} == {"not judged"}
 
 
@@ -142,6 +123,8 @@ def test_both_ways_to_search_while_a_backfill_runs_are_drawn(mixed):
     assert "mixed from 40.0 to 90.0; merged from 80.0 to 90.0" in chart.description
     assert {"merged", "mixed", "done 90.0"} <= set(texts(chart))
     assert 'class="quo"' in chart.body
+    taken = mixed.report_data.tasks[1].chosen
+    assert f"{taken.name}, which is served until the last row is done, " in chart.description
 
 
 def test_vectors_of_two_dimensions_are_merged_and_never_mixed(mixed):

@@ -4,7 +4,7 @@ import pytest
 
 from csd_core.params.model import Review
 from csd_core.records.check import ServingPoint
-from csd_core.records.verdict import Condition, Judged
+from csd_core.records.verdict import Condition, Way
 from csd_core.report import verdicts
 
 
@@ -16,20 +16,23 @@ def test_a_rejection_that_more_queries_could_turn_says_so(refused):
 
 def test_a_rejection_that_even_a_backfill_could_not_turn_says_so(refused):
     task = refused.report_data.tasks[0]
-    first, *others = task.verdict.judged
+    first, *others = task.verdict.ways
     condition = first.conditions[0].model_copy(update={"out_of_reach": True})
-    judged = (first.model_copy(update={"conditions": (condition,)}), *others)
-    verdict = task.verdict.model_copy(update={"judged": judged, "inconclusive": False})
+    ways = (first.model_copy(update={"conditions": (condition,)}), *others)
+    verdict = task.verdict.model_copy(update={"ways": ways, "inconclusive": False})
     assert verdicts.verdict_in_words(replace(task, verdict=verdict)).endswith(": out of reach even by backfill")
 
 
 def test_a_strategy_that_cannot_be_served_is_named_with_its_reason(promoted):
     task = promoted.report_data.tasks[1]
-    keep, *others = task.verdict.judged
+    keep, *others = task.verdict.ways
     verdict = task.verdict.model_copy(
         update={
             "strategy": "backfill",
-            "judged": (keep.model_copy(update={"passed": False, "why_not": "another dimension"}), *others),
+            "ways": (
+                keep.model_copy(update={"passed": False, "conditions": (), "why_not": "another dimension"}),
+                *others,
+            ),
         }
     )
     assert verdicts.because(replace(task, verdict=verdict))[0] == "keep: another dimension"
@@ -64,7 +67,7 @@ def test_what_becomes_of_stored_vectors_follows_from_their_number(mixed, embedde
 def test_a_share_that_an_operator_chose_is_named_with_what_the_gate_said(mixed):
     told = verdicts.because(mixed.report_data.tasks[1])
     assert told[0] == "an operator chose partial"
-    assert told[-1].startswith("partial 75 % ruled out: no share passes on select")
+    assert told[-1].startswith("partial 75 % not judged: not chosen on select: ")
 
 
 def test_the_dip_of_a_backfill_is_said(mixed):
@@ -96,12 +99,11 @@ def test_an_operator_comes_before_the_conditions(carried):
     rejected, filled = carried.report_data.tasks[1:3]
     assert verdicts.because(rejected)[0] == "an operator rejected it"
     assert verdicts.because(filled)[0] == "an operator chose backfill"
-    assert verdicts.because(filled)[-1].startswith("backfill meets")
+    assert verdicts.because(filled)[-1] == "backfill not judged: not needed: keep costs less and passes"
 
 
 def test_a_rejection_says_what_failed(refused):
-    reason, advice = verdicts.because(refused.report_data.tasks[0])
-    assert advice == "Train longer, or accept it: `decisions: {t1: none}` in params.yaml."
+    (reason,) = verdicts.because(refused.report_data.tasks[0])
     assert reason.startswith("first model fails: mAP@R")
     assert verdicts.verdict_in_words(refused.report_data.tasks[0]) == "no champion yet"
 
@@ -116,10 +118,10 @@ def test_a_strategy_is_judged_in_a_phrase(failed, words):
         )
         for each in range(2)
     )
-    judged = Judged(strategy="keep", share=None, passed=not failed, conditions=conditions, why_not=None)
+    judged = Way(strategy="keep", share=None, passed=not failed, conditions=conditions, why_not=None)
     assert verdicts.judged_in_words(judged).startswith(words)
 
 
 def test_a_strategy_that_cannot_be_says_why():
-    judged = Judged(strategy="keep", share=None, passed=False, conditions=(), why_not="another dimension")
+    judged = Way(strategy="keep", share=None, passed=False, conditions=(), why_not="another dimension")
     assert verdicts.judged_in_words(judged) == "ruled out: another dimension"

@@ -6,7 +6,7 @@ from csd_core.retrieval import adapter as module
 from csd_core.retrieval.adapter import Adapter, AdapterMetadata
 from csd_core.retrieval.embedder import digest_of
 from csd_core.system.errors import ArtifactError, CompatibilityError
-from csd_core.upgrade.fitted import Fitted, write_adapter
+from csd_core.upgrade.mapping.fitted import Fitted, write_adapter
 
 
 def metadata(**changes):

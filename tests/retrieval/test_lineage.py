@@ -9,7 +9,7 @@ from csd_core.retrieval.embedder import Embedder, digest_of
 from csd_core.retrieval.gallery import Provenance
 from csd_core.retrieval.lineage import RECORD, Lineage
 from csd_core.system.errors import ArtifactError
-from csd_core.upgrade.fitted import Fitted, write_adapter
+from csd_core.upgrade.mapping.fitted import Fitted, write_adapter
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from csd_core.retrieval import metrics
 from csd_core.retrieval.continual import recall_of_groups
-from csd_core.retrieval.metrics import map_at_r, recall_at
+from csd_core.retrieval.metrics import largest, map_at_r, recall_at
 from csd_core.system.errors import CompatibilityError
 
 
@@ -140,3 +140,12 @@ def test_a_group_without_a_query_that_counts_has_no_figure():
     labels, groups = ["a", "a", "b", "c"], np.array(["t1", "t1", "t2", "t2"])
     pooled = recall_at(vectors, vectors, query_labels=labels, gallery_labels=labels, self_index=np.arange(4))
     assert recall_of_groups(pooled, groups) == {"t1": 1.0}
+
+
+def test_the_largest_of_long_rows_are_those_of_a_sort():
+    rng = np.random.default_rng(0)
+    for length, count in ((10, 10), (11, 10), (999, 1), (1000, 20), (5003, 7), (640, 200)):
+        values = rng.integers(0, 50, (4, length)).astype(np.float32)  # many are equal
+        values[1, : length // 2] = -np.inf
+        found = np.sort(largest(values, count), axis=1)
+        np.testing.assert_array_equal(found, np.sort(values, axis=1)[:, -count:])

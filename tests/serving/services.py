@@ -91,6 +91,11 @@ class Service:
             lambda answer: answer.status_code == 200 and answer.json()["release"] == number, f"release {number}"
         )
 
+    def lists(self, label, count):
+        """Wait until it counts so many items of a label: rows that were written are loaded a moment later."""
+        counted, labels = {"label": label, "items": count}, f"{self.url}/v1/labels"
+        self.wait_until(lambda _: counted in httpx.get(labels, timeout=PATIENCE).json()["labels"], f"{counted}")
+
     def stop(self):
         """SIGTERM, and the exit code."""
         self.process.terminate()

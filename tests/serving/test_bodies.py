@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from csd_core.serving.http import bodies
+from csd_core.serving.http.asks import PIXEL, EmbedAsk, PutAsk, SearchAsk
 from csd_core.serving.http.bodies import parse
-from csd_core.serving.http.messages import PIXEL, EmbedAsk, PutAsk, SearchAsk
 from csd_core.serving.http.problems import Problem
 
 MANY = 200_000

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from csd_core.serving.http.messages import PIXEL, PutAsk
+from csd_core.serving.http.asks import PIXEL, PutAsk
 
 
 @pytest.mark.parametrize("label", [" ", "a ", " a", "two\nlines", "cafe\u0301", ""])

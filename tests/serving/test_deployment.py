@@ -19,6 +19,7 @@ import fsspec
 import httpx
 import psutil
 import pytest
+from composed import composed
 from patience import PATIENCE
 from ports import free_port
 from ruamel.yaml import YAML
@@ -72,22 +73,8 @@ def exec_form(text):
     return json.loads(text[text.index("[") :])
 
 
-def interpolated(text, given):
-    """As compose does it; KeyError carries the message of a variable that must be set."""
-
-    def value(match):
-        name, kind, rest = match["name"], match["kind"], match["rest"]
-        if given.get(name):
-            return given[name]
-        if kind == ":?":
-            raise KeyError(rest)
-        return rest or ""
-
-    return re.sub(r"\$\{(?P<name>\w+)(?:(?P<kind>:[?-])(?P<rest>[^}]*))?\}", value, text)
-
-
 def compose(**given):
-    return YAML(typ="safe", pure=True).load(interpolated((ROOT / "compose.yaml").read_text(), GIVEN | given))
+    return composed("compose.yaml", GIVEN | given)
 
 
 def services():
@@ -110,13 +97,13 @@ def test_the_dockerfile_copies_only_files_that_there_are_and_that_a_build_is_giv
         assert any(fnmatch(source, each) for each in admitted), source
 
 
-@pytest.mark.parametrize(("stage", "extra"), [("serve-builder", "serve"), ("flows-builder", "flows")])
+@pytest.mark.parametrize(("stage", "extra"), [("serve-builder", "serve,store"), ("flows-builder", "flows")])
 def test_an_image_is_installed_with_an_extra_of_the_project_and_its_tested_versions(stage, extra):
     known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     installs = [rest for where, name, rest in instructions() if (where, name) == (stage, "RUN")]
-    asked = [re.findall(r"'\.\[(\w+)\]'", each) for each in installs]
+    asked = [re.findall(r"'\.\[([\w,]+)\]'", each) for each in installs]
     assert asked == [[extra], []]
-    assert extra in known["optional-dependencies"]
+    assert set(extra.split(",")) <= known["optional-dependencies"].keys()
     assert "--constraint constraints.txt" in installs[0]
     assert "==" not in installs[0]  # what has no extra of its own would have no tested version
     assert "--no-deps" in installs[1]
@@ -324,6 +311,24 @@ def test_the_worker_says_in_one_line_what_it_lacks(tmp_path, given, said):
     done = subprocess.run(WORKER, check=False, cwd=tmp_path, env=clean() | given, capture_output=True, text=True)
     assert done.returncode == ParamsError.exit_code
     assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_worker_deploys_no_flow_of_a_clone_that_runs_would_not_find(tmp_path):
+    for command in (["init", "--quiet", "--initial-branch", "main"], ["add", "--all"]):
+        (tmp_path / "prefect.yaml").write_text(DEPLOYMENT)
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
+    identity = ["-c", "user.name=Tester", "-c", "user.email=tester@localhost"]
+    subprocess.run(["git", "-C", str(tmp_path), *identity, "commit", "--quiet", "--message", "a project"], check=True)
+    given = {
+        "PREFECT_API_URL": "http://127.0.0.1:9/api",
+        "PREFECT_UI_URL": "http://127.0.0.1:9",
+        "CSD_REPOSITORY": str(tmp_path),
+        "CSD_PROJECTS": str(tmp_path / "mine"),
+    }
+    done = subprocess.run(WORKER, check=False, cwd=tmp_path, env=clean() | given, capture_output=True, text=True)
+    assert done.returncode == ParamsError.exit_code
+    assert "prefect.yaml: has no flows.runs.clone.own_clone under pull" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

@@ -1,6 +1,7 @@
 import base64
 import io
 import time
+from functools import partial
 
 import httpx
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 from PIL import Image
 from services import address, pixels_of, png, published, put, search, serving
 
+from csd_core.client import Client
+from csd_core.commands.production.query import query
 from csd_core.live.images import content_id
 from csd_core.serving.keys import KeyRing, issue
 
@@ -133,6 +136,77 @@ def test_the_image_of_an_item_is_its_pixels(service):
     picture = httpx.get(f"{service}/v1/images/{content_id(pixels)}", timeout=60)
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(picture.content))), pixels[..., 0])
     assert httpx.get(f"{service}/v1/images/nobody", timeout=60).status_code == 404
+
+
+ODD_NAMES = (
+    'it\'s "new" & <script>alert(1)</script>.jpg',
+    "\N{HEBREW LETTER ALEF}\N{HIRAGANA LETTER KU}.png",
+    "x" * 512,
+)
+
+
+def photo(width=300, height=150):
+    stream = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+def test_an_item_is_found_by_the_name_that_its_writer_gave(writing):
+    for number, name in enumerate(ODD_NAMES):
+        assert put(writing.url, f"named {number}", png(8, seed=20 + number), label="odd", name=name).status_code == 201
+        hits = partial(search, writing.url, png(8, seed=20 + number), k=1)
+        assert until(lambda hits=hits, name=name: hits().json()["hits"][0]["name"] == name.rpartition("/")[2])
+        assert (hits().json()["hits"][0]["path"], hits().json()["hits"][0]["source"]) == (name, None)
+        facts = httpx.get(address(writing.url, f"named {number}"), timeout=60).json()
+        assert (facts["path"], facts["source"]) == (name, None)
+    published_items = httpx.get(f"{writing.url}/v1/items", params={"label": "t1-a"}, timeout=60).json()["items"]
+    assert {each["source"] for each in published_items} == {"digits"}
+    assert all(each["path"] == each["name"] == each["id"] for each in published_items)
+
+
+@pytest.mark.parametrize("name", ["", "  ", "a\nb", "\x1b[31mred", "x" * 513])
+def test_a_name_that_cannot_be_shown_is_refused(writing, name):
+    assert put(writing.url, "unnamed", png(8), label="odd", name=name).status_code == 422
+    body = {"label": "odd", "image": base64.b64encode(png(8)).decode(), "name": name}
+    assert httpx.put(address(writing.url, "unnamed"), json=body, timeout=60).status_code == 422
+    assert httpx.get(address(writing.url, "unnamed"), timeout=60).status_code == 404
+
+
+def test_the_original_of_an_upload_is_shown_small_and_once_and_is_gone_with_its_item(writing):
+    assert put(writing.url, "photo", photo(), label="odd").status_code == 201
+    at = f"{writing.url}/v1/thumbnails/photo"
+    answer = httpx.get(at, timeout=60)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/jpeg")
+    assert Image.open(io.BytesIO(answer.content)).size == (256, 128)
+    assert answer.headers["cache-control"] == "private, max-age=60"
+    again = httpx.get(at, headers={"If-None-Match": answer.headers["etag"]}, timeout=60)
+    assert (again.status_code, again.content) == (304, b"")
+    with Client(writing.url) as client:
+        assert client.thumbnail("photo") == answer.content
+    writing.project.production.live.erase(["photo"], why="asked")
+    assert httpx.get(at, timeout=60).status_code == 404
+
+
+def test_of_an_item_without_a_known_original_the_image_is_shown(writing):
+    assert put(writing.url, "as small", png(8, seed=3), label="odd").status_code == 201
+    small, image = (httpx.get(f"{writing.url}/v1/{kind}/as%20small", timeout=60) for kind in ("thumbnails", "images"))
+    assert small.headers["content-type"] == "image/png"
+    assert (small.content, small.headers["etag"]) == (image.content, image.headers["etag"])
+
+
+def test_the_client_and_the_command_show_the_file_s_name_without_its_folders(writing, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("csd_core.system.console.console.width", 400)
+    file = tmp_path / "red [b]shoe.png"
+    file.write_bytes(png(8, seed=31))
+    with Client(writing.url) as client:
+        client.put("by client", file, label="odd")
+        client.put("by bytes", png(8, seed=32), label="odd", name="shelf/blue.png")
+        assert until(lambda: client.search(file, k=1).hits[0].path == file.name)
+        assert until(lambda: client.search(png(8, seed=32), k=1).hits[0].path == "shelf/blue.png")
+        (hit,) = client.search(png(8, seed=32), k=1).hits
+    assert (hit.id, hit.name, hit.source) == ("by bytes", "blue.png", None)
+    query(file, url=writing.url, k=1)
+    assert "red [b]shoe.png" in capsys.readouterr().out
 
 
 def until_ready(running, status, word):

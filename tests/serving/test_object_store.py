@@ -70,7 +70,7 @@ def test_a_store_that_fails_in_mid_write_loses_nothing_and_holds_up_nothing(stor
             assert httpx.get(f"{running.url}/healthz", timeout=PATIENCE).status_code == 200
             assert httpx.get(f"{running.url}/metrics", timeout=PATIENCE).status_code == 200
         assert len(writer.written) <= before + 1  # one may have been answered as the store went
-        degraded = running.wait_until(lambda answer: answer.json()["status"] == "degraded", "the trouble is told")
+        degraded = running.wait_until(lambda answer: answer.json()["trouble"], "the trouble is told")
         assert "s3://" in degraded["trouble"] or BUCKET in degraded["trouble"]
         at_once = put_patiently(running.url, "refused", png(0))
         store.come_back()
@@ -98,7 +98,7 @@ def test_a_service_whose_store_hangs_can_be_stopped(store, tmp_path):
         writer.start()
         until(lambda: len(writer.written) >= 3)
         store.hang()
-        running.wait_until(lambda answer: answer.json()["status"] == "degraded", "the trouble is told")
+        running.wait_until(lambda answer: answer.json()["trouble"], "the trouble is told")
         writer.stopped.set()
         writer.join(PATIENCE)
         running.process.terminate()

@@ -1,13 +1,16 @@
 """The search page in Chromium. With CSD_SCREENSHOTS=folder it leaves pictures there."""
 
 import base64
+import io
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageDraw
 from playwright.sync_api import Error, expect
-from services import png, published, serving
+from services import png, published, put, serving
 
 from csd_core.serving.keys import issue, revoke
 
@@ -99,6 +102,61 @@ def test_a_release_with_two_query_models_says_which_of_them_found_a_neighbour(vi
             expect(page.locator("#hits .facts").first).to_contain_text("similarity 0.")
         shot(page, "two-query-models")
         page.close()  # before the service ends, for it still asks for images
+
+
+NAMES = (
+    'it\'s "new" & <script>alert(1)<img src=x onerror=alert(2)>.jpg',
+    "\N{HEBREW LETTER SHIN}\N{HEBREW LETTER LAMED}\N{HEBREW LETTER VAV}\N{HEBREW LETTER FINAL MEM} 17.png",
+    "\N{CJK UNIFIED IDEOGRAPH-8D64}\N{HIRAGANA LETTER I}\N{CJK UNIFIED IDEOGRAPH-9774}.webp",
+    "DSC_" + "0123456789" * 20 + ".jpeg",
+)
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory):
+    """A service in whose gallery four photos with odd names lie, each larger than the form."""
+    project = published(tmp_path_factory.mktemp("named") / "project", "none")
+    with serving(project) as running:
+        for number, name in enumerate(NAMES):
+            assert put(running.url, f"photo {number}", photo(number), label="photo", name=name).status_code == 201
+        running.lists("photo", len(NAMES))
+        yield running.url
+
+
+def photo(number):
+    """A drawn scene, upright or wide."""
+    size = (300, 200) if number % 2 else (200, 300)
+    image = Image.linear_gradient("L").resize(size).convert("RGB")
+    draw = ImageDraw.Draw(image)
+    draw.ellipse((40, 60, 160, 180), fill=("tomato", "gold", "teal", "orchid")[number])
+    draw.rectangle((20, 20, 90, 70), fill="white")
+    stream = io.BytesIO()
+    image.save(stream, "JPEG")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_a_neighbour_shows_its_original_and_its_name_as_text(visit, named, width):
+    page = visit(at=named, says="Release 1", width=width)
+    page.locator("#filter summary").click()
+    page.get_by_label("photo (4)").check()
+    page.locator("#filter summary").click()
+    pick(page, photo(0), name=NAMES[0])
+    expect(page.locator("#hits li")).to_have_count(4)
+    expect(page.locator("#query-name")).to_have_text(NAMES[0])
+    assert sorted(page.locator("#hits .name").all_text_contents()) == sorted(NAMES)
+    image = page.locator("#hits img").first
+    for shown in page.locator("#hits img").all():
+        expect(shown).to_have_attribute("src", re.compile("^blob:"))
+        size = "each => each.decode().then(() => Math.max(each.naturalWidth, each.naturalHeight))"
+        assert shown.evaluate(size) == 256
+    expect(image).not_to_have_class("tiny")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    shot(page, f"names-{width}")
+    page.locator("#hits button").first.click()
+    expect(page.locator("#query-name")).to_have_text(NAMES[0])
+    page.reload()  # the name is asked for
+    expect(page.locator("#query-name")).to_have_text(NAMES[0])
 
 
 def test_who_asks_before_all_is_loaded_keeps_the_answer(visit):
@@ -193,7 +251,7 @@ def test_the_keyboard_alone_is_enough(visit):
     page.keyboard.press("Enter")
     expect(page).not_to_have_url(first)
     expect(page.locator("#query-name")).not_to_have_text(name)
-    expect(page.locator("#query-name")).to_have_text(f"item {page.url.split('?item=')[1][:24]}")
+    expect(page.locator("#query-name")).to_have_text(page.url.split("?item=")[1])  # of these items the path is the id
     expect(page.locator("#hits li")).to_have_count(10)
 
 

@@ -8,8 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 from stage_params import change_params
 
-from csd_core.records.stages import Champion
-from csd_core.records.verdict import Pending
+from csd_core.records.stages import Champion, Pending
 from csd_core.retrieval.embedder import digest_of
 from csd_core.stages import adapt, check, export, ingest, init, promote, split, train
 from csd_core.workspace import Workspace
@@ -67,6 +66,7 @@ def _split(root: Path) -> None:
     values["training"]["network"] |= {"depth": 8, "width": 32}
     for recipe in ("first", "later"):
         values["training"][recipe] |= {"epochs": 12, "batch_size": 16}
+    values["training"]["later"]["memory"]["images"] = 0
     values["export"]["parity_images"] = 33
     values["decisions"] = {"t1": "auto", "t2": "auto"}
     values["report"]["after"] = "t2"

@@ -5,15 +5,17 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
+from csd_core.data.shards import load_shard
 from csd_core.params.upgrade import AdapterMethod
-from csd_core.records.stages import AdapterFits
+from csd_core.records.adapters import AdapterFits
+from csd_core.records.stages import ModelRecord
 from csd_core.retrieval.embedder import digest_of
 from csd_core.retrieval.gallery import Gallery, Provenance
 from csd_core.retrieval.lineage import Lineage
 from csd_core.stages import adapt
 from csd_core.system.errors import ArtifactError, ParamsError
-from csd_core.upgrade.adaptation import NOISE
-from csd_core.upgrade.adapters import RECORD, CandidateAdapters
+from csd_core.upgrade.mapping.adaptation import NOISE
+from csd_core.upgrade.mapping.adapters import RECORD, CandidateAdapters
 from csd_core.workspace import Workspace
 
 
@@ -92,3 +94,15 @@ def test_a_damaged_lineage_leaves_the_adapters_that_were_there(project):
 def test_an_unknown_task_is_refused(project):
     with pytest.raises(ParamsError, match="task t9: there is no such task"):
         adapt.main("t9")
+
+
+def test_adapters_are_fitted_on_the_memory_too(project):
+    (fit,) = AdapterFits.load(project.candidate_adapters("t2") / RECORD).fits
+    old = load_shard(project.shard("t1"))
+    file = project.candidate_model("t2") / "model.json"
+    remembered = tuple(old.ids[old.splits == "train"][:5].tolist())
+    ModelRecord.load(file).model_copy(update={"remembered": remembered}).save(file)
+    adapt.main("t2")
+    (again,) = AdapterFits.load(project.candidate_adapters("t2") / RECORD).fits
+    assert again.images == fit.images + 5
+    assert again.chosen != fit.chosen

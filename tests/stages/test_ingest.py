@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from stage_params import change_params
 
 from csd_core.data.canonical import load_source
 from csd_core.stages.ingest import main
@@ -47,6 +48,43 @@ def test_a_folder_is_taken_in_from_beside_params_and_its_oddities_are_said(confi
         'photos: class "empty" has no files; it is left out',
         f"photos: 2 images of 2 classes; left out: 1 duplicates, 1 unusable files {why}",
     ]
+
+
+def black_icons(classes):
+    for number, label in enumerate(classes):
+        folder = Path("raw/photos") / label
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = np.zeros((32, 32, 4), np.uint8)
+        pixels[: 8 + 4 * number, :, 3] = 255
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+
+
+def test_icons_that_vanish_on_the_background_are_told_loudly_with_the_remedy(configure, capsys):
+    configure(folders=PHOTOS, tasks={"t1": ("photos", None)})
+    black_icons(["icon"] * 4)
+    main("photos")
+    *_, summary, loud = capsys.readouterr().out.splitlines()
+    assert "photos: 1 images of 1 classes; left out: 3 duplicates" in summary
+    assert loud.startswith("photos: ATTENTION: 3 images left out though their files show something else")
+    assert "transparency lies on black" in loud
+    assert "write images.background: " in loud
+
+
+def test_icons_of_several_classes_that_vanish_stop_the_run_and_are_told_too(configure, capsys):
+    configure(folders=PHOTOS, tasks={"t1": ("photos", None)})
+    black_icons(["cat", "dog", "cow"])
+    with pytest.raises(DataError, match="2 are copies of an image in another class"):
+        main("photos")
+    assert "photos: ATTENTION: 2 images left out" in capsys.readouterr().out
+
+
+def test_on_a_background_that_shows_them_icons_stay_apart(configure, capsys):
+    files = configure(folders=PHOTOS, tasks={"t1": ("photos", None)})
+    change_params(files.root, lambda values: values["images"].update(background="grey"))
+    black_icons(["icon"] * 4)
+    main("photos")
+    assert load_source(files.source("photos")).record.images == 4
+    assert "ATTENTION" not in capsys.readouterr().out
 
 
 def test_too_many_bad_files_are_one_line_and_an_exit_code(configure):

@@ -1,5 +1,5 @@
-from csd_core.records.stages import Champion, ModelRecord, SeenShards
-from csd_core.records.verdict import Ledger, Pending
+from csd_core.records.stages import Champion, ModelRecord, Pending, SeenShards
+from csd_core.records.verdict import Ledger
 from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.lineage import Lineage
 from csd_core.stages import init

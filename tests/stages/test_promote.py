@@ -10,15 +10,15 @@ import pytest
 from csd_core.data.pool import ItemPool
 from csd_core.data.shards import load_shard
 from csd_core.records.check import CheckReport
-from csd_core.records.stages import Champion
-from csd_core.records.verdict import Ledger, Pending, Promoted, Rejected, VerdictFile
+from csd_core.records.stages import Champion, Pending
+from csd_core.records.verdict import Ledger, Promoted, Rejected, VerdictFile
 from csd_core.retrieval.embedder import Embedder, digest_of
 from csd_core.retrieval.gallery import Gallery, Provenance
 from csd_core.retrieval.lineage import Lineage
 from csd_core.retrieval.metrics import recall_at
 from csd_core.stages import adapt, check
 from csd_core.system.errors import CompatibilityError
-from csd_core.upgrade.adapters import CandidateAdapters
+from csd_core.upgrade.mapping.adapters import CandidateAdapters
 from csd_core.workspace import Workspace
 
 DECISIONS = ("keep", "adapt", "partial", "backfill", "reject")

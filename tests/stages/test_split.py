@@ -4,8 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from stage_params import change_params
 
-from csd_core.data.shards import load_shard
+from csd_core.data.shards import ITEMS, load_shard
+from csd_core.data.tables import read_table
 from csd_core.params.rules import GENESIS
 from csd_core.records.stages import SeenShards
 from csd_core.stages import ingest, split
@@ -126,3 +128,31 @@ def test_an_unknown_task_and_an_unknown_class_are_refused(configure):
         run(files, sources=["digits"], tasks=["t1"])
     assert not files.shard("t1").exists()
     assert not files.seen("t1").exists()
+
+
+def test_a_later_batch_follows_the_groups_of_an_earlier_one(configure, capsys):
+    """Its images of a known person get the role that this person has, and no earlier shard changes."""
+    files = configure(
+        folders=batch("one") | batch("two"), tasks={"t1": ("one", None), "t2": ("two", None)}, max_rejected=0
+    )
+    change_params(Path(), lambda values: values["split"].update(group=r"/p(\d+)-"))
+    for name, shots in (("one", range(3)), ("two", range(3, 5))):
+        folder = Path("raw") / name / "a"
+        folder.mkdir(parents=True)
+        for person in range(10):
+            for shot in shots:
+                noise = np.random.default_rng([person, shot]).integers(0, 256, (8, 8), np.uint8)
+                Image.fromarray(noise).save(folder / f"p{person}-{shot}.png")
+    run(files, sources=["one", "two"], tasks=["t1"])
+    before = fingerprint(files, "t1")
+    split.main("t2")
+    assert fingerprint(files, "t1") == before
+    assert "t1: split.group finds 10 groups in the paths; 0 paths have none\n" in capsys.readouterr().out
+    role_of = {}
+    for task in ("t1", "t2"):
+        items = read_table(files.shard(task) / ITEMS, ("path", "split"))
+        for path, role in zip(items["path"].tolist(), items["split"].tolist(), strict=True):
+            role_of.setdefault(path.partition("-")[0], set()).add(role)
+    assert len(role_of) == 10
+    assert all(len(roles) == 1 for roles in role_of.values())
+    assert set.union(*role_of.values()) == {"train", "select", "gate", "test"}

@@ -16,8 +16,7 @@ from ruamel.yaml import YAML
 
 from csd_core.learning.checkpoint import FILE, Checkpoint
 from csd_core.learning.networks.weights import RECORD, WEIGHTS, load_model
-from csd_core.records.stages import ModelRecord, ShardRecord
-from csd_core.records.verdict import Pending
+from csd_core.records.stages import ModelRecord, Pending, ShardRecord
 from csd_core.stages import split, train
 from csd_core.system.errors import ParamsError
 from csd_core.workspace import Workspace
@@ -68,7 +67,8 @@ def kill_while_it_writes(process, work):
         partials = [folder / PARTIAL for folder in work.glob("train-*")]
         if any(map(os.path.exists, partials)):
             return kill(process) and any(map(os.path.exists, partials))
-    pytest.fail("the stage ended before it was seen writing")
+    process.communicate()
+    return False
 
 
 def outputs(root, task="t2"):
@@ -143,9 +143,9 @@ def test_a_stage_killed_at_any_moment_ends_with_the_same_bytes(uninterrupted, le
 
 @pytest.mark.slow
 def test_a_stage_killed_while_it_writes_a_checkpoint_ends_with_the_same_bytes(uninterrupted, learned_digits, tmp_path):
-    root = copied(learned_digits, tmp_path / "killed")
-    work = root / ".csd" / "unfinished"
-    for _ in range(5):
+    for number in range(5):  # the moment is short, and a busy machine looks away
+        root = copied(learned_digits, tmp_path / f"killed-{number}")
+        work = root / ".csd" / "unfinished"
         if kill_while_it_writes(start(root), work):
             break
     else:
@@ -159,7 +159,7 @@ def test_a_stage_killed_while_it_writes_a_checkpoint_ends_with_the_same_bytes(un
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_stage_killed_at_random_moments_over_and_over_ends_with_the_same_bytes(
     uninterrupted, learned_digits, tmp_path, seed
 ):

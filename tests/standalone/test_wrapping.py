@@ -52,6 +52,25 @@ def test_a_size_that_the_file_leaves_open_comes_from_the_options(tmp_path):
         wrapped(model, tmp_path)
 
 
+def test_the_form_of_images_comes_from_the_options(tmp_path):
+    options = {"image_size": 6, "resize": "crop", "crop_share": 0.875, "background": "white"}
+    form = wrapped(linear(MATRIX, shape=("n", 3, "h", "w")), tmp_path, **options).metadata.form
+    assert (form.resize, form.crop_share, form.background) == ("crop", 0.875, "white")
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"background": "red"}, "--background red: no background; write black"),
+        ({"crop_share": 0.9}, "--crop-share 0.9: counts with --resize crop alone; add that"),
+        ({"crop_share": 1.5, "resize": "crop"}, "--crop-share 1.5: Input should be less than or equal to 1"),
+    ],
+)
+def test_a_form_that_makes_no_sense_is_one_line(tmp_path, options, line):
+    with pytest.raises(ParamsError, match=line):
+        wrapped(linear(MATRIX, shape=("n", 6, 6, 3)), tmp_path, **options)
+
+
 def test_a_size_that_the_graph_cannot_take_is_refused(tmp_path):
     with pytest.raises(ArtifactError, match=r"cannot embed 3 images of 3 x 12 x 12 .*; export it with a dynamic batch"):
         wrapped(linear(MATRIX, shape=("n", 3, "h", "w")), tmp_path, image_size=12)

@@ -7,7 +7,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 from worlds import World
 
-from csd_core.upgrade.adapters import CandidateAdapters
+from csd_core.upgrade.mapping.adapters import CandidateAdapters
 from csd_core.upgrade.strategies import Adapt, Keep, NoGallery
 
 

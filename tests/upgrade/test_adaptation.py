@@ -9,8 +9,8 @@ from csd_core.params.upgrade import AdapterMethod
 from csd_core.retrieval.gallery import Provenance
 from csd_core.retrieval.lineage import Lineage
 from csd_core.retrieval.metrics import recall_at
-from csd_core.upgrade.adaptation import NOISE, fit_mlp
-from csd_core.upgrade.maps import PairSums
+from csd_core.upgrade.mapping.adaptation import NOISE, fit_mlp
+from csd_core.upgrade.mapping.maps import PairSums
 from csd_core.upgrade.strategies import NoGallery
 
 SETTINGS = UPGRADE.adapter.model_copy(update={"mlp_width": 32, "mlp_epochs": 60, "mlp_lr": 5e-3})

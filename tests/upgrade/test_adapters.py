@@ -7,7 +7,7 @@ import pytest
 
 from csd_core.params.upgrade import AdapterMethod
 from csd_core.system.errors import ArtifactError
-from csd_core.upgrade.adapters import RECORD, CandidateAdapters, provenance_of
+from csd_core.upgrade.mapping.adapters import RECORD, CandidateAdapters, provenance_of
 
 
 @pytest.fixture

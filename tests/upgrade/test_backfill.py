@@ -16,14 +16,17 @@ from onnx import TensorProto, helper, numpy_helper
 
 from csd_core.data.canonical import CanonicalSet
 from csd_core.data.shards import cut_shard, write_shard
+from csd_core.engine.pace import Pace
+from csd_core.engine.processes import SPAWN, LocalEngine, Throttle
 from csd_core.params.model import SplitShares, Task
 from csd_core.records.stages import SourceRecord
 from csd_core.retrieval.embedder import Embedder, EmbedderMetadata, digest_of
 from csd_core.system.atomic import write_text
 from csd_core.system.errors import ArtifactError, BusyError, CompatibilityError, CsdError, DataError, ParamsError
+from csd_core.upgrade.backfill.embedding import ShardEmbedder
 from csd_core.upgrade.backfill.engine import backfill
-from csd_core.upgrade.backfill.shards import BATCH, Fetched, ShardEmbedder, ShardFolders, plan_shards
-from csd_core.upgrade.backfill.workers import SPAWN, Pace, Throttle, each
+from csd_core.upgrade.backfill.images import Fetched, ShardFolders
+from csd_core.upgrade.backfill.shards import BATCH, ShardTask, plan_shards
 
 ITEMS, ROWS, SIZE, DIMENSION = 400, 150, 16, 24
 """Three shards, the last one shorter; their last batches are not full."""
@@ -84,7 +87,10 @@ def image_of(identity):
 
 @dataclasses.dataclass(frozen=True)
 class Drawn:
-    """A source that draws each image from its id. Some ids cannot be read; others do something first."""
+    """A source that draws each image from its id. Some ids cannot be read; others do something first.
+
+    One that is `elsewhere` is seen by nobody but the process that opened it.
+    """
 
     missing: tuple[str, ...] = ()
     kills_at: str | None = None
@@ -92,9 +98,14 @@ class Drawn:
     pauses_at: str | None = None
     marker: Path = Path()
     log: Path | None = None
+    elsewhere: bool = False
+
+    def mark(self):
+        return str(os.getpid()) if self.elsewhere else "drawn"
 
     def images(self, ids, /):
         if self.log:
+            self.log.with_name(f"by-{os.getpid()}").touch()
             with self.log.open("a") as file:
                 file.write("".join(f"{identity}\n" for identity in ids))
         if self.kills_at in ids.tolist():
@@ -124,8 +135,8 @@ def serial(model, tmp_path_factory):
     return by_id(done)
 
 
-def run(model, folder, *, ids=None, source=None, **options):
-    options = {"shard_rows": ROWS} | options
+def run(model, folder, *, ids=None, source=None, workers=1, **options):
+    options = {"shard_rows": ROWS, "engine": LocalEngine(workers=workers)} | options
     return backfill(item_ids() if ids is None else ids, model=model, source=source or Drawn(), folder=folder, **options)
 
 
@@ -317,10 +328,9 @@ def test_a_second_backfill_in_the_folder_is_refused(model, tmp_path):
 def test_a_model_that_changes_on_the_way_is_refused(model, tmp_path):
     changed = tmp_path / "embedder.onnx"
     onnx.save(convolutional_net(seed=1), changed)
-    embed = ShardEmbedder(model=changed, digest=digest_of(model), source=Drawn(), folder=tmp_path, device="cpu")
+    embed = ShardEmbedder(model=changed, digest=digest_of(model), source=Drawn(), device="cpu")
     with pytest.raises(ArtifactError, match=f"the backfill began with {digest_of(model)[:12]}; put that model back"):
-        embed(plan_shards(item_ids())[0], Pace())
-    assert not (tmp_path / "shard-00000").exists()
+        embed(ShardTask(shard=plan_shards(item_ids())[0]), Pace())
 
 
 # --- what goes wrong --------------------------------------------------------------------------------------------------
@@ -427,12 +437,12 @@ def test_a_throttle_spaces_rows_and_makes_up_for_no_idle_time():
     throttle = Throttle(10, clock=clock, sleep=clock.sleep)
     starts = []
     for _ in range(3):
-        throttle.admit(5)
+        throttle(5)
         starts.append(clock.now)
     assert starts == pytest.approx([100.0, 100.5, 101.0])
     clock.now = 200.0
     for _ in range(2):
-        throttle.admit(20)
+        throttle(20)
         starts.append(clock.now)
     assert starts[3:] == pytest.approx([200.0, 202.0])
 
@@ -445,16 +455,17 @@ def count_rows(item, pace):
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_rows_of_all_processes_are_throttled_together_and_reported(workers):
-    throttle = Throttle(10_000)
     began = time.monotonic()
     reported = []
-    results = list(each(count_rows, [100, 200, 300], workers=workers, throttle=throttle, report=reported.append))
+    engine = LocalEngine(workers=workers)
+    results = list(engine.each(count_rows, [100, 200, 300], max_rows_per_second=1000, report=reported.append))
     assert sorted(results) == sorted(reported) == [100, 200, 300]
-    assert throttle._free_at.value >= began + 600 / 10_000
+    assert time.monotonic() - began >= 300 / 1000  # whoever comes last waits for the two before
 
 
 def test_stopping_early_leaves_no_process_behind():
-    working = each(count_rows, [1, 2, 3, 4], workers=2, throttle=None, report=lambda _: None)
+    engine = LocalEngine(workers=2)
+    working = engine.each(count_rows, [1, 2, 3, 4], max_rows_per_second=None, report=lambda _: None)
     next(working)
     working.close()
     assert not SPAWN.active_children()
@@ -479,7 +490,7 @@ def shard_folders(tmp_path):
             paths=ids,
         )
         task = Task(previous="init", recipe="first", source="drawn", classes=None)
-        shares = SplitShares(seed=1, select=0.2, gate=0.2, test=0.2)
+        shares = SplitShares(seed=1, select=0.2, gate=0.2, test=0.2, group=None)
         cut = cut_shard(source, task, shares, name=label, earlier=np.empty(0, np.str_))
         folders.append(tmp_path / "shards" / label)
         write_shard(folders[-1], source, cut, task=label)

@@ -13,10 +13,10 @@ from csd_core.records.check import CheckReport
 from csd_core.records.verdict import Promoted
 from csd_core.retrieval.lineage import Lineage
 from csd_core.retrieval.metrics import recall_at
-from csd_core.upgrade.adapters import CandidateAdapters
 from csd_core.upgrade.check import check
-from csd_core.upgrade.compatibility import recall_under
+from csd_core.upgrade.compatibility import recalls_under
 from csd_core.upgrade.gate import judge
+from csd_core.upgrade.mapping.adapters import CandidateAdapters
 from csd_core.upgrade.strategies import NO_ORDER, Adapt
 
 
@@ -96,7 +96,10 @@ def test_every_way_to_serve_a_mixed_gallery_is_measured(mixed, to_the_fourth):
     assert cost["backfill"] == (rows, 0)
     assert set(report.status_quo.own_gallery) == {"t1", "t2", "t3", "t4"}
     assert set(report.alternatives[0].against_status_quo) == {"overall", "old", "task:t1", "task:t2", "task:t3"}
-    assert [each.share for each in report.rehearsal.alternatives] == [0.25, 0.5]
+    assert [each.name for each in report.rehearsal.alternatives] == [each.name for each in report.alternatives]
+    served = {each.name: (each.query_models, each.searches, each.row_bytes) for each in report.alternatives}
+    assert served["merge"] == (2, 2, 4 * DIMENSION)
+    assert served["backfill"] == (1, 1, 4 * DIMENSION)
     assert report.rehearsal.status_quo != report.status_quo
     assert report.cross_test is not None
     assert [point.share for point in report.during_backfill][::10] == [0.0, 1.0]
@@ -119,7 +122,7 @@ def test_every_kind_of_adapter_is_measured_on_the_gate(mixed, to_the_fourth):
     seen = mixed.evaluation("t4", candidate)
     situation = mixed.situation(candidate, to_the_fourth)
     assert report.adapter_methods == {
-        method: recall_under(seen, replace(Adapt().plan(situation), adapters=to_the_fourth.by_method(method)))
+        method: recalls_under(seen, [replace(Adapt().plan(situation), adapters=to_the_fourth.by_method(method))])[0]
         for method in get_args(AdapterMethod)
     }
     assert report_of(mixed, candidate, CandidateAdapters.none()).adapter_methods == {}
@@ -128,7 +131,8 @@ def test_every_kind_of_adapter_is_measured_on_the_gate(mixed, to_the_fourth):
 def test_what_is_not_retained_shows_in_the_cost_of_adapt(mixed):
     mixed.lineage = Lineage(models=mixed.lineage.models, adapters={})
     candidate = mixed.model(4)
-    adapt = report_of(mixed, candidate, mixed.adapters("t4", candidate, folder="lost")).alternatives[1]
+    alternatives = report_of(mixed, candidate, mixed.adapters("t4", candidate, folder="lost")).alternatives
+    adapt = next(each for each in alternatives if each.strategy == "adapt")
     assert (adapt.rows_embedded, adapt.rows_mapped) == (48, 96)
 
 
@@ -154,7 +158,7 @@ def test_without_select_rows_no_share_is_chosen_and_the_report_says_why(mixed, t
     partial = [each for each in report.alternatives if each.strategy == "partial"]
     assert [each.why_not for each in partial] == [NO_ORDER, NO_ORDER]
     verdict = judge(report, policy.model_copy(update={"allowed": ["partial"]}))
-    assert f"partial: {NO_ORDER}" in verdict.reasons
+    assert f"partial 25 %, partial 50 %: {NO_ORDER}" in verdict.reasons
 
 
 def test_another_dimension_without_adapters_leaves_backfill_and_every_other_way_says_why(mixed, policy):
@@ -177,7 +181,8 @@ def test_another_dimension_without_adapters_leaves_backfill_and_every_other_way_
 def test_without_shares_there_is_no_partial_backfill(mixed, to_the_fourth):
     report = report_of(mixed, mixed.model(4), to_the_fourth, settings=upgrade_with(shares=[]))
     assert [each.name for each in report.alternatives] == ["keep", "adapt", "merge", "backfill"]
-    assert (report.partial, report.rehearsal) == (None, None)
+    assert report.partial is None
+    assert [each.name for each in report.rehearsal.alternatives] == ["keep", "adapt", "merge", "backfill"]
 
 
 def test_a_share_chosen_on_select_is_judged_on_the_gate(mixed, to_the_fourth, policy):
@@ -196,3 +201,14 @@ def test_a_report_is_saved_and_read_again_and_judged_alike(mixed, to_the_fourth,
     assert (
         report_of(mixed, mixed.model(4), to_the_fourth, best={"t1": 0.9}).model_dump_json() == report.model_dump_json()
     )
+
+
+def test_rows_are_mapped_once_for_all_queries_and_again_for_another_gallery(mixed, to_the_fourth):
+    seen = mixed.evaluation("t4", mixed.model(4))
+    way = seen.way_after(Adapt().plan(mixed.situation(mixed.model(4), to_the_fourth)))
+    source = next(piece.source for piece in way.pieces if piece.source.adapter)
+    mapped, _ = seen.vectors(source)
+    assert seen.asked_by("select").vectors(source)[0] is mapped
+    turned = replace(seen, stored=replace(seen.stored, vectors=-seen.stored.vectors))
+    rows = seen.stored.groups()[source.stored]
+    np.testing.assert_array_equal(turned.vectors(source)[0], source.adapter(-seen.stored.vectors[rows]))

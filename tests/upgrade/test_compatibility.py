@@ -10,7 +10,7 @@ from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.metrics import recall_at
 from csd_core.system.errors import CompatibilityError
 from csd_core.upgrade.backfill.orders import area_under
-from csd_core.upgrade.compatibility import compare, cross_test, paired, partial_curves, recall_under, today
+from csd_core.upgrade.compatibility import compare, compare_queries, paired, partial_curves, recalls_under, today
 from csd_core.upgrade.evaluation_data import EvaluationData
 from csd_core.upgrade.strategies import Backfill, Keep, PartialBackfill, offered
 
@@ -18,9 +18,9 @@ KEEP_THE_REST = upgrade_with(rest="keep")
 ENDS = (Keep(), Backfill())
 
 
-def by_cosine(plan):
+def by_cosine(plans):
     """Plans whose rows all compete by cosine."""
-    return plan
+    return plans
 
 
 def search(queries, rows, labels):
@@ -29,6 +29,10 @@ def search(queries, rows, labels):
 
 def compared(evaluation, strategies=ENDS):
     return compare(evaluation, situation_of(evaluation), strategies, by_cosine)
+
+
+def cross_test(evaluation, situation):
+    return compare_queries(evaluation, situation, (), by_cosine).cross_test
 
 
 def shuffled(evaluation, seed, names=lambda label: label):
@@ -226,8 +230,8 @@ def test_the_ends_of_a_curve_are_keep_and_backfill():
     seen = synthetic_evidence()
     situation = situation_of(seen, settings=KEEP_THE_REST)
     for curve in partial_curves(seen, situation).curves:
-        assert curve.recalls[0] == recall_under(seen, Keep().plan(situation))
-        assert curve.recalls[-1] == recall_under(seen, Backfill().plan(situation))
+        assert curve.recalls[0] == recalls_under(seen, [Keep().plan(situation)])[0]
+        assert curve.recalls[-1] == recalls_under(seen, [Backfill().plan(situation)])[0]
 
 
 def test_there_is_no_curve_without_old_rows_shares_or_a_way_to_serve_the_rest():
@@ -248,5 +252,6 @@ def test_the_area_is_that_of_trapezoids():
 def test_evidence_of_an_empty_gallery_is_the_candidates_rows():
     seen = synthetic_evidence(champion=False)
     assert today(seen) is None
-    assert seen.rows_after(Keep().plan(situation_of(seen))).vectors is seen.candidate
+    (piece,) = seen.way_after(Keep().plan(situation_of(seen))).pieces
+    assert seen.vectors(piece.source)[0] is seen.candidate
     assert len(Gallery.empty().groups()) == 0

@@ -4,9 +4,10 @@ import pytest
 from worlds import UPGRADE, bent, unit_vectors
 
 from csd_core.retrieval.adapter import Adapter, AdapterMetadata
-from csd_core.upgrade.adaptation import fit_mlp
-from csd_core.upgrade.fitted import Fitted, write_adapter
-from csd_core.upgrade.maps import PairSums, linear_maps, local_maps
+from csd_core.upgrade.mapping import fitted as module
+from csd_core.upgrade.mapping.adaptation import fit_mlp
+from csd_core.upgrade.mapping.fitted import Fitted, write_adapter
+from csd_core.upgrade.mapping.maps import PairSums, linear_maps, local_maps
 
 
 def saved(fitted, folder, *, method="ridge", name="adapter.onnx"):
@@ -77,3 +78,12 @@ def test_a_vector_that_maps_to_nothing_is_no_number_problem(tmp_path):
     nothing = Fitted(linear=np.zeros((4, 4), np.float32))
     np.testing.assert_array_equal(saved(nothing, tmp_path)(unit_vectors(3, 4)), np.zeros((3, 4)))
     np.testing.assert_array_equal(nothing(unit_vectors(3, 4)), np.zeros((3, 4)))
+
+
+def test_vectors_are_mapped_a_few_at_a_time_to_the_same(monkeypatch):
+    source = unit_vectors(60, 5)
+    (proposal,) = local_maps(source, bent(source), UPGRADE.adapter)
+    whole = proposal.fitted(source)
+    monkeypatch.setattr(module, "BATCH", 7)
+    np.testing.assert_allclose(proposal.fitted(source), whole, atol=1e-6)
+    assert proposal.fitted(source[:0]).shape == (0, 5)

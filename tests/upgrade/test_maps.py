@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from worlds import UPGRADE, bent, mean_cosine, rotation, unit, unit_vectors
 
-from csd_core.upgrade.maps import PairSums, fit_drift, linear_maps, local_maps
+from csd_core.upgrade.mapping.maps import PairSums, fit_drift, linear_maps, local_maps
 
 
 def both(source, target):

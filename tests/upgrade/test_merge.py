@@ -9,9 +9,9 @@ from worlds import DIMENSION, TASKS, UPGRADE
 from csd_core.records.ranking import Identity
 from csd_core.retrieval.gallery import Gallery, Provenance
 from csd_core.system.errors import CompatibilityError
-from csd_core.upgrade.adapters import CandidateAdapters
 from csd_core.upgrade.check import check
-from csd_core.upgrade.compatibility import compare, recall_under, scores_on
+from csd_core.upgrade.compatibility import compare, recalls_under, scores_on
+from csd_core.upgrade.mapping.adapters import CandidateAdapters
 from csd_core.upgrade.strategies import Backfill, Keep, Merge, NoGallery
 
 
@@ -28,7 +28,7 @@ def turn(world, number, *, adapters=None, dimension=DIMENSION, settings=UPGRADE)
     task, candidate = TASKS[number - 1], world.model(number, dimension=dimension)
     evaluation = world.evaluation(task, candidate, split="select")
     situation = world.situation(candidate, adapters, settings=settings)
-    plan = scores_on(evaluation, situation)(Merge().plan(situation))
+    (plan,) = scores_on(evaluation, situation)([Merge().plan(situation)])
     return world.take_over(candidate, world.path(number, dimension=dimension), plan, task=task, adapters=adapters)
 
 
@@ -122,7 +122,8 @@ def test_the_status_quo_of_a_merged_gallery_is_searched_by_both_models(merged):
     candidate = merged.model(3)
     seen = merged.evaluation("t3", candidate)
     situation = merged.situation(candidate)
-    quo, (keep, merge, backfill) = compare(seen, situation, (Keep(), Merge(), Backfill()), scores_on(seen, situation))
+    scored = scores_on(seen, situation)
+    quo, (keep, merge, backfill) = compare(seen, situation, (Keep(), Merge(), Backfill()), scored)
     assert (keep.query_models, merge.query_models, backfill.query_models) == (1, 2, 1)
     blind = replace(seen, stored=replace(seen.stored, scoring=()))
     raw, _ = compare(blind, situation, (), scores_on(blind, situation))
@@ -142,7 +143,7 @@ def test_a_model_of_another_dimension_can_merge_and_narrower_rows_end_in_zeros(w
     seen = world.evaluation("t3", candidate)
     situation = world.situation(candidate)
     assert Keep().why_not(situation) is not None
-    assert recall_under(seen, scores_on(seen, situation)(Merge().plan(situation))) > 0.5
+    assert recalls_under(seen, scores_on(seen, situation)([Merge().plan(situation)]))[0] > 0.5
 
 
 def test_rows_that_a_narrower_model_joins_are_padded_only_in_a_merged_gallery(world):

@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 from worlds import unit
 
 from csd_core.retrieval.gallery import Gallery, Provenance
-from csd_core.upgrade.adapters import Anchors
 from csd_core.upgrade.backfill import orders
 from csd_core.upgrade.backfill.orders import NEAREST, order_rows
+from csd_core.upgrade.mapping.adapters import Anchors
 
 ORDERS = ("random", "class", "class-mean", "residual")
 

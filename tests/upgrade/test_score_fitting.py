@@ -10,7 +10,8 @@ from csd_core.records.ranking import Identity, Logistic, Offset, Quantile
 from csd_core.retrieval.metrics import recall_over
 from csd_core.upgrade import scores
 from csd_core.upgrade.compatibility import parts_after, scores_on, today
-from csd_core.upgrade.scores import Nearest, choose, fit_logistic, fit_offsets, fit_quantiles
+from csd_core.upgrade.scores import choose, fit_logistic, fit_offsets, fit_quantiles
+from csd_core.upgrade.search.pieces import Nearest
 from csd_core.upgrade.strategies import Keep, Merge
 
 
@@ -88,8 +89,7 @@ def hits(seen, plan):
 
 def test_rows_of_a_higher_level_do_not_hide_the_others():
     seen = raised(synthetic_evidence(rows=200, noise=0.3))
-    plan = Merge().plan(situation_of(seen))
-    fitted = scores_on(seen, situation_of(seen))(plan)
+    (fitted,) = scores_on(seen, situation_of(seen))([Merge().plan(situation_of(seen))])
     raw = hits(seen, fitted.scored(tuple(each.model_copy(update={"score": Identity()}) for each in fitted.scoring)))
     assert raw < 0.7
     assert hits(seen, fitted) > raw + 0.2
@@ -112,8 +112,8 @@ def test_scores_do_not_depend_on_the_order_of_items():
         active={"m1": seen.champion[order]},
         candidate=seen.candidate[order],
     )
-    plans = [scores_on(each, situation_of(each))(Merge().plan(situation_of(each))) for each in (seen, other)]
-    by_model = [{each.embedded_by: each.score for each in plan.scoring} for plan in plans]
+    plans = [scores_on(each, situation_of(each))([Merge().plan(situation_of(each))]) for each in (seen, other)]
+    by_model = [{each.embedded_by: each.score for each in plan.scoring} for (plan,) in plans]
     assert by_model[0] == by_model[1]
 
 
@@ -129,7 +129,7 @@ def test_where_rows_of_a_provenance_are_not_measured_cosines_are_scores():
     )
     whole = stored.joined(hidden, query_model="m1", searchable_spaces=("m0", "m1"))
     situation = replace(situation_of(seen), gallery=whole)
-    plan = scores_on(seen, situation)(Merge().plan(situation))
+    (plan,) = scores_on(seen, situation)([Merge().plan(situation)])
     assert {group.embedded_by: group.score for group in plan.scoring} == dict.fromkeys(("m0", "m1", "m2"), Identity())
 
 
@@ -143,5 +143,5 @@ def test_a_gallery_of_one_kind_gets_no_scores():
     seen = synthetic_evidence()
     everything = seen.asking(seen.asked)
     assert today(everything) is not None
-    plan = Keep().plan(situation_of(seen))
-    assert scores.with_scores(plan, seen, None, seen.stored).scoring == ()
+    (plan,) = scores.with_scores([Keep().plan(situation_of(seen))], seen, None, seen.stored)
+    assert plan.scoring == ()

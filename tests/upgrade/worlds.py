@@ -12,11 +12,11 @@ from csd_core.records.stages import ShardRecord
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.lineage import Lineage
-from csd_core.upgrade.adaptation import Lessons, fit_adapters
-from csd_core.upgrade.adapters import CandidateAdapters
 from csd_core.upgrade.evaluation_data import EvaluationData
+from csd_core.upgrade.mapping.adaptation import Lessons, fit_adapters
+from csd_core.upgrade.mapping.adapters import CandidateAdapters
 from csd_core.upgrade.measured import evaluation_data_of
-from csd_core.upgrade.strategies import Situation
+from csd_core.upgrade.situation import Situation
 
 SIZE, DIMENSION = 5, 8
 TASKS = ("t1", "t2", "t3", "t4")
@@ -26,6 +26,7 @@ ROLES = np.array(["train", "train", "select", "gate"])
 UPGRADE = Upgrade(
     seed=1,
     max_query_models=2,
+    max_queries=None,
     adapter=AdapterParams(
         max_images=1000,
         ridge=[1e-3],

@@ -1,8 +1,9 @@
 """What production serves now: the active release, its model, and the snapshot that its queries search."""
 
+from csd_core.live.index.files import SearchIndex
 from csd_core.live.search import Snapshot
 from csd_core.releases.candidate import Production
-from csd_core.releases.contents.release import Release
+from csd_core.releases.contents.release import INDEX, Release
 from csd_core.retrieval.embedder import Embedder
 from csd_core.system.errors import ArtifactError
 
@@ -38,11 +39,10 @@ def query_embedders(production: Production, release: Release) -> dict[str, Embed
 
 def snapshot_of(production: Production, release: Release) -> Snapshot:
     """Return the rows of a release as they are now, for its models to search."""
-    knobs = production.params.live
     return Snapshot.load(
         production.live,
         release.table,
         release.rules,
-        exact_rows=knobs.exact_rows,
-        probes=knobs.index_probes,
+        index=SearchIndex.of(release.folder / INDEX),
+        probes=production.params.live.index_probes,
     )

@@ -1,5 +1,6 @@
 """`csd backfill`."""
 
+from csd_core.engine.engines import EngineName, engine_named
 from csd_core.releases.backfill import finish
 from csd_core.releases.candidate import Production
 from csd_core.system.console import echo
@@ -11,7 +12,9 @@ def backfill(
     *,
     why: str,
     by: str | None = None,
-    workers: int = 1,
+    engine: EngineName | None = None,
+    address: str | None = None,
+    workers: int | None = None,
     max_rows_per_second: float | None = None,
     wait: float = WAIT,
 ) -> None:
@@ -25,16 +28,27 @@ def backfill(
         The reason to record in the audit log.
     by
         The name to record as who asked; by default your user name.
+    engine
+        The engine that embeds: local, in processes of this machine, or ray, on the machines of a Ray cluster; by
+        default `runtime.engine` of params.yaml.
+    address
+        Address of the Ray cluster, such as head:6379; by default that of params.yaml, `runtime.address`.
     workers
-        Number of embedding processes, each with one thread.
+        Number of embedding processes, each with one thread; by default 1, or with Ray one for each core (or GPU).
     max_rows_per_second
         Largest embedding rate of all processes together; unlimited by default.
     wait
         Seconds to wait for another backfill, publish or rollback to finish.
     """
     production = Production.of(Workspace())
+    runtime = production.params.runtime
     release = finish.complete(
-        production, why=why, by=by, workers=workers, max_rows_per_second=max_rows_per_second, wait=wait
+        production,
+        why=why,
+        by=by,
+        engine=engine_named(engine or runtime.engine, address=address or runtime.address, workers=workers),
+        max_rows_per_second=max_rows_per_second,
+        wait=wait,
     )
     if release is None:
         active = production.releases.pointer()

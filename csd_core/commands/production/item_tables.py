@@ -2,8 +2,8 @@
 
 from csd_core.audit.log import whoami
 from csd_core.commands.production.active import active_release, snapshot_of
-from csd_core.live.storage.owner import Project
 from csd_core.releases.candidate import Production
+from csd_core.releases.reindex import reindex
 from csd_core.system.console import echo
 from csd_core.workspace import Workspace
 
@@ -28,7 +28,7 @@ def take_over(*, why: str, by: str | None = None) -> None:
     releases, live = production.releases, production.live
     with releases.changing():
         releases.audit.append("took over", by=by or whoami(), why=why)
-        before = live.take_over(Project(releases.root), releases.audit.read())
+        before = live.take_over(releases.project, releases.audit.read())
     echo(f"live gallery {live.uri} is this project's; before it was {before or 'nobody'}'s")
 
 
@@ -43,19 +43,28 @@ def compact() -> None:
         )
 
 
-def index() -> None:
-    """Build the index of the active table over all its rows, and print its recall against exact search."""
+def index(*, why: str, by: str | None = None) -> None:
+    """Publish the active release again with an index over all its rows, and print its recall against exact search.
+
+    Rows written since a release was made are searched one by one beside its index, so do this after many writes.
+
+    Parameters
+    ----------
+    why
+        The reason to record in the audit log.
+    by
+        Who asks for it; by default your user name.
+    """
     production = Production.of(Workspace())
     release = active_release(production)
-    live, knobs = production.live, production.params.live
-    count = live.count(release.table)
+    knobs = production.params.live
+    count = production.live.count(release.table)
     if count <= knobs.exact_rows:
         echo(f"{release.table}: {count} rows; up to live.exact_rows ({knobs.exact_rows}) search is exact")
         return
-    live.index(release.table, partitions=knobs.index_partitions)
-    snapshot = snapshot_of(production, release)
-    recall = snapshot.recall_of_index(k=_JUDGED_K, queries=JUDGED)
+    release = reindex(production, why=why, by=by)
+    recall = snapshot_of(production, release).recall_of_index(k=_JUDGED_K, queries=JUDGED)
     echo(
-        f"{release.table}: index of {count} rows in {knobs.index_partitions} cells, {knobs.index_probes} searched: "
-        f"finds {recall:.1%} of the {_JUDGED_K} nearest of {min(JUDGED, count)} rows drawn as queries"
+        f"release {release.name}: index of {count} rows, {knobs.index_probes} cells searched: finds {recall:.1%} of "
+        f"the {_JUDGED_K} nearest of {min(JUDGED, count)} rows drawn as queries"
     )

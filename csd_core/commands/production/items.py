@@ -3,8 +3,9 @@
 import itertools
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Literal
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ from csd_core.commands.production.active import active_release, embedder_of, que
 from csd_core.commands.production.item_tables import compact, index, take_over
 from csd_core.live.erasure import traces
 from csd_core.live.filters import Filters
-from csd_core.live.images import content_id, encode_png, fetch
+from csd_core.live.images import content_id, encode_png, fetch, thumbnail_of
 from csd_core.live.rows import LiveItems, StoredImages, refuse_bad_id
 from csd_core.records.stages import ImageForm
 from csd_core.releases.candidate import Production
@@ -22,7 +23,7 @@ from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.gallery import padded
 from csd_core.system.console import echo, show
 from csd_core.system.errors import DataError, ErasureIncompleteError, ParamsError
-from csd_core.system.names import class_flaw, printable
+from csd_core.system.names import class_flaw, file_name, printable
 from csd_core.workspace import Workspace
 
 _SHORT = 12
@@ -66,14 +67,15 @@ def list_items(
     """
     production = Production.of(Workspace())
     table = active_release(production).table
-    columns = ["id", "label", "task", "origin", "written_at", "embedded_by"]
+    columns = ["id", "label", "path", "task", "origin", "written_at", "embedded_by"]
     rows = production.live.rows(table, where=only.filters, columns=columns)
     newest = rows.sort_by([("written_at", "descending"), ("id", "ascending")]).slice(0, limit)
     shown = []
     for row in newest.to_pylist():
         written = f"{row['written_at']:%Y-%m-%d %H:%M:%S}"
-        shown.append((row["id"], row["label"], row["task"], row["origin"], written, row["embedded_by"][:_SHORT]))
-    show(("id", "label", "task", "origin", "written (UTC)", "embedded by"), shown, key="id")
+        path = printable(row["path"] or "-")
+        shown.append((row["id"], row["label"], path, row["task"], row["origin"], written, row["embedded_by"][:_SHORT]))
+    show(("id", "label", "path", "task", "origin", "written (UTC)", "embedded by"), shown, key="id")
     echo(f"{newest.num_rows} of {rows.num_rows} items of {table}")
 
 
@@ -92,7 +94,8 @@ def show_item(item: str) -> None:
     if not rows.num_rows:
         raise DataError(f"item {item}: table {table} has none of that id; `csd items list` shows what it has")
     (row,) = rows.to_pylist()
-    image, vector = row.pop("image"), row.pop("vector")
+    image, vector, thumbnail = row.pop("image"), row.pop("vector"), row.pop("thumbnail", None)
+    row["thumbnail"] = "none" if thumbnail is None else f"JPEG of {len(thumbnail)} bytes"
     row["image"] = "none" if image is None else f"PNG of {len(image)} bytes"
     row["vector"] = f"{len(vector)} dimensions"
     show(("", ""), [(name, str(value if value is not None else "none")) for name, value in row.items()])
@@ -144,12 +147,16 @@ def put(
 def _items(
     sources: tuple[str, ...], label: str, name: str | None, *, embedder: Embedder, width: int, production: Production
 ) -> LiveItems:
-    images = _read(sources, embedder.metadata.form, production.workspace.root)
+    form, root, settings = embedder.metadata.form, production.workspace.root, production.params.live
+    images = _read(sources, form, root)
     ids = [name] if name is not None else [content_id(image) for image in images]
-    if production.params.live.images == "store":
-        stored = StoredImages([encode_png(image) for image in images], [None] * len(ids))
+    paths = [_name(source) for source in sources]
+    if settings.images == "store":
+        pngs = [encode_png(image) for image in images]
+        pictures = [thumbnail_of(source, form=form, size=settings.thumbnails, root=root) for source in sources]
+        stored = StoredImages(pngs, [None] * len(ids), pictures, paths=paths)
     else:
-        stored = StoredImages([None] * len(ids), [_reference(source) for source in sources])
+        stored = StoredImages([None] * len(ids), [_reference(source) for source in sources], paths=paths)
     return LiveItems(
         ids=np.array(ids, np.str_),
         labels=np.full(len(ids), label),
@@ -167,6 +174,11 @@ def _read(sources: tuple[str, ...], form: ImageForm, root: Path) -> npt.NDArray[
         except DataError as error:
             raise DataError(str(error) if source in str(error) else f"{source} {error}") from None
     return images
+
+
+def _name(source: str) -> str | None:
+    """Return the name of a file or of an address's file: no folder, no host, no query of this machine's."""
+    return file_name(PurePath(unquote(urlsplit(source).path) if "://" in source else source))
 
 
 def _reference(source: str) -> str:
@@ -258,13 +270,13 @@ def search(
     pixels = _read((image,), embedders[release.record.model].metadata.form, production.workspace.root)
     query = {model: embedder(pixels) for model, embedder in embedders.items()}
     hits = snapshot.search(query, k=k, where=only.filters)
-    columns = (hits.ids, hits.labels, hits.scores, hits.tasks, hits.origins, hits.spaces)
+    columns = (hits.ids, hits.labels, hits.paths, hits.scores, hits.tasks, hits.origins, hits.spaces)
     rows = zip(*(column[0].tolist() for column in columns), strict=True)
     shown = [
-        (str(rank), identity, found, f"{score:.4f}", task, by, space[:_SHORT])
-        for rank, (identity, found, score, task, by, space) in zip(itertools.count(1), rows, strict=False)
+        (str(rank), identity, found, printable(path or "-"), f"{score:.4f}", task, by, space[:_SHORT])
+        for rank, (identity, found, path, score, task, by, space) in zip(itertools.count(1), rows, strict=False)
     ]
-    show(("rank", "id", "label", "score", "task", "origin", "space"), shown, right=("rank", "score"), key="id")
+    show(("rank", "id", "label", "path", "score", "task", "origin", "space"), shown, right=("rank", "score"), key="id")
     how = "exact" if snapshot.rows is not None else "through the index"
     echo(f"release {release.number}, {snapshot.count} rows, {how}")
 

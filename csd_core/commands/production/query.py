@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from csd_core.client import Client
 from csd_core.system.console import echo, show
 from csd_core.system.errors import DataError
+from csd_core.system.names import printable
 
 _SHORT = 8
 
@@ -49,9 +50,12 @@ def query(
     for rank, hit in zip(itertools.count(1), found.hits, strict=False):
         generation = "-" if hit.generation is None else str(hit.generation)
         found_by = (f"{hit.cosine:.4f}", str(hit.found_by)[:_SHORT]) if merged else ()
-        rows.append((str(rank), hit.id, hit.label, f"{hit.score:.4f}", *found_by, generation, hit.task, hit.origin))
+        path = printable(hit.path or "-")
+        rows.append(
+            (str(rank), hit.id, hit.label, path, f"{hit.score:.4f}", *found_by, generation, hit.task, hit.origin)
+        )
     more = ("cosine", "found by") if merged else ()
-    titles = ("rank", "id", "label", "score", *more, "generation", "task", "origin")
+    titles = ("rank", "id", "label", "path", "score", *more, "generation", "task", "origin")
     show(titles, rows, right=("rank", "score", "cosine"), key="id")
     models = f", {len(found.query_models)} models' answers merged by their scores" if merged else ""
     echo(f"release {found.release}, {found.rows} rows, {'exact' if found.exact else 'through the index'}{models}")

@@ -100,8 +100,8 @@ def verify(
         raise ParamsError(f"csd verify {number} --all: name a release or ask for all, not both")
     production = Production.of(Workspace())
     which: int | Literal["active", "all"] = "all" if every else "active" if number is None else number
-    with production.releases.reading():
-        found = verifying.verify(production.releases, production.live, which=which)
+    with production.releases.reading() as releases:
+        found = verifying.verify(releases, production.live, which=which)
     for note in found.notes:
         echo(f"note: {note}")
     if found.findings:

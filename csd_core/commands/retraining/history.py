@@ -1,6 +1,7 @@
 """`csd retrainings`: what became of each scheduled retraining."""
 
 from csd_core.retraining.history import retrainings as recorded
+from csd_core.retraining.origin import fetch_shared
 from csd_core.system.console import echo, show
 from csd_core.workspace import Workspace
 
@@ -8,6 +9,7 @@ from csd_core.workspace import Workspace
 def retrainings() -> None:
     """List the retrainings, oldest first, with their tasks, how they ended and why."""
     rows = []
+    fetch_shared(Workspace())
     for each in recorded(Workspace()):
         due = f" until {each.deadline[:16].replace('T', ' ')}" if each.deadline and each.outcome == "in review" else ""
         batches = ", ".join(batch.name for batch in each.batches)

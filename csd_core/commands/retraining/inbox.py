@@ -8,6 +8,7 @@ from cyclopts import App
 from csd_core.retraining.history import retrainings, settled
 from csd_core.retraining.inbox import Inbox, InboxBatch
 from csd_core.retraining.manifests import TakenBatch, taken_at
+from csd_core.retraining.origin import fetch_shared
 from csd_core.retraining.policy import BatchStatus, Due, batch_status, decide, named, new_classes
 from csd_core.retraining.start import Start, known_classes, starting_point
 from csd_core.retraining.unusable import why_unusable
@@ -22,6 +23,7 @@ app = App(name="inbox", help="Show the batches of new images, and mark one as co
 def status() -> None:
     """Show every batch with its state, and whether a task is due."""
     workspace = Workspace()
+    fetch_shared(workspace)
     settings = workspace.params().inbox
     inbox_batches = Inbox.of(workspace, settings).inbox_batches()
     start, known, taken = _so_far(workspace)

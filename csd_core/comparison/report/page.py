@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from csd_core.comparison.report.judged_tables import judged_table, promoted_cost_table
 from csd_core.comparison.report.plots import pictures
 from csd_core.comparison.report.summary_tables import glance_table, pairs_table, seed_table
 from csd_core.comparison.report.tables import Table, cost_table, difference_table, profile_table
@@ -14,7 +15,7 @@ from csd_core.comparison.report.text import by_contender, headline, not_run, out
 from csd_core.comparison.report.upgrade_plots import matrices
 from csd_core.comparison.report.upgrade_tables import count_table, upgrade_table
 from csd_core.comparison.results.columns import COLUMNS
-from csd_core.comparison.results.figures import Comparison
+from csd_core.comparison.results.figures import Comparison, part
 from csd_core.comparison.results.table import read_results
 from csd_core.report.charts.theme import CHART, PALETTE, SERIES
 from csd_core.report.page import templates
@@ -42,11 +43,12 @@ def write_report(comparison: Comparison, results: Path, folder: Path) -> None:
         "comparison": comparison,
         "headline": headline(comparison),
         "sentences": sentences(comparison),
-        "pooled": difference_table(comparison),
+        "pooled": [difference_table(comparison)] if len(comparison.differences) else [],
         "counts": count_table(comparison),
+        "judged": [judged_table(comparison)] if len(comparison.ways) else [],
         "seed_by_seed": _seed_by_seed(comparison),
         "profiles": [_profile(comparison, profile) for profile in comparison.profiles],
-        "cost": cost_table(comparison),
+        "costs": [*([promoted_cost_table(comparison)] if len(comparison.ways) else []), cost_table(comparison)],
         "missing": by_contender(comparison.missing),
         "not_run": not_run(comparison),
         "outdated": outdated(comparison),
@@ -74,7 +76,10 @@ def _profile(comparison: Comparison, profile: str) -> dict[str, Any]:
         "table": table,
         "differences": difference_table(comparison, profile),
         "pairs": pairs_table(comparison, profile),
-        "upgrades": [upgrade_table(comparison, profile)] if tasks[1:] else [],
+        "upgrades": [
+            *([judged_table(comparison, profile)] if len(part(comparison.ways, profile)) else []),
+            *([upgrade_table(comparison, profile)] if tasks[1:] else []),
+        ],
         "each_upgrade": [upgrade_table(comparison, profile, task) for task in tasks[1:]] if tasks[2:] else [],
         "charts": {
             what: Markup(chart.inline())  # noqa: S704 - svg.py escapes names
@@ -98,7 +103,7 @@ def _profile(comparison: Comparison, profile: str) -> dict[str, Any]:
 def _markdown(*, comparison: Comparison, profiles: Sequence[dict[str, Any]], **told: Any) -> str:
     """Return the tables as Markdown."""
     sections = {
-        "Over all profiles": [told["pooled"], told["counts"]],
+        "Over all profiles": [*told["judged"], *told["pooled"], told["counts"]],
         "Seed by seed": told["seed_by_seed"],
         **{
             each["name"]: [
@@ -108,7 +113,7 @@ def _markdown(*, comparison: Comparison, profiles: Sequence[dict[str, Any]], **t
             ]
             for each in profiles
         },
-        "Cost": [told["cost"]],
+        "Cost": told["costs"],
     }
     parts = [f"# {told['headline']}", _items(told["sentences"])]
     for title, tables in sections.items():

@@ -6,6 +6,7 @@ from csd_core.comparison.report.upgrade_tables import features_less_classifier
 from csd_core.comparison.results.columns import NAMED
 from csd_core.comparison.results.figures import Comparison, part
 from csd_core.comparison.results.intervals import DIGITS, mean
+from csd_core.comparison.results.upgrade_figures import figures_of_upgrades
 from csd_core.comparison.running.runs import Cell
 from csd_core.report.narrative import DASH, count, percent, points
 
@@ -23,6 +24,7 @@ def sentences(comparison: Comparison) -> tuple[str, ...]:
     told = (
         _ran(comparison),
         _outdated(comparison),
+        _judged(comparison),
         _against(comparison),
         _forgetting(comparison),
         _old_items(comparison),
@@ -48,6 +50,22 @@ def _outdated(comparison: Comparison) -> str:
     if not cells:
         return ""
     return f"{outdated(comparison)} than are planned now; {'it is' if cells == 1 else 'they are'} named at the end."
+
+
+def _judged(comparison: Comparison) -> str:
+    """Return how many upgrades the gate promotes, what they need, and how many were a mistake."""
+    every = figures_of_upgrades(comparison)
+    if not every.promoted.of:
+        return ""
+    each = (f"{name} {figures_of_upgrades(comparison, name).promoted.words}" for name in comparison.contenders())
+    parts = [f"The gate promotes {every.promoted.words} upgrades ({', '.join(each)})"]
+    if every.two_models.of:
+        parts.append(
+            f"of those whose full backfill passes, {every.two_models.words} pass without a row re-embedded too"
+        )
+    if every.test_worse.of:
+        parts.append(f"of the promoted ones, {every.test_proven_worse.words} are proven worse by test queries")
+    return f"{'; '.join(parts)}."
 
 
 def _against(comparison: Comparison) -> str:

@@ -17,9 +17,16 @@ from csd_core.system.errors import ArtifactError
 
 GATE = ("gate_self", "gate_cross", "gate_adapted")
 """Recalls of old items; a run's figure is the mean over its upgrades."""
-PASSES = ("would_pass_keep", "would_pass_adapt", "would_pass_merge", "would_pass_backfill")
-TRUTHS = ("ecc_keep", "ecc_adapt", "ecc_keep_bound", "ecc_adapt_bound", *PASSES, "would_pass_none")
+PASSES = ("would_pass_keep", "would_pass_adapt", "would_pass_merge", "would_pass_partial", "would_pass_backfill")
+TRUTHS = (
+    *("ecc_keep", "ecc_adapt", "ecc_keep_bound", "ecc_adapt_bound"),
+    *("would_pass_keep", "would_pass_adapt", "would_pass_merge", "would_pass_backfill", "would_pass_none"),
+)
 """Measures that are true above 0."""
+OF_TEST = ("test_queries", "test_lost", "test_gained", "test_bound")
+"""Of upgrades that the gate promotes."""
+OF_WAY = ("promoted", "gain", "gain_bound", "lost", "old_change", "rows_embedded", "query_models")
+"""Of each way to serve a candidate."""
 
 
 class Measured(NamedTuple):
@@ -84,10 +91,23 @@ class Comparison:
     @cached_property
     def upgrades(self) -> pd.DataFrame:
         """One row for each stage after the first of each run, and one column for each measure that the gate tells."""
-        told = self.results[self.results["measure"].isin([*GATE, *TRUTHS])]
+        told = self.results[self.results["measure"].isin([*GATE, *TRUTHS, *PASSES, *OF_TEST])]
         found = told.pivot_table(index=[*RUN, "after"], columns="measure", values="value")
         passed = found.reindex(columns=PASSES).max(axis=1)
-        return found.assign(would_pass_none=(passed <= 0).where(passed.notna())).reindex(columns=[*GATE, *TRUTHS])
+        return found.assign(would_pass_none=(passed <= 0).where(passed.notna())).reindex(
+            columns=[*dict.fromkeys([*GATE, *TRUTHS, *PASSES, *OF_TEST])]
+        )
+
+    @cached_property
+    def ways(self) -> pd.DataFrame:
+        """One row for each way to serve (`on`) each candidate after the first, and one column for each of OF_WAY."""
+        told = self.results[self.results["measure"].isin(OF_WAY)]
+        return told.pivot_table(index=[*RUN, "after", "on"], columns="measure", values="value").reindex(columns=OF_WAY)
+
+    @cached_property
+    def stopped(self) -> pd.Series:
+        """The conditions that a full backfill fails, by RUN and the task after which a candidate was rejected."""
+        return self.results[self.results["measure"] == "stopped"].set_index("after", append=True)["on"]
 
     @cached_property
     def differences(self) -> pd.DataFrame:

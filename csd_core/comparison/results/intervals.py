@@ -16,6 +16,7 @@ CONFIDENCE = 0.95
 
 DIGITS = 9
 """Of a difference: figures come to a millionth, so what is below is arithmetic and no sign of anything."""
+ROUNDING = 10**-DIGITS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +68,36 @@ class Difference(NamedTuple):
         """Return the interval, if there is one, and how many differences are above zero."""
         ends = "" if math.isnan(self.half) else f"{words(self.mean - self.half)} to {words(self.mean + self.half)}; "
         return f"{ends}{self.positive}/{self.pairs}"
+
+
+class Ratio(NamedTuple):
+    """A ratio of two sums; NaN where the lower sum is not above zero, its interval where there are too few terms.
+
+    Attributes:
+        value: The ratio.
+        half: Half its interval.
+    """
+
+    value: float
+    half: float
+
+
+def ratio_of_sums(upper: pd.Series, lower: pd.Series) -> Ratio:
+    """Return sum(upper) / sum(lower) of n pairs, and its two-sided t-interval at CONFIDENCE by the jackknife.
+
+    Ratios are not averaged, for one whose lower value is near zero would outweigh all others. With r_i the ratio
+    without pair i, the variance is (n - 1) / n sum (r_i - mean r)^2 (Efron, "The Jackknife", 1982, ch. 3).
+    """
+    pairs, total = len(lower), math.fsum(lower)
+    if total <= ROUNDING:
+        return Ratio(math.nan, math.nan)
+    value = math.fsum(upper) / total
+    left = total - lower
+    if pairs < 2 or (left <= ROUNDING).any():  # noqa: PLR2004 - one pair has no spread
+        return Ratio(value, math.nan)
+    without = (math.fsum(upper) - upper) / left
+    variance = (pairs - 1) / pairs * math.fsum((without - mean(without)) ** 2)
+    return Ratio(value, float(stdtrit(pairs - 1, (1 + CONFIDENCE) / 2)) * math.sqrt(variance))
 
 
 def compare(differences: pd.DataFrame) -> dict[tuple[str, str], Difference]:

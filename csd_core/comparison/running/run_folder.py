@@ -10,6 +10,7 @@ cells/<profile>/<contender>/seed-<n>/
     measures.json                     CellMeasures, once the cell is finished
 """
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,6 +36,14 @@ class Code:
     """
 
     files: Mapping[str, bytes]
+
+    @property
+    def digest(self) -> str:
+        """sha256 over names and content."""
+        found = hashlib.sha256()
+        for name, content in sorted(self.files.items()):
+            found.update(f"{name} {len(content)}\n".encode() + content)
+        return found.hexdigest()
 
     @classmethod
     def of(cls, project: Path) -> Self:

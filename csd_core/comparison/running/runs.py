@@ -15,6 +15,7 @@ from csd_core.comparison.running.presets import Overrides, preset
 from csd_core.comparison.running.spec import Spec
 from csd_core.params.file import explain, merge, profile_text
 from csd_core.params.model import Params
+from csd_core.params.training import DEFAULT
 from csd_core.system.errors import ParamsError
 from csd_core.system.yaml_file import dump, parse_yaml
 
@@ -190,5 +191,5 @@ def _anchor(values: dict[str, Any], project: Path) -> None:
         if "path" in source:
             source["path"] = str(project / source["path"])
     weights = values["training"]["network"]["weights"]
-    if weights not in (None, "torchvision"):
+    if weights not in (None, DEFAULT):
         values["training"]["network"]["weights"] = str(project / weights)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from csd_core.data.decode import resize
 from csd_core.data.sources.protocol import Batch, SourceSplit, batch_length
+from csd_core.data.thumbnails import of_arrays
 from csd_core.records.stages import ImageForm
 from csd_core.system.errors import DataError
 
@@ -62,17 +63,19 @@ class ArraySource:
     def __len__(self) -> int:
         return sum(len(part.images) for part in self.parts)
 
-    def batches(self, form: ImageForm) -> Iterator[Batch]:
+    def batches(self, form: ImageForm, thumbnails: int | None = None) -> Iterator[Batch]:
         """Yield all images in their form; an item's path is its part and its number there."""
         step = batch_length(form)
         for part in self.parts:
             for start in range(0, len(part.images), step):
-                images = resize(part.images[start : start + step], form)
+                originals = part.images[start : start + step]
+                images = resize(originals, form)
                 yield Batch(
                     images=images,
                     labels=tuple(part.labels[start : start + step].tolist()),
                     source_splits=(part.source_split,) * len(images),
                     paths=tuple(f"{part.name}/{number:07}" for number in range(start, start + len(images))),
+                    thumbnails=of_arrays(originals, form, thumbnails),
                 )
 
 

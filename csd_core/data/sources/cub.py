@@ -17,10 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
-from csd_core.data.decode import Box, decode
+from csd_core.data.pixels import Box
 from csd_core.data.sources.archives import Archive, Files, open_files, require
 from csd_core.data.sources.decoding import ImageFile, decoded_batches
 from csd_core.data.sources.protocol import Batch, SourceSplit
@@ -97,15 +94,15 @@ class Cub:
     def __len__(self) -> int:
         return len(self.photos)
 
-    def batches(self, form: ImageForm) -> Iterator[Batch]:
+    def batches(self, form: ImageForm, thumbnails: int | None = None) -> Iterator[Batch]:
         """Yield all photos in their form; those that cannot be decoded are rejected."""
         photos = {photo.file.path: photo for photo in self.photos}
 
-        def image(file: ImageFile) -> npt.NDArray[np.uint8]:
+        def read(file: ImageFile) -> tuple[bytes, Box | None]:
             photo = photos[file.path]
-            return decode(self.files.read(photo.name), form, photo.box if self.crop_to_box else None)
+            return self.files.read(photo.name), photo.box if self.crop_to_box else None
 
-        return decoded_batches([photo.file for photo in self.photos], form, image)
+        return decoded_batches([photo.file for photo in self.photos], form, read, thumbnails=thumbnails)
 
 
 def open_cub(path: Path, *, crop_to_box: bool, limit_per_class: int | None, published: CubSet = CUB200) -> Cub:

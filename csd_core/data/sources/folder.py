@@ -11,7 +11,6 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from csd_core.data.classes import natural_key
-from csd_core.data.decode import decode
 from csd_core.data.sources.decoding import ImageFile, decoded_batches
 from csd_core.data.sources.flaws import LINKED_FOLDER, flaw_of
 from csd_core.data.sources.protocol import Batch, Rejection, SourceSplit
@@ -43,11 +42,11 @@ class ImageFolder:
     def __len__(self) -> int:
         return len(self.files) + len(self.rejected)
 
-    def batches(self, form: ImageForm) -> Iterator[Batch]:
+    def batches(self, form: ImageForm, thumbnails: int | None = None) -> Iterator[Batch]:
         """Yield all images in their form, in the order of their paths; a few batches are in memory at a time."""
         nothing = np.empty((0, form.size, form.size, form.channels), np.uint8)
         yield Batch(images=nothing, labels=(), source_splits=(), paths=(), rejected=self.rejected)
-        yield from decoded_batches(self.files, form, lambda file: decode(self.root / file.path, form))
+        yield from decoded_batches(self.files, form, lambda file: (self.root / file.path, None), thumbnails=thumbnails)
 
 
 def open_folder(root: Path, layout: Literal["classes", "train-test"]) -> ImageFolder:

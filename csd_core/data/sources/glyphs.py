@@ -28,6 +28,7 @@ from csd_core.data.sources.glyph_fonts import (
     find_fonts,
 )
 from csd_core.data.sources.protocol import Batch, batch_length
+from csd_core.data.thumbnails import of_arrays
 from csd_core.records.stages import ImageForm
 
 GREEK = "αβγδεζηθλμξσφωΓΔΞΠΣΨΩ"
@@ -104,14 +105,16 @@ class Glyphs:
     def __len__(self) -> int:
         return len(CHARACTERS) * sum(each.images_per_class for each in self.sets)
 
-    def batches(self, form: ImageForm) -> Iterator[Batch]:
+    def batches(self, form: ImageForm, thumbnails: int | None = None) -> Iterator[Batch]:
         """Yield all images in their form; an item's path is its set, its class, its number there and its family."""
         by_path = sorted(CHARACTERS, key=lambda character: f"{class_name(character)}/")
         for each in self.sets:
             for character in by_path:
-                yield from self._class_batches(each, character, form)
+                yield from self._class_batches(each, character, form, thumbnails)
 
-    def _class_batches(self, each: GlyphSet, character: str, form: ImageForm) -> Iterator[Batch]:
+    def _class_batches(
+        self, each: GlyphSet, character: str, form: ImageForm, thumbnails: int | None
+    ) -> Iterator[Batch]:
         label = class_name(character)
         masks = [face.draw(character) for face in each.faces]
         draws = self._draws(each, character)
@@ -121,14 +124,16 @@ class Glyphs:
             numbers = range(start, start + len(some))
             coverage = _posed([masks[number % len(masks)] for number in numbers], some[:, :4], self.jitter)
             families = [each.faces[number % len(masks)].family.name for number in numbers]
+            originals = _coloured(coverage, some[:, 4:])
             yield Batch(
-                images=resize(_coloured(coverage, some[:, 4:]), form),
+                images=resize(originals, form),
                 labels=(label,) * len(some),
                 source_splits=(each.name,) * len(some),
                 paths=tuple(
                     f"{each.name}/{label}/{number:05}-{family}"
                     for number, family in zip(numbers, families, strict=True)
                 ),
+                thumbnails=of_arrays(originals, form, thumbnails),
             )
 
     def _draws(self, each: GlyphSet, character: str) -> Floats:

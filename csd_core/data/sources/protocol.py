@@ -34,6 +34,7 @@ class Batch:
         source_splits: n sets of the source.
         paths: n names, unique in the source and ascending within and across batches.
         rejected: Files without an image here.
+        thumbnails: n, of the originals that are larger than the images; empty where none is.
     """
 
     images: npt.NDArray[np.uint8]
@@ -41,6 +42,7 @@ class Batch:
     source_splits: tuple[SourceSplit, ...]
     paths: tuple[str, ...]
     rejected: tuple[Rejection, ...] = ()
+    thumbnails: tuple[bytes | None, ...] = ()
 
 
 class Source(Protocol):
@@ -57,8 +59,13 @@ class Source(Protocol):
     def __len__(self) -> int:
         """Files or images it will offer, good or bad."""
 
-    def batches(self, form: ImageForm) -> Iterator[Batch]:
-        """Yield all images in their form, a bounded number at a time."""
+    def batches(self, form: ImageForm, thumbnails: int | None = None) -> Iterator[Batch]:
+        """Yield all images in their form, a bounded number at a time.
+
+        Args:
+            form: Of the images.
+            thumbnails: Longer side of the thumbnails in pixels; None makes none.
+        """
 
 
 def batch_length(form: ImageForm) -> int:

@@ -10,8 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from csd_core.learning.distributed.group import ProcessGroup
+from csd_core.system.errors import TrainingError
 
 PIXELS = (0, 2, 3)
+
+AFTER = ("drop", "act")
+"""Parts of timm's BatchNormAct2d."""
 
 
 class RankedBatchNorm(nn.BatchNorm2d):
@@ -24,7 +28,7 @@ class RankedBatchNorm(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to the same; N may be 0 here as long as it is not everywhere."""
         if not self.training:
-            return super().forward(x)
+            return self.after(super().forward(x))
         y: Tensor
         y, mean, variance = _Normalise.apply(x, self.weight, self.bias, self.eps, self._ranks)
         if self.track_running_stats and self.running_mean is not None and self.running_var is not None:
@@ -32,6 +36,12 @@ class RankedBatchNorm(nn.BatchNorm2d):
             self.running_var.lerp_(variance.to(self.running_var.dtype), self._momentum)
             if self.num_batches_tracked is not None:
                 self.num_batches_tracked.add_(1)
+        return self.after(y)
+
+    def after(self, y: Tensor) -> Tensor:
+        """Apply what timm's batch norms do in the same module: dropout and activation."""
+        for name in AFTER:
+            y = getattr(self, name)(y) if hasattr(self, name) else y
         return y
 
 
@@ -77,6 +87,11 @@ def share_statistics(network: nn.Module, ranks: ProcessGroup) -> None:
     if ranks.count == 1:
         return
     for name, module in list(network.named_modules()):
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm3d):
+            raise TrainingError(
+                f"compute.processes: {ranks.count}: {name} is a batch norm of vectors, which processes cannot share; "
+                "write 1, or choose another architecture"
+            )
         if isinstance(module, nn.BatchNorm2d):
             parent, _, attribute = name.rpartition(".")
             setattr(network.get_submodule(parent), attribute, _shared(module, ranks))
@@ -90,4 +105,7 @@ def _shared(old: nn.BatchNorm2d, ranks: ProcessGroup) -> RankedBatchNorm:
     new.running_mean, new.running_var = old.running_mean, old.running_var
     new.num_batches_tracked = old.num_batches_tracked
     new.track_running_stats = old.track_running_stats
+    for name in AFTER:
+        if isinstance(part := getattr(old, name, None), nn.Module):
+            setattr(new, name, part)
     return new.train(old.training)

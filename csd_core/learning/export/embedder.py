@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from csd_core.learning.batches import LabelledImages
 from csd_core.learning.export.graph import quiet, strip
-from csd_core.learning.networks.resnet import EmbeddingNetwork, unit
+from csd_core.learning.networks.network import EmbeddingNetwork, unit
 from csd_core.learning.networks.weights import TrainedModel
 from csd_core.params.model import Export
 from csd_core.records.stages import ImageForm
@@ -57,9 +57,7 @@ def export_embedder(
         raise ArtifactError("an export is compared on select images, found none; raise split.select")
     network = model.network.cpu().eval()
     metadata = EmbedderMetadata(
-        size=form.size,
-        channels=form.channels,
-        resize=form.resize,
+        **dict(form),
         dimension=network.dimension,
         classes=model.record.classes,
         parent=parent,

@@ -64,7 +64,7 @@ class SimplexClassifier(CosineClassifier):
         if classes > dimension + 1:
             raise TrainingError(
                 f"training.network.classifier: a simplex in {dimension} dimensions has {dimension + 1} corners, there "
-                f"are {classes} classes; raise training.network.width"
+                f"are {classes} classes; raise training.network.dimension, or width of resnet-cifar"
             )
         self.weight = nn.Parameter(simplex(dimension)[:classes], requires_grad=False)
 

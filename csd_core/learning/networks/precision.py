@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from csd_core.learning.networks.resnet import EmbeddingNetwork
+from csd_core.learning.networks.network import EmbeddingNetwork
 from csd_core.params.training import Precision
 
 

@@ -7,7 +7,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from csd_core.learning.networks.resnet import EmbeddingNetwork
+from csd_core.learning.networks.network import EmbeddingNetwork
 from csd_core.records.stages import ModelRecord
 from csd_core.system.atomic import atomic_folder
 from csd_core.system.errors import ArtifactError
@@ -47,7 +47,8 @@ def load_model(folder: Path) -> TrainedModel | None:
     file = folder / WEIGHTS
     if record.network is None or record.images is None:
         raise ArtifactError(f"{folder / RECORD}: a trained model needs network and images; make it again")
-    network = EmbeddingNetwork(record.network, channels=record.images.channels, classes=len(record.classes))
+    form = record.images
+    network = EmbeddingNetwork(record.network, channels=form.channels, pixels=form.size, classes=len(record.classes))
     try:
         network.load_state_dict(safetensors.torch.load_file(file))
     except FileNotFoundError:

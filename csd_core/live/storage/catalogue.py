@@ -16,7 +16,7 @@ SCHEMA = pa.schema(
     [
         pa.field("table", pa.string(), nullable=False),
         pa.field("physical", pa.string(), nullable=False),
-        pa.field("partitions", pa.int32(), nullable=False),
+        pa.field("partitions", pa.int32(), nullable=False),  # galleries of an earlier csd have this column
     ]
 )
 _GALLERY = "."
@@ -27,8 +27,6 @@ class Entry(NamedTuple):
     """What the catalogue says of a table."""
 
     physical: str
-    partitions: int
-    """Cells of its index; 0 without one."""
 
 
 class Owner(NamedTuple):
@@ -62,20 +60,20 @@ class Catalogue(NamedTuple):
                 owner = Owner(facts["project"], facts["place"]) if facts["project"] else None
                 newest, line = np.datetime64(facts["newest"], "us"), facts["line"]
             else:
-                entries[row["table"]] = Entry(row["physical"], row["partitions"])
+                entries[row["table"]] = Entry(row["physical"])
         return cls(entries, owner, newest, line)
 
     def with_entry(self, table: str, entry: Entry) -> pa.Table:
         """Rows that change one table's entry; the row about the gallery is among them."""
-        return pa.concat_tables([_row(table, entry.physical, entry.partitions), self.about()])
+        return pa.concat_tables([_row(table, entry.physical), self.about()])
 
     def about(self) -> pa.Table:
         """The row about the gallery itself."""
         project, place = self.owner or ("", "")
         newest = int(self.newest.astype(np.int64))
         facts = {"project": project, "place": place, "newest": newest, "line": self.line}
-        return _row(_GALLERY, json.dumps(facts, ensure_ascii=False), 0)
+        return _row(_GALLERY, json.dumps(facts, ensure_ascii=False))
 
 
-def _row(table: str, physical: str, partitions: int) -> pa.Table:
-    return pa.table({"table": [table], "physical": [physical], "partitions": [partitions]}, SCHEMA)
+def _row(table: str, physical: str) -> pa.Table:
+    return pa.table({"table": [table], "physical": [physical], "partitions": [0]}, SCHEMA)

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import lancedb
 import pyarrow as pa
-from lancedb.index import IvfFlat
+from lancedb.index import BTree
 from lancedb.table import Table
 
 from csd_core.live.storage.lance import lance_errors, true_cause
@@ -14,6 +14,8 @@ from csd_core.system.errors import ArtifactError
 
 INDEX_CACHE, METADATA_CACHE = 1 << 30, 32 << 20
 """Bytes of LanceDB's caches; without a limit it remembers the list of files of every commit."""
+SCANNED_ROWS = 10_000
+"""Rows of a table in which an id is found as fast without an index."""
 
 
 class Database:
@@ -110,10 +112,11 @@ class Database:
         with true_cause(batches) as reader, lance_errors(physical):
             return self.connection.create_table(physical, data=pa.RecordBatchReader.from_batches(schema, reader))
 
-    def _index(self, handle: Table, partitions: int) -> None:
-        if partitions and handle.count_rows():
-            with lance_errors(handle.name):
-                handle.create_index("vector", config=IvfFlat(distance_type="cosine", num_partitions=partitions))
+    def _index_ids(self, handle: Table) -> None:
+        """Without it each write and each batch of a backfill of a large table would read the ids of all rows."""
+        with lance_errors(handle.name):
+            if handle.count_rows() > SCANNED_ROWS:
+                handle.create_index("id", config=BTree())
 
 
 def _address(uri: str) -> str:

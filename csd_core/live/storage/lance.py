@@ -6,14 +6,18 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from lancedb.expr import col
 from lancedb.table import Table
 
 from csd_core.live.rows import BATCH_ROWS
+from csd_core.live.storage.columns import completed, stored
 from csd_core.system.errors import ArtifactError, CsdError, StorageError, message_of
 
+ADDRESS = "_rowid"
+"""LanceDB's name for where a row lies: its file and its number there."""
 _PANICS = ("RustPanic", "PanicException")  # a damaged file can make LanceDB's Rust panic; the classes have no module
 _ANSWER = re.compile(r"<Code>(.*?)</Code>\s*<Message>(.*?)</Message>")
 _CONNECTION = re.compile(r'ConnectError\("[^"]*", ([^,]+),.*?message: "([^"]*)"')
@@ -53,20 +57,41 @@ def _with_remedy(reason: str) -> str:
 
 
 def scan(handle: Table, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """The rows of an open table, a batch at a time."""
+    """The rows of an open table, a batch at a time; a column that a table of an earlier csd lacks is nulls."""
     with lance_errors(handle.name):
-        query = handle.search()
-        yield from (query.select(columns) if columns else query).to_batches(batch_size=BATCH_ROWS)
+        wanted = columns or handle.schema.names
+        for batch in handle.search().select(stored(wanted, handle.schema)).to_batches(batch_size=BATCH_ROWS):
+            yield completed(batch, wanted)
 
 
 def windows(handle: Table, columns: list[str], *, rows: int) -> Iterator[pa.RecordBatch]:
     """The rows of an open table, in the order of `scan`, so many at a time.
 
     Each window is a query of its own: within one, LanceDB reads up to 2 GiB ahead of a reader slower than the disk.
+    ADDRESS is a column too.
     """
     with lance_errors(handle.name):
         for start in range(0, int(handle.count_rows()), rows):
-            yield from handle.search().select(columns).offset(start).limit(rows).to_batches(batch_size=rows)
+            query = handle.search().with_row_id(ADDRESS in columns).select(stored(columns, handle.schema))
+            query = query.offset(start).limit(rows)
+            for batch in query.to_batches(batch_size=rows):
+                yield completed(batch, columns)
+
+
+def addresses(handle: Table) -> npt.NDArray[np.uint64]:
+    """(N,) where the rows of an open table lie, ascending; a row that is written again gets another address."""
+    with lance_errors(handle.name):
+        found = handle.search().with_row_id(True).select([ADDRESS]).to_arrow()[ADDRESS].to_numpy()
+    return np.sort(found)
+
+
+def taken(handle: Table, at: npt.NDArray[np.uint64], columns: list[str], *, rows: int) -> Iterator[pa.RecordBatch]:
+    """The rows of an open table at some addresses, so many at a time."""
+    with lance_errors(handle.name):
+        for start in range(0, len(at), rows):
+            query = handle.take_row_ids(at[start : start + rows].tolist()).select(stored(columns, handle.schema))
+            for batch in query.to_arrow().combine_chunks().to_batches():
+                yield completed(batch, columns)
 
 
 @contextmanager

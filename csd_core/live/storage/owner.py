@@ -4,15 +4,18 @@ The project's id lies beside its releases, for releases and gallery belong toget
 the releases is the same project, a clone without them is another one. The gallery's catalogue names the owner, and the
 line of the owner's audit log with which a release was last begun there; so a copy of a project, or an old backup of its
 releases, is told from the one whose releases the gallery holds now. A copy beside its original is told from it at its
-first write, for the catalogue names the original's folder too, and that has the same id in another file.
+first write, for the catalogue names the original's folder too, and that has the same id in another file. Where machines
+share the releases, the id lies there, and the catalogue names their address.
 """
 
 import socket
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 from csd_core.audit.log import AuditLog, Trail
 from csd_core.live.storage.catalogue import Catalogue, Owner
+from csd_core.objects.store import ConflictError, Objects
 from csd_core.system.atomic import write_text
 from csd_core.system.errors import CompatibilityError
 
@@ -27,11 +30,14 @@ class Project:
 
     Args:
         releases: The folder of its releases.
+        shared: Where they lie, if machines share them and the folder is a copy; then the project is there.
     """
 
-    def __init__(self, releases: Path) -> None:
+    def __init__(self, releases: Path, *, shared: Objects | None = None) -> None:
         self._releases = releases
         self._file = releases / FILE
+        self._shared = shared
+        self._known: str | None = None
 
     def owner(self, catalogue: Catalogue, uri: str) -> Owner:
         """Whose the gallery is from this write on: this project's, or nothing is written.
@@ -60,6 +66,8 @@ class Project:
         """
         if owner.project != self._id():
             return True
+        if self._shared is not None:
+            return owner.place != self._shared.uri
         if "://" not in uri and Path(uri).resolve().is_relative_to(self._releases.parent.resolve()):
             return False
         there = self._file_at(owner)
@@ -68,6 +76,8 @@ class Project:
     def as_owner(self) -> Owner:
         """This project, with an id that it keeps from now on."""
         mine = self._id()
+        if self._shared is not None:
+            return Owner(mine or self._named(self._shared), self._shared.uri)
         if mine is None:
             mine = uuid4().hex
             write_text(self._file, mine + "\n")
@@ -75,6 +85,8 @@ class Project:
 
     def _moved(self, owner: Owner) -> Owner:
         """This project as the owner: where it is now, if this machine shows that it was moved."""
+        if self._shared is not None:
+            return owner
         here = self.as_owner()
         on_this_machine = owner.place.partition(":")[0] == here.place.partition(":")[0]
         return here if on_this_machine and not self._has_my_id(self._file_at(owner)) else owner
@@ -88,7 +100,17 @@ class Project:
         except OSError:
             return False  # it is not there, or not for this user to see
 
+    def _named(self, shared: Objects) -> str:
+        """Give the project an id, unless another machine has just done it."""
+        with suppress(ConflictError):
+            shared.swap(FILE, f"{uuid4().hex}\n".encode(), known=None)
+        return str(self._id())
+
     def _id(self) -> str | None:
+        if self._shared is not None:
+            if self._known is None and (found := self._shared.get(FILE)):
+                self._known = found.body.decode(errors="replace").strip()
+            return self._known
         return self._file.read_text("utf-8", errors="replace").strip() if self._file.is_file() else None
 
     def _tables(self) -> set[str]:

@@ -27,7 +27,7 @@ from csd_core.live.storage.database import Database
 from csd_core.live.storage.lance import files_of, lance_errors, latest_time, leaving_out, only, put, remove, scan
 from csd_core.live.storage.upkeep import is_due, tidy
 from csd_core.system.errors import ArtifactError, CsdError, ParamsError
-from csd_core.system.locks import Lock
+from csd_core.system.locks import Exclusion
 
 Result = TypeVar("Result")
 FEW = 128
@@ -59,7 +59,7 @@ class Tables(Database):
     """
 
     def __init__(
-        self, uri: str, *, writing: Lock, building: Lock, system: tuple[str, ...], claim: Claim | None = None
+        self, uri: str, *, writing: Exclusion, building: Exclusion, system: tuple[str, ...], claim: Claim | None = None
     ) -> None:
         super().__init__(uri, system=(CATALOGUE, *system))
         self.writing = writing
@@ -137,24 +137,22 @@ class Tables(Database):
                 if self.entry(table).physical == entry.physical:
                     raise
 
-    def create(self, table: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch], *, partitions: int) -> None:
+    def create(self, table: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
         """Write a whole table, and replace one of the same name.
 
         Args:
             table: Its name: letters, digits, hyphens and underscores.
             schema: Of its rows.
             batches: Its rows, read once.
-            partitions: Cells of its index; 0 for none.
         """
         if not _NAME.fullmatch(table) or table in self._system:
             raise ParamsError(f"table {table!r}: not a name; take letters, digits, hyphens and underscores")
         with self.building.held():
             self.sweep()  # and refuse before anything is written
             physical = f"{table}.{uuid4().hex[:12]}"
-            handle = self._write(physical, schema, batches)
-            self._index(handle, partitions)
+            self._index_ids(self._write(physical, schema, batches))
             with self.writing.held():
-                self._commit(table, Entry(physical, partitions if handle.count_rows() else 0))
+                self._commit(table, Entry(physical))
             self.sweep()
 
     def rewrite(self, table: str, *, without: frozenset[str] = frozenset()) -> None:
@@ -166,13 +164,13 @@ class Tables(Database):
             self.sweep()
             entry = self.entry(table)
             old = self._open(entry.physical, table)
-            latest = old.version
+            latest, names = old.version, old.schema.names
             tagged = {name: int(facts["version"]) for name, facts in old.tags.list().items()}
             versions = sorted({latest, *tagged.values()})
             physical = f"{table}.{uuid4().hex[:12]}"
             first = self.at(self._open(entry.physical, table), table, versions[0])
-            new = self._write(physical, old.schema, leaving_out(scan(first), without))
-            self._index(new, entry.partitions)
+            new = self._write(physical, old.schema, leaving_out(scan(first, names), without))
+            self._index_ids(new)
             before = fingerprints(scan(first), whole=True)
             copied = {versions[0]: new.version}
             for version in versions[1:]:
@@ -181,21 +179,13 @@ class Tables(Database):
                 changed = {identity for identity, print_ in after.items() if before.get(identity) != print_}
                 remove(new, (before.keys() - after.keys()) - without)
                 if changed - without:
-                    put(new, old.schema, only(scan(source), changed - without))
+                    put(new, old.schema, only(scan(source, names), changed - without))
                 before = after
                 copied[version] = new.version
             for name, version in tagged.items():
                 new.tags.create(name, copied[version])
-            self._commit(table, Entry(physical, entry.partitions))
+            self._commit(table, Entry(physical))
             self.sweep()
-
-    def index(self, table: str, *, partitions: int) -> None:
-        """Build the index anew, over all rows of the latest version."""
-        with self.writing.held():
-            entry = self.entry(table)
-            handle = self._open(entry.physical, table)
-            self._index(handle, partitions)
-            self._commit(table, Entry(entry.physical, partitions if handle.count_rows() else 0))
 
     def drop(self, table: str) -> None:
         """Remove a table with all its versions."""
@@ -218,9 +208,9 @@ class Tables(Database):
         """Write a table anew once many small writes have made each further one slow; the caller holds the write lock.
 
         What was written is safe already, so nothing that goes wrong here is told. It is left to a later write where
-        somebody is building a table, and for a table with an index, whose readers hold its files open.
+        somebody is building a table.
         """
-        if not is_due(handle) or self.entry(table).partitions:
+        if not is_due(handle):
             return
         with suppress(CsdError, OSError):
             if files_of(handle) > max(FEW, 2 * isqrt(handle.count_rows())):

@@ -3,18 +3,20 @@
 People go on writing and deleting meanwhile; the switch is that of any new release (`csd_core.releases.activate`).
 """
 
-from collections import deque
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
 
 from csd_core.audit.log import whoami
+from csd_core.engine.processes import LocalEngine
+from csd_core.engine.work import Engine
+from csd_core.live.images import NO_IMAGE
 from csd_core.live.migration import MigrationRules
 from csd_core.live.rows import Strings
 from csd_core.live.rules import SearchRules
-from csd_core.releases.activate import LISTED, OnStep, activate
+from csd_core.releases.activate import OnStep, activate
+from csd_core.releases.backfill.announcement import name_rows
 from csd_core.releases.backfill.rows import LiveBackfill, alone, clear, plan, rows_of_others
 from csd_core.releases.candidate import Base, Production, ReleaseCandidate
 from csd_core.releases.contents.release import Release
@@ -26,8 +28,8 @@ from csd_core.retrieval.gallery import Gallery, Provenance, padded
 from csd_core.system.console import echo, progress
 from csd_core.system.errors import ArtifactError, CompatibilityError, DataError
 from csd_core.system.locks import WAIT
+from csd_core.upgrade.backfill.engine import embed_shards
 from csd_core.upgrade.backfill.shards import SHARD_ROWS, load_vectors
-from csd_core.upgrade.backfill.workers import Throttle, each
 
 
 def complete(
@@ -35,23 +37,23 @@ def complete(
     *,
     why: str,
     by: str | None = None,
-    workers: int = 1,
+    engine: Engine = LocalEngine(),  # noqa: B008 - frozen
     max_rows_per_second: float | None = None,
     shard_rows: int = SHARD_ROWS,
     wait: float = WAIT,
     on_step: OnStep = lambda _: None,
 ) -> Release | None:
-    """Re-embed what is not the model's own, and activate the finished table; here, or in several processes.
+    """Re-embed what is not the model's own, and activate the finished table.
 
-    A run that was interrupted goes on where it stopped. With several workers, a script must guard its entry by
+    A run that was interrupted goes on where it stopped. With several processes, a script must guard its entry by
     `if __name__ == "__main__"`.
 
     Args:
         production: Where.
         why: For the audit log.
         by: Who asked for it; by default the user of this process.
-        workers: Processes that embed, each with one thread.
-        max_rows_per_second: Over all of them; None for full speed.
+        engine: Who embeds; by default this process.
+        max_rows_per_second: Over all workers; None for full speed.
         shard_rows: Rows of a shard: what a killed process loses at most.
         wait: Seconds to wait for another backfill, publish or rollback.
         on_step: Told each of `activate.STEPS` when it is done.
@@ -60,20 +62,25 @@ def complete(
         The new release; None if every row that has an image is the model's own.
 
     Raises:
-        ParamsError: if workers or rate are not positive.
+        ParamsError: if the rate is not positive, or the engine is not installed.
         CsdError: as `plan`, `embed` and `finish` do; what is embedded is kept.
     """
-    throttle = None if max_rows_per_second is None else Throttle(max_rows_per_second)
     with alone(production, wait=wait):
         backfill = plan(production, by=by, wait=wait, shard_rows=shard_rows)
         if backfill is None:
             return None
-        todo = [shard for shard in backfill.shards if not backfill.finished(shard)]
+        todo = [shard for shard in backfill.shards if not backfill.results.whole(shard)]
         with progress("backfill", total=backfill.rows, unit="rows") as meter:
             meter.resume_at(backfill.rows - sum(len(shard.ids) for shard in todo))
-            work = each(backfill.embedder, todo, workers=workers, throttle=throttle, report=meter.advance)
-            with closing(work) as working:
-                deque(working, maxlen=0)  # the results are on disk
+            for _ in embed_shards(
+                backfill.embedder,
+                todo,
+                backfill.results,
+                engine=engine,
+                max_rows_per_second=max_rows_per_second,
+                report=meter.advance,
+            ):
+                pass  # it is on disk
         return finish(production, backfill, why=why, by=by, wait=wait, on_step=on_step)
 
 
@@ -164,7 +171,7 @@ def _completed(rows: Gallery, backfill: LiveBackfill, failed: Mapping[str, str])
         where = [-1 if identity in failed else at.get(identity, -1) for identity in shard.ids.tolist()]
         target = np.array(where, np.intp)  # (n,) rows of the shard's ids, -1 for none
         found = target >= 0
-        vectors[target[found]] = padded(load_vectors(backfill.embedder.home(shard))[found], vectors.shape[1])
+        vectors[target[found]] = padded(load_vectors(backfill.results.home(shard))[found], vectors.shape[1])
         re_embedded[target[found]] = True
     completed = replace(
         rows,
@@ -200,10 +207,10 @@ def _failures(backfill: LiveBackfill) -> dict[str, str]:
     """
     failed: dict[str, str] = {}
     for shard in backfill.shards:
-        result = backfill.embedder.finished(shard)
+        result = backfill.results.finished(shard)
         if result is None:
             raise ArtifactError(
-                f"{backfill.embedder.home(shard)}: shard {shard.number} is not finished, or damaged; run the backfill "
+                f"{backfill.results.home(shard)}: shard {shard.number} is not finished, or damaged; run the backfill "
                 "again: the others are kept"
             )
         failed |= {failure.id: failure.reason for failure in result.failed}
@@ -215,7 +222,4 @@ def _tell(left: Strings, failed: Mapping[str, str]) -> None:
     if not len(left):
         return
     echo(f"{len(left):,} rows stay as they were, for their images cannot be had; they are searched as before")
-    for identity in sorted(left.tolist())[:LISTED]:
-        echo(f"  {identity}: {failed.get(identity, 'has neither an image nor a reference to one')}")
-    if len(left) > LISTED:
-        echo(f"  and {len(left) - LISTED} more")
+    name_rows({identity: failed.get(identity, NO_IMAGE) for identity in left.tolist()})

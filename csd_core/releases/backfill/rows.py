@@ -8,41 +8,40 @@ the next run goes on with it:
     tag backfill-NNNN                 the rows of release NNNN as they were when it was planned
 """
 
+import hashlib
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from lancedb.table import Table
 
 from csd_core.audit.log import whoami
+from csd_core.engine.pace import Pace
 from csd_core.live.gallery import LiveGallery
+from csd_core.live.images import unreachable
 from csd_core.live.reader import kinds_of
 from csd_core.live.rows import Strings, texts_of
 from csd_core.records.stages import ImageForm
+from csd_core.releases.backfill.announcement import announce
 from csd_core.releases.candidate import Production
 from csd_core.releases.contents.release import Release
 from csd_core.releases.recovery import recover
 from csd_core.retrieval.embedder import Embedder
 from csd_core.system.errors import ArtifactError
 from csd_core.system.locks import WAIT, Lock
-from csd_core.upgrade.backfill.shards import (
-    SHARD_ROWS,
-    BackfillShard,
-    Fetched,
-    ShardEmbedder,
-    ShardResult,
-    plan_shards,
-)
-from csd_core.upgrade.backfill.workers import Pace
-from csd_core.workspace import Workspace
+from csd_core.upgrade.backfill.embedding import ShardEmbedder
+from csd_core.upgrade.backfill.images import Fetched
+from csd_core.upgrade.backfill.shards import SHARD_ROWS, BackfillShard, ShardResult, ShardResults, plan_shards
 
 _TAG = re.compile(r"backfill-\d{4,}")
+_REFERENCES = "image IS NULL AND image_ref IS NOT NULL AND image_ref != ''"
 _HAS_IMAGE = "image IS NOT NULL OR (image_ref IS NOT NULL AND image_ref != '')"
 
 
@@ -51,23 +50,42 @@ class TaggedImages:
     """The images of a live table's rows at a tag; each process opens the table when it is first asked.
 
     Attributes:
-        workspace: The project.
+        uri: Of the live gallery.
+        root: The project's folder, absolute: where relative references start.
         table: The table.
         tag: Of the version that is read.
         form: What the model takes.
+        stored: Whether every image lies in the table, so that a machine needs nothing but the gallery.
     """
 
-    workspace: Workspace
+    uri: str
+    root: Path
     table: str
     tag: str
     form: ImageForm
+    stored: bool
 
-    def __reduce__(self) -> tuple[type["TaggedImages"], tuple[Workspace, str, str, ImageForm]]:
-        return TaggedImages, (self.workspace, self.table, self.tag, self.form)  # never the open gallery
+    def __reduce__(self) -> tuple[type["TaggedImages"], tuple[str, Path, str, str, ImageForm, bool]]:
+        mine = (self.uri, self.root, self.table, self.tag, self.form, self.stored)
+        return TaggedImages, mine  # never the open gallery
 
     @cached_property
     def _live(self) -> LiveGallery:
-        return LiveGallery.of(self.workspace, self.workspace.params())
+        return LiveGallery.open(self.uri, lock=self.root / ".csd" / "live.lock", root=self.root)
+
+    def mark(self) -> str:
+        """Return what the tag stands for, and the project's parameters where images are references.
+
+        Raises:
+            OSError: if a folder is not there.
+            CsdError: if the gallery or its table is not.
+        """
+        if "://" not in self.uri:
+            Path(self.uri).stat()  # LanceDB would make it
+        rows = self._live.read(self.table, self.tag, lambda handle: int(handle.count_rows()))
+        parameters = b"" if self.stored else (self.root / "params.yaml").read_bytes()
+        about = f"{self.uri} {self.table} {self._live.tags(self.table)[self.tag]} {rows}"
+        return f"{about} {hashlib.sha256(parameters).hexdigest()}"
 
     def images(self, ids: Strings, /) -> Fetched:
         """Read images by id.
@@ -86,24 +104,24 @@ class LiveBackfill:
     Attributes:
         release: The active release, whose table it completes.
         tag: Its rows as they were when this was planned.
-        shards: Ids of the rows that have an image and are not the model's own, as units of work.
-        embedder: Embeds a shard, in any thread or process.
+        shards: Ids of the rows that have an image or a reference to one and are not the model's own, as units of work.
+        embedder: Embeds a shard, in any thread or process, or on another machine.
+        results: What is embedded already.
+        without_image: Id -> why the image of a row that another model made is not there, as far as that shows
+            before it is read. Rows whose reference leads nowhere are tried again with their shard.
     """
 
     release: Release
     tag: str
     shards: tuple[BackfillShard, ...]
     embedder: ShardEmbedder
+    results: ShardResults
+    without_image: Mapping[str, str]
 
     @property
     def rows(self) -> int:
         """How many rows are to be embedded."""
         return sum(len(shard.ids) for shard in self.shards)
-
-    def finished(self, shard: BackfillShard) -> ShardResult | None:
-        """What an earlier run made of a shard, if it could read every image."""
-        earlier = self.embedder.finished(shard)
-        return None if earlier is None or earlier.failed else earlier
 
 
 @contextmanager
@@ -121,7 +139,7 @@ def alone(production: Production, *, wait: float = WAIT) -> Iterator[None]:
 def plan(
     production: Production, *, by: str | None = None, wait: float = WAIT, shard_rows: int = SHARD_ROWS
 ) -> LiveBackfill | None:
-    """Find the active rows that are not the model's own, at a tag that keeps them as they are.
+    """Find the active rows that are not the model's own, at a tag that keeps them as they are; say what to expect.
 
     Planning again finds the same tag and the same shards until another release is active; what was planned for an
     earlier one is removed. The caller is `alone`.
@@ -151,21 +169,32 @@ def plan(
         if tag not in live.tags(release.table):
             live.tag(release.table, tag)
         others = rows_of_others(live, release, tag=tag, only_with_image=True)
+        without_image = _without_image(live, release, tag)
+        announce(release, others, without_image)
         if not len(others) and not _has_idle_models(live, release, tag):
             clear(production)
             return None
-    form = Embedder.load(release.embedder, device="cpu").metadata.form
+    images = TaggedImages(
+        uri=live.uri,
+        root=workspace.root.resolve(),
+        table=release.table,
+        tag=tag,
+        form=Embedder.load(release.embedder, device="cpu").metadata.form,
+        stored=not _has_references(live, release, tag),
+    )
+    model, device = release.record.model, production.params.runtime.device
     return LiveBackfill(
         release=release,
         tag=tag,
         shards=plan_shards(others, rows=shard_rows),
         embedder=ShardEmbedder(
             model=release.embedder,
-            digest=release.record.model,
-            source=TaggedImages(workspace, release.table, tag, form),
-            folder=workspace.live_backfill(release.name),
-            device=production.params.runtime.device,
+            digest=model,
+            source=images,
+            device=device,
         ),
+        results=ShardResults(folder=workspace.live_backfill(release.name), model=model, device=device),
+        without_image=without_image,
     )
 
 
@@ -176,7 +205,7 @@ def embed(backfill: LiveBackfill, shard: BackfillShard, pace: Pace) -> ShardResu
         ArtifactError: if the model, the table or its tag is gone, or the result cannot be written.
         CompatibilityError: if the images do not fit the model.
     """
-    return backfill.embedder(shard, pace)
+    return backfill.results.keep(backfill.embedder(backfill.results.task(shard), pace))
 
 
 def rows_of_others(live: LiveGallery, release: Release, *, tag: str, only_with_image: bool) -> Strings:
@@ -187,9 +216,32 @@ def rows_of_others(live: LiveGallery, release: Release, *, tag: str, only_with_i
         return (query.where(_HAS_IMAGE) if only_with_image else query).to_arrow()
 
     rows = live.read(release.table, tag, read)
-    others = (texts_of(rows, "embedded_by") != release.record.model) | (texts_of(rows, "adapters") != "")
-    found: Strings = texts_of(rows, "id")[others]
+    found: Strings = texts_of(rows, "id")[_by_others(rows, release)]
     return found
+
+
+def _without_image(live: LiveGallery, release: Release, tag: str) -> dict[str, str]:
+    """Id -> why the image of a row that is not the model's own is not there."""
+
+    def read(handle: Table) -> pa.Table:
+        columns = ["id", "embedded_by", "adapters", "image_ref"]
+        return handle.search().select(columns).where("image IS NULL").to_arrow()
+
+    rows = live.read(release.table, tag, read)
+    rows = rows.filter(pa.array(_by_others(rows, release)))
+    return unreachable(dict(zip(rows["id"].to_pylist(), rows["image_ref"].to_pylist(), strict=True)), root=live.root)
+
+
+def _has_references(live: LiveGallery, release: Release, tag: str) -> bool:
+    """Return whether the image of some row is a reference."""
+    return live.read(release.table, tag, lambda handle: bool(handle.count_rows(_REFERENCES)))
+
+
+def _by_others(rows: pa.Table, release: Release) -> npt.NDArray[np.bool_]:
+    """(n,) rows whose vector the release's model did not make, or that was mapped since."""
+    others: npt.NDArray[np.bool_] = texts_of(rows, "embedded_by") != release.record.model
+    others |= texts_of(rows, "adapters") != ""
+    return others
 
 
 def _has_idle_models(live: LiveGallery, release: Release, tag: str) -> bool:

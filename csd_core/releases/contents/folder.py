@@ -9,6 +9,7 @@ from csd_core.releases.candidate import Commit, Production, ReleaseCandidate
 from csd_core.releases.contents import golden_queries
 from csd_core.releases.contents.release import (
     EMBEDDER,
+    INDEX,
     LINEAGE,
     RECORD,
     Release,
@@ -29,6 +30,7 @@ def write_release(
     *,
     before: Release | None,
     left_out: int,
+    index: Path | None,
     by: str,
     why: str,
 ) -> Release:
@@ -40,6 +42,7 @@ def write_release(
         number: Its number.
         before: The active release.
         left_out: Rows that could not be carried over from it.
+        index: Folder of its table's index; None for none.
         by: Who asked for it.
         why: For the record.
     """
@@ -86,6 +89,8 @@ def write_release(
         for name, source in release_candidate.copies.items():
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(source, folder / name)
+        if index:
+            shutil.copytree(index, folder / INDEX)
         lineage = release_candidate.lineage.needed_by(rows.groups(), query_models=rows.query_models)
         lineage.save(folder / LINEAGE)
         fetched = live.images_of(table, golden_queries.chosen(rows.ids), form=embedder.metadata.form, version=tag)

@@ -9,9 +9,11 @@ NNNN-<digest12>/
     adapters/             the model's own adapters: adapters.json and the chosen ONNX files
     verdict.json check.json params.yaml
     known/                queries whose answers are known
+    index/                what searches a gallery of more than `live.exact_rows` rows (csd_core/live/index/files.py)
     checksums.json        size and sha256 of all these
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
@@ -22,10 +24,14 @@ from csd_core.records.ranking import GroupScoring
 from csd_core.records.stages import Digest, Record
 from csd_core.system.errors import ArtifactError, CompatibilityError
 
+NAME = re.compile(r"(\d{4,})-[0-9a-f]{12}")
+"""Of a release's folder."""
+
 RECORD, EMBEDDER, LINEAGE, ADAPTERS = "release.json", "embedder.onnx", "lineage", "adapters"
 INT8 = "embedder.int8.onnx"
 """The model's variant in whole numbers; only its queries differ, rows are always the model's own."""
 VERDICT, CHECK, PARAMS = "verdict.json", "check.json", "params.yaml"
+INDEX = "index"
 QUERIES = "queries"
 """The folder of older models' variants: <digest of the model>.int8.onnx."""
 LASTING = frozenset({RECORD, VERDICT, CHECK, PARAMS})
@@ -199,6 +205,11 @@ class Release:
 def name_of(number: int, model: str) -> str:
     """Of a release's folder."""
     return f"{number:04}-{model[:12]}"
+
+
+def number_of(name: str) -> int:
+    """Of a release by its folder's name."""
+    return int(name.split("-", maxsplit=1)[0])
 
 
 def table_of(number: int, model: str) -> str:

@@ -200,14 +200,14 @@ def flips(task: str, *, under: str, lost: Sequence[Example], of: int, thumbnails
     labels = {found.label for each in lost for found in (*each.before, *each.after)} | {each.label for each in lost}
     height = LINE + (MORE if any(len(_lines(label)) > 1 for label in labels) else 0)
     name = f"flips-{task}"
-    body = _sheet(f"{name}-sheet", thumbnails)
+    body = sheet(f"{name}-sheet", thumbnails)
     for x, words in ((first, "query"), (before, "finds today"), (after, f"would find under {under}")):
         body += text(x, top - 12, words, style="strong")
     for place, each in enumerate(lost):
         y = top + height * place
         if place:
             body += line(first, y - 9, width - 12, y - 9, "grid")
-        body += _tile(each.item, name, thumbnails, x=first, y=y) + _label(each.label, x=first, y=y, strong=True)
+        body += tile(each.item, name, thumbnails, x=first, y=y) + _label(each.label, x=first, y=y, strong=True)
         for start, found in ((before, each.before), (after, each.after)):
             for number_, neighbour in enumerate(found):
                 body += _neighbour(neighbour, name, thumbnails, x=start + STEP * number_, y=y)
@@ -235,7 +235,7 @@ def _found(neighbours: Sequence[Neighbour]) -> str:
     return listed([quoted(each.label) for each in neighbours])
 
 
-def _sheet(name: str, thumbnails: Thumbnails) -> str:
+def sheet(name: str, thumbnails: Thumbnails) -> str:
     """Return every thumbnail, once; a tile shows a part of it."""
     side = thumbnails.edge + 2
     crisp = ' style="image-rendering: pixelated"' if thumbnails.edge <= PIXELATED else ""
@@ -245,7 +245,8 @@ def _sheet(name: str, thumbnails: Thumbnails) -> str:
     )
 
 
-def _tile(item: int, name: str, thumbnails: Thumbnails, *, x: float, y: float) -> str:
+def tile(item: int, name: str, thumbnails: Thumbnails, *, x: float, y: float) -> str:
+    """Return an item's picture, a part of the sheet of a chart."""
     column, row = thumbnails.places()[item]
     edge = thumbnails.edge
     window = f"{column * (edge + 2) + 1} {row * (edge + 2) + 1} {edge} {edge}"
@@ -276,7 +277,7 @@ def _neighbour(found: Neighbour, name: str, thumbnails: Thumbnails, *, x: float,
     """Return a picture in a frame: whole where it is of the query's class, dashed where not; a badge says the same."""
     colour, dashes = ("--good", "") if found.hit else ("--bad", ' stroke-dasharray="5 3"')
     return (
-        _tile(found.item, name, thumbnails, x=x, y=y)
+        tile(found.item, name, thumbnails, x=x, y=y)
         + f'<rect x="{number(x)}" y="{number(y)}" width="{TILE}" height="{TILE}" fill="none" stroke="var({colour})" '
         f'stroke-width="2.5"{dashes}><title>{escape(found.label)}</title></rect>'
         + _badge(x + TILE - 6, y + 6, hit=found.hit)

@@ -126,6 +126,18 @@ def path(places: Sequence[tuple[float, float]], style: str, *, opacity: float = 
     return f'<path class="{style}" d="M{steps}"{faded}/>'
 
 
+def box(
+    x: float, y: float, width: float, height: float, style: str, tip: str, *, radius: float = 0, opacity: float = 1.0
+) -> str:
+    """Return a rectangle, such as a bar or a cell; `tip` shows under the pointer."""
+    corners = f' rx="{number(radius)}"' if radius else ""
+    faded = f' fill-opacity="{opacity:.2f}"' if opacity < 1 else ""
+    return (
+        f'<rect class="{style}"{faded} x="{number(x)}" y="{number(y)}" width="{number(width)}" '
+        f'height="{number(height)}"{corners}><title>{escape(tip)}</title></rect>'
+    )
+
+
 def marker(x: float, y: float, shape: int, style: str, tip: str) -> str:
     """Return a small mark; its shape tells series apart where colour does not. `tip` shows under the pointer."""
     r = 3.6

@@ -6,7 +6,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from csd_core.report.charts.svg import Axes, Chart, line, marker, number, path, shortened, spread, text, ticks
+from csd_core.report.charts.curves import curve_charts
+from csd_core.report.charts.svg import Axes, Chart, box, line, marker, path, shortened, spread, text, ticks
 from csd_core.report.charts.upgrades import upgrade_charts
 from csd_core.report.data import ReportData
 from csd_core.report.narrative import MINUS, percent
@@ -20,17 +21,6 @@ LABEL_GAP = 14.5
 MANY_STAGES = 8
 """From here on stage labels stand upright or are thinned out."""
 
-LOSSES = {
-    "train/total": "Total loss",
-    "train/ce": "Cross-entropy",
-    "train/triplet": "Triplet",
-    "train/kd": "Distillation (KD)",
-    "train/csd": "Contrastive distillation (CSD)",
-    "select/recall_at_1": "Recall@1 on select",
-}
-"""Scalars worth a chart, in their order; others follow by name."""
-NOT_SHOWN = frozenset({"train/lr"})
-
 
 def charts(report_data: ReportData, metrics: Metrics) -> dict[str, Chart]:
     """Return every chart by name; those that would be empty are left out."""
@@ -39,7 +29,7 @@ def charts(report_data: ReportData, metrics: Metrics) -> dict[str, Chart]:
         *_tasks(report_data),
         *_forgetting(metrics),
         *_heat_map(report_data),
-        *_losses(report_data),
+        *curve_charts(report_data),
     ]
     return {chart.name: chart for chart in drawn}
 
@@ -152,7 +142,7 @@ def _forgetting(metrics: Metrics) -> Iterator[Chart]:
         + text(axes.x(mark), axes.bottom + 17, f"{100 * mark:g}".replace("-", MINUS), anchor="middle")
         for mark in marks
     )
-    words = []
+    said = []
     for group, (what, *pair) in enumerate(groups):
         top = axes.top + 6 + 72 * group
         body += text(8, top + 31, what)
@@ -161,17 +151,16 @@ def _forgetting(metrics: Metrics) -> Iterator[Chart]:
             if value is None:
                 continue
             y, start, end = top + 28 * bar, axes.x(min(0.0, value)), axes.x(max(0.0, value))
-            body += (
-                f'<rect class="fill-{kind}" x="{number(start)}" y="{number(y)}" '
-                f'width="{number(max(end - start, 1.5))}" height="24" rx="2"/>'
-            )
-            body += text(end + 7, y + 16, f"{percent(value)} {noun}".replace("-", MINUS), style="strong")
-            words.append(f"{what.lower()}, {noun} {percent(value)}")
+            words = f"{percent(value)} {noun}".replace("-", MINUS)
+            tip = f"{what}: {words}"
+            body += box(start, y, max(end - start, 1.5), 24, f"fill-{kind}", tip, radius=2)
+            body += text(end + 7, y + 16, words, style="strong")
+            said.append(f"{what.lower()}, {noun} {percent(value)}")
     body += line(axes.x(0), axes.top, axes.x(0), axes.bottom, "zero")
     yield Chart(
         name="forgetting",
         title="Mean forgetting, in points",
-        description=f"Mean forgetting of earlier tasks in points: {'; '.join(words)}.",
+        description=f"Mean forgetting of earlier tasks in points: {'; '.join(said)}.",
         width=450,
         height=176,
         body=body,
@@ -235,10 +224,8 @@ def triangle(
             value = float(cross[row, column])
             words = percent(value) if row == column else f"{percent(value)} {sign(row, column)}"
             x, y = left + cell * column, top + cell * row
-            body += (
-                f'<rect class="fill-retrieval" fill-opacity="{tint(value):.2f}" x="{x + 1}" y="{y + 1}" '
-                f'width="{cell - 2}" height="{cell - 2}" rx="3"/>'
-            )
+            tip = f"queries of {each} on vectors of {names[column]}: {percent(value)} %"
+            body += box(x + 1, y + 1, cell - 2, cell - 2, "fill-retrieval", tip, radius=3, opacity=tint(value))
             body += text(x + cell / 2, middle + 4, words, anchor="middle", style="strong")
     return Chart(
         name=name,
@@ -246,61 +233,5 @@ def triangle(
         description=description,
         width=max(400, left + cell * len(names) + 16),
         height=top + cell * len(names) + 12,
-        body=body,
-    )
-
-
-# --- training ---------------------------------------------------------------------------------------------------------
-
-
-def _losses(report_data: ReportData) -> Iterator[Chart]:
-    """Yield a small chart for each scalar, the stages one after the other."""
-    names = {curve.name for task in report_data.tasks for curve in task.curves} - NOT_SHOWN
-    known = [name for name in LOSSES if name in names]
-    lengths = [max((len(curve.values) for curve in task.curves), default=0) for task in report_data.tasks]
-    starts = np.cumsum([0, *lengths])
-    for name in (*known, *sorted(names - set(known))):
-        yield from _scalar(report_data, name, starts.tolist())
-
-
-def _scalar(report_data: ReportData, name: str, starts: Sequence[int]) -> Iterator[Chart]:
-    """One scalar over all epochs, a dashed line where a stage begins."""
-    found = [
-        (starts[stage], curve.values)
-        for stage, task in enumerate(report_data.tasks)
-        for curve in task.curves
-        if curve.name == name
-    ]
-    finite = np.concatenate([values[np.isfinite(values)] for _, values in found])
-    if not len(finite):
-        return
-    share = name.startswith("select/")
-    kind: Kind = "retrieval" if share else "classification"
-    low, high = float(finite.min()), float(finite.max())
-    marks = ticks(low if share else min(0.0, low), high, about=3)
-    axes = Axes(
-        left=44, right=330, top=12, bottom=132, first=0, last=max(1, starts[-1] - 1), low=marks[0], high=marks[-1]
-    )
-    body = axes.horizontal(marks, [f"{100 * mark:g}" if share else f"{mark:g}" for mark in marks])
-    every = -(-len(report_data.tasks) // 5)
-    for stage, task in enumerate(report_data.tasks):
-        x = axes.x(max(0, starts[stage] - 0.5))
-        if stage:
-            body += line(x, axes.top, x, axes.bottom, "stage")
-        if stage % every == 0:
-            body += text(x + 2, axes.bottom + 17, shortened(task.name, 8 if len(report_data.tasks) <= 5 else 5))  # noqa: PLR2004
-    for start, values in found:
-        places = [(axes.x(start + epoch), axes.y(value)) for epoch, value in enumerate(values) if np.isfinite(value)]
-        if len(places) == 1:
-            body += marker(*places[0], 0, f"fill-{kind}", f"{values[0]:.4g}")
-        elif places:
-            body += path(places, f"line {kind}")
-    title = LOSSES.get(name, name)
-    yield Chart(
-        name="curve-" + "".join(letter if letter.isalnum() else "-" for letter in name),
-        title=title,
-        description=f"{title} over all epochs, between {low:.4g} and {high:.4g}; last {found[-1][1][-1]:.4g}.",
-        width=346,
-        height=158,
         body=body,
     )

@@ -1,4 +1,4 @@
-"""Thumbnails of test images, all in one PNG: an image that many examples show is stored once.
+"""Thumbnails of images, all in one PNG: an image that many examples show is stored once.
 
 M thumbnails of E x E pixels and C channels.
 """
@@ -27,10 +27,10 @@ CHUNK = 512
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Thumbnails:
-    """Small images of some test items.
+    """Small images of some items.
 
     Attributes:
-        items: M numbers of test items, rising.
+        items: M numbers of items, rising.
         tiles: (M, E, E, C) uint8.
     """
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from csd_core.records.check import PartialCurve, PartialCurves
-from csd_core.report.charts.svg import Axes, Chart, line, marker, number, path, shortened, spread, text, ticks
+from csd_core.report.charts.svg import Axes, Chart, box, line, marker, number, path, shortened, spread, text, ticks
 from csd_core.report.data import ReportData, TaskStory
 from csd_core.report.narrative import percent
 from csd_core.report.options import BatchStatus, Option, options
@@ -200,17 +200,20 @@ def _curve(curve: PartialCurve, axes: Axes, *, shape: int, best: bool, taken: fl
     return body
 
 
-# --- while a backfill runs --------------------------------------------------------------------------------------------
+# --- part of a backfill -----------------------------------------------------------------------------------------------
 
 
 def _during_backfill(task: TaskStory) -> Chart:
-    """Two ways to search a half-done gallery, and what is served today."""
+    """Two ways to search a half-done gallery, and what is served: one gallery up to the last row, then the next."""
     points = task.check.during_backfill
     shares = [point.share for point in points]
     merged = [point.merged for point in points]
     naive = [(point.share, point.naive) for point in points if point.naive is not None]
     quo = task.check.status_quo.overall.at[1] if task.check.status_quo else None
-    marks = _marks([*merged, *(recall for _, recall in naive), *([] if quo is None else [quo])])
+    taken = task.chosen if task.chosen and task.chosen.strategy != "backfill" else None
+    served = taken.measured.overall.at[1] if taken and taken.measured else None
+    levels = [each for each in (quo, served) if each is not None]
+    marks = _marks([*merged, *(recall for _, recall in naive), *levels])
     axes = Axes(left=40, right=328, top=34, bottom=222, first=0, last=1, low=marks[0], high=marks[-1])
     body = _frame(axes, marks, left=axes.left)
     ends = []
@@ -227,12 +230,16 @@ def _during_backfill(task: TaskStory) -> Chart:
         for (share, recall), (x, y) in zip(pairs, places, strict=True):
             body += marker(x, y, shape, fill, f"{name}, {100 * share:g} % done: {percent(recall)} %")
         words.append(f"{name} from {percent(pairs[0][1])} to {percent(pairs[-1][1])}")
+    if taken and served is not None:
+        body += line(axes.left, axes.y(served), axes.right + 4, axes.y(served), "line thin retrieval")
+        ends.append((axes.right + 4, axes.y(served), f"{taken.name} {percent(served)}", ""))
+        words.append(f"{taken.name}, which is served until the last row is done, {percent(served)}")
     ends.append((axes.x(shares[-1]) + 5, axes.y(merged[-1]), f"done {percent(merged[-1])}", "strong"))
     entries = [(shape, fill, name) for name, shape, fill, *_ in reversed(series)]
     body += _legend(entries, left=axes.left + 4, y=14) + _labels(ends, axes, x=axes.right + 14)
     return Chart(
         name=f"during-{task.name}",
-        title=f"{task.name}: what users find while a backfill runs, on gate",
+        title=f"{task.name}: galleries of which a share is re-embedded, and what is served until all is, on gate",
         description=f"Recall@1 in percent against the {COST}: {'; '.join(words)}.",
         width=WIDTH,
         height=270,
@@ -261,11 +268,8 @@ def _make_up(report_data: ReportData) -> Chart:
         for kind in present:
             if rows[kind]:
                 style, made = KINDS[kind]
-                body += (
-                    f'<rect class="bar {style}" x="{number(x)}" y="{number(top + 7)}" '
-                    f'width="{number(max(scale * rows[kind], 1.5))}" height="16">'
-                    f"<title>{rows[kind]:,} {made}</title></rect>"
-                )
+                tip = f"{rows[kind]:,} {made}"
+                body += box(x, top + 7, max(scale * rows[kind], 1.5), 16, f"bar {style}", tip)
             x += scale * rows[kind]
         words.append(f"after {task.name} {label}")
     return Chart(

@@ -8,11 +8,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 
-from csd_core.data.decode import decode_large, decode_light, decode_small
+from csd_core.data.decode import Form, decode_large, decode_light, decode_small
+from csd_core.data.thumbnails import Fit, encoded
 from csd_core.records.stages import ImageForm
 from csd_core.serving.http.problems import Problem
 from csd_core.serving.loaded_release import Image, LoadedRelease, QueryVectors
 from csd_core.serving.telemetry import Metrics
+from csd_core.system.errors import DataError
 
 MEDIUM_PATIENCE = 20.0
 """Seconds that an image which costs more than a light one waits for others that do."""
@@ -36,8 +38,26 @@ class Decoder:
         self._medium = _Lane("csd-decode-medium", processors, patience=MEDIUM_PATIENCE)
         self._large = _Lane("csd-decode-large", 1, patience=LARGE_PATIENCE)
 
-    async def image(self, file: bytes, form: ImageForm) -> Image:
-        """Return the decoded image, (size, size, channels) uint8.
+    async def thumbnail(self, file: bytes, form: ImageForm, size: int | None) -> bytes | None:
+        """Return a small picture of an image, as JPEG; None if it is no larger than its form, or costs too much.
+
+        Args:
+            file: The image.
+            form: What is stored of it.
+            size: Longer side in pixels; None makes none.
+
+        Raises:
+            Problem: 429 if it costs more than a light one and others that do are before it.
+        """
+        if not size:
+            return None
+        with suppress(DataError):
+            picture = await self.image(file, Fit.beside(form, size))
+            return await asyncio.wrap_future(self._light.submit(encoded, picture, form))
+        return None
+
+    async def image(self, file: bytes, form: Form) -> Image:
+        """Return the decoded image, (size, size, channels) uint8, or as the form says.
 
         Raises:
             DataError: if the file is no whole image of a known format, or costs too much.
@@ -73,7 +93,7 @@ class Decoder:
         self._medium.close()
         self._large.close()
 
-    def _timed(self, decode: Callable[[bytes, ImageForm], Image | None], file: bytes, form: ImageForm) -> Image | None:
+    def _timed(self, decode: Callable[[bytes, Form], Image | None], file: bytes, form: Form) -> Image | None:
         with self._metrics.step("decode"):
             return decode(file, form)
 

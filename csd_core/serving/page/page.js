@@ -3,6 +3,7 @@
 const $ = (id) => document.getElementById(id);
 const AT_ONCE = 6; // images fetched at a time
 const ATTEMPTS = 5;
+const TINY = 64; // pixels; of fewer each is shown as it is
 
 const asked = { file: null, item: null, labels: new Set(), k: 10, release: "active" };
 let served = null; // number of the release that answered last
@@ -68,7 +69,7 @@ async function next() {
   const [image, item] = queue.shift();
   fetching++;
   try {
-    const blob = await (await ask(`/v1/images/${address(item)}`)).blob();
+    const blob = await (await ask(`/v1/thumbnails/${address(item)}`)).blob();
     if (image.isConnected) put(image, blob);
   } catch {
     image.alt = "no image";
@@ -82,6 +83,7 @@ function put(image, blob) {
     URL.revokeObjectURL(image.src);
     shown.delete(image.src);
   }
+  image.onload = () => image.classList.toggle("tiny", Math.max(image.naturalWidth, image.naturalHeight) < TINY);
   image.src = URL.createObjectURL(blob);
   shown.add(image.src);
 }
@@ -104,7 +106,8 @@ async function showState() {
   if (state.refused) $("degraded").textContent = `Release ${state.refused.release} was refused: ${state.refused.reason}`;
   const release = await json(`/v1/releases/${state.release}`);
   $("verdict").hidden = false;
-  $("verdict").querySelector("summary").textContent = `${release.verdict.outcome}, served by ${release.strategy}`;
+  const way = release.strategy === "none" ? "the first model" : `served by ${release.strategy}`;
+  $("verdict").querySelector("summary").textContent = `${release.verdict.outcome}, ${way}`;
   $("reasons").replaceChildren(...release.verdict.reasons.map((reason) => element("li", { textContent: reason })));
   await Promise.all([showLabels(), showSamples()]);
 }
@@ -132,10 +135,11 @@ function findLabels() {
 async function showSamples() {
   const { items } = await json("/v1/items?limit=24");
   clear($("samples"));
-  for (const { id, label } of items) {
+  for (const { id, label, name, path } of items) {
     const image = element("img", { alt: "" });
-    const button = element("button", { type: "button", title: label, ariaLabel: `Search by an item of ${label}` }, image);
-    button.addEventListener("click", () => searchFrom(id));
+    const title = path ? `${label}: ${path}` : label;
+    const button = element("button", { type: "button", title, ariaLabel: `Search by ${name || "an item"} of ${label}` }, image);
+    button.addEventListener("click", () => searchFrom(id, name));
     $("samples").append(element("li", {}, button));
     show(image, id);
   }
@@ -201,16 +205,22 @@ function card(hit, rank, ranks, merged) {
   const image = element("img", { alt: "" });
   const score = element("meter", { min: 0, max: 1, value: Math.max(0, hit.cosine), ariaLabel: "similarity" });
   const generation = hit.generation === null ? "an earlier model" : `generation ${hit.generation}`;
-  const facts = element("span", { className: "facts" }, element("b", { textContent: hit.label }), score);
+  const facts = element("span", { className: "facts" }, element("b", { textContent: hit.label }));
+  if (hit.name) facts.append(element("bdi", { className: "name", dir: "ltr", textContent: hit.name, title: from(hit) }));
+  facts.append(score);
   const similarity = `similarity ${hit.cosine.toFixed(3)}`;
   facts.append(`${merged ? `score ${hit.score.toFixed(3)}, ${similarity}` : hit.score.toFixed(3)}, ${generation}${hit.space === hit.embedded_by ? "" : ", adapted"}`);
   if (merged) facts.append(`, found by ${hit.found_by.slice(0, 8)}`);
   if (hit.origin === "live") facts.append(", written live");
   if (ranks) facts.append(element("br"), element("span", { className: "moved", textContent: moved(rank, ranks.get(hit.id)) }));
-  const button = element("button", { type: "button", ariaLabel: `${rank + 1}. ${hit.label}, ${similarity}, ${generation}; search from it` }, image, facts);
-  button.addEventListener("click", () => searchFrom(hit.id));
+  const button = element("button", { type: "button", ariaLabel: `${rank + 1}. ${hit.label}, ${hit.name ? `${hit.name}, ` : ""}${similarity}, ${generation}; search from it` }, image, facts);
+  button.addEventListener("click", () => searchFrom(hit.id, hit.name));
   show(image, hit.id);
   return element("li", {}, button);
+}
+
+function from(hit) {
+  return hit.source ? `${hit.path} in ${hit.source}` : hit.path;
 }
 
 function moved(before, after) {
@@ -225,12 +235,18 @@ function showQuery(name) {
   $("query-image").alt = `The query: ${name}`;
 }
 
-function searchFrom(item, remember = true) {
+function searchFrom(item, name, remember = true) {
   Object.assign(asked, { file: null, item });
-  if (remember) history.pushState({ item }, "", `?item=${encodeURIComponent(item)}`);
-  showQuery(`item ${item.slice(0, 24)}`);
+  if (remember) history.pushState({ item, name }, "", `?item=${encodeURIComponent(item)}`);
+  showQuery(name || `item ${item.slice(0, 24)}`);
+  if (name === undefined) askName(item);
   show($("query-image"), item);
   search();
+}
+
+async function askName(item) {
+  const { name } = await json(`/v1/items/${address(item)}`).catch(() => ({}));
+  if (name && asked.item === item) showQuery(name);
 }
 
 function searchBy(file) {
@@ -276,7 +292,7 @@ addEventListener("popstate", fromAddress);
 
 function fromAddress() {
   const item = new URLSearchParams(location.search).get("item");
-  if (item) return searchFrom(item, false);
+  if (item) return searchFrom(item, undefined, false);
   turn++;
   Object.assign(asked, { file: null, item: null });
   $("query").hidden = true;

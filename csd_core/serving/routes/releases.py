@@ -1,13 +1,14 @@
 """/v1/releases, /healthz, /readyz and /metrics: what is served and how well."""
 
 import asyncio
+import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Response
 
 from csd_core.records.verdict import VerdictFile
-from csd_core.releases.contents.release import VERDICT, Release
-from csd_core.serving.http.messages import (
+from csd_core.releases.contents.release import VERDICT, Release, number_of
+from csd_core.serving.http.answers import (
     AliveAnswer,
     ReadyAnswer,
     RefusedAnswer,
@@ -37,7 +38,7 @@ async def releases(service: Running) -> ReleasesAnswer:
 
     pointer, found = await service.read(read)
     return ReleasesAnswer(
-        active=None if pointer is None else int(pointer.split("-")[0]),
+        active=None if pointer is None else number_of(pointer),
         served=current.served.release.number if current.is_ready else None,
         releases=found,
     )
@@ -97,9 +98,12 @@ def _ready(service: Service) -> ReadyAnswer:
     reason = trouble.reason if trouble and trouble.is_lost else service.keys.trouble if service.keys else ""
     if reason:
         raise Problem(503, "not-ready", reason, headers={"Retry-After": "10"})
+    active = service.current.active or served.release.name
     return ReadyAnswer(
-        status="degraded" if refused or trouble else "ready",
+        status="degraded" if refused or trouble or active != served.release.name else "ready",
         release=served.release.number,
+        active=number_of(active),
+        seconds_since_look=round(time.monotonic() - service.current.looked_at, 1),
         model=served.model.digest,
         variant=served.model.variant,
         query_models=[each.served.digest for each in served.queries],

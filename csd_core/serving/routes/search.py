@@ -8,19 +8,9 @@ import numpy as np
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from csd_core.retrieval.gallery import UNIT_TOLERANCE
+from csd_core.serving.http.answers import EmbedAnswer, Hit, Message, SearchAnswer, named
+from csd_core.serving.http.asks import PIXEL, EmbedAsk, FiltersAsk, SearchAsk, Text, Which
 from csd_core.serving.http.bodies import is_json, read_json
-from csd_core.serving.http.messages import (
-    PIXEL,
-    EmbedAnswer,
-    EmbedAsk,
-    FiltersAsk,
-    Hit,
-    Message,
-    SearchAnswer,
-    SearchAsk,
-    Text,
-    Which,
-)
 from csd_core.serving.http.problems import Problem, responses
 from csd_core.serving.http.schema import body_of
 from csd_core.serving.loaded_release import Ask, FoundRows, LoadedRelease, QueryVectors, Vector
@@ -191,8 +181,11 @@ def _answer(served: LoadedRelease, found: FoundRows, ask: SearchAsk) -> SearchAn
             generation=served.generations.get(embedded_by),
             space=space,
             origin=origin,
+            **named(source, path),
         )
-        for identity, label, task, embedded_by, space, origin, score, cosine, found_by in zip(*columns, strict=True)
+        for identity, label, task, embedded_by, space, origin, source, path, score, cosine, found_by in zip(
+            *columns, strict=True
+        )
         if identity not in ("", ask.item)
     ]
     return SearchAnswer(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from csd_core.params.upgrade import Order
 from csd_core.retrieval.gallery import Gallery, Provenance
-from csd_core.upgrade.adapters import Anchors
+from csd_core.upgrade.mapping.adapters import Anchors
 
 Ints = npt.NDArray[np.intp]
 
@@ -64,9 +64,11 @@ def _cosine_to_class_mean(gallery: Gallery, by_id: Ints) -> npt.NDArray[np.float
     kind = np.unique(space * len(labels) + label, return_inverse=True)[1]
     by_kind = by_id[np.argsort(kind[by_id], kind="stable")]
     starts = np.searchsorted(kind[by_kind], np.arange(kind.max() + 1))
-    sums = np.add.reduceat(np.asarray(gallery.vectors, np.float64)[by_kind], starts, axis=0)
-    means = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), np.finfo(np.float64).tiny)
-    cosine: npt.NDArray[np.float64] = np.einsum("gd,gd->g", gallery.vectors, means[kind])
+    cosine = np.empty(len(gallery))
+    for rows in np.split(by_kind, starts[1:]):  # one class at a time, for as doubles all rows would take much memory
+        vectors = gallery.vectors[rows].astype(np.float64)
+        total = np.add.reduce(vectors, axis=0)
+        cosine[rows] = vectors @ (total / max(np.linalg.norm(total), np.finfo(np.float64).tiny))
     return np.round(cosine, 6)
 
 
@@ -84,6 +86,9 @@ def _residuals(gallery: Gallery, anchors: Mapping[Provenance, Anchors], by_id: I
         for start in range(0, len(rows), step):
             some = rows[start : start + step]
             similar = gallery.vectors[some, : known.vectors.shape[1]] @ known.vectors.T
-            nearest = np.argpartition(-similar, count - 1, axis=1)[:, :count]
+            nearest, row = np.empty((len(some), count), np.intp), np.arange(len(some))
+            for number in range(count):
+                nearest[:, number] = similar.argmax(axis=1)
+                similar[row, nearest[:, number]] = -np.inf
             found[some] = known.residuals[nearest].mean(axis=1)
     return np.round(found, 6)

@@ -1,107 +1,34 @@
-"""Shards of a backfill: ranges of ids, each a pure and idempotent unit of work.
+"""Shards of a backfill: ranges of ids, each a pure and idempotent unit of work, and their results in a folder.
 
     FOLDER/shard-00007/   shard.json  vectors.npy: a finished shard, in the order of its ids
 
-The bytes of a row depend on the model, its image and the ids, and on nothing else: not on the number of processes, an
-interruption, or which other images were missing. onnxruntime promises equal bits neither across batch sizes nor across
-numbers of threads, so both are fixed here: BATCH images a call at fixed places in a shard, a missing one being black,
-and one thread a session; more cores are used by more processes. (Processors of another make may still differ.)
+Whoever embeds a shard writes nothing (`csd_core.upgrade.backfill.embedding`); who asked for it does.
 """
 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from csd_core.data.pool import ItemPool
-from csd_core.data.shards import load_shard
 from csd_core.records.stages import Digest, Record
-from csd_core.retrieval.embedder import Embedder
 from csd_core.system.atomic import atomic_folder
 from csd_core.system.errors import ArtifactError, DataError
-from csd_core.upgrade.backfill.workers import Pace
 
 Strings = npt.NDArray[np.str_]
-Images = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
-Bools = npt.NDArray[np.bool_]
 Device = Literal["auto", "cpu", "cuda"]
 
 BATCH = 64
 """Images a call: as fast as more on a CPU, and a slow throttle lets through few at a time. Part of a row's bytes."""
 SHARD_ROWS = 2048
 """Rows of a shard: what a killed process loses at most."""
-THREADS = 1
-"""Of a session. Part of a row's bytes."""
 RECORD, VECTORS = "shard.json", "vectors.npy"
-
-
-# --- images -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Fetched:
-    """What a source could read.
-
-    Attributes:
-        images: (m, H, W, C) uint8 of the ids that were read, in their order.
-        read: (n,) which of the n ids asked for these are.
-        reasons: Why not, for every other id.
-    """
-
-    images: Images
-    read: Bools
-    reasons: Mapping[str, str]
-
-
-class ImageSource(Protocol):
-    """Where images come from; picklable and small, so that a worker process can open it for itself."""
-
-    def images(self, ids: Strings, /) -> Fetched:
-        """Read the images of (n,) ids; one that cannot be read is listed, not raised."""
-
-
-@dataclass(frozen=True)
-class ShardFolders:
-    """The images of some tasks' shard folders, opened when first asked.
-
-    Attributes:
-        folders: Of the shards, oldest first.
-    """
-
-    folders: tuple[Path, ...]
-
-    def __reduce__(self) -> tuple[type["ShardFolders"], tuple[tuple[Path, ...]]]:
-        return ShardFolders, (self.folders,)  # never the open pool: pickling would read every image
-
-    @cached_property
-    def _pool(self) -> ItemPool:
-        return ItemPool(shards=[load_shard(folder) for folder in self.folders])
-
-    def images(self, ids: Strings, /) -> Fetched:
-        """Read images by id.
-
-        Raises:
-            ArtifactError: if a shard is missing or damaged.
-        """
-        read = np.ones(len(ids), np.bool_)
-        try:
-            positions = self._pool.positions(ids)
-        except DataError:
-            read = np.isin(ids, self._pool.ids)  # compares with every id, so only where one is missing
-            positions = self._pool.positions(ids[read])
-        lost = dict.fromkeys(ids[~read].tolist(), "no image in the shards")
-        return Fetched(images=self._pool.images(positions), read=read, reasons=lost)
-
-
-# --- shards -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -161,38 +88,57 @@ def plan_shards(ids: npt.ArrayLike, *, rows: int = SHARD_ROWS) -> tuple[Backfill
     )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ShardEmbedder:
-    """Embeds shards into a folder: here, in a process, or on another machine that sees model, source and folder.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ShardTask:
+    """What of a shard is to be embedded.
 
     Attributes:
-        model: The ONNX file.
-        digest: What the file must be.
-        source: Of the images.
-        folder: Of the results.
-        device: Where to compute; equal bytes are promised for `cpu`.
+        shard: The ids.
+        failed: Those whose image an earlier run could not read: only their batches are done again. None for all.
     """
 
-    model: Path
-    digest: Digest
-    source: ImageSource
+    shard: BackfillShard
+    failed: frozenset[str] | None = None
+
+    def __str__(self) -> str:
+        return str(self.shard)
+
+    def batches(self) -> Iterator[tuple[int, Strings]]:
+        """Yield the place of each batch to embed, and its ids."""
+        for start in range(0, len(self.shard.ids), BATCH):
+            batch = self.shard.ids[start : start + BATCH]
+            if self.failed is None or not self.failed.isdisjoint(batch.tolist()):
+                yield start, batch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EmbeddedShard:
+    """What came of a task.
+
+    Attributes:
+        task: It.
+        vectors: (n, D) of all ids of the shard; zero where an image could not be read, and in batches not asked for.
+        failed: Id -> why its image could not be read.
+    """
+
+    task: ShardTask
+    vectors: Floats
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardResults:
+    """The finished shards of one backfill.
+
+    Attributes:
+        folder: Where they lie.
+        model: The model that makes them.
+        device: What it was asked to compute on; equal bytes are promised for `cpu`.
+    """
+
     folder: Path
+    model: Digest
     device: Device
-
-    @cached_property
-    def embedder(self) -> Embedder:
-        """The model, loaded.
-
-        Raises:
-            ArtifactError: if it is not the model the backfill began with.
-        """
-        embedder = Embedder.load(self.model, device=self.device, threads=THREADS)
-        if embedder.digest != self.digest:
-            raise ArtifactError(
-                f"{self.model}: is now {embedder.digest[:12]}, the backfill began with {self.digest[:12]}; put that "
-                "model back or start again"
-            )
-        return embedder
 
     def home(self, shard: BackfillShard) -> Path:
         """Folder of a shard's result."""
@@ -201,7 +147,7 @@ class ShardEmbedder:
     def finished(self, shard: BackfillShard) -> ShardResult | None:
         """Return the result of an earlier run for the same ids, model and device, if its vectors are intact."""
         home = self.home(shard)
-        expected = (shard.digest, self.digest, self.device)
+        expected = (shard.digest, self.model, self.device)
         try:
             result = ShardResult.load(home / RECORD)
             known = (result.ids, result.model, result.device) == expected
@@ -209,64 +155,42 @@ class ShardEmbedder:
         except ArtifactError:
             return None
 
-    def __call__(self, shard: BackfillShard, pace: Pace) -> ShardResult:
-        """Embed a shard, or what of it an earlier run left to do, and write its result.
+    def whole(self, shard: BackfillShard) -> ShardResult | None:
+        """Return the same, if every image could be read."""
+        earlier = self.finished(shard)
+        return None if earlier is None or earlier.failed else earlier
 
-        A batch with an image that could not be read is tried again each time; the rest of a finished shard is kept.
+    def task(self, shard: BackfillShard) -> ShardTask:
+        """Return what is to be done of a shard that is not whole."""
+        earlier = self.finished(shard)
+        failed = frozenset(failure.id for failure in earlier.failed) if earlier else None
+        return ShardTask(shard=shard, failed=failed)
+
+    def keep(self, embedded: EmbeddedShard) -> ShardResult:
+        """Write what came of a task, with what an earlier run had embedded.
 
         Raises:
-            ArtifactError: if the model is missing or the result cannot be written.
-            CompatibilityError: if the images do not fit the model.
+            ArtifactError: if it cannot be written.
         """
-        earlier = self.finished(shard)
-        if earlier and not earlier.failed:
-            pace.report(len(shard.ids))
-            return earlier
-        missing = {failure.id: failure.reason for failure in earlier.failed} if earlier else {}
-        vectors = (
-            np.array(load_vectors(self.home(shard)))
-            if earlier
-            else np.zeros((len(shard.ids), self.embedder.metadata.dimension), np.float32)
-        )
-        failed: dict[str, str] = {}
-        for start in range(0, len(shard.ids), BATCH):
-            batch = shard.ids[start : start + BATCH]
-            if not earlier or not missing.keys().isdisjoint(batch.tolist()):
-                pace.admit(len(batch))
-                vectors[start : start + BATCH] = self._embed(batch, failed)
-            pace.report(len(batch))
+        shard, vectors = embedded.task.shard, embedded.vectors
+        if embedded.task.failed is not None:
+            kept = np.array(load_vectors(self.home(shard)))
+            for start, batch in embedded.task.batches():
+                kept[start : start + len(batch)] = vectors[start : start + len(batch)]
+            vectors = kept
         result = ShardResult(
             number=shard.number,
             ids=shard.digest,
-            model=self.digest,
+            model=self.model,
             device=self.device,
             vectors=_digest(vectors),
-            failed=tuple(FailedImage(id=name, reason=reason) for name, reason in sorted(failed.items())),
+            failed=tuple(FailedImage(id=name, reason=reason) for name, reason in sorted(embedded.failed.items())),
         )
         home = self.home(shard)
         with writing(home), atomic_folder(home) as partial:
             np.save(partial / VECTORS, vectors, allow_pickle=False)
             result.save(partial / RECORD)
         return result
-
-    def _embed(self, ids: Strings, failed: dict[str, str]) -> Floats:
-        """Return (n, D) vectors of a batch, zero where `failed` then says why."""
-        fetched = self.source.images(ids)
-        if fetched.read.all() and len(fetched.images) == len(ids):
-            return self.embedder(fetched.images, batch=BATCH)
-        lost = ids[~fetched.read].tolist()
-        if len(fetched.images) != fetched.read.sum() or fetched.reasons.keys() != set(lost):
-            raise DataError(
-                f"backfill: of {len(ids)} images asked for, the source gave {len(fetched.images)}, marked "
-                f"{fetched.read.sum()} as read and {len(fetched.reasons)} as failed; it must account for each"
-            )
-        failed.update(fetched.reasons)
-        vectors = np.zeros((len(ids), self.embedder.metadata.dimension), np.float32)
-        if fetched.read.any():
-            images = np.zeros((len(ids), *fetched.images.shape[1:]), np.uint8)
-            images[fetched.read] = fetched.images
-            vectors[fetched.read] = self.embedder(images, batch=BATCH)[fetched.read]
-        return vectors
 
 
 @contextmanager

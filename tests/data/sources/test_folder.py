@@ -212,11 +212,11 @@ def test_a_reader_that_stops_early_leaves_no_work_behind(tmp_path, monkeypatch):
     monkeypatch.setattr("csd_core.data.sources.protocol.BATCH_IMAGES", 1)
     decoded = []
 
-    def count(file, form):
+    def count(file, form, box):
         decoded.append(file)
-        return decode(file, form)
+        return decode(file, form, box)
 
-    monkeypatch.setattr("csd_core.data.sources.folder.decode", count)
+    monkeypatch.setattr("csd_core.data.sources.decoding.decode", count)
     monkeypatch.setattr("csd_core.data.sources.decoding.WORKERS", 1)
     batches = open_folder(tmp_path / "photos", "classes").batches(FORM)
     next(batches)

@@ -14,7 +14,7 @@ from csd_core.learning.methods.hoc import higher_order
 from csd_core.learning.methods.mmd import squared_mmd
 from csd_core.learning.methods.protocol import Batch, Classes
 from csd_core.learning.methods.registry import METHODS
-from csd_core.learning.networks.resnet import new_network
+from csd_core.learning.networks.network import new_network
 from csd_core.learning.seeding import keyed_generator
 from csd_core.learning.teacher import FrozenTeacher
 from csd_core.system.errors import TrainingError
@@ -153,7 +153,7 @@ def test_a_teacher_that_carries_gradients_is_refused(loss):
 
 @pytest.fixture
 def teacher(network):
-    return FrozenTeacher(new_network(network, channels=1, classes=3, generator=keyed_generator("bct")))
+    return FrozenTeacher(new_network(network, channels=1, pixels=8, classes=3, generator=keyed_generator("bct")))
 
 
 @pytest.fixture

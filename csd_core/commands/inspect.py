@@ -1,0 +1,73 @@
+"""`csd inspect`: a folder of images, looked at before anything is trained."""
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from csd_core.inspection.advice import advice
+from csd_core.inspection.estimate import estimate, proof
+from csd_core.inspection.findings import Findings, look_through
+from csd_core.inspection.fitting import fitted_params, role_counts
+from csd_core.inspection.page import write_page
+from csd_core.inspection.text import numbered, print_estimate, print_findings
+from csd_core.params.model import Params
+from csd_core.records.stages import ImageForm
+from csd_core.system.console import echo
+from csd_core.system.errors import ArtifactError
+from csd_core.workspace import Workspace
+
+
+def inspect(
+    folder: Path, /, *, page: Path | None = None, quick: Annotated[bool, Parameter(negative="")] = False
+) -> None:
+    """Show what is in a folder of images, what is wrong with it, and what training on it would take.
+
+    In a project whose parameters name the folder, its images are looked at as these say; elsewhere as would fit them.
+
+    Parameters
+    ----------
+    folder
+        Folder with a folder of images for each class, or with folders train and test that hold such folders.
+    page
+        HTML file to write: images of each class, near-duplicates side by side, unusable files.
+    quick
+        Leave out how long training takes, which is measured on a few batches.
+    """
+    if page is not None and page.is_dir():
+        raise ArtifactError(f"--page {page}: is a folder; name a file, such as {page / 'inspection.html'}")
+    known, sources = _known(folder)
+    findings = look_through(folder, ImageForm.of(known.images) if known else None)
+    params = known or fitted_params(findings)
+    roles = role_counts(findings, params.split)
+    print_findings(findings)
+    lines = advice(findings, roles)
+    if lines:
+        echo("Look at:")
+        numbered(lines)
+    if not quick:
+        found = sources or params.sources.folders.keys()
+        print_estimate(estimate(params, roles, ingest=findings.seconds, sources=found))
+    echo(proof(params, sum(counts["gate"] for counts in roles.values())))
+    if page is not None:
+        write_page(page, findings, lines)
+        echo(f"page: {page}")
+    echo(f"Next: {_next(findings, known)}")
+
+
+def _known(folder: Path) -> tuple[Params | None, frozenset[str]]:
+    """Return the parameters of the project in the current folder, if they name the folder, and its names there."""
+    workspace = Workspace()
+    if not (workspace.root / "params.yaml").is_file() or not folder.is_dir():
+        return None, frozenset()
+    params = workspace.params()
+    places = {name: workspace.path(source.path) for name, source in params.sources.folders.items()}
+    names = frozenset(name for name, path in places.items() if path.is_dir() and path.samefile(folder))
+    return (params, names) if names else (None, names)
+
+
+def _next(findings: Findings, known: Params | None) -> str:
+    if known:
+        return "csd run"
+    return f"csd init --from {shlex.quote(str(findings.root))} shop && cd shop && csd run"

@@ -1,0 +1,77 @@
+"""What an engine does, and what it asks of work.
+
+A piece of work is pure: it returns its result to whoever asked and writes nothing. So it may be done again anywhere,
+and a process or a machine that dies takes nothing with it but the pieces in its hands.
+"""
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from typing import Any, Protocol, Self, TypeVar
+
+from csd_core.engine.pace import Pace, Rows
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Item_contra = TypeVar("Item_contra", contravariant=True)
+Result_co = TypeVar("Result_co", covariant=True)
+
+Reader = Callable[[Iterable[Any]], Iterator[Any]]
+"""Reads the inputs behind keys, in their order; it may fetch the next ones while one is worked on."""
+
+
+class Work(Protocol[Item_contra, Result_co]):
+    """Something to do with items. It, they and the results are picklable.
+
+    Attributes:
+        takes_gpu: Whether it computes on a GPU where there is one.
+    """
+
+    @property
+    def takes_gpu(self) -> bool:
+        """Return whether it computes on a GPU where there is one."""
+
+    def __call__(self, item: Item_contra, pace: Pace, /) -> Result_co:
+        """Work on an item."""
+
+    def mark(self) -> str:
+        """Return what only a machine that sees the same inputs returns, too; where there are none it may raise."""
+
+    def read(self, key: Any, /) -> Any:
+        """Return one input, as the work's reader would."""
+
+    def portable(self, *, gpu: bool) -> Self:
+        """Return this work for machines that see no file of this one, with such as a model's bytes in memory.
+
+        Args:
+            gpu: Whether the process that does it has a GPU of its own.
+        """
+
+    def reading(self, reader: Reader, /) -> Self:
+        """Return this work with inputs that come from `reader`, for machines that do not see them."""
+
+
+class Engine(Protocol):
+    """Does work on many items."""
+
+    def each(
+        self,
+        work: Work[Item, Result],
+        items: Sequence[Item],
+        *,
+        max_rows_per_second: float | None,
+        report: Rows,
+    ) -> Generator[Result, None, None]:
+        """Work on every item and yield the results as they come.
+
+        Close the iterator when you stop early: that ends the workers.
+
+        Args:
+            work: Called as `work(item, pace)`.
+            items: What to work on; `str(item)` names one in messages.
+            max_rows_per_second: Over all workers together; None for full speed.
+            report: Told, in this process, of rows as they are finished; of fewer than none where a worker was lost
+                with rows that it had told of.
+
+        Raises:
+            ParamsError: if the rate is not positive.
+            CsdError: if work raises it, or no worker can do it.
+        """
