@@ -5,8 +5,6 @@ G rows, D dimensions. `rows.parquet` holds id, label, task, split, embedded_by, 
 made its vector (`embedded_by`), what mapped it since (`adapters`) and whose space it is in (`space`).
 """
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,13 +17,11 @@ import pyarrow.parquet as pq
 
 from csd_core.records.gallery import GalleryRecord
 from csd_core.records.ranking import GroupScoring
+from csd_core.retrieval.gallery_rows import CHUNK, read_files, rows_digest, words_of
 from csd_core.system.atomic import atomic_folder
 from csd_core.system.errors import ArtifactError, CompatibilityError
 
 Strings = npt.NDArray[np.str_]
-
-COLUMNS = ["id", "label", "task", "split", "embedded_by", "adapters", "space"]
-"""Of rows.parquet."""
 
 UNIT_TOLERANCE = 1e-3
 """Largest deviation from length 1 that rounding explains."""
@@ -157,14 +153,14 @@ class Gallery:
     @property
     def digest(self) -> str:
         """sha256 over rows and vectors, in hex."""
-        found = hashlib.sha256()
-        for column in (self.ids, self.labels, self.tasks, self.splits, self.embedded_by, self.adapters, self.spaces):
-            found.update(json.dumps(column.tolist(), ensure_ascii=False).encode())
-        found.update(json.dumps([self.query_model, self.searchable_spaces]).encode())
-        if self.scoring:
-            found.update(json.dumps([group.model_dump() for group in self.scoring], sort_keys=True).encode())
-        found.update(np.ascontiguousarray(self.vectors).data)
-        return found.hexdigest()
+        columns = (self.ids, self.labels, self.tasks, self.splits, self.embedded_by, self.adapters, self.spaces)
+        return rows_digest(
+            ((column[at : at + CHUNK].tolist() for at in range(0, len(self), CHUNK)) for column in columns),
+            query_model=self.query_model,
+            searchable_spaces=self.searchable_spaces,
+            scoring=self.scoring,
+            vectors=self.vectors,
+        )
 
     @property
     def query_models(self) -> tuple[str, ...]:
@@ -265,24 +261,26 @@ class Gallery:
         Raises:
             ArtifactError: if a file is missing or damaged.
         """
-        record = GalleryRecord.load(folder / "gallery.json")
-        try:
-            table = pq.read_table(folder / "rows.parquet", columns=COLUMNS)
-            vectors = np.load(folder / "vectors.npy", mmap_mode="r" if record.rows else None, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise ArtifactError(f"{folder}: damaged gallery ({error}); make it again with `csd run`") from None
+        record, columns, vectors = read_files(folder)
+        return cls.of_columns(columns, vectors=vectors, record=record)
 
-        def column(name: str) -> Strings:
-            return np.array(table[name].to_pylist(), dtype=np.str_)
+    @classmethod
+    def of_columns(cls, columns: pa.Table, *, vectors: npt.NDArray[np.float32], record: GalleryRecord) -> Self:
+        """Return rows as rows.parquet has them.
 
+        Args:
+            columns: (G,) of each of COLUMNS.
+            vectors: (G, D).
+            record: How they are searched.
+        """
         return cls(
-            ids=column("id"),
-            labels=column("label"),
-            tasks=column("task"),
-            splits=column("split"),
-            embedded_by=column("embedded_by"),
-            adapters=column("adapters"),
-            spaces=column("space"),
+            ids=words_of(columns["id"]),
+            labels=words_of(columns["label"]),
+            tasks=words_of(columns["task"]),
+            splits=words_of(columns["split"]),
+            embedded_by=words_of(columns["embedded_by"]),
+            adapters=words_of(columns["adapters"]),
+            spaces=words_of(columns["space"]),
             vectors=vectors,
             query_model=record.query_model,
             searchable_spaces=record.searchable_spaces,
