@@ -24,6 +24,15 @@ from typing import Any
 import faiss
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from csd_core.live.exact import Source, search
+from csd_core.live.filters import Filters
+from csd_core.live.index import nearest
+from csd_core.live.memory import REPETITIVE, Rows, RowsPart
+from csd_core.live.rules import SearchGroup
+from csd_core.records.ranking import Identity
 
 K, TARGET, BLOCK = 10, 0.98, 250_000
 EFFORTS = (4, 8, 16, 32, 64, 128, 256, 512)
@@ -186,7 +195,34 @@ class UsearchIndex:
         return at
 
 
+class CsdIndex:
+    """A whole search as a service makes it, but for HTTP: cells propose, the rows' own vectors decide, words follow."""
+
+    def build(self, rows: Vectors, folder: Path) -> None:
+        """Write the cells."""
+        nearest.build(rows, folder / "0.faiss", threads=faiss.omp_get_max_threads())
+
+    def open(self, rows: Vectors, folder: Path) -> Callable[[int], Ask]:
+        """Probes -> search."""
+        found = nearest.Nearest(folder / "0.faiss")
+        group = SearchGroup(query_model="m", dimension=rows.shape[1], score=Identity(), provenances=frozenset())
+        part = RowsPart(group=group, positions=None, vectors=rows.view(np.ndarray), nearest=found)
+        ids = pc.utf8_lpad(pa.array(np.arange(len(rows))).cast(pa.string()), 10, "0")
+        word = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(rows), np.int8)), pa.array(["word"]))
+        facts = pa.record_batch({"id": ids, "path": ids, **dict.fromkeys(REPETITIVE, word)})
+        source = Source.of(Rows(facts=facts, parts=(part,)))
+
+        def at(probes: int) -> Ask:
+            def ask(queries: Vectors) -> npt.NDArray[np.int64]:
+                return search([source], {"m": queries}, k=K, where=Filters(), probes=probes).ids.astype(np.int64)
+
+            return ask
+
+        return at
+
+
 ENGINES = {
+    "csd": CsdIndex(),
     "ivf-flat": FaissIndex("IVF{cells},Flat"),
     "ivf-sq8": FaissIndex("IVF{cells},SQ8"),
     "ivf-sq8-mmap": FaissIndex("IVF{cells},SQ8", mapped=True, refine=4),

@@ -19,8 +19,8 @@ from csd_core.data.pool import ItemPool
 from csd_core.data.shards import ShardItems, load_shard, write_shard
 from csd_core.data.sources.folder import open_folder
 from csd_core.live.gallery import LiveGallery
-from csd_core.live.images import PoolImages
 from csd_core.records.stages import ImageForm
+from csd_core.releases.pool_images import PoolImages
 from csd_core.retrieval.gallery import Gallery
 from csd_core.workspace import Workspace
 
@@ -77,7 +77,7 @@ def measure(root: Path, form: ImageForm, size: int) -> dict[str, float]:
     )
     live = LiveGallery.open(str(workspace.root / "live"), lock=workspace.root / "lock", root=workspace.root)
     before = time.process_time()
-    images = PoolImages(pool, kept="store", thumbnails=bool(size), workspace=workspace)
+    images = PoolImages(pool.shards, kept="store", thumbnails=bool(size), workspace=workspace)
     live.build("g", gallery, origin="pipeline", images=images)
     built = time.process_time()
     live.digest("g", whole=True)

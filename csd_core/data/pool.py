@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ CHUNK = 2048
 """Images gathered at a time."""
 
 Strings = npt.NDArray[np.str_]
+Text = TypeVar("Text", np.str_, np.bytes_)
 
 
 class Embeds(Protocol):
@@ -56,7 +57,7 @@ class ItemPool:
 
     @cached_property
     def _starts(self) -> npt.NDArray[np.intp]:
-        return np.cumsum([0, *(len(shard.ids) for shard in self.shards)])
+        return np.cumsum([0, *(len(shard.images) for shard in self.shards)])
 
     @cached_property
     def _by_id(self) -> npt.NDArray[np.intp]:
@@ -72,15 +73,7 @@ class ItemPool:
         Raises:
             DataError: if an item is not there.
         """
-        found = np.searchsorted(self.ids, ids, sorter=self._by_id)
-        at = self._by_id[np.minimum(found, len(self.ids) - 1)]
-        missing = np.flatnonzero(self.ids[at] != ids)
-        if len(missing):
-            raise DataError(
-                f"{len(missing)} items of the gallery have no image in the shards, such as {ids[missing[0]]}; "
-                "restore the shard it came from (`dvc checkout`)"
-            )
-        return at
+        return positions_in(self.ids, ids, order=self._by_id)
 
     def images(self, positions: npt.NDArray[np.intp]) -> npt.NDArray[np.uint8]:
         """Return (len(positions), H, W, C) uint8."""
@@ -97,3 +90,28 @@ class ItemPool:
             embedder(self.images(positions[start : start + CHUNK])) for start in range(0, max(1, len(positions)), CHUNK)
         ]
         return np.concatenate(parts)
+
+
+def positions_in(
+    known: npt.NDArray[Text], ids: npt.NDArray[Text], *, order: npt.NDArray[np.intp]
+) -> npt.NDArray[np.intp]:
+    """Return positions of ids among the known ones, which are not all in order.
+
+    Args:
+        known: (N,) unique.
+        ids: (n,) wanted.
+        order: (N,) that sorts the known ones.
+
+    Raises:
+        DataError: if an id is not there.
+    """
+    found = np.searchsorted(known, ids, sorter=order)
+    at = order[np.minimum(found, len(known) - 1)]
+    missing = np.flatnonzero(known[at] != ids)
+    if len(missing):
+        first = ids[missing].astype(np.str_)[0]
+        raise DataError(
+            f"{len(missing)} items of the gallery have no image in the shards, such as {first}; restore the shard it "
+            "came from (`dvc checkout`)"
+        )
+    return at

@@ -24,6 +24,16 @@ def read_table(path: Path, names: Sequence[str]) -> dict[str, Strings]:
     Raises:
         ArtifactError: if the file is missing, damaged or lacks a column.
     """
+    table = read_columns(path, names)
+    return {name: np.array([value or "" for value in table[name].to_pylist()], np.str_) for name in names}
+
+
+def read_columns(path: Path, names: Sequence[str]) -> pa.Table:
+    """Return the same as Arrow has it, in a quarter of the memory.
+
+    Raises:
+        ArtifactError: if the file is missing, damaged or lacks a column.
+    """
     try:
         with pq.ParquetFile(path) as file:
             table = file.read(columns=list(names))
@@ -33,4 +43,4 @@ def read_table(path: Path, names: Sequence[str]) -> dict[str, Strings]:
         raise ArtifactError(f"{path}: not a whole parquet file ({error}); make it again") from None
     if absent := set(names) - set(table.column_names):
         raise ArtifactError(f"{path}: has no column {min(absent)}; make it again")
-    return {name: np.array([value or "" for value in table[name].to_pylist()], np.str_) for name in names}
+    return table

@@ -6,7 +6,7 @@ LanceDB alone would let two of them insert the same new id twice. The uri is a f
 file, so all writers are on one machine; where machines share the releases, it is a lease beside them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,10 +21,12 @@ from csd_core.live.rows import (
     Origin,
     StoredImages,
     Strings,
-    Times,
-    batch_of,
-    revisions_of,
+    pipeline_rows,
     schema,
+    texts_of,
+    times_of,
+    widened,
+    with_images,
 )
 from csd_core.live.storage.catalogue import CATALOGUE
 from csd_core.live.storage.clock import NEVER, after
@@ -150,63 +152,47 @@ class LiveGallery(LiveWriter):
 
     # --- whole tables -------------------------------------------------------------------------------------------------
 
-    def build(
-        self,
-        table: str,
-        gallery: Gallery,
-        *,
-        origin: Origin | Strings,
-        images: RowImages | None,
-        revisions: Strings | None = None,
-        written_at: Times | None = None,
-    ) -> int:
+    def build(self, table: str, gallery: Gallery, *, origin: Origin, images: RowImages | None) -> int:
+        """Write a whole table from a gallery in memory, as `fill` does."""
+        rows = pipeline_rows(gallery, origin=origin, written_at=after())
+        return self.fill(table, [rows], dimension=gallery.vectors.shape[1], images=images)
+
+    def fill(self, table: str, batches: Iterable[pa.RecordBatch], *, dimension: int, images: RowImages | None) -> int:
         """Write a whole table, a batch in memory at a time; it appears when it is complete.
 
         A table of the same name is replaced. Rows of deleted items are left out; so are those of erased items.
 
         Args:
             table: Its name.
-            gallery: Its rows.
-            origin: Who wrote them, one or (G,).
-            images: Their images; None for none.
-            revisions: (G,) of rows that are carried over; empty, or None for all, where the pipeline made the row.
-            written_at: (G,) UTC times of rows that are carried over; by default now.
+            batches: Its rows as `batch_of` makes them, read once; narrower vectors end in zeros.
+            dimension: D of the table's vectors.
+            images: Of its rows; None for none.
 
         Returns:
             The rows written.
         """
-        origins = np.full(len(gallery), origin) if isinstance(origin, str) else origin
-        made = revisions_of(gallery)
-        carried = made if revisions is None else np.where(revisions == "", made, revisions)
-        times = np.full(len(gallery), after()) if written_at is None else written_at.astype("datetime64[us]")
+        count = 0
         with self._tables.building.held():
             tombstones_found = self.tombstones()
-            keep = ~tombstones_found.is_deleted(gallery.ids, written_at=np.where(origins == "live", times, NEVER))
 
-            def batches() -> Iterator[pa.RecordBatch]:
-                rows = np.flatnonzero(keep)
-                for start in range(0, len(rows), BATCH_ROWS):
-                    some = rows[start : start + BATCH_ROWS]
-                    ids = gallery.ids[some]
-                    yield batch_of(
-                        {
-                            "id": ids,
-                            "label": gallery.labels[some],
-                            "task": gallery.tasks[some],
-                            "split": gallery.splits[some],
-                            "embedded_by": gallery.embedded_by[some],
-                            "adapters": gallery.adapters[some],
-                            "space": gallery.spaces[some],
-                            "origin": origins[some],
-                            "revision": carried[some],
-                        },
-                        vectors=gallery.vectors[some],
-                        written_at=times[some],
-                        images=StoredImages.none(len(some)) if images is None else images(ids),
-                    )
+            def pieces() -> Iterator[pa.RecordBatch]:
+                nonlocal count
+                for batch in batches:
+                    for start in range(0, batch.num_rows, BATCH_ROWS):
+                        rows = batch.slice(start, BATCH_ROWS)
+                        ids, written_at = texts_of(rows, "id"), times_of(rows)
+                        by_people = texts_of(rows, "origin") == "live"
+                        gone = tombstones_found.is_deleted(ids, written_at=np.where(by_people, written_at, NEVER))
+                        rows = widened(rows.filter(pa.array(~gone)), dimension)
+                        if not rows.num_rows:
+                            continue
+                        count += rows.num_rows
+                        yield with_images(
+                            rows, StoredImages.none(rows.num_rows) if images is None else images(ids[~gone])
+                        )
 
-            self._tables.create(table, schema(gallery.vectors.shape[1]), batches())
-        return int(keep.sum())
+            self._tables.create(table, schema(dimension), pieces())
+        return count
 
     def drop(self, table: str) -> None:
         """Remove a table with all its versions and tags."""

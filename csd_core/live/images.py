@@ -10,17 +10,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from csd_core.data.decode import Form, decode, resize
-from csd_core.data.encoded import EncodedImages, Images, file_of, open_images
-from csd_core.data.pool import ItemPool
-from csd_core.data.shards import ITEMS
-from csd_core.data.tables import read_table
+from csd_core.data.encoded import EncodedImages, Images, open_images
 from csd_core.data.thumbnails import Fit, Thumbnails, encoded
 from csd_core.live.rows import StoredImages, Strings
 from csd_core.records.stages import ImageForm
@@ -54,62 +51,6 @@ class FetchedImages(NamedTuple):
     """(N, H, W, C) uint8."""
     failed: dict[str, str]
     """Id -> reason."""
-
-
-class PoolImages:
-    """The pipeline's images, as `live.images` says: stored, or as references into the shards; and their originals.
-
-    Args:
-        pool: Whose items.
-        kept: store or reference.
-        thumbnails: Whether those of the canonical sets are stored too.
-        workspace: Where its shards and their sources lie.
-    """
-
-    def __init__(
-        self, pool: ItemPool, *, kept: Literal["store", "reference"], thumbnails: bool, workspace: Workspace
-    ) -> None:
-        self._pool, self._kept, self._workspace = pool, kept, workspace
-        self._starts = np.cumsum([0, *(len(shard.ids) for shard in pool.shards)])
-        tables = [read_table(workspace.shard(shard.record.task) / ITEMS, ("source", "path")) for shard in pool.shards]
-        self._sources, self._paths = (np.concatenate([table[name] for table in tables]) for name in ("source", "path"))
-        self._originals = [
-            Thumbnails(workspace.source(shard.record.source)) if kept == "store" and thumbnails else None
-            for shard in pool.shards
-        ]
-        self._at = np.concatenate(
-            [
-                np.full(len(shard.ids), -1) if originals is None else originals.rows(shard.ids)
-                for shard, originals in zip(pool.shards, self._originals, strict=True)
-            ]
-        )
-
-    def __call__(self, ids: Strings, /) -> StoredImages:
-        """Images of `ids`, in their order."""
-        positions = self._pool.positions(ids)
-        origins = {"sources": self._sources[positions].tolist(), "paths": self._paths[positions].tolist()}
-        if self._kept == "store":
-            return StoredImages(
-                [encode_png(image) for image in self._pool.images(positions)],
-                [None] * len(ids),
-                self._thumbnails(positions),
-                **origins,
-            )
-        owners = np.searchsorted(self._starts, positions, side="right") - 1
-        shards = [
-            (self._workspace.shard(shard.record.task) / file_of(shard.images))
-            .relative_to(self._workspace.root)
-            .as_posix()
-            for shard in self._pool.shards
-        ]
-        rows = (positions - self._starts[owners]).tolist()
-        refs = [f"{shards[owner]}#{row}" for owner, row in zip(owners.tolist(), rows, strict=True)]
-        return StoredImages([None] * len(ids), refs, **origins)
-
-    def _thumbnails(self, positions: npt.NDArray[np.intp]) -> list[bytes | None]:
-        owners = (np.searchsorted(self._starts, positions, side="right") - 1).tolist()
-        pairs = zip((self._originals[owner] for owner in owners), self._at[positions].tolist(), strict=True)
-        return [originals.at(row) if originals else None for originals, row in pairs]
 
 
 def encode_png(image: Pixels) -> bytes:

@@ -20,15 +20,13 @@ from lancedb.table import Table
 from numpy.lib import format as npy
 
 from csd_core.live.index.nearest import Nearest
-from csd_core.live.reader import dimension_of
+from csd_core.live.reader import WINDOW, dimension_of
 from csd_core.live.rows import Vectors, vectors_of
 from csd_core.live.rules import SearchGroup
 from csd_core.live.storage.lance import ADDRESS, windows
 from csd_core.retrieval.gallery import Provenance
 from csd_core.system.errors import ArtifactError
 
-WINDOW = 1 << 22
-"""Bytes of vectors read at a time."""
 REPETITIVE = ("label", "task", "embedded_by", "space", "origin", "source")
 _TIME = pa.timestamp("us", "UTC")
 Batches = Callable[[list[str]], Iterator[pa.RecordBatch]]

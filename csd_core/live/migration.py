@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from csd_core.live.gallery import LiveGallery
 from csd_core.live.images import pixels
-from csd_core.live.rows import LiveItems, StoredImages, gallery_of, texts_of
+from csd_core.live.rows import LiveItems, StoredImages, gallery_of, texts_of, times_of
 from csd_core.live.rules import SearchRules
 from csd_core.params.upgrade import Strategy
 from csd_core.retrieval.adapter import Adapter
@@ -27,6 +28,7 @@ CHUNK_BYTES = 64 << 20
 """Images in memory at a time."""
 LARGEST_CHUNK = 4096
 """Rows in memory at a time, with their thumbnails."""
+NO_IDS = pa.chunked_array([], pa.string())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -40,7 +42,7 @@ class MigrationRules:
         stays: Spaces whose rows stay as they are; its own rows always do.
         kept: Provenances whose rows stay as they are.
         adapters: How rows of a provenance are mapped.
-        re_embed: Ids re-embedded whatever their provenance.
+        re_embed: Ids re-embedded whatever their provenance; as Arrow has them, for they may be all of the pipeline's.
     """
 
     embedder: Embedder
@@ -48,7 +50,7 @@ class MigrationRules:
     search: SearchRules
     stays: frozenset[str]
     adapters: Mapping[Provenance, Adapter]
-    re_embed: frozenset[str]
+    re_embed: pa.ChunkedArray = field(default_factory=lambda: NO_IDS)
     kept: frozenset[Provenance] = frozenset()
 
     def plan(self, rows: Gallery, former: SearchRules) -> UpgradePlan:
@@ -59,7 +61,9 @@ class MigrationRules:
             former: How they are searched until now.
         """
         own = Provenance(self.embedder.digest, "")
-        embed = np.fromiter((each in self.re_embed for each in rows.ids.tolist()), np.bool_, len(rows))
+        asked = pa.array(rows.ids.tolist(), pa.string())
+        listed = self.re_embed.filter(pc.is_in(self.re_embed, value_set=asked))  # hashes the few, not the many
+        embed = np.array(pc.is_in(asked, value_set=listed), np.bool_)
         adapters: dict[Provenance, Adapter] = {}
 
         def same_width(provenance: Provenance) -> bool:
@@ -151,14 +155,16 @@ class RowMigration:
 
     def _discard_deleted(self) -> int:
         tombstones_found = self.live.tombstones()
-        rows = self.live.rows(self.target, columns=["id", "origin", "written_at"])
-        ids = texts_of(rows, "id")
-        times = rows["written_at"].cast(pa.timestamp("us")).to_numpy()
-        by_people = texts_of(rows, "origin") == "live"
-        gone = tombstones_found.is_deleted(ids, written_at=np.where(by_people, times, np.datetime64(0, "us")))
+        gone: list[str] = []
+        for rows in (
+            self.live.batches(self.target, ["id", "origin", "written_at"]) if tombstones_found.tombstones_found else ()
+        ):
+            ids, by_people = texts_of(rows, "id"), texts_of(rows, "origin") == "live"
+            times = np.where(by_people, times_of(rows), np.datetime64(0, "us"))
+            gone += ids[tombstones_found.is_deleted(ids, written_at=times)].tolist()
         there = self.live.has(self.source, list(self.left_out))
         self.left_out = {identity: why for identity, why in self.left_out.items() if there[identity]}
-        return self._discard(ids[gone].tolist())
+        return self._discard(gone)
 
     def _migrate(self, rows: pa.Table) -> None:
         items, failed = self._treated(rows)
@@ -209,7 +215,7 @@ class RowMigration:
             splits=new.splits,
             origins=texts_of(rows, "origin")[kept],
             revisions=texts_of(rows, "revision")[kept],
-            written_at=rows["written_at"].cast(pa.timestamp("us")).to_numpy()[kept],
+            written_at=times_of(rows)[kept],
         )
         return items, {identity: fetched.failed[identity] for identity in old.ids[out].tolist()}
 

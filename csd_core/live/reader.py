@@ -1,14 +1,14 @@
 """What can be read from the live gallery: its tables, rows, versions, and whether they can be searched."""
 
-import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from operator import and_
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from lancedb.expr import col
 from lancedb.table import Table
 
@@ -16,27 +16,25 @@ from csd_core.live import tombstones
 from csd_core.live.filters import Filters
 from csd_core.live.images import FetchedImages, pixels
 from csd_core.live.rows import (
-    TEXTS,
     Changes,
     StoredImages,
     Strings,
-    fingerprints,
-    gallery_of,
     refuse_bad_vectors,
-    texts_of,
     vectors_of,
 )
 from csd_core.live.rules import SearchRules
 from csd_core.live.storage.columns import completed, stored
-from csd_core.live.storage.lance import scan
+from csd_core.live.storage.fingerprints import digest_of
+from csd_core.live.storage.lance import scan, windows
 from csd_core.live.storage.tables import Result, Tables
 from csd_core.live.tombstones import Tombstones
-from csd_core.records.ranking import GroupScoring
 from csd_core.records.stages import ImageForm
-from csd_core.retrieval.gallery import Gallery, Provenance
+from csd_core.retrieval.gallery import Provenance
 from csd_core.system.errors import ArtifactError, CompatibilityError
 
 KIND = ("embedded_by", "adapters", "space")
+WINDOW = 1 << 22
+"""Bytes of vectors read at a time."""
 
 
 class LiveReader:
@@ -137,23 +135,15 @@ class LiveReader:
 
         return self._tables.read(table, version, read)
 
-    def gallery(
-        self,
-        table: str,
-        *,
-        version: str | int | None = None,
-        query_model: str | None,
-        searchable_spaces: Sequence[str],
-        scoring: tuple[GroupScoring, ...] = (),
-    ) -> Gallery:
-        """A snapshot of rows as a gallery, without images.
+    def batches(
+        self, table: str, columns: Sequence[str], *, version: str | int | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Rows of a table as it is when the first is asked for, some in memory at a time, always in the same order.
 
-        Raises:
-            CompatibilityError: if a row's space may not be searched.
+        It fails once the table is written again or dropped.
         """
-        columns = [*TEXTS, "vector"]
-        rows = self.rows(table, version=version, columns=columns)
-        return gallery_of(rows, query_model=query_model, searchable_spaces=searchable_spaces, scoring=scoring)
+        handle = self.reading(table, version)
+        yield from windows(handle, list(columns), rows=max(1, WINDOW // 4 // dimension_of(handle)))
 
     def images_of(
         self, table: str, ids: Sequence[str] | Strings, *, form: ImageForm, version: str | int | None = None
@@ -174,11 +164,12 @@ class LiveReader:
 
     def changed_since(self, table: str, tag: str) -> Changes:
         """What people wrote and deleted since a tagged version."""
-        then = self._revisions(table, tag)
-        now = self._revisions(table, None)
-        upserted = sorted(identity for identity, revision in now.items() if then.get(identity) != revision)
-        deleted = sorted(then.keys() - now.keys())
-        return Changes(np.array(upserted, np.str_), np.array(deleted, np.str_))
+        columns = ["id", "revision"]
+        then, now = self.rows(table, version=tag, columns=columns), self.rows(table, columns=columns)
+        before = then["revision"].take(pc.index_in(now["id"], value_set=then["id"]))
+        upserted = now["id"].filter(pc.invert(pc.fill_null(pc.equal(before, now["revision"]), False)))
+        deleted = then["id"].filter(pc.invert(pc.is_in(then["id"], value_set=now["id"])))
+        return Changes(*(np.array(sorted(each.to_pylist()), np.str_) for each in (upserted, deleted)))
 
     def digest(self, table: str, *, version: str | int | None = None, whole: bool = False) -> str:
         """sha256 over the rows' content, whatever their order and files.
@@ -190,11 +181,7 @@ class LiveReader:
         """
 
         def read(handle: Table) -> str:
-            prints = fingerprints(scan(handle), whole=whole)
-            found = hashlib.sha256(f"{dimension_of(handle)} {handle.count_rows()}".encode())
-            for identity in sorted(prints):
-                found.update(prints[identity])
-            return found.hexdigest()
+            return digest_of(scan(handle), dimension=dimension_of(handle), rows=handle.count_rows(), whole=whole)
 
         return self._tables.read(table, version, read)
 
@@ -208,21 +195,17 @@ class LiveReader:
 
         def read(handle: Table) -> None:
             refuse_width(handle, table, rules)
-            ids: set[str] = set()
-            count = 0
+            ids: list[pa.Array] = []
             for batch in scan(handle, ["id", "vector"]):
-                refuse_bad_vectors(vectors_of(batch), texts_of(batch, "id"), where=f"table {table}")
-                ids.update(batch["id"].to_pylist())
-                count += batch.num_rows
+                names = batch["id"].to_pylist()
+                refuse_bad_vectors(vectors_of(batch), np.array(names, np.str_), where=f"table {table}")
+                ids.append(pa.array(names, pa.string()))  # a copy: the batch's own would keep the vectors
             refuse_spaces(kinds_of(handle), table, rules)
-            if len(ids) != count:
-                raise ArtifactError(f"table {table}: {count - len(ids)} ids occur twice; publish it again")
+            every = pa.chunked_array(ids, pa.string())
+            if twice := len(every) - pc.count_distinct(every).as_py():
+                raise ArtifactError(f"table {table}: {twice} ids occur twice; publish it again")
 
         self._tables.read(table, version, read)
-
-    def _revisions(self, table: str, version: str | None) -> dict[str, str]:
-        rows = self.rows(table, version=version, columns=["id", "revision"])
-        return dict(zip(rows["id"].to_pylist(), rows["revision"].to_pylist(), strict=True))
 
 
 def dimension_of(handle: Table) -> int:

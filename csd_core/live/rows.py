@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from csd_core.live.storage.columns import ADDED, completed
-from csd_core.live.text import refuse_undecodable
+from csd_core.live.storage.columns import ADDED
+from csd_core.live.text import refuse_bad_ids, refuse_undecodable
 from csd_core.records.ranking import GroupScoring
-from csd_core.retrieval.gallery import UNIT_TOLERANCE, Gallery
+from csd_core.retrieval.gallery import UNIT_TOLERANCE, Gallery, padded
 from csd_core.system.errors import ArtifactError, CompatibilityError, ParamsError
 
 Strings = npt.NDArray[np.str_]
@@ -28,11 +28,10 @@ Origin = Literal["pipeline", "live"]
 
 TEXTS = ("id", "label", "task", "split", "embedded_by", "adapters", "space", "origin", "revision")
 """Columns of text that every row has."""
-CONTENT = ("id", "label", "task", "split", "embedded_by", "adapters", "space", "origin", "image_ref")
-"""Columns of text that make up a row's content; its vector and image do too."""
+COLUMNS = (*TEXTS, "vector", "written_at")
+"""Columns of a row but for its image."""
 IMAGES = ("image", "image_ref", "thumbnail", "source", "path")
 """Columns of a row's image, as StoredImages has them."""
-LONGEST_ID = 512
 BATCH_ROWS = 1024
 """Rows written or read at a time; their images are in memory together."""
 
@@ -138,12 +137,12 @@ class LiveItems:
         images = StoredImages.none(count) if self.images is None else self.images
         for start in range(0, count, BATCH_ROWS):
             some = slice(start, end := min(start + BATCH_ROWS, count))
-            yield batch_of(
+            rows = batch_of(
                 {name: values if isinstance(values, str) else values[some] for name, values in columns.items()},
                 vectors=self.vectors[some],
                 written_at=times[some],
-                images=images.take(range(start, end)),
             )
+            yield with_images(rows, images.take(range(start, end)))
 
 
 class Changes(NamedTuple):
@@ -169,19 +168,24 @@ def schema(dimension: int) -> pa.Schema:
     )
 
 
-def batch_of(
-    texts: dict[str, str | Strings], *, vectors: Vectors, written_at: Times, images: StoredImages
-) -> pa.RecordBatch:
-    """Rows as Arrow; a text that is one string holds for every row."""
+def batch_of(texts: dict[str, str | Strings], *, vectors: Vectors, written_at: Times) -> pa.RecordBatch:
+    """Rows without images as Arrow; a text that is one string holds for every row."""
     count, dimension = vectors.shape
     columns: list[Any] = [
         pa.repeat(values, count) if isinstance(values, str) else pa.array(values.tolist(), pa.string())
         for values in (texts[name] for name in TEXTS)
     ]
-    flat = pa.array(np.ascontiguousarray(vectors, np.float32).reshape(-1))
     columns += [
-        pa.FixedSizeListArray.from_arrays(flat, dimension),
+        column_of(vectors),
         pa.array(written_at.astype("datetime64[us]"), pa.timestamp("us")).cast(pa.timestamp("us", "UTC")),
+    ]
+    return pa.record_batch(columns, schema=pa.schema(list(schema(dimension))[: len(columns)]))
+
+
+def with_images(rows: pa.RecordBatch, images: StoredImages) -> pa.RecordBatch:
+    """The rows of `batch_of` with their images, as a table has them."""
+    count, whole = rows.num_rows, schema(rows.schema.field("vector").type.list_size)
+    columns = [
         pa.array(images.png, pa.binary()),
         pa.array(images.refs, pa.string()),
         *(
@@ -189,7 +193,32 @@ def batch_of(
             for values, field in zip((images.sources, images.paths, images.thumbnails), ADDED, strict=True)
         ),
     ]
-    return pa.record_batch(columns, schema=schema(dimension))
+    return pa.record_batch([*rows.columns, *columns], schema=whole)
+
+
+def column_of(vectors: Vectors) -> pa.FixedSizeListArray:
+    """(N, D) as a column `vector`."""
+    flat = pa.array(np.ascontiguousarray(vectors, np.float32).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
+
+
+def pipeline_rows(gallery: Gallery, *, origin: Origin, written_at: np.datetime64) -> pa.RecordBatch:
+    """Rows of the pipeline's gallery as a table has them, but for their images."""
+    return batch_of(
+        {
+            "id": gallery.ids,
+            "label": gallery.labels,
+            "task": gallery.tasks,
+            "split": gallery.splits,
+            "embedded_by": gallery.embedded_by,
+            "adapters": gallery.adapters,
+            "space": gallery.spaces,
+            "origin": origin,
+            "revision": revisions_of(gallery),
+        },
+        vectors=gallery.vectors,
+        written_at=np.full(len(gallery), written_at),
+    )
 
 
 def revisions_of(gallery: Gallery) -> Strings:
@@ -214,6 +243,18 @@ def vectors_of(rows: pa.Table | pa.RecordBatch) -> Vectors:
 def texts_of(rows: pa.Table | pa.RecordBatch, name: str) -> Strings:
     """(N,) of a column of text; a null reads as the empty string."""
     return np.array([value or "" for value in rows[name].to_pylist()], np.str_)
+
+
+def times_of(rows: pa.Table | pa.RecordBatch) -> Times:
+    """(N,) UTC of the column `written_at`."""
+    times: Times = rows["written_at"].cast(pa.timestamp("us")).to_numpy(zero_copy_only=False)
+    return times.astype("datetime64[us]")
+
+
+def widened(rows: pa.RecordBatch, dimension: int) -> pa.RecordBatch:
+    """Rows whose vectors have so many dimensions; narrower ones end in zeros."""
+    vectors = padded(vectors_of(rows), dimension)
+    return rows.set_column(rows.schema.get_field_index("vector"), "vector", column_of(vectors))
 
 
 def gallery_of(
@@ -241,56 +282,6 @@ def gallery_of(
         searchable_spaces=tuple(searchable_spaces),
         scoring=scoring,
     )
-
-
-def fingerprints(batches: Iterable[pa.RecordBatch], *, whole: bool) -> dict[str, bytes]:
-    """Id -> sha256 of the row; columns ADDED count where they are no nulls, so that a row keeps its fingerprint.
-
-    Args:
-        batches: Rows with all columns.
-        whole: Of every column, or of the content alone, which leaves out revision and time.
-    """
-    found: dict[str, bytes] = {}
-    names = (*CONTENT, "revision") if whole else CONTENT
-    names_added = [each.name for each in ADDED]
-    for batch in batches:
-        texts = zip(*(batch[name].to_pylist() for name in names), strict=True)
-        times = batch["written_at"].cast(pa.int64()).to_pylist() if whole else [None] * batch.num_rows
-        added = zip(*(completed(batch, names_added)[name].to_pylist() for name in names_added), strict=True)
-        rows = zip(texts, times, vectors_of(batch), batch["image"].to_pylist(), added, strict=True)
-        for text, time, vector, image, (source, path, thumbnail) in rows:
-            extra = [] if source is path is thumbnail is None else [source, path, len(thumbnail or b"")]
-            head = json.dumps([*text, time, None if image is None else len(image), *extra], ensure_ascii=False)
-            content = head.encode() + vector.tobytes() + (image or b"") + (thumbnail or b"")
-            found[text[0]] = hashlib.sha256(content).digest()
-    return found
-
-
-def refuse_bad_ids(ids: list[str]) -> None:
-    """Refuse ids that repeat, are empty or too long.
-
-    Raises:
-        ParamsError: naming the first.
-    """
-    if len(set(ids)) != len(ids):
-        seen: set[str] = set()
-        twice = next(identity for identity in ids if identity in seen or seen.add(identity))  # type: ignore[func-returns-value]
-        raise ParamsError(f"items: id {twice} is given twice; each item has one row")
-    for identity in ids:
-        refuse_bad_id(identity)
-
-
-def refuse_bad_id(identity: str) -> None:
-    """Refuse what cannot be an item's id.
-
-    Raises:
-        ParamsError: naming it.
-    """
-    if not 0 < len(identity) <= LONGEST_ID or "\0" in identity:
-        raise ParamsError(
-            f"items: id {identity[:20]!r} has {len(identity)} characters; 1 to {LONGEST_ID} are allowed, and no NUL"
-        )
-    refuse_undecodable(identity, what="items: id")
 
 
 def refuse_bad_vectors(vectors: Vectors, ids: Strings, *, where: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from csd_core.records.ranking import GroupScoring, ScoreMap
-from csd_core.retrieval.gallery import Gallery, Provenance
+from csd_core.retrieval.gallery import Provenance
 from csd_core.retrieval.parts import IDENTITY
 
 
@@ -57,31 +57,40 @@ class SearchRules:
         return cls(query_model=model, dimension=dimension, spaces={model: spaces or (model,)})
 
     @classmethod
-    def of(cls, gallery: Gallery, *, model: str, dimension: int) -> "SearchRules":
+    def of(
+        cls,
+        kinds: Collection[tuple[Provenance, str]],
+        *,
+        model: str,
+        dimension: int,
+        spaces: tuple[str, ...],
+        scoring: tuple[GroupScoring, ...],
+    ) -> "SearchRules":
         """Return those of a gallery.
 
         Args:
-            gallery: Its rows, and how they are searched.
+            kinds: Provenances of its rows, each with the space that they are in.
             model: Digest of the model that embeds new rows.
             dimension: Of its vectors.
+            spaces: That may be searched.
+            scoring: How rows of some provenances are searched.
         """
-        if not gallery.scoring:
-            return cls.by_cosine(model, dimension=dimension, spaces=gallery.searchable_spaces)
-        scoring, own = gallery.scoring, Provenance(model, "")
-        if gallery.searched_by(own) is None:
+        if not scoring:
+            return cls.by_cosine(model, dimension=dimension, spaces=spaces)
+        known = {Provenance(group.embedded_by, group.adapters): group for group in scoring}
+        if Provenance(model, "") not in known:
             native = GroupScoring(
                 embedded_by=model, adapters="", query_model=model, dimension=dimension, score=IDENTITY
             )
             scoring = (*scoring, native)
-        spaces: dict[str, set[str]] = {model: {model}} | {group.query_model: set() for group in scoring}
-        for provenance, rows in gallery.groups().items():
-            group = gallery.searched_by(provenance)
-            spaces[group.query_model if group else model].add(str(gallery.spaces[rows[0]]))
-        foreign = set().union(*(each for searched_by, each in spaces.items() if searched_by != model))
-        spaces[model] |= {space for space in gallery.searchable_spaces if space not in foreign}
+        searched: dict[str, set[str]] = {model: {model}} | {group.query_model: set() for group in scoring}
+        for provenance, space in kinds:
+            group = known.get(provenance)
+            searched[group.query_model if group else model].add(space)
+        foreign = set().union(*(each for searched_by, each in searched.items() if searched_by != model))
+        searched[model] |= {space for space in spaces if space not in foreign}
         ordered = {
-            searched_by: tuple(space for space in gallery.searchable_spaces if space in each)
-            for searched_by, each in spaces.items()
+            searched_by: tuple(space for space in spaces if space in each) for searched_by, each in searched.items()
         }
         return cls(query_model=model, dimension=dimension, spaces=ordered, scoring=scoring)
 

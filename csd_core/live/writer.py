@@ -1,6 +1,6 @@
 """What can be written to the tables of the live gallery, row by row and by id; who writes holds its lock."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -104,24 +104,26 @@ class LiveWriter(LiveReader):
         with self.writing(), lance_errors(table):
             self._tables.open_to_write(table)[0].tags.delete(tag)
 
-    def forget_deletions(self, *, needed: Collection[str]) -> int:
+    def forget_deletions(self, *, needed: Iterable[str]) -> int:
         """Forget which items were deleted where nothing could bring them back; an erasure is never forgotten.
 
         Args:
-            needed: Ids that the pipeline still has.
+            needed: Ids that the pipeline still has; they are read only if something was deleted.
 
         Returns:
             How many deletions were forgotten.
         """
         with self.writing():
             self._tables.admitted()
-            if not any(not tombstone.erased for tombstone in self.tombstones().tombstones_found.values()):
+            found = self.tombstones().tombstones_found
+            deleted = {item for item, tombstone in found.items() if not tombstone.erased}
+            if not deleted:
                 return 0
-            there = {hash_of(identity) for identity in needed}
+            there = deleted.intersection(map(hash_of, needed))
             for table in self.tables():
                 for version in (None, *self.tags(table)):
-                    rows = self.rows(table, version=version, columns=["id"])
-                    there.update(map(hash_of, rows["id"].to_pylist()))
+                    for batch in self.batches(table, ["id"], version=version):
+                        there |= deleted.intersection(map(hash_of, batch["id"].to_pylist()))
             return tombstones.forget(self._tables, needed=there)
 
     def _deleted_at(self, handle: Table, newest: np.datetime64, ids: Sequence[str]) -> np.datetime64:

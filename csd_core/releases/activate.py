@@ -6,22 +6,22 @@ is rubbish that the next run removes; from then on the new one is, and the next 
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from csd_core.audit.checksums import CHECKSUMS
 from csd_core.live.index.files import write_index
 from csd_core.live.migration import RowMigration
-from csd_core.live.rows import Strings, texts_of
+from csd_core.live.storage.lance import leaving_out
 from csd_core.releases.candidate import Production, ReleaseCandidate
 from csd_core.releases.contents.folder import write_release
 from csd_core.releases.contents.release import Release, name_of, table_of, tag_of
 from csd_core.releases.recovery import mark_of, recover
 from csd_core.releases.verify import problems_of
 from csd_core.retrieval.embedder import digest_of
-from csd_core.retrieval.gallery import padded
 from csd_core.system.console import echo
 from csd_core.system.errors import ArtifactError, CsdError
 
@@ -165,7 +165,7 @@ class _Upgrade:
     def build(self) -> None:
         """Write the next table, with the rows that people wrote until now."""
         live, base = self.production.live, self.release_candidate.base
-        written = np.empty(0, np.str_)
+        written = pa.array([], pa.string())
         if self.before:
             self._carrier = RowMigration(
                 live=live,
@@ -176,19 +176,16 @@ class _Upgrade:
             )
             live.tag(self.before.table, mark_of(self.number))
             written = self._written_live(self.before)
-            base = base.without(written)
         self.on_step("marked")
-        live.build(
+        live.fill(
             self.table,
-            replace(base.gallery, vectors=padded(base.gallery.vectors, self.release_candidate.rules.search.width)),
-            origin=base.origins,
+            leaving_out(base.batches(), written),
+            dimension=self.release_candidate.rules.search.width,
             images=base.images,
-            revisions=base.revisions,
-            written_at=base.written_at,
         )
         self.on_step("built")
         if self._carrier:
-            self._carrier.migrate(written.tolist())
+            self._carrier.migrate(written.to_pylist())
         self.on_step("carried")
         if live.count(self.table) > self.production.params.live.exact_rows:
             self._index = self.workshop / self.table
@@ -254,20 +251,16 @@ class _Upgrade:
         """Whether nothing was written or deleted since the last look; the caller holds the write lock."""
         return self.before is None or self._seen == self.production.live.state(self.before.table)
 
-    def _written_live(self, before: Release) -> Strings:
+    def _written_live(self, before: Release) -> pa.StringArray:
         """Ids of the rows that people wrote, but for those that the base holds in the same revision."""
-        rows = self.production.live.rows(
-            before.table, version=mark_of(self.number), columns=["id", "origin", "revision"]
-        )
-        by_people = texts_of(rows, "origin") == "live"
-        ids, revisions = texts_of(rows, "id")[by_people], texts_of(rows, "revision")[by_people]
-        base = self.release_candidate.base
-        revision_of = dict(zip(base.gallery.ids.tolist(), base.revisions.tolist(), strict=True))
-        same = [
-            revision_of.get(each) == revision for each, revision in zip(ids.tolist(), revisions.tolist(), strict=True)
-        ]
-        mine: Strings = ids[~np.array(same, np.bool_)]
-        return mine
+        batches = self.production.live.batches(before.table, ("id", "origin", "revision"), version=mark_of(self.number))
+        found = [each.filter(pc.equal(each["origin"], "live")) for each in batches]
+        rows = pa.Table.from_batches(found).combine_chunks() if found else None
+        if rows is None or not rows.num_rows:
+            return pa.array([], pa.string())
+        ids, revisions = (rows[name].combine_chunks() for name in ("id", "revision"))
+        same = pc.equal(self.release_candidate.base.revisions(ids), revisions)
+        return ids.filter(pc.invert(pc.fill_null(same, False)))
 
 
 def _tell(left_out: dict[str, str]) -> None:

@@ -1,18 +1,18 @@
 """What is to become active: a model, the rows it starts from and what it does with rows that people wrote."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Self
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from csd_core.live.gallery import LiveGallery
 from csd_core.live.images import RowImages
 from csd_core.live.migration import MigrationRules
-from csd_core.live.rows import IMAGES, TEXTS, StoredImages, Strings, Times, gallery_of, texts_of
+from csd_core.live.rows import COLUMNS, IMAGES, StoredImages, Strings, pipeline_rows
+from csd_core.live.storage.clock import after
 from csd_core.params.model import Params
 from csd_core.params.upgrade import Strategy
 from csd_core.releases.contents.release import (
@@ -27,7 +27,7 @@ from csd_core.releases.contents.release import (
     Release,
 )
 from csd_core.releases.store import Releases
-from csd_core.retrieval.gallery import Gallery
+from csd_core.retrieval.gallery_file import GalleryFile
 from csd_core.retrieval.lineage import Lineage
 from csd_core.workspace import Workspace
 
@@ -60,28 +60,41 @@ class Production:
         )
 
 
+Batches = Callable[[], Iterator[pa.RecordBatch]]
+Revisions = Callable[[pa.StringArray], pa.StringArray]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Base:
-    """The rows a new table starts from.
+    """The rows a new table starts from; some of them are in memory at a time.
 
     Attributes:
-        gallery: G rows, as the model searches them.
-        origins: (G,) pipeline or live.
-        revisions: (G,) of rows carried over from a table; empty where the pipeline made the row.
-        written_at: (G,) UTC, of rows carried over from a table.
+        batches: The rows as `csd_core.live.rows.batch_of` makes them and as the model searches them.
+        revisions: Ids (n,) of rows that people wrote -> (n,) their revisions here; null where there is none.
         images: Their images.
     """
 
-    gallery: Gallery
-    origins: Strings
-    revisions: Strings
-    written_at: Times
+    batches: Batches
+    revisions: Revisions
     images: RowImages
+
+    @classmethod
+    def of(cls, gallery: GalleryFile, *, images: RowImages) -> Self:
+        """The rows of the pipeline's gallery."""
+        now = after()
+        return cls(
+            batches=lambda: (pipeline_rows(part, origin="pipeline", written_at=now) for part in gallery.parts()),
+            revisions=lambda ids: pa.nulls(len(ids), pa.string()),
+            images=images,
+        )
 
     @classmethod
     def at(cls, live: LiveGallery, release: Release, *, tag: str) -> Self:
         """The rows of a release's table at a tag, as its model searches them."""
-        rows = live.rows(release.table, version=tag, columns=[*TEXTS, "vector", "written_at"])
+
+        def revisions(ids: pa.StringArray) -> pa.StringArray:
+            rows = live.rows(release.table, version=tag, columns=["id", "revision"])
+            return rows["revision"].combine_chunks().take(pc.index_in(ids, value_set=rows["id"]))
 
         def images(ids: Strings, /) -> StoredImages:
             found = live.rows(release.table, version=tag, ids=ids, columns=["id", *IMAGES])
@@ -89,27 +102,7 @@ class Base:
             return StoredImages.of(found.take(pa.array([at[identity] for identity in ids.tolist()], pa.int64())))
 
         return cls(
-            gallery=gallery_of(
-                rows,
-                query_model=release.record.model,
-                searchable_spaces=release.searchable_spaces,
-                scoring=release.record.scoring,
-            ),
-            origins=texts_of(rows, "origin"),
-            revisions=texts_of(rows, "revision"),
-            written_at=rows["written_at"].cast(pa.timestamp("us")).to_numpy().astype("datetime64[us]"),
-            images=images,
-        )
-
-    def without(self, ids: npt.NDArray[np.str_]) -> "Base":
-        """The rows of all other items."""
-        rows = np.flatnonzero(~np.isin(self.gallery.ids, ids))
-        return Base(
-            gallery=self.gallery.take(rows),
-            origins=self.origins[rows],
-            revisions=self.revisions[rows],
-            written_at=self.written_at[rows],
-            images=self.images,
+            batches=lambda: live.batches(release.table, COLUMNS, version=tag), revisions=revisions, images=images
         )
 
 

@@ -5,15 +5,10 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
-
 from csd_core.audit.log import whoami
-from csd_core.data.pool import ItemPool
 from csd_core.data.shards import load_shard
-from csd_core.live.images import PoolImages
-from csd_core.live.migration import MigrationRules
+from csd_core.live.migration import NO_IDS, MigrationRules
 from csd_core.live.rules import SearchRules
-from csd_core.live.storage.clock import after
 from csd_core.params.upgrade import Strategy
 from csd_core.records.stages import Champion, SeenShards
 from csd_core.records.verdict import Ledger, LedgerEntry, Promoted, VerdictFile
@@ -29,13 +24,15 @@ from csd_core.releases.contents.release import (
     VERDICT,
     Release,
 )
+from csd_core.releases.pool_images import PoolImages
 from csd_core.releases.query_models import files_of, older_models, own_models, variants_of
 from csd_core.releases.recovery import recover
 from csd_core.releases.registry import is_registered, register
 from csd_core.releases.reindex import same_rows
 from csd_core.releases.retention import forget_deletions, retire
 from csd_core.retrieval.embedder import Embedder
-from csd_core.retrieval.gallery import Gallery, Provenance
+from csd_core.retrieval.gallery import Provenance
+from csd_core.retrieval.gallery_file import GalleryFile
 from csd_core.retrieval.lineage import Lineage
 from csd_core.system.console import echo
 from csd_core.system.errors import ArtifactError, CompatibilityError
@@ -96,15 +93,16 @@ def _heir(production: Production, task: str, before: Release | None) -> ReleaseC
             f"task {task}: there is no champion after it, for no candidate was promoted; nothing to publish"
         )
     entries = Ledger.load(workspace.ledger(task)).entries
-    gallery = Gallery.load(workspace.gallery(task))
+    gallery = GalleryFile.load(workspace.gallery(task))
+    digest = gallery.digest
     embedder = Embedder.load(
         workspace.champion_embedder(task) / EMBEDDER,
         device=production.params.runtime.device,
         threads=production.params.runtime.threads,
     )
-    _refuse_mixture(task, champion.digest, gallery, embedder, entries)
+    _refuse_mixture(task, champion.digest, embedder, entries, gallery=(digest, gallery.record.query_model))
     same_model = before is not None and before.record.model == champion.digest
-    if before and same_model and before.record.artefact == gallery.digest:
+    if before and same_model and before.record.artefact == digest:
         return _with_other_variant(production, before, workspace.champion_embedder(task), embedder)
     if before and not same_model and champion.parent != before.record.model:
         raise CompatibilityError(_what_first(task, champion.digest, before, entries))
@@ -113,7 +111,13 @@ def _heir(production: Production, task: str, before: Release | None) -> ReleaseC
         raise ArtifactError(
             f"{workspace.verdict(champion.task)}: does not promote the champion; run `csd run` and try again"
         )
-    rules = SearchRules.of(gallery, model=champion.digest, dimension=embedder.metadata.dimension)
+    rules = SearchRules.of(
+        gallery.kinds(),
+        model=champion.digest,
+        dimension=embedder.metadata.dimension,
+        spaces=gallery.record.searchable_spaces,
+        scoring=gallery.record.scoring,
+    )
     query_models = own_models(workspace.champion_embedder(task), embedder, rules.spaces[champion.digest])
     adapters = CandidateAdapters.load(workspace.candidate_adapters(champion.task))
     copies = {
@@ -130,8 +134,12 @@ def _heir(production: Production, task: str, before: Release | None) -> ReleaseC
             models={**previous.models, **lineage.models}, adapters={**previous.adapters, **lineage.adapters}
         )
     older, variants = older_models(rules, embedder, lineage, variants_of(rules, workspace, entries, before))
-    pool = ItemPool(shards=[load_shard(workspace.shard(name)) for name in SeenShards.load(workspace.seen(task)).tasks])
-    count = len(gallery)
+    images = PoolImages(
+        (load_shard(workspace.shard(name)) for name in SeenShards.load(workspace.seen(task)).tasks),
+        kept=production.params.live.images,
+        thumbnails=bool(production.params.live.thumbnails),
+        workspace=workspace,
+    )
     return ReleaseCandidate(
         kind="refresh" if same_model else "publish",
         parent_model=champion.parent,
@@ -139,30 +147,19 @@ def _heir(production: Production, task: str, before: Release | None) -> ReleaseC
         task=champion.task,
         after=task,
         strategy=verdict.strategy,
-        artefact=gallery.digest,
+        artefact=digest,
         query_models=(*query_models, *older),
         adapters=tuple(fit.chosen for fit in adapters.record.fits),
         embedder=workspace.champion_embedder(task) / EMBEDDER,
         copies=copies | variants | {f"{ADAPTERS}/{path.name}": path for path in adapters.paths()},
         lineage=lineage,
-        base=Base(
-            gallery=gallery,
-            origins=np.full(count, "pipeline"),
-            revisions=np.full(count, ""),
-            written_at=np.full(count, after()),
-            images=PoolImages(
-                pool,
-                kept=production.params.live.images,
-                thumbnails=bool(production.params.live.thumbnails),
-                workspace=workspace,
-            ),
-        ),
+        base=Base.of(gallery, images=images),
         rules=_migration(gallery, embedder, verdict.strategy, rules, adapters, same_model=same_model),
     )
 
 
 def _migration(
-    gallery: Gallery,
+    gallery: GalleryFile,
     embedder: Embedder,
     strategy: Strategy,
     search: SearchRules,
@@ -181,14 +178,14 @@ def _migration(
         embedder=embedder,
         strategy=strategy,
         search=search,
-        stays=frozenset(gallery.searchable_spaces if stays and not scored else ()),
+        stays=frozenset(gallery.record.searchable_spaces if stays and not scored else ()),
         kept=frozenset(scored if stays else ()),
         adapters={
             provenance: adapter
             for provenance, adapter in chosen.items()
             if not scored or provenance.mapped_by(adapter.digest) in scored
         },
-        re_embed=frozenset() if same_model else frozenset(gallery.ids.tolist()),
+        re_embed=NO_IDS if same_model else gallery.columns["id"],
     )
 
 
@@ -213,16 +210,29 @@ def _with_other_variant(
 
 
 def _refuse_mixture(
-    task: str, champion: str, gallery: Gallery, embedder: Embedder, entries: Sequence[LedgerEntry]
+    task: str,
+    champion: str,
+    embedder: Embedder,
+    entries: Sequence[LedgerEntry],
+    *,
+    gallery: tuple[str, str | None],
 ) -> None:
-    """Refuse artefacts that do not belong together, such as those of a run that did not finish."""
+    """Refuse artefacts that do not belong together, such as those of a run that did not finish.
+
+    Args:
+        task: After which they are.
+        champion: Digest of the model.
+        embedder: Its file.
+        entries: The ledger's.
+        gallery: Its digest, and that of the model whose queries search it.
+    """
     last = entries[-1]
     problem = None
     if embedder.digest != champion:
         problem = f"{EMBEDDER} is model {embedder.digest[:12]}, the champion is {champion[:12]}"
     elif (last.task, last.champion) != (task, champion):
         problem = f"the ledger ends with task {last.task} and model {str(last.champion)[:12]}"
-    elif gallery.digest != last.gallery or gallery.query_model != champion:
+    elif gallery != (last.gallery, champion):
         problem = "the gallery is another than the ledger's"
     if problem:
         raise ArtifactError(f"artifacts/{task}: {problem}; run `csd run`, then publish again")

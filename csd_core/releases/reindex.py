@@ -72,6 +72,5 @@ def same_rows(production: Production, release: Release, embedder: Embedder) -> R
             stays=frozenset(rules.searchable_spaces),
             kept=frozenset(Provenance(each.embedded_by, each.adapters) for each in rules.scoring),
             adapters={},
-            re_embed=frozenset(),
         ),
     )

@@ -50,10 +50,9 @@ def forget_deletions(production: Production, *, after: str) -> None:
     shards = {workspace.shard(name) / "items.parquet" for name in SeenShards.load(workspace.seen(after)).tasks}
     if not all(path.is_file() for path in shards):
         return
-    needed: set[str] = set()
-    for path in sorted(shards | set((workspace.root / "data" / "shards").glob("*/items.parquet"))):
-        needed.update(pq.read_table(path, columns=["id"])["id"].to_pylist())
-    production.live.forget_deletions(needed=needed)
+    paths = sorted(shards | set((workspace.root / "data" / "shards").glob("*/items.parquet")))
+    tables = (pq.read_table(path, columns=["id"]) for path in paths)
+    production.live.forget_deletions(needed=(each for table in tables for each in table["id"].to_pylist()))
 
 
 def _strip(production: Production, release: Release) -> None:

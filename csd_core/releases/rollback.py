@@ -70,7 +70,6 @@ def _heir(production: Production, number: int | None) -> ReleaseCandidate:
             search=earlier.rules,
             stays=frozenset(),
             adapters={},
-            re_embed=frozenset(),
         ),
     )
 

@@ -180,12 +180,7 @@ class Gallery:
     def groups(self) -> dict[Provenance, npt.NDArray[np.intp]]:
         """Provenance -> ascending positions of its rows, in order of first appearance."""
         if not self._groups:
-            models, model = np.unique(self.embedded_by, return_inverse=True)
-            chains, chain = np.unique(self.adapters, return_inverse=True)
-            kinds, first, number = np.unique(model * len(chains) + chain, return_index=True, return_inverse=True)
-            for each in np.argsort(first):
-                made_by, mapped_by = models[kinds[each] // len(chains)], chains[kinds[each] % len(chains)]
-                self._groups[Provenance(str(made_by), str(mapped_by))] = np.flatnonzero(number == each)
+            self._groups.update(positions_of(self.embedded_by, self.adapters))
         return dict(self._groups)
 
     def take(self, positions: npt.NDArray[np.intp]) -> "Gallery":
@@ -286,6 +281,18 @@ class Gallery:
             searchable_spaces=record.searchable_spaces,
             scoring=record.scoring,
         )
+
+
+def positions_of(embedded_by: Strings, adapters: Strings) -> dict[Provenance, npt.NDArray[np.intp]]:
+    """Return provenance -> ascending positions of its rows, in order of first appearance."""
+    models, model = np.unique(embedded_by, return_inverse=True)
+    chains, chain = np.unique(adapters, return_inverse=True)
+    kinds, first, number = np.unique(model * len(chains) + chain, return_index=True, return_inverse=True)
+    found = {}
+    for each in np.argsort(first):
+        made_by, mapped_by = models[kinds[each] // len(chains)], chains[kinds[each] % len(chains)]
+        found[Provenance(str(made_by), str(mapped_by))] = np.flatnonzero(number == each)
+    return found
 
 
 def padded(vectors: npt.NDArray[np.float32], width: int) -> npt.NDArray[np.float32]:

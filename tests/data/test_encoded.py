@@ -11,9 +11,10 @@ from csd_core.data.encoded import EncodedImages, load_images, write_images
 from csd_core.data.pool import ItemPool
 from csd_core.data.shards import cut_shard, load_shard, write_shard
 from csd_core.data.sources.arrays import ArraySource, Part
-from csd_core.live.images import PoolImages, pixels
+from csd_core.live.images import pixels
 from csd_core.params.model import SplitShares, Task
 from csd_core.records.stages import ImageForm
+from csd_core.releases.pool_images import PoolImages
 from csd_core.system.errors import ArtifactError
 from csd_core.workspace import Workspace
 
@@ -104,7 +105,7 @@ def test_a_shard_holds_what_its_source_does_and_its_rows_can_be_referred_to(tmp_
     pool = ItemPool(shards=[shard])
     np.testing.assert_array_equal(pool.images(np.array([3, 1, 3])), shard.images[np.array([3, 1, 3])])
 
-    references = PoolImages(pool, kept="reference", thumbnails=False, workspace=workspace)(shard.ids[:5])
+    references = PoolImages([shard], kept="reference", thumbnails=False, workspace=workspace)(shard.ids[:5])
     found = pixels(references, shard.ids[:5], form=form, root=tmp_path)
     assert not found.failed
     np.testing.assert_array_equal(found.images, shard.images[:5])

@@ -8,7 +8,7 @@ import pytest
 
 from csd_core.live.filters import Filters
 from csd_core.live.gallery import LiveGallery
-from csd_core.live.rows import LiveItems, StoredImages
+from csd_core.live.rows import COLUMNS, LiveItems, StoredImages, gallery_of
 from csd_core.live.rules import SearchRules
 from csd_core.retrieval.gallery import Gallery
 from csd_core.system.errors import ArtifactError, CompatibilityError, CsdError, DataError, ParamsError
@@ -61,7 +61,7 @@ def built(live, gallery_of_items):
 def test_a_built_table_reads_back_to_the_byte(live, gallery_of_items):
     gallery = gallery_of_items(2500)  # several batches
     assert live.build("g", gallery, origin="pipeline", images=pngs) == 2500
-    read = live.gallery("g", query_model="model-1", searchable_spaces=("model-1",))
+    read = gallery_of(live.rows("g"), query_model="model-1", searchable_spaces=("model-1",))
     assert by_id(read).digest == by_id(gallery).digest
     rows = live.rows("g", ids=["item-7"], columns=["image", "image_ref", "origin"]).to_pylist()
     assert rows == [{"image": b"png of item-7", "image_ref": None, "origin": "pipeline"}]
@@ -187,16 +187,7 @@ def test_an_item_that_is_written_again_with_the_same_content_has_changed(live, b
 def test_carried_rows_keep_revision_and_time(live, built):
     live.upsert("g", items(built, "item-5"))
     (old,) = live.rows("g", ids=["item-5"], columns=["revision", "written_at"]).to_pylist()
-    revisions = np.where(built.ids == "item-5", old["revision"], "")
-    time = np.datetime64(old["written_at"].replace(tzinfo=None), "us")
-    live.build(
-        "h",
-        built,
-        origin=np.where(built.ids == "item-5", "live", "pipeline"),
-        images=None,
-        revisions=revisions,
-        written_at=np.full(40, time),
-    )
+    assert live.fill("h", live.batches("g", COLUMNS), dimension=8, images=None) == 40
     assert live.rows("h", ids=["item-5"], columns=["revision", "written_at"]).to_pylist() == [old]
     pipeline = {name: live.rows(name, ids=["item-6"], columns=["revision"]).to_pylist() for name in ("g", "h")}
     assert pipeline["g"] == pipeline["h"]

@@ -11,9 +11,10 @@ from csd_core.data.decode import decode
 from csd_core.data.pool import ItemPool
 from csd_core.data.shards import Shard
 from csd_core.data.tables import write_table
-from csd_core.live.images import PoolImages, content_id, encode_png, fetch, unreachable
+from csd_core.live.images import content_id, encode_png, fetch, unreachable
 from csd_core.live.rows import LiveItems, StoredImages
 from csd_core.records.stages import ImageForm, ShardRecord
+from csd_core.releases.pool_images import PoolImages
 from csd_core.system.errors import DataError
 from csd_core.workspace import Workspace
 
@@ -68,7 +69,7 @@ def test_stored_pixels_come_back_exactly(channels):
 def test_the_pipelines_images_are_had_again_whether_stored_or_referred_to(
     live, gallery_of_items, shards, tmp_path, kept
 ):
-    source = PoolImages(shards, kept=kept, thumbnails=True, workspace=Workspace(tmp_path))
+    source = PoolImages(shards.shards, kept=kept, thumbnails=True, workspace=Workspace(tmp_path))
     wanted = shards.ids[[7, 0, 4, 9]]
     write(live, gallery_of_items(4), source(wanted), wanted)
     fetched = live.images_of("g", wanted[::-1], form=FORM)

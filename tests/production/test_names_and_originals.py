@@ -18,10 +18,11 @@ from csd_core.commands.production import items
 from csd_core.data.thumbnails import ThumbnailWriter
 from csd_core.live.images import picture
 from csd_core.live.index import nearest
-from csd_core.live.rows import IMAGES, LiveItems, StoredImages, fingerprints, schema
+from csd_core.live.rows import IMAGES, LiveItems, StoredImages, schema
 from csd_core.live.rules import SearchRules
 from csd_core.live.search import Snapshot
 from csd_core.live.storage.columns import ADDED
+from csd_core.live.storage.fingerprints import fingerprints
 from csd_core.releases.publish import publish
 from csd_core.releases.rollback import rollback
 
@@ -216,8 +217,8 @@ def test_a_row_without_names_has_the_fingerprint_that_an_earlier_csd_gave_it(liv
     texts = ["id", "label", "task", "split", "embedded_by", "adapters", "space", "origin", "image_ref"]
     head = json.dumps([*(row[name] for name in texts), None, None], ensure_ascii=False)
     expected = hashlib.sha256(head.encode() + np.array(row["vector"], np.float32).tobytes()).digest()
-    assert fingerprints(live.rows("g").to_batches(), whole=False)["item-3"] == expected
-    assert fingerprints(live.rows("g", columns=schema(8).names).to_batches(), whole=False)["item-3"] == expected
+    for rows in (live.rows("g"), live.rows("g", columns=schema(8).names)):
+        assert dict(fingerprints(rows.to_batches(), whole=False))["item-3"] == expected
 
 
 @pytest.mark.parametrize("column", KNOWN)
@@ -227,5 +228,5 @@ def test_a_change_of_a_name_or_a_thumbnail_changes_the_fingerprint(live, old, co
     field = rows.schema.field(column)
     other = pa.array([b"other" if column == "thumbnail" else "other"], field.type)
     changed = rows.set_column(rows.column_names.index(column), field, other)
-    before, after = (fingerprints(each.to_batches(), whole=True)["x"] for each in (rows, changed))
+    before, after = (dict(fingerprints(each.to_batches(), whole=True))["x"] for each in (rows, changed))
     assert before != after

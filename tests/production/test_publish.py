@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from projects import Project, content_ids, pixels_of
 
+from csd_core.live.reader import kinds_of
 from csd_core.records.verdict import Ledger
 from csd_core.releases.activate import STEPS
 from csd_core.releases.publish import publish
@@ -191,10 +192,9 @@ def test_the_lineage_of_a_release_embeds_images_as_each_of_its_rows(project_unde
     project.put(pixels_of(40, 1, seed=1), "live")
     release = publish(project.production)
     lineage = Lineage.load(release.folder / "lineage")
-    rows = project.production.live.gallery(
-        release.table, query_model=release.record.model, searchable_spaces=release.searchable_spaces
-    )
-    assert all(lineage.knows(provenance) for provenance in rows.groups())
+    kinds = project.production.live.read(release.table, release.tag, kinds_of)
+    assert len(kinds) > 1
+    assert all(lineage.knows(provenance) for provenance, _ in kinds)
 
 
 def test_rows_written_and_deleted_while_the_table_is_built_survive(project_under):

@@ -16,7 +16,8 @@ from csd_core.commands.production.item_tables import compact, index, take_over
 from csd_core.live.erasure import traces
 from csd_core.live.filters import Filters
 from csd_core.live.images import content_id, encode_png, fetch, thumbnail_of
-from csd_core.live.rows import LiveItems, StoredImages, refuse_bad_id
+from csd_core.live.rows import LiveItems, StoredImages
+from csd_core.live.text import refuse_bad_id
 from csd_core.records.stages import ImageForm
 from csd_core.releases.candidate import Production
 from csd_core.retrieval.embedder import Embedder

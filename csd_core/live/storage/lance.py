@@ -114,22 +114,21 @@ def true_cause(batches: Iterable[pa.RecordBatch]) -> Iterator[Iterator[pa.Record
         raise
 
 
-def leaving_out(batches: Iterable[pa.RecordBatch], ids: frozenset[str]) -> Iterator[pa.RecordBatch]:
+def leaving_out(batches: Iterable[pa.RecordBatch], ids: pa.StringArray) -> Iterator[pa.RecordBatch]:
     """Rows of other ids."""
-    return _filtered(batches, ids, pc.invert) if ids else iter(batches)
+    return _filtered(batches, ids, pc.invert) if len(ids) else iter(batches)
 
 
-def only(batches: Iterable[pa.RecordBatch], ids: set[str]) -> Iterator[pa.RecordBatch]:
+def only(batches: Iterable[pa.RecordBatch], ids: pa.StringArray) -> Iterator[pa.RecordBatch]:
     """Rows of these ids."""
     return _filtered(batches, ids, lambda mask: mask)
 
 
 def _filtered(
-    batches: Iterable[pa.RecordBatch], ids: Iterable[str], keep: Callable[[Any], Any]
+    batches: Iterable[pa.RecordBatch], ids: pa.StringArray, keep: Callable[[Any], Any]
 ) -> Iterator[pa.RecordBatch]:
-    values = pa.array(list(ids), pa.string())
     for batch in batches:
-        yield batch.filter(keep(pc.is_in(batch["id"], value_set=values)))
+        yield batch.filter(keep(pc.is_in(batch["id"], value_set=ids)))
 
 
 def put(handle: Table, schema: pa.Schema, batches: Iterable[pa.RecordBatch], *, on: str = "id") -> None:

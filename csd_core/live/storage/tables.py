@@ -21,9 +21,9 @@ import numpy as np
 import pyarrow as pa
 from lancedb.table import Table
 
-from csd_core.live.rows import fingerprints
 from csd_core.live.storage.catalogue import CATALOGUE, SCHEMA, Catalogue, Entry, Owner
 from csd_core.live.storage.database import Database
+from csd_core.live.storage.fingerprints import fingerprints
 from csd_core.live.storage.lance import files_of, lance_errors, latest_time, leaving_out, only, put, remove, scan
 from csd_core.live.storage.upkeep import is_due, tidy
 from csd_core.system.errors import ArtifactError, CsdError, ParamsError
@@ -169,17 +169,17 @@ class Tables(Database):
             versions = sorted({latest, *tagged.values()})
             physical = f"{table}.{uuid4().hex[:12]}"
             first = self.at(self._open(entry.physical, table), table, versions[0])
-            new = self._write(physical, old.schema, leaving_out(scan(first, names), without))
+            new = self._write(physical, old.schema, leaving_out(scan(first, names), _column(without)))
             self._index_ids(new)
-            before = fingerprints(scan(first), whole=True)
+            before = dict(fingerprints(scan(first), whole=True))
             copied = {versions[0]: new.version}
             for version in versions[1:]:
                 source = self.at(self._open(entry.physical, table), table, version)
-                after = fingerprints(scan(source), whole=True)
+                after = dict(fingerprints(scan(source), whole=True))
                 changed = {identity for identity, print_ in after.items() if before.get(identity) != print_}
                 remove(new, (before.keys() - after.keys()) - without)
                 if changed - without:
-                    put(new, old.schema, only(scan(source, names), changed - without))
+                    put(new, old.schema, only(scan(source, names), _column(changed - without)))
                 before = after
                 copied[version] = new.version
             for name, version in tagged.items():
@@ -254,3 +254,7 @@ class Tables(Database):
         put(handle, SCHEMA, rows.to_batches(), on="table")
         if is_due(handle):
             tidy(handle)
+
+
+def _column(ids: frozenset[str] | set[str]) -> pa.StringArray:
+    return pa.array(sorted(ids), pa.string())

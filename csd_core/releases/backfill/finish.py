@@ -6,17 +6,15 @@ People go on writing and deleting meanwhile; the switch is that of any new relea
 from collections.abc import Mapping
 from dataclasses import replace
 
-import numpy as np
-
 from csd_core.audit.log import whoami
 from csd_core.engine.processes import LocalEngine
 from csd_core.engine.work import Engine
 from csd_core.live.images import NO_IMAGE
 from csd_core.live.migration import MigrationRules
 from csd_core.live.rows import Strings
-from csd_core.live.rules import SearchRules
 from csd_core.releases.activate import OnStep, activate
 from csd_core.releases.backfill.announcement import name_rows
+from csd_core.releases.backfill.completed import CompletedRows
 from csd_core.releases.backfill.rows import LiveBackfill, alone, clear, plan, rows_of_others
 from csd_core.releases.candidate import Base, Production, ReleaseCandidate
 from csd_core.releases.contents.release import Release
@@ -24,12 +22,11 @@ from csd_core.releases.recovery import recover
 from csd_core.releases.registry import register
 from csd_core.releases.retention import retire
 from csd_core.retrieval.embedder import Embedder
-from csd_core.retrieval.gallery import Gallery, Provenance, padded
 from csd_core.system.console import echo, progress
 from csd_core.system.errors import ArtifactError, CompatibilityError, DataError
 from csd_core.system.locks import WAIT
 from csd_core.upgrade.backfill.engine import embed_shards
-from csd_core.upgrade.backfill.shards import SHARD_ROWS, load_vectors
+from csd_core.upgrade.backfill.shards import SHARD_ROWS
 
 
 def complete(
@@ -140,62 +137,22 @@ def finish(
 def _heir(production: Production, backfill: LiveBackfill, failed: Mapping[str, str]) -> ReleaseCandidate:
     """The active release with the vectors of the shards, as a release to be."""
     release, runtime = backfill.release, production.params.runtime
+    completed = CompletedRows.of(production.live, backfill, without=failed)
+    rules = completed.rules()
     base = Base.at(production.live, release, tag=backfill.tag)
-    completed = _completed(base.gallery, backfill, failed)
     return ReleaseCandidate.again(
         release,
         kind="backfill",
         rolled_back_to=None,
         strategy="backfill",
-        base=replace(base, gallery=completed),
+        base=replace(base, batches=lambda: completed.batches(rules.width)),
         rules=MigrationRules(
             embedder=Embedder.load(release.embedder, device=runtime.device, threads=runtime.threads),
             strategy="backfill",
-            search=SearchRules.of(completed, model=release.record.model, dimension=release.record.dimension),
+            search=rules,
             stays=frozenset(),  # whoever wrote a row since, with whatever model: it is re-embedded where that can be
             adapters={},
-            re_embed=frozenset(),
         ),
-    )
-
-
-def _completed(rows: Gallery, backfill: LiveBackfill, failed: Mapping[str, str]) -> Gallery:
-    """The rows with the vectors of the shards; beside the rows, those of one shard are in memory at a time.
-
-    A row that was erased since the plan is in its shard only. Older models and scores that no row needs any more go.
-    """
-    model = backfill.release.record.model
-    at = {identity: row for row, identity in enumerate(rows.ids.tolist())}
-    vectors, re_embedded = np.array(rows.vectors), np.zeros(len(rows), np.bool_)
-    for shard in backfill.shards:
-        where = [-1 if identity in failed else at.get(identity, -1) for identity in shard.ids.tolist()]
-        target = np.array(where, np.intp)  # (n,) rows of the shard's ids, -1 for none
-        found = target >= 0
-        vectors[target[found]] = padded(load_vectors(backfill.results.home(shard))[found], vectors.shape[1])
-        re_embedded[target[found]] = True
-    completed = replace(
-        rows,
-        embedded_by=np.where(re_embedded, model, rows.embedded_by),
-        adapters=np.where(re_embedded, "", rows.adapters),
-        spaces=np.where(re_embedded, model, rows.spaces),
-        vectors=vectors,
-    )
-    return _without_needless(completed, backfill.release) if rows.scoring else completed
-
-
-def _without_needless(rows: Gallery, release: Release) -> Gallery:
-    """Leave out scores, spaces and components of vectors that no row needs; the model's own rows need no score."""
-    own, there = Provenance(release.record.model, ""), set(rows.groups())
-    scoring = tuple(each for each in rows.scoring if Provenance(each.embedded_by, each.adapters) in there | {own})
-    if there <= {own}:
-        scoring = ()
-    width = max([release.record.dimension, *(each.dimension for each in scoring)])
-    spaces = {release.record.model, *rows.spaces.tolist()}
-    return replace(
-        rows,
-        scoring=scoring,
-        searchable_spaces=tuple(space for space in rows.searchable_spaces if space in spaces),
-        vectors=rows.vectors[:, :width],
     )
 
 

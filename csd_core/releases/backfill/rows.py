@@ -18,8 +18,8 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from lancedb.table import Table
 
 from csd_core.audit.log import whoami
@@ -216,8 +216,7 @@ def rows_of_others(live: LiveGallery, release: Release, *, tag: str, only_with_i
         return (query.where(_HAS_IMAGE) if only_with_image else query).to_arrow()
 
     rows = live.read(release.table, tag, read)
-    found: Strings = texts_of(rows, "id")[_by_others(rows, release)]
-    return found
+    return texts_of(rows.filter(_by_others(rows, release)), "id")
 
 
 def _without_image(live: LiveGallery, release: Release, tag: str) -> dict[str, str]:
@@ -228,7 +227,7 @@ def _without_image(live: LiveGallery, release: Release, tag: str) -> dict[str, s
         return handle.search().select(columns).where("image IS NULL").to_arrow()
 
     rows = live.read(release.table, tag, read)
-    rows = rows.filter(pa.array(_by_others(rows, release)))
+    rows = rows.filter(_by_others(rows, release))
     return unreachable(dict(zip(rows["id"].to_pylist(), rows["image_ref"].to_pylist(), strict=True)), root=live.root)
 
 
@@ -237,11 +236,9 @@ def _has_references(live: LiveGallery, release: Release, tag: str) -> bool:
     return live.read(release.table, tag, lambda handle: bool(handle.count_rows(_REFERENCES)))
 
 
-def _by_others(rows: pa.Table, release: Release) -> npt.NDArray[np.bool_]:
+def _by_others(rows: pa.Table, release: Release) -> pa.ChunkedArray:
     """(n,) rows whose vector the release's model did not make, or that was mapped since."""
-    others: npt.NDArray[np.bool_] = texts_of(rows, "embedded_by") != release.record.model
-    others |= texts_of(rows, "adapters") != ""
-    return others
+    return pc.or_(pc.not_equal(rows["embedded_by"], release.record.model), pc.not_equal(rows["adapters"], ""))
 
 
 def _has_idle_models(live: LiveGallery, release: Release, tag: str) -> bool:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from csd_core.audit.checksums import CHECKSUMS, Checksums
+from csd_core.live.reader import kinds_of
 from csd_core.releases.candidate import Commit, Production, ReleaseCandidate
 from csd_core.releases.contents import golden_queries
 from csd_core.releases.contents.release import (
@@ -48,13 +49,6 @@ def write_release(
     """
     live, embedder, rules = production.live, release_candidate.rules.embedder, release_candidate.rules.search
     table, tag = table_of(number, embedder.digest), tag_of(number)
-    rows = live.gallery(
-        table,
-        version=tag,
-        query_model=embedder.digest,
-        searchable_spaces=rules.searchable_spaces,
-        scoring=rules.scoring,
-    )
     commit = release_candidate.commit or _checked_out(production.workspace.root)
     record = ReleaseRecord(
         number=number,
@@ -71,7 +65,7 @@ def write_release(
         uncommitted=commit.uncommitted,
         table=table,
         tag=tag,
-        rows=len(rows),
+        rows=live.count(table, version=tag),
         gallery=live.digest(table, version=tag, whole=True),
         artefact=release_candidate.artefact,
         query_models=release_candidate.query_models,
@@ -91,9 +85,12 @@ def write_release(
             shutil.copyfile(source, folder / name)
         if index:
             shutil.copytree(index, folder / INDEX)
-        lineage = release_candidate.lineage.needed_by(rows.groups(), query_models=rows.query_models)
+        provenances = {provenance for provenance, _ in live.read(table, tag, kinds_of)}
+        query_models = tuple(rules.dimensions)
+        lineage = release_candidate.lineage.needed_by(provenances, query_models=query_models)
         lineage.save(folder / LINEAGE)
-        fetched = live.images_of(table, golden_queries.chosen(rows.ids), form=embedder.metadata.form, version=tag)
+        known = golden_queries.chosen(live.rows(table, version=tag, columns=["id"])["id"])
+        fetched = live.images_of(table, known, form=embedder.metadata.form, version=tag)
         (folder / golden_queries.FOLDER).mkdir()
         queries = {
             digest: (
@@ -101,11 +98,12 @@ def write_release(
                 if digest == embedder.digest
                 else Embedder.load(lineage.models[digest], device="cpu", threads=1)
             )(fetched.images)
-            for digest in rows.query_models
+            for digest in query_models
         }
-        golden_queries.save(
-            folder / golden_queries.FOLDER, fetched.images, golden_queries.expect(rows, fetched.ids, queries)
+        expected = golden_queries.expect(
+            live.batches(table, golden_queries.COLUMNS, version=tag), fetched.ids, queries, rules
         )
+        golden_queries.save(folder / golden_queries.FOLDER, fetched.images, expected)
         record.save(folder / RECORD)
         Checksums.of(folder).save(folder / CHECKSUMS)
     return Release.load(target)

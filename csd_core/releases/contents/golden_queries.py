@@ -7,18 +7,23 @@ The answers are reckoned when the release is made, by brute force over the rows.
 images with its model, searches them through the store and compares.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from csd_core.audit.checksums import hash_of
 from csd_core.data.npy import map_images, write_rows
 from csd_core.live.hits import Hits
+from csd_core.live.rows import Strings, Vectors, texts_of, vectors_of
+from csd_core.live.rules import SearchRules
 from csd_core.records.stages import Record
-from csd_core.retrieval.gallery import Gallery
-from csd_core.retrieval.parts import Part, parts_of
+from csd_core.retrieval.gallery import positions_of
+from csd_core.retrieval.parts import parts_of
 from csd_core.system.atomic import atomic_file
 from csd_core.system.errors import ArtifactError
 
@@ -27,7 +32,9 @@ QUERIES, NEIGHBOURS = 16, 5
 TOLERANCE = 1e-3
 """How far a cosine may lie from the expected one: other processors round otherwise."""
 
-Vectors = npt.NDArray[np.float32]
+COLUMNS = ("id", "embedded_by", "adapters", "vector")
+"""Of rows that are searched."""
+Floats = npt.NDArray[np.float64]
 
 
 class KnownQuery(Record):
@@ -49,47 +56,67 @@ class KnownQueries(Record):
     queries: tuple[KnownQuery, ...]
 
 
-def chosen(ids: npt.NDArray[np.str_]) -> npt.NDArray[np.str_]:
+def chosen(ids: pa.ChunkedArray) -> Strings:
     """The items to ask for: evenly spaced among the sorted ids."""
-    ordered = np.sort(ids)
-    return ordered[np.unique(np.linspace(0, len(ordered) - 1, min(QUERIES, len(ordered))).astype(np.intp))]
+    at = np.unique(np.linspace(0, len(ids) - 1, min(QUERIES, len(ids))).astype(np.intp))
+    return np.array(ids.take(pc.sort_indices(ids).take(pa.array(at))).to_pylist(), np.str_)
 
 
-def expect(gallery: Gallery, items: npt.NDArray[np.str_], queries: Mapping[str, Vectors]) -> KnownQueries:
-    """The answers, by brute force.
+def expect(
+    batches: Iterable[pa.RecordBatch], items: Strings, queries: Mapping[str, Vectors], rules: SearchRules
+) -> KnownQueries:
+    """The answers, by brute force; those of the rows so far are kept.
 
     Args:
-        gallery: All rows.
+        batches: All rows, with COLUMNS.
         items: (Q,) whose images the queries are.
         queries: Query model -> (Q, D) as it embeds them.
+        rules: How the rows are searched.
     """
-    parts = [Part(queries=each, rows=gallery.vectors) for each in queries.values()]
-    if gallery.scoring:
-        model = str(gallery.query_model)
-        parts = parts_of(
-            gallery.vectors, gallery.groups(), gallery.scoring, query_model=model, queries=queries.__getitem__
-        )
-    found: list[KnownQuery] = []
-    for number, item in enumerate(items.tolist()):
-        scores, margins = np.empty(len(gallery)), np.empty(len(gallery))
-        for part in parts:
-            cosines = np.asarray(part.rows) @ np.asarray(part.queries)[number]
-            at = slice(None) if part.positions is None else part.positions
-            scores[at] = part.score(cosines)
-            above = part.score(np.maximum(cosines, np.minimum(cosines + TOLERANCE, 1))) - scores[at]
-            margins[at] = np.maximum(above, scores[at] - part.score(cosines - TOLERANCE))
-        count = min(NEIGHBOURS, len(scores))
-        near = np.flatnonzero(scores >= np.partition(scores, len(scores) - count)[len(scores) - count])  # ties too
-        nearest = near[np.lexsort((gallery.ids[near], -scores[near]))][:count]
-        found.append(
+    nearest = [_Nearest.none() for _ in items]
+    for rows in batches:
+        ids, vectors = texts_of(rows, "id"), vectors_of(rows)
+        kinds = positions_of(texts_of(rows, "embedded_by"), texts_of(rows, "adapters"))
+        parts = parts_of(vectors, kinds, rules.scoring, query_model=rules.query_model, queries=queries.__getitem__)
+        for number in range(len(items)):
+            scores, margins = np.empty(len(ids)), np.empty(len(ids))
+            for part in parts:
+                cosines = np.asarray(part.rows) @ np.asarray(part.queries)[number]
+                scores[part.positions] = part.score(cosines)
+                above = part.score(np.maximum(cosines, np.minimum(cosines + TOLERANCE, 1))) - scores[part.positions]
+                margins[part.positions] = np.maximum(above, scores[part.positions] - part.score(cosines - TOLERANCE))
+            nearest[number] = nearest[number].among(ids, scores, margins)
+    return KnownQueries(
+        queries=tuple(
             KnownQuery(
                 item=item,
-                ids=tuple(gallery.ids[nearest].tolist()),
-                scores=tuple(scores[nearest].tolist()),
-                margins=tuple(margins[nearest].tolist()) if gallery.scoring else (),
+                ids=tuple(found.ids.tolist()),
+                scores=tuple(found.scores.tolist()),
+                margins=tuple(found.margins.tolist()) if rules.scoring else (),
             )
+            for item, found in zip(items.tolist(), nearest, strict=True)
         )
-    return KnownQueries(queries=tuple(found))
+    )
+
+
+class _Nearest(NamedTuple):
+    """The rows nearest to a query so far: n of them, at most NEIGHBOURS, nearest first and then by id."""
+
+    ids: Strings
+    scores: Floats
+    margins: Floats
+
+    @classmethod
+    def none(cls) -> Self:
+        return cls(np.empty(0, np.str_), np.empty(0), np.empty(0))
+
+    def among(self, ids: Strings, scores: Floats, margins: Floats) -> Self:
+        """Those among them and m more rows."""
+        count = min(NEIGHBOURS, len(scores))
+        near = np.flatnonzero(scores >= np.partition(scores, len(scores) - count)[len(scores) - count])  # ties too
+        every = [np.concatenate(pair) for pair in zip(self, (ids[near], scores[near], margins[near]), strict=True)]
+        order = np.lexsort((every[0], -every[1]))[:NEIGHBOURS]
+        return type(self)(*(each[order] for each in every))
 
 
 def save(folder: Path, images: npt.NDArray[np.uint8], record: KnownQueries) -> None:
