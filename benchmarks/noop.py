@@ -1,6 +1,8 @@
-"""Seconds of a `dvc repro` that has nothing to do, for several numbers of tasks, and of bare Python for reference.
+"""What a `dvc repro` that has nothing to do takes, and the report, for several numbers of tasks.
 
-Clones the last commit, runs a pipeline of small tasks (about 15 s a task), then times the second run.
+Clones the last commit, runs a pipeline of small tasks (about 15 s a task), then runs `dvc repro` again, and the stage
+`report` alone. Seconds are of a processor, with those of children; memory is the most that one process held. The
+reference is an import of DVC.
 
 python benchmarks/noop.py [--tasks 3 20] [--repeats 3]
 """
@@ -10,8 +12,8 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -48,12 +50,24 @@ def prepare(folder: Path, tasks: int) -> None:
         YAML().dump(params, file)
 
 
-def seconds(folder: Path, *command: str) -> float:
+class Cost(NamedTuple):
+    """What a command took."""
+
+    processor: float
+    """Seconds, with those of its children."""
+    peak: float
+    """MiB."""
+
+
+def cost(folder: Path, *command: str) -> Cost:
     """Of one command, its output thrown away."""
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    started = time.perf_counter()
-    subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - started
+    child = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise subprocess.CalledProcessError(child.returncode, command)
+    return Cost(used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
 
 def main() -> None:
@@ -66,13 +80,21 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / "project"
             prepare(folder, tasks)
-            first = seconds(folder, "dvc", "repro", "--quiet")
-            again = min(seconds(folder, "dvc", "repro", "--quiet") for _ in range(options.repeats))
-            bare = min(seconds(folder, sys.executable, "-c", "import dvc.repo") for _ in range(options.repeats))
-            stages = 3 + 5 * tasks
+            first = cost(folder, "dvc", "repro", "--quiet")
+            again, report, bare = (
+                min(cost(folder, *command) for _ in range(options.repeats))
+                for command in (
+                    ("dvc", "repro", "--quiet"),
+                    (sys.executable, "-m", "csd_core.stages.report"),
+                    (sys.executable, "-c", "import dvc.repo"),
+                )
+            )
             print(
-                f"{tasks} tasks, {stages} stages: first run {first:.0f} s; nothing to do {again:.2f} s, "
-                f"{again / bare:.1f}x importing dvc ({bare:.2f} s)"
+                f"{tasks} tasks, {3 + 5 * tasks} stages: first run {first.processor:.0f} s; nothing to do "
+                f"{again.processor:.2f} s, {again.processor / bare.processor:.1f} x importing dvc "
+                f"({bare.processor:.2f} s), {again.peak:.0f} MiB; report {report.processor:.2f} s, "
+                f"{report.processor / bare.processor:.1f} x, {report.peak:.0f} MiB",
+                flush=True,
             )
 
 

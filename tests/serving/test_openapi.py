@@ -14,7 +14,7 @@ from schemathesis.specs.openapi.checks import (
 )
 from services import address, published, serving
 
-from csd_core.live.rows import LONGEST_ID
+from csd_core.live.text import LONGEST_ID
 from csd_core.serving.http.asks import PIXEL
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]

@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from csd_core.live.filters import Filters
-from csd_core.live.rows import LONGEST_ID
+from csd_core.live.text import LONGEST_ID
 from csd_core.system.names import LONGEST_NAME, class_flaw, item_flaw
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFXAAAAEElEQVR42mNkEIAAJgGKGACOGAQAwSeVywAAAABJRU5ErkJggg=="

@@ -13,7 +13,8 @@ from starlette.convertors import PathConvertor, register_url_convertor
 from csd_core.data.thumbnails import MEDIA_TYPE
 from csd_core.live.filters import Filters
 from csd_core.live.images import encode_png, picture
-from csd_core.live.rows import IMAGES, LONGEST_ID, texts_of
+from csd_core.live.rows import IMAGES, texts_of
+from csd_core.live.text import LONGEST_ID
 from csd_core.serving.http.answers import (
     ItemAnswer,
     ItemName,
