@@ -90,6 +90,27 @@ def test_the_cells_propose_nearly_all_that_a_search_of_all_rows_finds_whatever_w
         assert all("item-0" not in each for each in found.tolist())
 
 
+def test_beyond_a_million_rows_candidates_and_cells_searched_grow_with_the_root_of_the_rows(tmp_path, monkeypatch):
+    rows = np.random.default_rng(0).standard_normal((4096, 8)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    nearest.build(rows, tmp_path / "cells")
+    index = nearest.Nearest(tmp_path / "cells")
+
+    def found(**asked):
+        return index.candidates(rows[:50], k=10, probes=4, among=None, **asked)
+
+    few = found(count=4096)
+    monkeypatch.setattr(nearest, "_DENSE", 1024)
+    many = found(count=4096)
+    assert (few.shape, many.shape) == ((50, 170), (50, 330))
+    assert np.count_nonzero(many >= 0) > 1.5 * np.count_nonzero(few >= 0)
+    true = np.argsort(-(rows[:50] @ rows.T), axis=1)[:, :10]
+    of_few, of_many = (
+        sum(len(set(a) & set(b)) for a, b in zip(true.tolist(), each.tolist(), strict=True)) for each in (few, many)
+    )
+    assert of_few < of_many
+
+
 def test_a_query_far_from_all_rows_that_match_still_finds_k_of_them(live, built):
     near = np.zeros((60, 8), np.float32)
     near[:, 0], near[:, 1] = np.cos(np.arange(60) / 100), np.sin(np.arange(60) / 100)

@@ -4,6 +4,7 @@ n rows, D dimensions, Q queries, m candidates of a query. It only proposes rows;
 vectors. One thread searches, for a service answers in several processes.
 """
 
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ _MOST_CELLS = 1 << 14
 _SEED = 1234
 _MARGIN, _TIMES = 160, 4
 """So many candidates more than K, and so many times K, are compared by their own vectors."""
+_DENSE = 1_000_000
+"""Beyond so many rows candidates and probes grow as cells do: with the root of the rows."""
 
 faiss: Any = faiss_module
 """Its annotations lack much of it."""
@@ -84,13 +87,14 @@ class Nearest:
         Args:
             queries: (Q, D) of unit length.
             k: At most `count`.
-            probes: Cells searched where every row may be found; more where fewer may.
+            probes: Cells searched where every row may be found; more where fewer may, and of more than 10⁶ rows.
             among: (ceil(n / 8),) a bit for each row that may be found; None for all.
             count: How many may.
         """
-        wanted = min(count, max(_TIMES * k, k + _MARGIN))
+        denser = max(1.0, (self.count / _DENSE) ** 0.5)
+        wanted = min(count, max(_TIMES * k, k + round(_MARGIN * denser)))
         parameters = faiss.SearchParametersIVF(
-            nprobe=min(int(self._index.nlist), -(-probes * self.count // count)),
+            nprobe=min(int(self._index.nlist), ceil(probes * denser * self.count / count)),
             sel=None if among is None else faiss.IDSelectorBitmap(among),
         )
         faiss.omp_set_num_threads(1)
