@@ -11,7 +11,7 @@ import numpy as np
 from ruamel.yaml.comments import CommentedSeq
 
 from csd_core.data.grouping.equal_images import BACKGROUNDS, equal_by_background
-from csd_core.data.shards import apportion
+from csd_core.data.grouping.roles import apportion
 from csd_core.inspection.headers import Headers
 from csd_core.params.file import PROFILES, merge, profile_text
 from csd_core.params.model import Params, SplitShares

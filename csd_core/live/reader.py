@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 from operator import and_
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,6 @@ from csd_core.live.filters import Filters
 from csd_core.live.images import FetchedImages, pixels
 from csd_core.live.rows import (
     TEXTS,
-    Changes,
     StoredImages,
     Strings,
     fingerprints,
@@ -37,6 +37,15 @@ from csd_core.retrieval.gallery import Gallery, Provenance
 from csd_core.system.errors import ArtifactError, CompatibilityError
 
 KIND = ("embedded_by", "adapters", "space")
+
+
+class Changes(NamedTuple):
+    """What people wrote between two versions of a table."""
+
+    upserted: Strings
+    """Ids whose revision is new."""
+    deleted: Strings
+    """Ids that are gone."""
 
 
 class LiveReader:

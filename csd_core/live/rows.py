@@ -146,15 +146,6 @@ class LiveItems:
             )
 
 
-class Changes(NamedTuple):
-    """What people wrote between two versions of a table."""
-
-    upserted: Strings
-    """Ids whose revision is new."""
-    deleted: Strings
-    """Ids that are gone."""
-
-
 def schema(dimension: int) -> pa.Schema:
     """Of a table whose vectors have `dimension` dimensions."""
     return pa.schema(

@@ -371,11 +371,11 @@ def test_the_worst_lost_queries_are_those_of_a_readable_loop_one_of_each_class_f
     assert len(lost) > 8
     falling = sorted(lost, key=lambda query: -lost[query])
     asked = np.arange(60)
-    found = worst_lost(before, after, labels=labels, asked=asked, count=100).tolist()
+    found = worst_lost(before, after, labels=labels, groups=asked, asked=asked, count=100).tolist()
     assert sorted(found) == sorted(lost)
     worst_of_class = {labels[query]: query for query in reversed(falling)}
     assert found[: len(worst_of_class)] == [query for query in falling if query in worst_of_class.values()]
-    assert worst_lost(before, after, labels=labels, asked=asked, count=3).tolist() == found[:3]
+    assert worst_lost(before, after, labels=labels, groups=asked, asked=asked, count=3).tolist() == found[:3]
 
 
 def test_only_queries_that_are_asked_are_lost():
