@@ -189,7 +189,7 @@ def write_shard(folder: Path, source: CanonicalSet, cut: ShardItems, *, task: st
             "source": [source.record.name] * len(ids),
         }
         if cut.groups is not None:
-            columns |= {"group": cut.groups}
+            columns["group"] = cut.groups
         write_table(partial / ITEMS, columns)
         record = ShardRecord(
             task=task,

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import scipy.linalg
 import torch
 from threadpoolctl import threadpool_limits
+from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from csd_core.learning.batches import LabelledImages
@@ -34,8 +35,8 @@ def fit_start(network: EmbeddingNetwork, images: LabelledImages, ranks: ProcessG
         images: Their targets are columns of the classifier.
         ranks: The processes, each of which reads its share of the images.
     """
-    if network.fits_projection:
-        _fit_projection(network, images, ranks)
+    if network.fits_projection and isinstance(network.projection, nn.Linear):
+        _fit_projection(network, network.projection.weight, images, ranks)
     if network.classifier.weight.requires_grad:  # else they are corners of a simplex
         means = class_means(network, images, ranks)
         known = means.any(dim=1, keepdim=True)
@@ -44,22 +45,23 @@ def fit_start(network: EmbeddingNetwork, images: LabelledImages, ranks: ProcessG
 
 
 @torch.inference_mode()
-def _fit_projection(network: EmbeddingNetwork, images: LabelledImages, ranks: ProcessGroup) -> None:
-    """Fill the projection (D, F), in place; its features are as long on average as before."""
+def _fit_projection(network: EmbeddingNetwork, weight: Tensor, images: LabelledImages, ranks: ProcessGroup) -> None:
+    """Fill the projection's weight (D, F), in place; its features are as long on average as before."""
     network.eval()
-    weight = network.projection.weight
     gram = torch.zeros((weight.shape[1], weight.shape[1]), dtype=torch.float64, device=weight.device)
     sums = torch.zeros((network.classes, weight.shape[1]), dtype=torch.float64, device=weight.device)
     for positions in torch.split(torch.arange(len(images))[ranks.share(len(images))], BATCH):
         features = network.features(images.take(positions).to(weight.device)).double()
         gram += features.T @ features
         sums += one_hot(images.targets[positions].to(weight.device), network.classes).double().T @ features
-    gram, sums = (ranks.gather(each[None], total=ranks.count).sum(dim=0).cpu().numpy() for each in (gram, sums))
+    of_all, of_classes = (ranks.gather(each[None], total=ranks.count).sum(dim=0).cpu().numpy() for each in (gram, sums))
     counts = np.bincount(images.targets.numpy(), minlength=network.classes)
-    rows = directions(gram, sums, counts, dimension=len(weight))
-    before = weight.double().cpu().numpy()
-    lengths = (np.einsum("df,fg,dg->", each, gram, each, optimize=True) for each in (before, rows))
-    weight.copy_(torch.from_numpy(rows * np.sqrt(np.divide(*lengths))))
+    rows = directions(of_all, of_classes, counts, dimension=len(weight))
+    before, after = (
+        float(np.einsum("df,fg,dg->", each, of_all, each, optimize=True))
+        for each in (weight.double().cpu().numpy(), rows)
+    )
+    weight.copy_(torch.from_numpy(rows * (before / after) ** 0.5))
 
 
 def directions(gram: Doubles, sums: Doubles, counts: npt.NDArray[np.intp], *, dimension: int) -> Doubles:
@@ -75,12 +77,12 @@ def directions(gram: Doubles, sums: Doubles, counts: npt.NDArray[np.intp], *, di
         counts: (K,) images of each class.
         dimension: D.
     """
-    known, total, features = counts > 0, counts.sum(), len(gram)
+    known, total, features = counts > 0, int(counts.sum()), len(gram)
     means = sums[known] / counts[known, None]
     within = (gram - (means * counts[known, None]).T @ means) / total
     spread = within if len(means) < total else gram / total  # a single image of each class does not differ within it
     within += np.eye(features) * (SHRINKAGE * np.trace(spread) / features)
-    count = min(dimension, features, int(total))
+    count = min(dimension, features, total)
     with threadpool_limits(1, user_api="blas"):  # so that no weight depends on how many threads there are
         _, found = scipy.linalg.eigh(gram / total, within, subset_by_index=(features - count, features - 1))
     largest = found[np.abs(found).argmax(axis=0), np.arange(count)]

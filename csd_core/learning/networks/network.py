@@ -140,7 +140,7 @@ def new_network(
     model.classifier.fill(0, generator)
     if network.weights is not None:
         has_own = load_start_weights(model, family_of(network.architecture), weights)
-        model.fits_projection = isinstance(model.projection, nn.Linear) and not has_own and not model.clips
+        model.fits_projection = not has_own and not model.clips
     _try_an_image(model)
     return model
 
