@@ -1,6 +1,6 @@
 """What each augmentation gains, alone, on photographs and on glyphs: Recall@1 of a small network trained from scratch.
 
-    python benchmarks/photographs.py cut FOLDER
+    python benchmarks/crops.py FOLDER
     python benchmarks/augmentation_gains.py FOLDER
 
 Photographs are the crops of `benchmarks/photographs.py`, whose places share a role; glyphs are characters, whose test
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from augmentation import NOTHING
-from photographs import GROUP
+from crops import GROUP
 from ruamel.yaml import YAML
 
 from csd_core.data.canonical import load_source, write_source

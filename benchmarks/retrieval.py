@@ -49,7 +49,7 @@ def main() -> None:
     some = slice(0, min(options.loop_queries, options.rows))
 
     def ours(k: tuple[int, ...] = (1, 5, 10)) -> Any:
-        return recall_at(vectors, vectors, query_labels=labels, gallery_labels=labels, k=k, self_index=own)
+        return recall_at(vectors, vectors, query_labels=labels, gallery_labels=labels, k=k, own=own)
 
     seconds, recall = min((timed(ours) for _ in range(options.repeats)), key=lambda pair: pair[0])
     loop_seconds, by_loop = timed(lambda: loop_recall(vectors[some], vectors, labels[some], labels, k=1, start=0))
@@ -61,7 +61,7 @@ def main() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     precision_seconds, _ = timed(
-        lambda: map_at_r(vectors, vectors, query_labels=labels, gallery_labels=labels, self_index=own)
+        lambda: map_at_r(vectors, vectors, query_labels=labels, gallery_labels=labels, own=own)
     )
     print(f"{options.rows:,} queries x {options.rows:,} rows x {options.dimension}, {options.classes} classes")
     print(f"Recall@1,5,10: {seconds:.3f} s; per-query numpy loop {loop_seconds:.2f} s: {loop_seconds / seconds:.0f}x")

@@ -20,7 +20,7 @@ BATCH = 512
 def figures(vectors: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     """Recall@1 and mean mAP@R of every row among the others."""
     own = np.arange(len(vectors))
-    same = {"query_labels": labels, "gallery_labels": labels, "self_index": own}
+    same = {"query_labels": labels, "gallery_labels": labels, "own": own}
     return recall_at(vectors, vectors, **same).at(1), float(np.nanmean(map_at_r(vectors, vectors, **same)))
 
 

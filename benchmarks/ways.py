@@ -162,7 +162,12 @@ def search(items: EvaluationData, way: Way) -> Recall:
     """Let the items that ask search what a way serves."""
     labels = items.labels
     return recall_over(
-        way(items), query_labels=labels[items.asked], gallery_labels=labels, k=(1,), self_index=items.asked
+        way(items),
+        query_labels=labels[items.asked],
+        gallery_labels=labels,
+        k=(1,),
+        own=items.groups_of(items.asked),
+        groups=items.groups_of(np.arange(len(labels))),
     )
 
 

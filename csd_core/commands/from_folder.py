@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from csd_core.data.folders import check_folders
-from csd_core.inspection.advice import advice
+from csd_core.inspection.advice import advice, advice_on_start
 from csd_core.inspection.findings import look_through
-from csd_core.inspection.fitting import fitted_text, path_from, role_counts, source_name
+from csd_core.inspection.fitting import FEW, fitted_text, path_from, role_counts, source_name
 from csd_core.inspection.text import numbered, print_findings
 from csd_core.params.file import profile_text
 from csd_core.params.model import Params
@@ -41,14 +41,21 @@ def params_from(folder: Path, images: Path, profile: str | None) -> str:
     text = fitted_text(findings, source=source, path=path, profile=start)
     params = Params.model_validate(parse_yaml(text, where="fitted parameters"))
     print_findings(findings)
-    lines = advice(findings, role_counts(findings, params.split))
+    roles = role_counts(findings, params.split)
+    lines = advice(findings, roles) + ([] if profile else advice_on_start(findings, roles))
     if lines:
         echo("Look at:")
         numbered(lines)
     first, group = params.training.first, params.split.group or "null"
     flips = "on" if first.augmentation.flip else "off"
+    recipe = f"{first.epochs} epochs of batches of {first.batch_size}, flips {flips}"
     echo(
-        f"chosen: {params.training.network.architecture}, {first.epochs} epochs of batches of {first.batch_size}, "
-        f"flips {flips}, split.group {group}, gate.min_recall {params.gate.min_recall:g}; params.yaml has every knob"
+        f"chosen: {params.training.network.architecture}, {recipe if first.epochs else 'start weights as they are'}, "
+        f"split.group {group}, gate.min_recall {params.gate.min_recall:g}; params.yaml has every knob"
     )
+    if not first.epochs:
+        echo(
+            f"at most {FEW} training images of a class, on average: published weights find more as they are than after "
+            "a few epochs on so few images; raise training.first.epochs to let training compete with them"
+        )
     return text

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from csd_core.inspection.advice import advice
+from csd_core.inspection.advice import advice, advice_on_start
 from csd_core.inspection.estimate import estimate, proof
 from csd_core.inspection.findings import Findings, look_through
 from csd_core.inspection.fitting import fitted_params, role_counts
@@ -42,7 +42,7 @@ def inspect(
     params = known or fitted_params(findings)
     roles = role_counts(findings, params.split)
     print_findings(findings)
-    lines = advice(findings, roles)
+    lines = advice(findings, roles) + ([] if known else advice_on_start(findings, roles))
     if lines:
         echo("Look at:")
         numbered(lines)

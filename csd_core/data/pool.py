@@ -51,6 +51,14 @@ class ItemPool:
         return np.concatenate([shard.splits for shard in self.shards])
 
     @cached_property
+    def groups(self) -> npt.NDArray[np.intp]:
+        """(N,) number of each item's group, that of near-duplicates; an item on its own has one to itself."""
+        if all(shard.groups is None for shard in self.shards):
+            return np.arange(len(self.ids))
+        names = [shard.ids if shard.groups is None else shard.groups for shard in self.shards]
+        return np.unique(np.concatenate(names), return_inverse=True)[1]
+
+    @cached_property
     def tasks(self) -> Strings:
         """(N,) the task each item came with."""
         return np.repeat([shard.record.task for shard in self.shards], [len(shard.ids) for shard in self.shards])

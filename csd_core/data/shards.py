@@ -1,21 +1,20 @@
 """A task's own images, split by role: the shard. It depends on its task, its source and what earlier tasks hold.
 
     images.npy     (N, H, W, C) uint8, read memory-mapped; or images.arrow, each encoded, as its source has it
-    items.parquet  id, label, split, path, source: row by row the same items
+    items.parquet  id, label, split, path, source, and with split.group the group: row by row the same items
     shard.json     ShardRecord
 
 Inside a class, items are ranked by a hash of seed and id, and roles are cut from that ranking. So the outcome depends
 on the class's own items alone, neither on their order nor on other classes, and a later task changes no earlier shard.
-With `split.group` whole groups are ranked and cut, by the least id of each; a group that an earlier task or the
-source's test set has a part of takes the role of that part.
+With `split.group` whole groups are ranked and cut, by the least id of each, which names them; a group that an earlier
+task or the source's test set has a part of takes the role of that part, and the name that it has there.
 """
 
 import difflib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import get_args
 
@@ -24,7 +23,8 @@ import numpy.typing as npt
 
 from csd_core.data.canonical import CanonicalSet
 from csd_core.data.encoded import Images, file_of, load_images, store_of, write_images
-from csd_core.data.grouping.groups import NOBODY, Members, group_numbers, inherited
+from csd_core.data.grouping.groups import NOBODY, Members, group_names, group_numbers, inherited
+from csd_core.data.grouping.roles import by_hash, cut_roles
 from csd_core.data.tables import Strings, read_table, write_table
 from csd_core.params.model import SplitShares, Task
 from csd_core.params.section import Split
@@ -49,6 +49,7 @@ class Shard:
         ids: (N,) content hashes, unique over all shards.
         labels: (N,) class names.
         splits: (N,) train, select, gate or test.
+        groups: (N,) names of groups of one class; None where each item is on its own.
     """
 
     record: ShardRecord
@@ -56,6 +57,7 @@ class Shard:
     ids: Strings
     labels: Strings
     splits: Strings
+    groups: Strings | None = None
 
     def rows(self, *splits: Split) -> Rows:
         """Return positions of the items of some splits, ascending."""
@@ -72,6 +74,7 @@ class ShardItems:
         splits: (N,) their roles.
         skipped: Items of these classes that earlier tasks have.
         emptied: Classes all of whose items earlier tasks have; they are not among `classes`.
+        groups: (N,) names of their groups; None where each is on its own.
     """
 
     classes: tuple[str, ...]
@@ -79,6 +82,7 @@ class ShardItems:
     splits: Strings
     skipped: int
     emptied: tuple[str, ...]
+    groups: Strings | None = None
 
 
 def cut_shard(
@@ -102,10 +106,13 @@ def cut_shard(
     taken = np.isin(source.ids, earlier)
     test = source.source_splits == "test"
     splits_of = np.where(test, "test", "")
-    members = Members(images=(source.images,), labels=source.labels, splits=splits_of, paths=source.paths)
+    members = Members(
+        images=(source.images,), labels=source.labels, splits=splits_of, paths=source.paths, names=source.ids
+    )
     rows_of, kin_of = _rows_by_class(source.labels), _rows_by_class(placed.labels)
     kept: list[Rows] = []
     splits: list[Strings] = []
+    names: list[Strings] = []
     emptied: list[str] = []
     for label in wanted:
         mine = rows_of[label]
@@ -130,10 +137,12 @@ def cut_shard(
             )
         # the source's own test set serves the class: nothing more is taken for test
         here = shares.model_copy(update={"test": 0.0}) if test[mine].any() else shares
-        ranked, roles = _cut(left[free], groups[: len(left)][free], source.ids[left[free]], here)
-        joined = _ranked(left[~free], source.ids, shares.seed)
+        ranked, roles = cut_roles(left[free], groups[: len(left)][free], source.ids[left[free]], here)
+        joined = by_hash(left[~free], source.ids, shares.seed)
         kept += [ranked, joined]
         splits += [roles, fixed[np.searchsorted(left, joined)]]
+        named = group_names(groups, known=placed.names[kin], new=source.ids[left])
+        names += [named[np.searchsorted(left, rows)] for rows in (ranked, joined)]
     if len(emptied) == len(wanted):
         raise DataError(
             f"tasks.{name}: earlier tasks have every image that source {task.source} has for it; remove the task or "
@@ -146,28 +155,8 @@ def cut_shard(
         splits=np.concatenate(splits),
         skipped=skipped,
         emptied=tuple(emptied),
+        groups=None if shares.group is None else np.concatenate(names),
     )
-
-
-def apportion(items: int, shares: SplitShares) -> dict[Split, int]:
-    """Return how many of a class's items each role gets, by largest remainders: each within 1 of its share.
-
-    Training gets at least one of one or more items; of equal remainders the role named first in `Split` comes first.
-    """
-    # Fraction of the decimal as written: 0.1 of 30 is 3, not 3.0000000000000004
-    select, gate, test = (items * Fraction(str(share)) for share in (shares.select, shares.gate, shares.test))
-    quotas: dict[Split, Fraction] = {
-        "train": items - select - gate - test,
-        "select": select,
-        "gate": gate,
-        "test": test,
-    }
-    counts = {role: int(quota) for role, quota in quotas.items()}
-    starved = counts["train"] == 0
-    by_remainder = sorted(quotas, key=lambda role: (not (starved and role == "train"), counts[role] - quotas[role]))
-    for role in by_remainder[: items - sum(counts.values())]:
-        counts[role] += 1
-    return counts
 
 
 def write_shard(folder: Path, source: CanonicalSet, cut: ShardItems, *, task: str) -> ShardRecord:
@@ -184,6 +173,7 @@ def write_shard(folder: Path, source: CanonicalSet, cut: ShardItems, *, task: st
     step = max(1, CHUNK_BYTES // int(np.prod(shape)))
     digest = hashlib.sha256()
     described = [cut.classes, ids.tolist(), cut.splits.tolist(), labels.tolist(), shape]
+    described += [] if cut.groups is None else [cut.groups.tolist()]
     digest.update(json.dumps(described, ensure_ascii=False).encode())
     with atomic_folder(folder) as partial:
         with write_images(partial, shape, store_of(source.images)) as writer:
@@ -191,13 +181,15 @@ def write_shard(folder: Path, source: CanonicalSet, cut: ShardItems, *, task: st
                 part = slice(start, start + step)
                 for written in writer.copy(source.images, cut.rows[part], ids[part].tolist()):
                     digest.update(written)
-        columns: Mapping[str, Sequence[str] | Strings] = {
+        columns: dict[str, Sequence[str] | Strings] = {
             "id": ids,
             "label": labels,
             "split": cut.splits,
             "path": source.paths[cut.rows],
             "source": [source.record.name] * len(ids),
         }
+        if cut.groups is not None:
+            columns["group"] = cut.groups
         write_table(partial / ITEMS, columns)
         record = ShardRecord(
             task=task,
@@ -219,13 +211,20 @@ def load_shard(folder: Path) -> Shard:
     """
     record = ShardRecord.load(folder / RECORD)
     images = load_images(folder)
-    columns = read_table(folder / ITEMS, ("id", "label", "split"))
+    columns = read_table(folder / ITEMS, ("id", "label", "split"), if_there=("group",))
     if not sum(record.counts.values()) == len(images) == len(columns["id"]):
         raise ArtifactError(
             f"{folder}: the record counts {sum(record.counts.values())} images, {file_of(images)} has {len(images)}, "
             f"{ITEMS} {len(columns['id'])}; split it again"
         )
-    return Shard(record=record, images=images, ids=columns["id"], labels=columns["label"], splits=columns["split"])
+    return Shard(
+        record=record,
+        images=images,
+        ids=columns["id"],
+        labels=columns["label"],
+        splits=columns["split"],
+        groups=columns.get("group"),
+    )
 
 
 def placed_items(folders: Sequence[Path]) -> Members:
@@ -242,6 +241,7 @@ def placed_items(folders: Sequence[Path]) -> Members:
         labels=np.concatenate([shard.labels for shard in shards]),
         splits=np.concatenate([shard.splits for shard in shards]),
         paths=np.concatenate([read_table(folder / ITEMS, ("path",))["path"] for folder in folders]),
+        names=np.concatenate([shard.ids if shard.groups is None else shard.groups for shard in shards]),
     )
 
 
@@ -261,37 +261,3 @@ def _rows_by_class(labels: Strings) -> dict[str, Rows]:
     names, starts = np.unique(np.sort(labels), return_index=True)
     by_class = np.split(np.argsort(labels, kind="stable"), starts)[1:]
     return dict(zip(names.tolist(), by_class, strict=True))
-
-
-def _ranked(rows: Rows, ids: Strings, seed: int) -> Rows:
-    """Return rows in the order of a hash of seed and id: drawn at random, yet free of any other item."""
-    ranks = [hashlib.sha256(f"{seed}/{identity}".encode()).digest() for identity in ids[rows].tolist()]
-    return rows[sorted(range(len(ranks)), key=ranks.__getitem__)]
-
-
-def _cut(rows: Rows, groups: Rows, ids: Strings, shares: SplitShares) -> tuple[Rows, Strings]:
-    """Rank groups of items and cut roles from the ranking.
-
-    A group gets the role in whose part of the ranked items its middle lies, so each role's count is off by no more than
-    the largest group. The first group trains where none would.
-
-    Args:
-        rows: (N,) positions of the items.
-        groups: (N,) their groups.
-        ids: (N,) theirs.
-        shares: Of the roles.
-
-    Returns:
-        The positions by rank, and their roles.
-    """
-    rank = np.argsort(_ranked(np.arange(len(rows)), ids, shares.seed))
-    by_id = np.argsort(ids)
-    _, first, group = np.unique(groups[by_id], return_index=True, return_inverse=True)
-    leader = np.empty(len(rows), np.intp)
-    leader[by_id] = rank[by_id[first]][group]  # of the item of the least id in each one's group
-    ranked = np.lexsort((rank, leader))
-    _, sizes = np.unique(leader, return_counts=True)
-    counts = apportion(len(rows), shares)
-    role = np.searchsorted(np.cumsum(list(counts.values())), np.cumsum(sizes) - sizes / 2, side="right")
-    role[:1] = 0
-    return rows[ranked], np.repeat(np.array(list(counts), np.str_)[role], sizes)

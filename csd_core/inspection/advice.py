@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from csd_core.data.grouping.equal_images import told
 from csd_core.inspection.findings import Findings, twins
-from csd_core.inspection.fitting import HASHED
+from csd_core.inspection.fitting import HASHED, LARGEST, are_few
 from csd_core.params.section import Split
 from csd_core.system.names import printable
 
@@ -20,6 +20,24 @@ def advice(findings: Findings, roles: Mapping[str, Mapping[Split, int]]) -> list
         roles: Class -> role -> images.
     """
     return [*_of_layout(findings), *_of_copies(findings), *_of_classes(findings, roles), *_of_files(findings)]
+
+
+def advice_on_start(findings: Findings, roles: Mapping[str, Mapping[Split, int]]) -> list[str]:
+    """Return a sentence on start weights where a network that starts from nothing would have too few photographs.
+
+    Args:
+        findings: Of the folder.
+        roles: Class -> role -> images.
+    """
+    training = sum(counts["train"] for counts in roles.values())
+    if findings.grey or findings.form.size < LARGEST or not are_few(findings, training):
+        return []
+    each = training / max(1, len(findings.classes))
+    said = (
+        f"training images of a class, on average: {each:.0f}; of photographs, published weights find more than "
+        "a network that starts from nothing: `csd init --from` with `--profile photos-quick` (with a GPU: photos)"
+    )
+    return [said]
 
 
 def _of_layout(findings: Findings) -> Iterator[str]:

@@ -11,7 +11,7 @@ import numpy as np
 from ruamel.yaml.comments import CommentedSeq
 
 from csd_core.data.grouping.equal_images import BACKGROUNDS, equal_by_background
-from csd_core.data.shards import apportion
+from csd_core.data.grouping.roles import apportion
 from csd_core.inspection.headers import Headers
 from csd_core.params.file import PROFILES, merge, profile_text
 from csd_core.params.model import Params, SplitShares
@@ -43,6 +43,11 @@ _SPARE_SHARE, _SPARE_FILES = 0.01, 10
 GROUPED, HASHED = 0.01, 32
 """Share of images with a near-duplicate from which on they share a role, and pixels below which none do: of small
 symbols, many differ in little."""
+
+
+FEW = 20
+"""Training images of a class, on average, up to which given start weights stay as they are: a few epochs on 14 of a
+class found less than they do (docs/experiments.md)."""
 
 
 def fitting_form(headers: Headers) -> ImageForm:
@@ -134,17 +139,25 @@ def fitted_text(findings: "Findings", *, source: str, path: str, profile: str | 
         findings: Of the folder.
         source: Name of the source.
         path: Of the folder, as params.yaml is to name it.
-        profile: The text of one that decides form, network and recipes; None for BASE, where these are fitted too.
+        profile: The text of one that decides form, network and recipes; None for BASE, where these are fitted too. Its
+            start weights stay as they are where images are few.
     """
     document = document_of(profile or profile_text(PROFILES, BASE), where="profile")
     shares = SplitShares.model_validate(document["split"])
     training = sum(counts["train"] for counts in role_counts(findings, shares).values())
     keep = frozenset({"images", "training"} if profile else ())
     fitted = changes(findings, training_images=training, source=source, path=path, keep=keep)
+    if profile and document["training"]["network"]["weights"] and are_few(findings, training):
+        fitted["training"] = {"first": {"epochs": 0}}
     merge(document, document_of(dump(fitted), where="fitted parameters"))
     values = dump(document).partition("\n")[2]  # the first line says what BASE is for
     about = f"{len(findings):,} images of {len(findings.classes):,} classes"
     return f"# Fitted to {about} by `csd init --from`; `csd inspect` shows what is in the folder.\n{values}"
+
+
+def are_few(findings: "Findings", training_images: int) -> bool:
+    """Return whether there are so few training images that start weights are not trained."""
+    return training_images <= FEW * len(findings.classes)
 
 
 def on_one_line(values: Iterable[float]) -> CommentedSeq:

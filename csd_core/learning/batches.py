@@ -81,6 +81,11 @@ class LabelledImages:
         return 2 * (len(self) - self.remembered) if self.remembered else len(self)
 
     @property
+    def groups(self) -> npt.NDArray[np.intp]:
+        """(N,) numbers of the items' groups."""
+        return self.pool.groups[self.rows]
+
+    @property
     def remembered_ids(self) -> tuple[str, ...]:
         """Ids of the memory's images."""
         return tuple(self.pool.ids[self.rows[len(self) - self.remembered :]].tolist())

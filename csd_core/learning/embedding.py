@@ -65,16 +65,17 @@ def class_means(network: EmbeddingNetwork, images: LabelledImages, ranks: Proces
     return normalize(ranks.gather(total[None], total=ranks.count).sum(dim=0), dim=1).float()
 
 
-def recall_at_1(vectors: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> float | None:
-    """Recall@1 of every row among all others; None where no class has two rows.
+def recall_at_1(
+    vectors: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], groups: npt.NDArray[np.intp]
+) -> float | None:
+    """Recall@1 of every row among all those outside of its group; None where no class has two groups.
 
     Args:
         vectors: (N, D) unit embeddings.
         labels: (N,) classes.
+        groups: (N,) numbers of groups of near-duplicates.
     """
     if not len(vectors):
         return None
-    recall = recall_at(
-        vectors, vectors, query_labels=labels, gallery_labels=labels, k=(1,), self_index=np.arange(len(vectors))
-    )
+    recall = recall_at(vectors, vectors, query_labels=labels, gallery_labels=labels, k=(1,), own=groups, groups=groups)
     return recall.at(1) if recall.queries else None

@@ -23,7 +23,8 @@ from csd_core.learning.checkpoint import (
 )
 from csd_core.learning.curves import live_curves
 from csd_core.learning.distributed.group import ALONE, ProcessGroup
-from csd_core.learning.embedding import class_means, embed, mean_of_pooled, recall_at_1
+from csd_core.learning.embedding import embed, mean_of_pooled, recall_at_1
+from csd_core.learning.fitted_start import fit_start
 from csd_core.learning.networks.blocks import batch_norms, checkpointed
 from csd_core.learning.networks.heads import CentredHead
 from csd_core.learning.networks.weights import TrainedModel, plain
@@ -80,6 +81,10 @@ def train(
     ):
         done = len(stage.progress.history)
         meter.resume_at(done * images)
+        if not done:
+            scalars = stage.judge_start_weights()
+            if curves and not epochs:
+                curves.add(scalars)
         for epoch in range(done, epochs):
             started = time.monotonic()
             scalars = stage.run_epoch(epoch, meter, on_first_batch if epoch == done else lambda: None)
@@ -87,10 +92,6 @@ def train(
                 stage.checkpoint().save(work)
                 curves.add(scalars)
             _tell(scalars, epoch=epoch, epochs=epochs, rate=images / (time.monotonic() - started))
-        if not epochs:
-            scalars = stage.take_start_weights()
-            if curves:
-                curves.add(scalars)
     return stage.outcome()
 
 
@@ -235,7 +236,9 @@ class _Stage:
                 f"embeddings of task {self._data.task} are not finite after epoch {epoch + 1}; lower optimizer.lr (the "
                 f"checkpoint of epoch {epoch} stays)"
             )
-        return ranks.from_first(recall_at_1(vectors, select.targets.numpy()) if ranks.first else None)
+        if not ranks.first:
+            return ranks.from_first(None)
+        return ranks.from_first(recall_at_1(vectors, select.targets.numpy(), select.groups))
 
     def _remember(self, epoch: int, recall: float | None, scalars: Epoch) -> None:
         before = self.progress
@@ -250,20 +253,18 @@ class _Stage:
             best_recall=recall if better else before.best_recall,
         )
 
-    def take_start_weights(self) -> Epoch:
-        """End a stage of no epochs: the network as it starts, with class means as the classifier's rows."""
-        network, train = self._student, self._data.train
-        if isinstance(network.head, CentredHead) and not network.head.mean.any():  # start weights may bring one
-            network.head.mean.copy_(mean_of_pooled(network, train, self._ranks))
-        if network.classifier.weight.requires_grad:  # else they are corners of a simplex
-            means = class_means(network, train, self._ranks)
-            known = means.any(dim=1, keepdim=True)
-            with torch.no_grad():
-                network.classifier.weight.copy_(torch.where(known, means, network.classifier.weight))
-        recall = self._measure(-1)
-        self._best = plain(network.state_dict())
-        self.progress = TrainingState(best_recall=recall)
-        echo(f"{self._data.task}: the start weights as they are, by training.first.epochs: 0")
+    def judge_start_weights(self) -> Epoch:
+        """Let start weights that are given compete with the epochs, which must find more of select than they do."""
+        student, head = self._student, self._student.head
+        if not (self._start.is_fresh and student.network.weights):
+            return {}
+        fit_start(student, self._data.train, self._ranks)
+        if not self.recipe.epochs:
+            if isinstance(head, CentredHead) and not head.mean.any():  # start weights may bring one
+                head.mean.copy_(mean_of_pooled(student, self._data.train, self._ranks))
+            echo(f"{self._data.task}: the start weights as they are, by training.first.epochs: 0")
+        self.progress = TrainingState(best_recall=(recall := self._measure(-1)))
+        self._best = plain(student.state_dict())
         return {} if recall is None else {"select/recall_at_1": recall}
 
     def outcome(self) -> TrainedModel:

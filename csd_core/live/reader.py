@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from operator import and_
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,6 @@ from csd_core.live import tombstones
 from csd_core.live.filters import Filters
 from csd_core.live.images import FetchedImages, pixels
 from csd_core.live.rows import (
-    Changes,
     StoredImages,
     Strings,
     refuse_bad_vectors,
@@ -35,6 +35,15 @@ from csd_core.system.errors import ArtifactError, CompatibilityError
 KIND = ("embedded_by", "adapters", "space")
 WINDOW = 1 << 22
 """Bytes of vectors read at a time."""
+
+
+class Changes(NamedTuple):
+    """What people wrote between two versions of a table."""
+
+    upserted: Strings
+    """Ids whose revision is new."""
+    deleted: Strings
+    """Ids that are gone."""
 
 
 class LiveReader:

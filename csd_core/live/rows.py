@@ -145,15 +145,6 @@ class LiveItems:
             yield with_images(rows, images.take(range(start, end)))
 
 
-class Changes(NamedTuple):
-    """What people wrote between two versions of a table."""
-
-    upserted: Strings
-    """Ids whose revision is new."""
-    deleted: Strings
-    """Ids that are gone."""
-
-
 def schema(dimension: int) -> pa.Schema:
     """Of a table whose vectors have `dimension` dimensions."""
     return pa.schema(

@@ -122,7 +122,8 @@ class SplitShares(Section):
     """Read once, by the report; used where the source has no test set of its own."""
     group: GroupRule | None
     """Which images of a class share one role. null: each is on its own; hash: near-duplicates, by perceptual hash; else
-    a regular expression on an item's path, whose first group names the group, such as the person or the product."""
+    a regular expression on an item's path, whose first group names the group, such as the person or the product. No
+    measurement lets a query find its own group."""
 
     @model_validator(mode="after")
     def _leave_something_to_train_on(self) -> "SplitShares":

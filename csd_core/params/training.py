@@ -42,8 +42,9 @@ class Network(Section):
     on what the network, with all its layers, or its projection gives; later stages keep its statistics; triplet and
     contrast come before it, distillation of features, classifier and search after it."""
     dimension: Annotated[int, Field(ge=2, le=4096)] | None
-    """Of the embedding, by a linear projection without bias of the backbone's features, before the head; null keeps
-    the backbone's own, and a ResNet's last ReLU where the head says so."""
+    """Of the embedding, by a linear projection without bias of the backbone's features, before the head, which is
+    fitted to the first stage's images where start weights have none; null keeps the backbone's own features, and a
+    ResNet's last ReLU where the head says so."""
     classifier: Literal["cosine", "scaled-cosine", "simplex"]
     """cosine: unit rows on features as they are (the paper); scaled-cosine: on unit features, times a scale that is
     learned (LUCIR); simplex: as cosine, with rows that are fixed corners of a simplex (HOC)."""
@@ -167,7 +168,8 @@ class FirstStage(Section):
     """The recipe while there is no teacher."""
 
     epochs: Annotated[int, Field(ge=0)]
-    """0 takes the start weights as they are; rows of the classifier are class means of the training images."""
+    """0 takes the start weights as they are; rows of the classifier are class means of the training images. Given
+    start weights stay if no epoch finds more of select."""
     batch_size: Annotated[int, Field(ge=2)]
     per_class: Annotated[int, Field(ge=2)] | None
     """Images of a class in a batch, which then has batch_size / per_class classes, all drawn alike often; null draws

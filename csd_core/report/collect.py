@@ -60,7 +60,7 @@ def collect(workspace: Workspace, params: Params) -> ReportData:
     active = [numbers.get(entry.champion_task) for entry in ledger.entries]
     pool = ItemPool(shards=[load_shard(workspace.shard(task)) for task in seen.tasks])
     test = pool.rows("test")
-    labels = pool.labels[test]
+    labels, groups = pool.labels[test], pool.groups[test]
     task_of = np.searchsorted(np.cumsum([len(shard.ids) for shard in pool.shards]), test, side="right")
     galleries = [
         StoredGallery.load(workspace.gallery(entry.task), digest=entry.gallery, test_ids=pool.ids[test])
@@ -80,6 +80,7 @@ def collect(workspace: Workspace, params: Params) -> ReportData:
     generations = _embed(workspace, params, champions, pool, test)
     figures = measure(
         labels=labels,
+        groups=groups,
         task_of=task_of,
         task_classes=[shard.classes for shard in seen.shards],
         active=active,
@@ -87,7 +88,9 @@ def collect(workspace: Workspace, params: Params) -> ReportData:
     )
     stores_test = "test" in params.gallery.splits
     upgrades = (
-        tuple(_upgrades(workspace, params, tasks, generations, galleries, labels, task_of)) if stores_test else ()
+        tuple(_upgrades(workspace, params, tasks, generations, galleries, labels, groups, task_of))
+        if stores_test
+        else ()
     )
     shown = np.array(sorted(set(_items(tasks, upgrades))), np.intp)
     positions = np.concatenate([test, np.arange(len(pool.ids))])  # items beyond those of test are numbered by position
@@ -227,6 +230,7 @@ def _upgrades(
     generations: Sequence[Generation],
     galleries: Sequence[StoredGallery],
     labels: Strings,
+    groups: Ints,
     task_of: Ints,
 ) -> Iterator[UpgradeExamples]:
     """Yield each promotion that replaced a champion, before and after, over the rows as they are stored.
@@ -257,6 +261,7 @@ def _upgrades(
             previous=str(previous.entry.champion_task),
             strategy=task.chosen.name,
             labels=labels[items],
+            groups=groups[items],
             before=galleries[stage - 1].parts(by_digest.__getitem__, new=new),
             after=gallery.parts(by_digest.__getitem__),
             examples=params.report.example_queries,

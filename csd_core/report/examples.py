@@ -14,7 +14,7 @@ from csd_core.data.pool import ItemPool
 from csd_core.records.by_class import CloserLook, Outcome
 from csd_core.records.check import CheckReport, strategy_name
 from csd_core.retrieval.metrics import Part, recall_over
-from csd_core.retrieval.parts import nearest
+from csd_core.retrieval.parts import NOTHING, nearest
 from csd_core.upgrade.sampling import choose
 
 Ints = npt.NDArray[np.intp]
@@ -120,6 +120,7 @@ def compare(
     previous: str,
     strategy: str,
     labels: Strings,
+    groups: Ints,
     before: Sequence[Part],
     after: Sequence[Part],
     examples: int,
@@ -132,27 +133,29 @@ def compare(
         previous: Whose model it replaced.
         strategy: How the gallery came along, with its share.
         labels: (N,) classes.
+        groups: (N,) numbers of the items' groups.
         before: The status quo: the items as queries, and as they are stored.
         after: What is served since.
         examples: Queries to show at most.
         neighbours: Rows to show for each.
     """
-    own = np.arange(len(labels))
     hits = []
     possible = np.zeros(len(labels), np.bool_)
     for served in (before, after):
-        recall = recall_over(served, query_labels=labels, gallery_labels=labels, k=(1,), self_index=own)
+        recall = recall_over(served, query_labels=labels, gallery_labels=labels, k=(1,), own=groups, groups=groups)
         hits.append(recall.hits[:, 0])
         possible = recall.possible
     outcomes = np.select(
         [hits[0] & ~hits[1], ~hits[0] & hits[1], hits[0] & hits[1]], ["lost", "gained", "kept"], default="missed"
     )
     chosen = choose(outcomes, labels, possible=possible, count=examples)
-    found = [nearest(served, chosen, own=chosen, count=neighbours) for served in (before, after)]
+    found = [nearest(served, chosen, own=groups[chosen], groups=groups, count=neighbours) for served in (before, after)]
 
     def seen(query: int, rows: Iterable[np.intp]) -> tuple[Neighbour, ...]:
         return tuple(
-            Neighbour(item=int(row), label=str(labels[row]), hit=bool(labels[row] == labels[query])) for row in rows
+            Neighbour(item=int(row), label=str(labels[row]), hit=bool(labels[row] == labels[query]))
+            for row in rows
+            if row != NOTHING
         )
 
     return UpgradeExamples(

@@ -60,7 +60,7 @@ class AllSeen:
 
     Attributes:
         queries: Queries that count.
-        excluded: Queries without a second item of their class.
+        excluded: Queries whose class has no item outside of their group.
         at: K -> Recall@K.
         accuracy: Of the argmax over all seen classes.
     """
@@ -77,7 +77,7 @@ class Figures:
 
     Attributes:
         items: (T,) test items of each task.
-        excluded: (T,) those without a second item of their class in the task.
+        excluded: (T,) those whose class has no item outside of their group in the task.
         own_recall: (T, T) Recall@1 on the task's own gallery.
         own_accuracy: (T, T) argmax within the task's classes.
         seen_recall: (T, T) Recall@1 of the task's queries over all items seen.
@@ -101,6 +101,7 @@ class Figures:
 def measure(
     *,
     labels: Strings,
+    groups: Ints,
     task_of: Ints,
     task_classes: Sequence[Sequence[str]],
     active: Sequence[int | None],
@@ -110,6 +111,7 @@ def measure(
 
     Args:
         labels: (N,) class names.
+        groups: (N,) numbers of the items' groups of near-duplicates, each of one class.
         task_of: (N,) number of the task an item came with, not falling.
         task_classes: Class names of each of the T tasks.
         active: The active generation after each stage; None while there is none.
@@ -117,7 +119,7 @@ def measure(
     """
     tasks = len(task_classes)
     own_rows = [np.flatnonzero(task_of == task) for task in range(tasks)]
-    own = [_own_galleries(generation, labels, own_rows, task_classes) for generation in generations]
+    own = [_own_galleries(generation, labels, groups, own_rows, task_classes) for generation in generations]
     matrices = [np.full((tasks, tasks), np.nan) for _ in range(4)]
     own_recall, own_accuracy, seen_recall, seen_accuracy = matrices
     all_seen: list[AllSeen | None] = []
@@ -129,7 +131,9 @@ def measure(
         own_recall[stage, past], own_accuracy[stage, past] = own[number][0][past], own[number][1][past]
         rows = np.flatnonzero(task_of <= stage)
         seen = tuple(dict.fromkeys(name for names in task_classes[: stage + 1] for name in names))
-        recall = _search(generations[number].vectors[rows], generations[number].vectors[rows], labels[rows])
+        recall = _search(
+            generations[number].vectors[rows], generations[number].vectors[rows], labels[rows], groups[rows]
+        )
         right = generations[number].correct(rows, labels, among=seen)
         for task in range(stage + 1):
             mine = task_of[rows] == task
@@ -139,30 +143,34 @@ def measure(
         all_seen.append(_all_seen(recall, right))
     return Figures(
         items=np.array([len(rows) for rows in own_rows], np.intp),
-        excluded=np.array([_excluded(labels[rows]) for rows in own_rows], np.intp),
+        excluded=np.array([_excluded(labels[rows], groups[rows]) for rows in own_rows], np.intp),
         own_recall=own_recall,
         own_accuracy=own_accuracy,
         seen_recall=seen_recall,
         seen_accuracy=seen_accuracy,
         all_seen=tuple(all_seen),
-        map_at_r=_map_at_r(generations[active[-1]].vectors, labels) if active[-1] is not None else None,
-        cross=_cross(generations, labels),
+        map_at_r=_map_at_r(generations[active[-1]].vectors, labels, groups) if active[-1] is not None else None,
+        cross=_cross(generations, labels, groups),
     )
 
 
-def _search(queries: Floats, rows: Floats, labels: Strings) -> Recall:
-    """Queries and rows are the same items; an item's own row is left out."""
-    return recall_at(queries, rows, query_labels=labels, gallery_labels=labels, k=K, self_index=np.arange(len(rows)))
+def _search(queries: Floats, rows: Floats, labels: Strings, groups: Ints) -> Recall:
+    """Queries and rows are the same items; the rows of an item's own group are left out."""
+    return recall_at(queries, rows, query_labels=labels, gallery_labels=labels, k=K, own=groups, groups=groups)
 
 
 def _own_galleries(
-    generation: Generation, labels: Strings, own_rows: Sequence[Ints], task_classes: Sequence[Sequence[str]]
+    generation: Generation,
+    labels: Strings,
+    groups: Ints,
+    own_rows: Sequence[Ints],
+    task_classes: Sequence[Sequence[str]],
 ) -> tuple[list[float], list[float]]:
     """Recall@1 on each task's own gallery and accuracy within its classes."""
     recalls, accuracies = [], []
     for rows, classes in zip(own_rows, task_classes, strict=True):
         vectors = generation.vectors[rows]
-        recall = _search(vectors, vectors, labels[rows])
+        recall = _search(vectors, vectors, labels[rows], groups[rows])
         right = generation.correct(rows, labels, among=classes)
         recalls.append(recall.at(1) if recall.queries else np.nan)
         accuracies.append(float(right.mean()) if len(rows) else np.nan)
@@ -180,25 +188,25 @@ def _all_seen(recall: Recall, right: npt.NDArray[np.bool_]) -> AllSeen | None:
     )
 
 
-def _excluded(labels: Strings) -> int:
-    """Items that are the only one of their class."""
-    return int((np.unique(labels, return_counts=True)[1] == 1).sum())
+def _excluded(labels: Strings, groups: Ints) -> int:
+    """Items whose class has no other group."""
+    _, code, items = np.unique(labels, return_inverse=True, return_counts=True)
+    groups_of_class = np.bincount(code[np.unique(groups, return_index=True)[1]], minlength=len(items))
+    return int(items[groups_of_class == 1].sum())
 
 
-def _map_at_r(vectors: Floats, labels: Strings) -> float | None:
-    precision = map_at_r(
-        vectors, vectors, query_labels=labels, gallery_labels=labels, self_index=np.arange(len(labels))
-    )
+def _map_at_r(vectors: Floats, labels: Strings, groups: Ints) -> float | None:
+    precision = map_at_r(vectors, vectors, query_labels=labels, gallery_labels=labels, own=groups, groups=groups)
     counted = precision[~np.isnan(precision)]
     return float(counted.mean()) if len(counted) else None
 
 
-def _cross(generations: Sequence[Generation], labels: Strings) -> Matrix:
+def _cross(generations: Sequence[Generation], labels: Strings, groups: Ints) -> Matrix:
     cross = np.full((len(generations), len(generations)), np.nan)
     for query, row in _pairs(len(generations)):
         queries, rows = generations[query].vectors, generations[row].vectors
         if queries.shape[1] == rows.shape[1]:
-            recall = _search(queries, rows, labels)
+            recall = _search(queries, rows, labels, groups)
             cross[query, row] = recall.at(1) if recall.queries else np.nan
         else:
             cross[query, row] = 0.0  # vectors of another dimension cannot be searched, so nothing is found

@@ -29,7 +29,7 @@ from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.lineage import Lineage
 from csd_core.retrieval.metrics import Ints, Part, recall_over
-from csd_core.retrieval.parts import nearest
+from csd_core.retrieval.parts import NOTHING, nearest
 from csd_core.system.errors import ArtifactError
 from csd_core.upgrade.compatibility import parts_after, today
 from csd_core.upgrade.evaluation_data import EvaluationData
@@ -137,8 +137,9 @@ def _verdict(workspace: Workspace, params: Params, task: str, report: CheckRepor
 
 
 def _asked(pool: ItemPool, served: Ints) -> tuple[str, ...]:
-    """Return tasks with gate queries that can hit: those with a second item of their class that is served."""
-    _, label, counts = np.unique(pool.labels[served], return_inverse=True, return_counts=True)
+    """Return tasks with gate queries that can hit: those whose class has a second group that is served."""
+    label, groups = np.unique(pool.labels[served], return_inverse=True)[1], pool.groups[served]
+    counts = np.bincount(label[np.unique(groups, return_index=True)[1]])
     answerable = set(pool.tasks[served[(pool.splits[served] == "gate") & (counts[label] > 1)]].tolist())
     return tuple(shard.record.task for shard in pool.shards if shard.record.task in answerable)
 
@@ -175,7 +176,8 @@ def _flips(
     before = today(evaluation)
     if before is None or case.nearest is None:
         return None
-    worst = worst_lost(before, after, labels=evaluation.labels, asked=evaluation.asked, count=PICTURED)
+    groups = evaluation.groups_of(np.arange(len(evaluation.labels)))
+    worst = worst_lost(before, after, labels=evaluation.labels, groups=groups, asked=evaluation.asked, count=PICTURED)
     if not len(worst):
         return None
     lost = list(_examples(worst, evaluation, before, after))
@@ -192,13 +194,16 @@ def _flips(
     )
 
 
-def worst_lost(before: Sequence[Part], after: Sequence[Part], *, labels: Strings, asked: Ints, count: int) -> Ints:
+def worst_lost(
+    before: Sequence[Part], after: Sequence[Part], *, labels: Strings, groups: Ints, asked: Ints, count: int
+) -> Ints:
     """Return (n,) queries that hit before and miss after: those that fall deepest, spread over the classes.
 
     Args:
         before: The status quo.
         after: What would be served.
         labels: (N,) classes of the items, which are the rows.
+        groups: (N,) numbers of their groups.
         asked: (Q,) which items the queries are.
         count: How many to find, at most.
 
@@ -206,7 +211,7 @@ def worst_lost(before: Sequence[Part], after: Sequence[Part], *, labels: Strings
         Positions among the Q queries.
     """
     first, second = (
-        recall_over(served, query_labels=labels[asked], gallery_labels=labels, k=(1,), self_index=asked)
+        recall_over(served, query_labels=labels[asked], gallery_labels=labels, k=(1,), own=groups[asked], groups=groups)
         for served in (before, after)
     )
     lost = np.flatnonzero(first.hits[:, 0] & ~second.hits[:, 0])
@@ -234,12 +239,14 @@ def _examples(
     chosen: Ints, evaluation: EvaluationData, before: Sequence[Part], after: Sequence[Part]
 ) -> Iterator[Example]:
     labels, items = evaluation.labels, evaluation.asked[chosen]
-    found = [nearest(served, chosen, own=items, count=NEIGHBOURS) for served in (before, after)]
+    own, groups = evaluation.groups_of(items), evaluation.groups
+    found = [nearest(served, chosen, own=own, groups=groups, count=NEIGHBOURS) for served in (before, after)]
     for place, item in enumerate(items):
         first, second = (
             tuple(
                 Neighbour(item=int(row), label=str(labels[row]), hit=bool(labels[row] == labels[item]))
                 for row in rows[place]
+                if row != NOTHING
             )
             for rows in found
         )

@@ -118,18 +118,30 @@ def refuse_other_kinds(queries: npt.NDArray[Any], rows: npt.NDArray[Any]) -> Non
                 )
 
 
-def own_rows(positions: npt.ArrayLike | None, *, queries: int, rows: int) -> npt.NDArray[np.intp]:
-    """Return (N,) position of each query's own row, -1 where it has none.
+def own_groups(
+    own: npt.ArrayLike | None, groups: npt.ArrayLike | None, *, queries: int, rows: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return (N,) number of each query's own group, -1 where it has none, and (G,) number of each row's group.
+
+    Without `groups` each row is the only one of its group, whose number is the row's position.
 
     Raises:
-        CompatibilityError: if there is not one whole number for each query, or one lies outside the gallery.
+        CompatibilityError: if there is not one whole number for each query and row, or a position lies outside the
+            gallery.
     """
-    if positions is None:
-        return np.full(queries, -1, np.intp)
-    own = np.asarray(positions)
-    whole = own.dtype.kind in "iu" or not own.size
-    if own.shape != (queries,) or not whole:
-        raise CompatibilityError(f"self_index: give {queries} whole numbers, one for each query; -1 for no row")
-    if own.size and not (own.min() >= -1 and own.max() < rows):
-        raise CompatibilityError(f"self_index: positions {own.min()} to {own.max()} of {rows} rows; -1 is for no row")
-    return own.astype(np.intp, copy=False)
+    of_rows = np.arange(rows) if groups is None else np.asarray(groups)
+    if of_rows.shape != (rows,) or not _whole(of_rows):
+        raise CompatibilityError(f"groups: give {rows} whole numbers, one for each row of the gallery")
+    if own is None:
+        return np.full(queries, -1, np.intp), of_rows.astype(np.intp, copy=False)
+    of_queries = np.asarray(own)
+    if of_queries.shape != (queries,) or not _whole(of_queries):
+        raise CompatibilityError(f"own: give {queries} whole numbers, one for each query; -1 for no row")
+    least, most = of_queries.min(initial=-1), of_queries.max(initial=-1)
+    if least < -1 or (groups is None and most >= rows):
+        raise CompatibilityError(f"own: positions {least} to {most} of {rows} rows; -1 is for no row")
+    return of_queries.astype(np.intp, copy=False), of_rows.astype(np.intp, copy=False)
+
+
+def _whole(numbers: npt.NDArray[Any]) -> bool:
+    return numbers.dtype.kind in "iu" or not numbers.size

@@ -1,13 +1,13 @@
 """Retrieval metrics by exact cosine search in bounded memory.
 
-N queries, G gallery rows, D dimensions; embeddings are unit length, so a dot product is a cosine. A query's own row is
-left out by its position (`self_index`). Rows as similar as the best right one, to within float32 rounding, count
-against us: no figure depends on the order of rows.
+N queries, G gallery rows, D dimensions; embeddings are unit length, so a dot product is a cosine. The rows of a query's
+own group (`own`) are left out: its own row, and the near-duplicates that `groups` says it has. Rows as similar as the
+best right one, to within float32 rounding, count against us: no figure depends on the order of rows.
 
 Every figure here counts in the same way, whatever it is given:
 
-- A query whose class has no row but its own cannot hit. It is left out and counted (`Recall.excluded`, NaN in mAP@R),
-  and it changes the figure of no other query. Without any query that counts there is no figure.
+- A query whose class has no row beyond its own group cannot hit. It is left out and counted (`Recall.excluded`, NaN in
+  mAP@R), and it changes the figure of no other query. Without any query that counts there is no figure.
 - Vectors may be of any number type, contiguous or not; they are compared as float32. NaN, infinity and lengths that
   overflow are refused. A zero vector is as similar to every row: it ties with all of them, so it misses.
 - Labels are all texts or all numbers, of the queries as of the rows.
@@ -96,7 +96,8 @@ def recall_at(
     query_labels: npt.ArrayLike,
     gallery_labels: npt.ArrayLike,
     k: Sequence[int] = (1, 5, 10),
-    self_index: npt.ArrayLike | None = None,
+    own: npt.ArrayLike | None = None,
+    groups: npt.ArrayLike | None = None,
 ) -> Recall:
     """Recall@K: is an item of the query's class among the K nearest rows?
 
@@ -108,7 +109,8 @@ def recall_at(
         query_labels: (N,) classes of the queries.
         gallery_labels: (G,) classes of the rows.
         k: The K of interest.
-        self_index: (N,) position of a query's own row in the gallery, which is left out; -1 where it has none.
+        own: (N,) number of a query's own group, whose rows are left out; -1 where it has none.
+        groups: (G,) number of each row's group; by default its position, so that a group is a single row.
 
     Raises:
         CompatibilityError: if shapes, kinds of labels or positions do not fit, a vector is not finite, a K below 1.
@@ -118,7 +120,8 @@ def recall_at(
         query_labels=query_labels,
         gallery_labels=gallery_labels,
         k=k,
-        self_index=self_index,
+        own=own,
+        groups=groups,
     )
 
 
@@ -128,7 +131,8 @@ def recall_over(
     query_labels: npt.ArrayLike,
     gallery_labels: npt.ArrayLike,
     k: Sequence[int] = (1, 5, 10),
-    self_index: npt.ArrayLike | None = None,
+    own: npt.ArrayLike | None = None,
+    groups: npt.ArrayLike | None = None,
 ) -> Recall:
     """Recall@K over a gallery in parts, whose scores make one ranking; otherwise as `recall_at`.
 
@@ -140,14 +144,15 @@ def recall_over(
         query_labels: (N,) classes of the queries.
         gallery_labels: (G,) classes of the rows.
         k: The K of interest.
-        self_index: (N,) position of a query's own row in the gallery, which is left out; -1 where it has none.
+        own: (N,) number of a query's own group, whose rows are left out; -1 where it has none.
+        groups: (G,) number of each row's group; by default its position, so that a group is a single row.
 
     Raises:
         CompatibilityError: as `recall_at`.
     """
     if any(not isinstance(each, Integral) or each < 1 for each in k):
         raise CompatibilityError(f"Recall@K of K = {', '.join(map(str, k))}: give whole numbers of at least 1")
-    search = Search.prepare(parts, query_labels, gallery_labels, self_index)
+    search = Search.prepare(parts, query_labels, gallery_labels, own, groups)
     rank = np.zeros(len(search.codes), np.intp)
     possible = np.zeros(len(search.codes), np.bool_)
     for asked, similar in search.blocks():
@@ -184,7 +189,8 @@ def map_at_r(
     *,
     query_labels: npt.ArrayLike,
     gallery_labels: npt.ArrayLike,
-    self_index: npt.ArrayLike | None = None,
+    own: npt.ArrayLike | None = None,
+    groups: npt.ArrayLike | None = None,
 ) -> npt.NDArray[np.float64]:
     """Mean average precision at R of each query (Musgrave et al., "A Metric Learning Reality Check", ECCV 2020).
 
@@ -200,7 +206,8 @@ def map_at_r(
         [Part(queries=queries, rows=gallery)],
         query_labels=query_labels,
         gallery_labels=gallery_labels,
-        self_index=self_index,
+        own=own,
+        groups=groups,
     )
 
 
@@ -209,17 +216,17 @@ def map_over(
     *,
     query_labels: npt.ArrayLike,
     gallery_labels: npt.ArrayLike,
-    self_index: npt.ArrayLike | None = None,
+    own: npt.ArrayLike | None = None,
+    groups: npt.ArrayLike | None = None,
 ) -> npt.NDArray[np.float64]:
     """Mean average precision at R over a gallery in parts, whose scores make one ranking; otherwise as `map_at_r`."""
-    search = Search.prepare(parts, query_labels, gallery_labels, self_index)
+    search = Search.prepare(parts, query_labels, gallery_labels, own, groups)
     precision = np.full(len(search.codes), np.nan)
     for asked, similar in search.blocks():
         for some, slices in search.classes(asked):
             relevant = np.zeros(some.stop - some.start, np.intp)  # (B,) R of each query
-            for part, rows in zip(search.parts, slices, strict=True):
-                own = part.own[asked[some]]
-                relevant += (rows.stop - rows.start) - ((own >= rows.start) & (own < rows.stop))
+            for part, rows in enumerate(slices):
+                relevant += (similar[part][some, rows] > -np.inf).sum(axis=1)
             r = int(relevant.max(initial=0))
             if r:
                 right = np.concatenate(

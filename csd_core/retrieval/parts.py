@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from csd_core.records.ranking import GroupScoring, Identity, ScoreMap
 from csd_core.retrieval.gallery import Provenance
-from csd_core.retrieval.inputs import labels_of, own_rows, refuse_other_kinds, vectors_of
+from csd_core.retrieval.inputs import labels_of, own_groups, refuse_other_kinds, vectors_of
 from csd_core.system.errors import CompatibilityError
 
 Floats = npt.NDArray[np.float32]
@@ -32,6 +32,9 @@ BLOCK_QUERIES = 64
 
 GALLERY_BLOCK = 65_536
 """Rows of which the nearest are kept at a time."""
+
+NOTHING = -1
+"""In place of a row where there is no further one."""
 
 
 def block_length(rows: int) -> int:
@@ -93,14 +96,15 @@ def parts_of(
     return parts
 
 
-def nearest(parts: Sequence[Part], asked: Ints, *, own: Ints, count: int) -> Ints:
+def nearest(parts: Sequence[Part], asked: Ints, *, own: Ints, count: int, groups: Ints | None = None) -> Ints:
     """Return (Q, count) positions of the rows that score highest for some queries; the first row wins a tie.
 
     Args:
         parts: Of the gallery.
         asked: (Q,) which queries.
-        own: (Q,) position of each query's own row, which is left out.
-        count: How many; fewer where there are fewer rows.
+        own: (Q,) number of each query's own group, whose rows are left out.
+        count: How many; fewer where there are fewer rows, and NOTHING where a query has fewer than others.
+        groups: (G,) number of each row's group; by default its position.
     """
     scores = np.empty((len(asked), 0))
     found = np.empty((len(asked), 0), np.intp)
@@ -110,13 +114,13 @@ def nearest(parts: Sequence[Part], asked: Ints, *, own: Ints, count: int) -> Int
         for start in range(0, len(rows), GALLERY_BLOCK):
             some = positions[start : start + GALLERY_BLOCK]
             block = part.score(queries @ rows[start : start + GALLERY_BLOCK].T)
-            block[some == own[:, None]] = -np.inf
+            block[(some if groups is None else groups[some]) == own[:, None]] = -np.inf
             scores = np.concatenate([scores, block], axis=1)
             found = np.concatenate([found, np.broadcast_to(some, block.shape)], axis=1)
             order = np.lexsort((found, -scores), axis=1)[:, : count + 1]
             scores, found = np.take_along_axis(scores, order, axis=1), np.take_along_axis(found, order, axis=1)
     rows_in_all = sum(len(np.asarray(part.rows)) for part in parts)
-    return found[:, : min(count, rows_in_all - 1)]
+    return np.where(scores == -np.inf, NOTHING, found)[:, : min(count, rows_in_all - 1)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,15 +131,25 @@ class _SortedPart:
         queries: (N, D).
         rows: (n, D).
         bounds: (C + 1,) where each class begins.
-        own: (N,) position of a query's own row, or -1.
+        by_group: (n,) the rows, group by group.
+        own: (N, 2) where the rows of a query's own group begin and end in `by_group`.
         score: As in `Part`.
     """
 
     queries: Floats
     rows: Floats
     bounds: Ints
+    by_group: Ints
     own: Ints
     score: ScoreMap
+
+    def left_out(self, asked: Ints) -> tuple[Ints, Ints]:
+        """Return which of some queries leave out which rows, pair by pair."""
+        begins, ends = self.own[asked].T
+        lengths = ends - begins
+        query = np.repeat(np.arange(len(asked)), lengths)
+        within = np.arange(len(query)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        return query, self.by_group[begins[query] + within]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,7 +174,8 @@ class Search:
         parts: Sequence[Part],
         query_labels: npt.ArrayLike,
         gallery_labels: npt.ArrayLike,
-        self_index: npt.ArrayLike | None,
+        own: npt.ArrayLike | None,
+        groups: npt.ArrayLike | None,
     ) -> Self:
         """Check what is given and sort it by class.
 
@@ -185,17 +200,17 @@ class Search:
         if len(row_labels) != len(covered) or len(np.unique(covered)) != len(covered):
             raise _wrong_lengths(asked_labels, vectors[0][0], row_labels, covered)
         refuse_other_kinds(asked_labels, row_labels)
-        own = own_rows(self_index, queries=len(asked_labels), rows=len(row_labels))
+        of_queries, of_rows = own_groups(own, groups, queries=len(asked_labels), rows=len(row_labels))
         classes, codes = np.unique(np.concatenate([row_labels, asked_labels]), return_inverse=True)
         row_codes, asked_codes = codes[: len(row_labels)], codes[len(row_labels) :]
         sorted_parts = tuple(
-            _sorted(asked, rows, at, part.score, codes=row_codes, own=own, classes=len(classes))
+            _sorted(asked, rows, at, part.score, codes=row_codes, own=of_queries, groups=of_rows, classes=len(classes))
             for part, at, (asked, rows) in zip(parts, held, vectors, strict=True)
         )
         return cls(sorted_parts, len(row_labels), asked_codes, np.argsort(asked_codes, kind="stable"))
 
     def blocks(self) -> Iterator[tuple[Ints, list[Floats]]]:
-        """Yield query positions and, of each part, their (B, n) similarities, a query's own row at -inf."""
+        """Yield query positions and, of each part, their (B, n) similarities, the rows of a query's group at -inf."""
         size = block_length(self.rows)
         buffers = [np.empty((min(size, len(self.order)), len(part.rows)), np.float32) for part in self.parts]
         for start in range(0, len(self.order), size):
@@ -203,8 +218,7 @@ class Search:
             found = []
             for part, buffer in zip(self.parts, buffers, strict=True):
                 similar = np.matmul(part.queries[asked], part.rows.T, out=buffer[: len(asked)])
-                own = part.own[asked]
-                similar[np.flatnonzero(own >= 0), own[own >= 0]] = -np.inf
+                similar[part.left_out(asked)] = -np.inf
                 found.append(similar)
             yield asked, found
 
@@ -221,7 +235,7 @@ class Search:
 
 
 def _sorted(
-    asked: Floats, rows: Floats, at: Ints, score: ScoreMap, *, codes: Ints, own: Ints, classes: int
+    asked: Floats, rows: Floats, at: Ints, score: ScoreMap, *, codes: Ints, own: Ints, groups: Ints, classes: int
 ) -> _SortedPart:
     """Sort a part by class.
 
@@ -231,17 +245,24 @@ def _sorted(
         at: (n,) positions in the gallery.
         score: Makes scores of cosines.
         codes: (G,) class numbers of the gallery.
-        own: (N,) a query's own row in the gallery, or -1.
+        own: (N,) number of a query's own group, or -1.
+        groups: (G,) number of each row's group.
         classes: C.
     """
     mine = codes[at]
     if np.any(mine[:-1] > mine[1:]):
         by_class = np.argsort(mine, kind="stable")
         rows, at, mine = rows[by_class], at[by_class], mine[by_class]
-    position = np.full(len(codes) + 1, -1)  # the last is that of a query without a row
-    position[at] = np.arange(len(at))
+    by_group = np.argsort(groups[at], kind="stable")
+    ranked = groups[at[by_group]]
+    begins, ends = (np.searchsorted(ranked, own, side=side) for side in ("left", "right"))
     return _SortedPart(
-        queries=asked, rows=rows, bounds=np.searchsorted(mine, np.arange(classes + 1)), own=position[own], score=score
+        queries=asked,
+        rows=rows,
+        bounds=np.searchsorted(mine, np.arange(classes + 1)),
+        by_group=by_group,
+        own=np.stack([begins, np.where(own < 0, begins, ends)], axis=1),
+        score=score,
     )
 
 

@@ -201,7 +201,7 @@ def _examples(
 def nearest_rows(evaluation: EvaluationData, way: Way, items: Ints, *, count: int, wrong_alone: bool = False) -> Ints:
     """Return (Q, count) the items that score highest for some queries; NOTHING where there are fewer.
 
-    An item of `test` is never named, nor is the query itself; a row's block is in memory at a time.
+    An item of `test` is never named, nor is one of the query's own group; a row's block is in memory at a time.
 
     Args:
         evaluation: The measured items.
@@ -219,7 +219,7 @@ def nearest_rows(evaluation: EvaluationData, way: Way, items: Ints, *, count: in
         for start in range(0, len(shown), BLOCK_ROWS):
             rows = shown[start : start + BLOCK_ROWS]
             block = piece.score(queries @ vectors[place[rows], : queries.shape[1]].T)
-            block[rows == items[:, None]] = -np.inf
+            block[evaluation.groups_of(rows) == evaluation.groups_of(items)[:, None]] = -np.inf
             if wrong_alone:
                 block[codes[rows] == codes[items][:, None]] = -np.inf
             scores, found = _highest(

@@ -116,7 +116,7 @@ def _during_backfill(
     """Measure galleries of which a share of the old rows is re-embedded, by the scores that two models start with."""
     if gate.way_before() is None or not gate.old.any() or not len(gate.asked):
         return ()
-    if len(np.unique(gate.labels)) == len(gate.labels):
+    if len(np.unique(gate.labels)) == len(np.unique(gate.groups_of(np.arange(len(gate.labels))))):
         return ()  # no query has a right row, so there is no recall to show
     rows = situation.order(order)
     two = situation.settings.model_copy(update={"max_query_models": max(2, situation.settings.max_query_models)})

@@ -1,7 +1,7 @@
 """What promoting a candidate would do to search, measured on the gallery that would be served.
 
-N items that are served, N_old of which were in the gallery before; Q of them, of one split, are queries, a query's own
-row left out.
+N items that are served, N_old of which were in the gallery before; Q of them, of one split, are queries, the rows of a
+query's own group left out.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence

@@ -32,6 +32,8 @@ class EvaluationData:
         model: The candidate's digest.
         candidate: (N, D) by the candidate.
         asked: (Q,) which of the items are queries.
+        groups: (N,) number of each item's group, all of one class: a query does not search the rows of its own; None
+            where each item is on its own.
         ids: (N,) what the items are called; None where nobody asks for single ones.
         mapped: Provenance and an adapter's digest -> a gallery and its rows as it maps them, so that they are mapped
             once for all who ask.
@@ -47,6 +49,7 @@ class EvaluationData:
     model: str
     candidate: Floats
     asked: Ints
+    groups: Ints | None = None
     ids: npt.NDArray[np.str_] | None = None
     mapped: dict[tuple[Provenance, str], tuple[Gallery, Floats]] = field(default_factory=dict, repr=False)
 
@@ -56,6 +59,10 @@ class EvaluationData:
             raise CompatibilityError(
                 f"{len(self.stored)} stored vectors for {self.old.sum()} old items; give the stored row of each"
             )
+
+    def groups_of(self, items: Ints) -> Ints:
+        """Return (n,) numbers of some items' groups."""
+        return items if self.groups is None else self.groups[items]
 
     @property
     def champion(self) -> Floats | None:

@@ -55,6 +55,7 @@ def evaluation_data_of(
         model=candidate.digest,
         candidate=pool.embed(served, candidate),
         asked=np.flatnonzero(pool.splits[served] == "gate"),
+        groups=pool.groups[served],
         ids=ids,
     )
 

@@ -12,7 +12,8 @@ from csd_core.data.canonical import CanonicalSet
 from csd_core.data.classes import order_classes
 from csd_core.data.grouping.groups import Members
 from csd_core.data.grouping.near_duplicates import RADIUS, connected, near_pairs, perceptual_hashes
-from csd_core.data.shards import SPLITS, apportion, cut_shard
+from csd_core.data.grouping.roles import apportion
+from csd_core.data.shards import SPLITS, cut_shard
 from csd_core.params.model import SplitShares, Task
 from csd_core.records.stages import SourceRecord
 from csd_core.system.errors import DataError
@@ -63,7 +64,11 @@ def cut(source, shares, classes=None, *, after=None):
         rows = found.rows
         earlier = before.ids[rows]
         placed["placed"] = Members(
-            images=[before.images[rows]], labels=before.labels[rows], splits=found.splits, paths=before.paths[rows]
+            images=[before.images[rows]],
+            labels=before.labels[rows],
+            splits=found.splits,
+            paths=before.paths[rows],
+            names=found.groups,
         )
     task = Task(previous="init", recipe="first", source="set", classes=classes)
     return cut_shard(source, task, shares, name="t", earlier=earlier, **placed)
@@ -128,9 +133,18 @@ def test_a_later_task_follows_the_groups_of_an_earlier_one(items, more, shares):
     found = cut(before, shares)
     known = group_roles(items, before, found)
     later = source_of(more, first=1000)
-    for item, mine in group_roles(more, later, cut(later, shares, after=(before, found))).items():
+    joined = cut(later, shares, after=(before, found))
+    for item, mine in group_roles(more, later, joined).items():
         assert len(mine) == 1
         assert mine == known.get(item, mine)
+    called = {}
+    for each, source, of in ((items, before, found), (more, later, joined)):
+        for row, name in zip(of.rows.tolist(), of.groups.tolist(), strict=True):
+            label, person = each[row]
+            called.setdefault((label, row, len(called)) if person is None else (label, person), set()).add(name)
+            assert person is not None or name == source.ids[row]
+    assert all(len(each) == 1 for each in called.values())
+    assert len(set.union(*called.values())) == len(called)
 
 
 @settings(max_examples=50)

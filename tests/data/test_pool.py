@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -49,3 +51,25 @@ def test_embedding_in_chunks_keeps_the_order(pool, monkeypatch):
 
     np.testing.assert_array_equal(pool.embed(order, embed), pool.images(order).reshape(33, 4))
     assert pool.embed(order[:0], embed).shape == (0, 4)
+
+
+def test_groups_are_numbered_over_all_shards_and_without_a_rule_each_item_is_alone(pool, make_set, tmp_path):
+    assert pool.groups.tolist() == list(range(33))
+    assert all(shard.groups is None for shard in pool.shards)
+    shares = SplitShares(seed=1, select=0.2, gate=0.2, test=0.2, group="([0-9])$")
+    task = Task(previous="init", recipe="first", source="set", classes=None)
+    later = make_set(["t4"] * 30, first=300)
+    found = cut_shard(later, task, shares, name="t4", earlier=np.empty(0, np.str_))
+    digests = {write_shard(tmp_path / each, later, cut, task="t4").digest for each, cut in named(found)}
+    assert len(digests) == 2
+    groups = ItemPool(shards=[*pool.shards, load_shard(tmp_path / "t4")]).groups
+    assert len(set(groups.tolist())) == 33 + 10
+    last = [path[-1] for path in later.paths[found.rows].tolist()]
+    assert all(
+        (groups[33 + one] == groups[33 + two]) == (last[one] == last[two]) for one in range(30) for two in range(30)
+    )
+
+
+def named(found):
+    """The shard as it was cut, and without the names of its groups."""
+    return [("t4", found), ("plain", replace(found, groups=None))]

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from csd_core.data.shards import SPLITS, apportion, cut_shard, load_shard, write_shard
+from csd_core.data.grouping.roles import apportion
+from csd_core.data.shards import SPLITS, cut_shard, load_shard, write_shard
 from csd_core.params.model import SplitShares, Task
 from csd_core.system.errors import ArtifactError, DataError
 

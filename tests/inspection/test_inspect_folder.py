@@ -13,7 +13,7 @@ from PIL import Image
 from csd_core import cli
 from csd_core.data.canonical import REJECTED, read_rejected, write_source
 from csd_core.inspection import estimate as estimating
-from csd_core.inspection.advice import advice
+from csd_core.inspection.advice import advice, advice_on_start
 from csd_core.inspection.estimate import proof
 from csd_core.inspection.findings import look_through, twins
 from csd_core.inspection.fitting import (
@@ -130,6 +130,15 @@ def test_it_says_what_is_wrong_and_where(flawed):
 
 def test_a_sound_folder_has_nothing_to_look_at(photos):
     assert told(photos) == ""
+
+
+@pytest.mark.parametrize(("size", "colour", "count"), [((64, 64), True, 6), ((32, 32), True, 6), ((64, 64), False, 6)])
+def test_few_photographs_are_told_to_start_from_published_weights(tmp_path, size, colour, count):
+    findings = look_through(fill(tmp_path / "photos", ("cat", "dog"), count=count, size=size, colour=colour), None)
+    lines = advice_on_start(findings, role_counts(findings, fitted_params(findings).split))
+    assert [line.partition(";")[0] for line in lines] == (
+        ["training images of a class, on average: 3"] if size == (64, 64) and colour else []
+    )
 
 
 def test_a_test_image_that_is_near_a_training_image_is_named(tmp_path):
@@ -327,7 +336,8 @@ def test_a_profile_decides_form_network_and_recipes_and_the_folder_the_rest(phot
     assert csd("init", "--from", photos, "--profile", profile, tmp_path / "shop") in (0, None)
     text = profile_text(PROFILES, profile)
     params, start = load_params(tmp_path / "shop" / "params.yaml"), Params.model_validate(parse_yaml(text, where="it"))
-    assert (params.images, params.training) == (start.images, start.training)
+    first = start.training.first.model_copy(update={} if profile == "tiny" else {"epochs": 0})  # so few are the images
+    assert (params.images, params.training) == (start.images, start.training.model_copy(update={"first": first}))
     assert list(params.sources.folders) == ["photos"]
     assert not params.sources.published
     assert list(params.tasks) == list(params.decisions) == ["t1"]

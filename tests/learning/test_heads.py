@@ -54,7 +54,9 @@ def test_a_first_stage_ends_with_its_features_centred(first, first_data, head):
     assert abs(cosines(model.network, images)) < 0.2
     assert cosines(first("relu").network, images) > 0.5
     select = first_data.select
-    assert model.record.select_recall == recall_at_1(embed(model.network, select), select.targets.numpy())
+    assert model.record.select_recall == recall_at_1(
+        embed(model.network, select), select.targets.numpy(), select.groups
+    )
 
 
 def test_a_first_stage_learns_as_if_it_did_not_centre(first):

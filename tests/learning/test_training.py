@@ -58,7 +58,7 @@ def test_training_learns_real_digits(digits_shard, stage_data, training, cpu, tm
     data = stage_data([digits_shard("t1", range(10), per_class=60)])
     longer = changed(training, "first", epochs=8)
     untrained = engine._Stage(data, longer, champion=None, device=cpu, start_weights=None)._student
-    before = recall_at_1(embed(untrained, data.select), data.select.targets.numpy())
+    before = recall_at_1(embed(untrained, data.select), data.select.targets.numpy(), data.select.groups)
     model = train(data, longer, champion=None, device=cpu, work=tmp_path)
     assert model.record.select_recall > 0.9
     assert model.record.select_recall > before + 0.05
@@ -177,7 +177,7 @@ def test_the_best_epoch_wins_and_the_first_of_equals(monkeypatch, first_data, tr
         return np.ones((len(images), 1), np.float32)
 
     monkeypatch.setattr(engine, "embed", measured)
-    monkeypatch.setattr(engine, "recall_at_1", lambda _vectors, _labels: next(recalls))
+    monkeypatch.setattr(engine, "recall_at_1", lambda _vectors, _labels, _groups: next(recalls))
     model = train(first_data, changed(training, "first", epochs=4), champion=None, device=cpu, work=tmp_path)
     assert (model.record.best_epoch, model.record.select_recall) == (2, 0.75)
     assert same(weights_of(model), seen[1])

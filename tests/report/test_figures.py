@@ -61,6 +61,7 @@ def test_a_line_of_two_tasks_gives_the_figures_that_were_worked_out_by_hand():
 
     figures = measure(
         labels=labels,
+        groups=np.arange(4),
         task_of=np.array([0, 0, 1, 1]),
         task_classes=[("a",), ("b",)],
         active=[0, 1],
@@ -88,7 +89,12 @@ def test_every_matrix_agrees_with_a_readable_loop(seed):
     labels, task_of, task_classes, generations = random_line(seed)
 
     figures = measure(
-        labels=labels, task_of=task_of, task_classes=task_classes, active=[0, 1, 2], generations=generations
+        labels=labels,
+        groups=np.arange(len(labels)),
+        task_of=task_of,
+        task_classes=task_classes,
+        active=[0, 1, 2],
+        generations=generations,
     )
 
     for stage, model in enumerate(generations):
@@ -114,7 +120,12 @@ def test_every_matrix_agrees_with_a_readable_loop(seed):
 def test_what_lies_above_the_diagonal_is_never_a_figure():
     labels, task_of, task_classes, generations = random_line(0)
     figures = measure(
-        labels=labels, task_of=task_of, task_classes=task_classes, active=[0, 1, 2], generations=generations
+        labels=labels,
+        groups=np.arange(len(labels)),
+        task_of=task_of,
+        task_classes=task_classes,
+        active=[0, 1, 2],
+        generations=generations,
     )
     for matrix in (figures.own_recall, figures.own_accuracy, figures.seen_recall, figures.seen_accuracy):
         assert np.isnan(matrix[np.triu_indices(3, 1)]).all()
@@ -124,7 +135,12 @@ def test_what_lies_above_the_diagonal_is_never_a_figure():
 def test_a_carried_champion_counts_for_every_stage_it_serves():
     labels, task_of, task_classes, generations = random_line(1)
     figures = measure(
-        labels=labels, task_of=task_of, task_classes=task_classes, active=[0, 0, 0], generations=generations[:1]
+        labels=labels,
+        groups=np.arange(len(labels)),
+        task_of=task_of,
+        task_classes=task_classes,
+        active=[0, 0, 0],
+        generations=generations[:1],
     )
     assert figures.cross.shape == (1, 1)
     assert figures.own_recall[2, 0] == figures.own_recall[1, 0] == figures.own_recall[0, 0]
@@ -133,7 +149,12 @@ def test_a_carried_champion_counts_for_every_stage_it_serves():
 def test_a_class_the_model_never_learned_counts_as_an_error():
     labels, task_of, task_classes, generations = random_line(2)
     figures = measure(
-        labels=labels, task_of=task_of, task_classes=task_classes, active=[0, 0, 0], generations=generations[:1]
+        labels=labels,
+        groups=np.arange(len(labels)),
+        task_of=task_of,
+        task_classes=task_classes,
+        active=[0, 0, 0],
+        generations=generations[:1],
     )
     assert figures.own_accuracy[2, 2] == 0.0
     assert figures.seen_accuracy[2, 2] == 0.0
@@ -142,7 +163,14 @@ def test_a_class_the_model_never_learned_counts_as_an_error():
 
 def test_without_a_champion_there_are_no_figures():
     labels, task_of, task_classes, _ = random_line(3)
-    figures = measure(labels=labels, task_of=task_of, task_classes=task_classes, active=[None] * 3, generations=[])
+    figures = measure(
+        labels=labels,
+        groups=np.arange(len(labels)),
+        task_of=task_of,
+        task_classes=task_classes,
+        active=[None] * 3,
+        generations=[],
+    )
     assert np.isnan(figures.own_recall).all()
     assert figures.all_seen == (None, None, None)
     assert figures.map_at_r is None
@@ -155,28 +183,45 @@ def test_vectors_of_another_dimension_find_nothing():
         np.pad(second.vectors, ((0, 0), (0, 1))), second.classes, np.pad(second.columns, ((0, 0), (0, 1)))
     )
     figures = measure(
-        labels=labels, task_of=task_of, task_classes=task_classes, active=[0, 1, 1], generations=[first, wider]
+        labels=labels,
+        groups=np.arange(len(labels)),
+        task_of=task_of,
+        task_classes=task_classes,
+        active=[0, 1, 1],
+        generations=[first, wider],
     )
     assert figures.cross[1, 0] == 0.0
     assert figures.cross[1, 1] > 0.0
 
 
-def test_an_item_alone_in_its_class_is_left_out_and_counted():
-    labels = np.array(["a", "a", "b"])
-    model = generation([EAST, EAST, NORTH], ("a", "b"), [EAST, NORTH])
+@pytest.mark.parametrize("twins", [0, 1])
+def test_an_item_without_another_group_in_its_class_is_left_out_and_counted(twins):
+    """Of class b there is one item, or one and its near-duplicate."""
+    labels = np.array(["a", "a", "b", "b"][: 3 + twins])
+    model = generation([EAST, EAST, NORTH, NORTH][: 3 + twins], ("a", "b"), [EAST, NORTH])
     figures = measure(
-        labels=labels, task_of=np.zeros(3, int), task_classes=[("a", "b")], active=[0], generations=[model]
+        labels=labels,
+        groups=np.array([4, 1, 0, 0])[: 3 + twins],
+        task_of=np.zeros(3 + twins, int),
+        task_classes=[("a", "b")],
+        active=[0],
+        generations=[model],
     )
-    assert figures.excluded.tolist() == [1]
+    assert figures.excluded.tolist() == [1 + twins]
     assert figures.all_seen[0].queries == 2
-    assert figures.own_recall[0, 0] == 1.0
+    assert figures.own_recall[0, 0] == figures.map_at_r == 1.0
 
 
 def test_a_task_without_test_items_has_no_figure_and_disturbs_no_other():
     labels = np.array(["a", "a"])
     model = generation([EAST, EAST], ("a",), [EAST])
     figures = measure(
-        labels=labels, task_of=np.zeros(2, int), task_classes=[("a",), ("b",)], active=[0, 0], generations=[model]
+        labels=labels,
+        groups=np.arange(2),
+        task_of=np.zeros(2, int),
+        task_classes=[("a",), ("b",)],
+        active=[0, 0],
+        generations=[model],
     )
     assert figures.own_recall[1].tolist()[0] == 1.0
     assert np.isnan(figures.own_recall[1, 1])
@@ -187,6 +232,7 @@ def test_no_test_items_at_all_give_no_figures():
     model = generation(np.empty((0, 2)), ("a",), [EAST])
     figures = measure(
         labels=np.empty(0, str),
+        groups=np.empty(0, int),
         task_of=np.empty(0, int),
         task_classes=[("a",)],
         active=[0],
@@ -201,6 +247,11 @@ def test_the_classifier_compares_directions_and_not_lengths():
     labels = np.array(["a", "a"])
     model = generation([EAST, EAST], ("a", "b"), [(0.1, 0.0), (5.0, 5.0)])
     figures = measure(
-        labels=labels, task_of=np.zeros(2, int), task_classes=[("a", "b")], active=[0], generations=[model]
+        labels=labels,
+        groups=np.arange(2),
+        task_of=np.zeros(2, int),
+        task_classes=[("a", "b")],
+        active=[0],
+        generations=[model],
     )
     assert figures.own_accuracy[0, 0] == 1.0

@@ -371,24 +371,24 @@ def test_the_worst_lost_queries_are_those_of_a_readable_loop_one_of_each_class_f
     assert len(lost) > 8
     falling = sorted(lost, key=lambda query: -lost[query])
     asked = np.arange(60)
-    found = worst_lost(before, after, labels=labels, asked=asked, count=100).tolist()
+    found = worst_lost(before, after, labels=labels, groups=asked, asked=asked, count=100).tolist()
     assert sorted(found) == sorted(lost)
     worst_of_class = {labels[query]: query for query in reversed(falling)}
     assert found[: len(worst_of_class)] == [query for query in falling if query in worst_of_class.values()]
-    assert worst_lost(before, after, labels=labels, asked=asked, count=3).tolist() == found[:3]
+    assert worst_lost(before, after, labels=labels, groups=asked, asked=asked, count=3).tolist() == found[:3]
 
 
 def test_only_queries_that_are_asked_are_lost():
     labels = np.array([f"c{number % 4}" for number in range(60)])
     before, after = served(1, noise=0.5), served(2, noise=1.2)
-    every = worst_lost(before, after, labels=labels, asked=np.arange(60), count=100)
+    every = worst_lost(before, after, labels=labels, groups=np.arange(60), asked=np.arange(60), count=100)
     asked = np.arange(0, 60, 2)
     before_some, after_some = (
         [Part(queries=part.queries[asked], rows=part.rows) for part in system] for system in (before, after)
     )
-    some = asked[worst_lost(before_some, after_some, labels=labels, asked=asked, count=100)]
+    some = asked[worst_lost(before_some, after_some, labels=labels, groups=np.arange(60), asked=asked, count=100)]
     assert set(some.tolist()) == {query for query in every.tolist() if query % 2 == 0}
-    assert len(worst_lost(before, before, labels=labels, asked=np.arange(60), count=6)) == 0
+    assert len(worst_lost(before, before, labels=labels, groups=np.arange(60), asked=np.arange(60), count=6)) == 0
 
 
 def test_pictures_tell_a_hit_from_a_miss_by_more_than_colour(rejected):

@@ -47,7 +47,7 @@ def map_at_r_by_hand(queries, gallery, query_labels, gallery_labels, own):
 def test_recall_equals_a_loop_over_queries(seed, k):
     vectors, labels = random_set(seed)
     own = np.arange(len(vectors))
-    found = recall_at(vectors, vectors, query_labels=labels, gallery_labels=labels, k=(k,), self_index=own)
+    found = recall_at(vectors, vectors, query_labels=labels, gallery_labels=labels, k=(k,), own=own)
     assert found.at(k) == recall_by_hand(vectors, vectors, labels, labels, k, own)
 
 
@@ -63,19 +63,19 @@ def test_recall_of_queries_that_are_no_rows_equals_a_loop():
 def test_map_at_r_equals_a_loop_over_queries(seed):
     vectors, labels = random_set(seed, classes=4)
     own = np.arange(len(vectors))
-    found = map_at_r(vectors, vectors, query_labels=labels, gallery_labels=labels, self_index=own)
+    found = map_at_r(vectors, vectors, query_labels=labels, gallery_labels=labels, own=own)
     np.testing.assert_allclose(found, map_at_r_by_hand(vectors, vectors, labels, labels, own))
 
 
 def test_small_blocks_change_nothing(monkeypatch):
     vectors, labels = random_set(3)
     own = np.arange(len(vectors))
-    whole = recall_at(vectors, vectors, query_labels=labels, gallery_labels=labels, self_index=own)
-    precision = map_at_r(vectors, vectors, query_labels=labels, gallery_labels=labels, self_index=own)
+    whole = recall_at(vectors, vectors, query_labels=labels, gallery_labels=labels, own=own)
+    precision = map_at_r(vectors, vectors, query_labels=labels, gallery_labels=labels, own=own)
     monkeypatch.setattr(metrics, "block_length", lambda _: 7)
-    blocked = recall_at(vectors, vectors, query_labels=labels, gallery_labels=labels, self_index=own)
+    blocked = recall_at(vectors, vectors, query_labels=labels, gallery_labels=labels, own=own)
     np.testing.assert_array_equal(whole.rank, blocked.rank)
-    again = map_at_r(vectors, vectors, query_labels=labels, gallery_labels=labels, self_index=own)
+    again = map_at_r(vectors, vectors, query_labels=labels, gallery_labels=labels, own=own)
     np.testing.assert_allclose(precision, again)
 
 
@@ -86,13 +86,13 @@ def test_the_order_of_rows_and_queries_changes_nothing(seed):
     rng = np.random.default_rng(seed + 1)
     rows, asked = rng.permutation(40), rng.permutation(40)
     position = np.argsort(rows)
-    plain = recall_at(vectors, vectors, query_labels=labels, gallery_labels=labels, self_index=np.arange(40))
+    plain = recall_at(vectors, vectors, query_labels=labels, gallery_labels=labels, own=np.arange(40))
     shuffled = recall_at(
         vectors[asked],
         vectors[rows],
         query_labels=labels[asked],
         gallery_labels=labels[rows],
-        self_index=position[asked],
+        own=position[asked],
     )
     np.testing.assert_array_equal(plain.rank[asked], shuffled.rank)
 
@@ -108,9 +108,9 @@ def test_a_tie_counts_against_us():
 def test_a_class_with_one_image_is_left_out_and_counted():
     vectors = unit([[1, 0], [1, 0.1], [0, 1]])
     labels = ["a", "a", "alone"]
-    found = recall_at(vectors, vectors, query_labels=labels, gallery_labels=labels, self_index=[0, 1, 2])
+    found = recall_at(vectors, vectors, query_labels=labels, gallery_labels=labels, own=[0, 1, 2])
     assert (found.queries, found.excluded, found.at(1)) == (2, 1, 1.0)
-    assert np.isnan(map_at_r(vectors, vectors, query_labels=labels, gallery_labels=labels, self_index=[0, 1, 2])[2])
+    assert np.isnan(map_at_r(vectors, vectors, query_labels=labels, gallery_labels=labels, own=[0, 1, 2])[2])
 
 
 def test_nothing_to_search_gives_no_query_that_counts():
@@ -131,14 +131,14 @@ def test_missing_labels_are_refused():
 def test_groups_share_a_gallery():
     vectors = unit([[1, 0], [1, 0.2], [1, 0.1], [0, 1], [0.1, 1]])
     labels, groups = ["a", "a", "b", "b", "b"], np.array(["t1", "t1", "t2", "t2", "t2"])
-    pooled = recall_at(vectors, vectors, query_labels=labels, gallery_labels=labels, self_index=np.arange(5))
+    pooled = recall_at(vectors, vectors, query_labels=labels, gallery_labels=labels, own=np.arange(5))
     assert recall_of_groups(pooled, groups) == {"t1": 0.0, "t2": pytest.approx(2 / 3)}
 
 
 def test_a_group_without_a_query_that_counts_has_no_figure():
     vectors = unit([[1, 0], [1, 0.1], [0, 1], [0.1, 1]])
     labels, groups = ["a", "a", "b", "c"], np.array(["t1", "t1", "t2", "t2"])
-    pooled = recall_at(vectors, vectors, query_labels=labels, gallery_labels=labels, self_index=np.arange(4))
+    pooled = recall_at(vectors, vectors, query_labels=labels, gallery_labels=labels, own=np.arange(4))
     assert recall_of_groups(pooled, groups) == {"t1": 1.0}
 
 

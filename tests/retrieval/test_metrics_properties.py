@@ -47,7 +47,7 @@ def hits_by_hand(queries, gallery, query_labels, gallery_labels, own, k):
 
 
 def both(queries, gallery, query_labels, gallery_labels, own, *, k=(1, 2, 20)):
-    labels = {"query_labels": query_labels, "gallery_labels": gallery_labels, "self_index": own}
+    labels = {"query_labels": query_labels, "gallery_labels": gallery_labels, "own": own}
     return recall_at(queries, gallery, **labels, k=k), map_at_r(queries, gallery, **labels)
 
 
@@ -185,10 +185,49 @@ def test_whole_numbers_that_two_types_would_round_are_refused_and_those_of_one_a
     refuse("cannot be compared exactly", queries=np.eye(2), gallery=np.eye(2), **labels)
 
 
+@settings(max_examples=80)
+@given(search=searches(), data=st.data())
+def test_the_rows_of_a_querys_own_group_are_left_out_as_if_they_were_not_there(search, data):
+    queries, gallery, query_labels, row_labels, _ = search
+    number = st.integers(0, 4)
+    groups = np.array(data.draw(st.lists(number, min_size=len(gallery), max_size=len(gallery))), np.intp)
+    own = np.array(data.draw(st.lists(st.integers(-1, 4), min_size=len(queries), max_size=len(queries))), np.intp)
+    recall = recall_at(
+        queries, gallery, query_labels=query_labels, gallery_labels=row_labels, k=(1, 2), own=own, groups=groups
+    )
+    precision = map_at_r(queries, gallery, query_labels=query_labels, gallery_labels=row_labels, own=own, groups=groups)
+    for each in range(len(queries)):
+        left = groups != own[each]
+        alone = {"query_labels": query_labels[each : each + 1], "gallery_labels": row_labels[left]}
+        expected = recall_at(queries[each : each + 1], gallery[left], **alone, k=(1, 2))
+        assert recall.possible[each] == expected.possible[0]
+        assert recall.hits[each].tolist() == expected.hits[0].tolist()
+        np.testing.assert_allclose(precision[each], map_at_r(queries[each : each + 1], gallery[left], **alone)[0])
+
+
+@settings(max_examples=60)
+@given(search=searches(), data=st.data())
+def test_groups_of_one_give_the_figures_without_groups_to_the_bit(search, data):
+    queries, gallery, query_labels, row_labels, own = search
+    numbers = np.array(data.draw(st.permutations(range(10, 10 + len(gallery)))), np.intp)
+    known = np.where(own < 0, -1, np.append(numbers, -1)[own])
+    labels = {"query_labels": query_labels, "gallery_labels": row_labels}
+    for measure in (lambda **given: recall_at(queries, gallery, **labels, **given).rank, map_at_r):
+        given = {} if measure is not map_at_r else {"queries": queries, "gallery": gallery, **labels}
+        plain, grouped = measure(**given, own=own), measure(**given, own=known, groups=numbers)
+        assert plain.tobytes() == grouped.tobytes()
+
+
+@pytest.mark.parametrize("groups", [[0], [0.0, 1.0], ["a", "b"]])
+def test_groups_that_are_not_one_whole_number_for_each_row_are_refused(groups):
+    labels = {"query_labels": ["a", "b"], "gallery_labels": ["a", "b"]}
+    refuse("groups: give 2 whole numbers", queries=np.eye(2), gallery=np.eye(2), own=[0, 1], groups=groups, **labels)
+
+
 @pytest.mark.parametrize("own", [[0, 2], [-2, 0], [0], [0.0, 1.0], [[0], [1]], ["a", "b"]])
 def test_own_rows_that_do_not_exist_are_refused(own):
     labels = {"query_labels": ["a", "b"], "gallery_labels": ["a", "b"]}
-    refuse("self_index: ", queries=np.eye(2), gallery=np.eye(2), self_index=own, **labels)
+    refuse("own: ", queries=np.eye(2), gallery=np.eye(2), own=own, **labels)
 
 
 @pytest.mark.parametrize("k", [(0,), (1, -1), (1.5,), ("1",)])

@@ -57,8 +57,8 @@ def scored(parts, query, *, less=0.0):
 def test_recall_and_precision_are_those_of_a_loop(seed):
     parts, labels, asked = scene(seed)
     own = np.arange(len(asked))
-    recall = recall_over(parts, query_labels=asked, gallery_labels=labels, self_index=own)
-    precision = map_over(parts, query_labels=asked, gallery_labels=labels, self_index=own)
+    recall = recall_over(parts, query_labels=asked, gallery_labels=labels, own=own)
+    precision = map_over(parts, query_labels=asked, gallery_labels=labels, own=own)
     for query, label in enumerate(asked):
         wrong, right = scored(parts, query), scored(parts, query, less=float(TIE))
         others = [row for row in range(len(labels)) if row != query]
@@ -83,12 +83,12 @@ def test_a_gallery_that_one_model_searches_by_cosine_is_the_same_in_any_parts(se
     own = np.arange(40)
     halves = np.split(random.permutation(40), [cut])
     parts = [Part(queries=rows, rows=rows[half], positions=half) for half in halves]
-    whole = recall_at(rows, rows, query_labels=labels, gallery_labels=labels, self_index=own)
-    again = recall_over(parts, query_labels=labels, gallery_labels=labels, self_index=own)
+    whole = recall_at(rows, rows, query_labels=labels, gallery_labels=labels, own=own)
+    again = recall_over(parts, query_labels=labels, gallery_labels=labels, own=own)
     np.testing.assert_array_equal(whole.rank, again.rank)
     np.testing.assert_allclose(
-        map_over(parts, query_labels=labels, gallery_labels=labels, self_index=own),
-        map_at_r(rows, rows, query_labels=labels, gallery_labels=labels, self_index=own),
+        map_over(parts, query_labels=labels, gallery_labels=labels, own=own),
+        map_at_r(rows, rows, query_labels=labels, gallery_labels=labels, own=own),
         rtol=1e-12,
     )
 
@@ -101,7 +101,7 @@ def test_a_map_of_the_only_part_changes_no_order(seed):
     own = np.arange(30)
     ranks = [
         recall_over(
-            [Part(queries=rows, rows=rows, score=score)], query_labels=labels, gallery_labels=labels, self_index=own
+            [Part(queries=rows, rows=rows, score=score)], query_labels=labels, gallery_labels=labels, own=own
         ).rank
         for score in SCORES
     ]

@@ -270,7 +270,7 @@ def test_what_the_third_check_measured_is_what_is_served(third, decide):
             gallery.vectors[rows],
             query_labels=gallery.labels[asked[mine]],
             gallery_labels=gallery.labels[rows],
-            self_index=np.searchsorted(rows, asked[mine]),
+            own=np.searchsorted(rows, asked[mine]),
         )
         assert served == recall.at(1)
     assert set(ledger.best_own_gallery) == {"t1", "t2", "t3"}

@@ -56,7 +56,7 @@ def searched(files):
         queries=vectors.__getitem__,
     )
     own = [gallery.ids.tolist().index(each) for each in pool.ids[asked]]
-    return recall_over(parts, query_labels=pool.labels[asked], gallery_labels=gallery.labels, k=(1,), self_index=own)
+    return recall_over(parts, query_labels=pool.labels[asked], gallery_labels=gallery.labels, k=(1,), own=own)
 
 
 @pytest.mark.parametrize("way", ["keep", "adapt", "merge", "partial"])

@@ -106,7 +106,7 @@ def test_what_is_said_of_an_offer_is_measured_on_select(served):
             rows,
             query_labels=pool.labels[items[asked]],
             gallery_labels=pool.labels[items],
-            self_index=asked,
+            own=asked,
         )
         assert offer.select_recall == recall.at(1)
         images = pool.images(new[pool.splits[new] == "select"])

@@ -65,7 +65,7 @@ def test_the_adapted_cross_test_is_of_old_items_on_their_mapped_rows(mixed, to_t
             rows,
             query_labels=seen.labels[asked],
             gallery_labels=served.labels,
-            self_index=place,
+            own=place,
         ).at(1)
         for queries, rows in ((by_champion, served.vectors), (seen.candidate[asked], mapped))
     ]

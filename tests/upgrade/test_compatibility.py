@@ -24,7 +24,7 @@ def by_cosine(plans):
 
 
 def search(queries, rows, labels):
-    return recall_at(queries, rows, query_labels=labels, gallery_labels=labels, self_index=np.arange(len(rows)))
+    return recall_at(queries, rows, query_labels=labels, gallery_labels=labels, own=np.arange(len(rows)))
 
 
 def compared(evaluation, strategies=ENDS):

@@ -83,7 +83,7 @@ def raised(seen):
 def hits(seen, plan):
     asked = seen.labels[seen.asked]
     return recall_over(
-        parts_after(seen, plan), query_labels=asked, gallery_labels=seen.labels, k=(1,), self_index=seen.asked
+        parts_after(seen, plan), query_labels=asked, gallery_labels=seen.labels, k=(1,), own=seen.asked
     ).at(1)
 
 

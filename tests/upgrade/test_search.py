@@ -75,14 +75,24 @@ def alone(seen, way, scope):
         query_labels=seen.labels[asked],
         gallery_labels=seen.labels[scope.rows],
         k=K,
-        self_index=place[asked],
+        own=seen.groups_of(asked),
+        groups=seen.groups_of(np.flatnonzero(scope.rows)),
     )
+
+
+def grouped(seen, seed):
+    """The same with groups of about three items of a class; of an even seed each item is on its own."""
+    if seed % 2 == 0:
+        return seen
+    drawn = np.random.default_rng(seed).integers(0, 1 + len(seen.labels) // 15, len(seen.labels))
+    pairs = np.char.add(np.char.add(seen.labels, "-"), drawn.astype(np.str_))
+    return replace(seen, groups=np.unique(pairs, return_inverse=True)[1])
 
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10_000), rows=st.integers(6, 90), queries=st.integers(1, 90))
 def test_every_way_has_the_ranks_of_a_search_of_its_own(seed, rows, queries):
-    seen = synthetic_evidence(seed=seed, rows=rows)
+    seen = grouped(synthetic_evidence(seed=seed, rows=rows), seed)
     seen = seen.asking(np.random.default_rng(seed).permutation(rows)[:queries])
     ways, scopes = random_ways(seen, seed), random_scopes(seen, seed)
     for way, found in zip(ways, recalls(Layout.of(seen, ways, scopes), K), strict=True):
@@ -96,14 +106,29 @@ def test_every_way_has_the_ranks_of_a_search_of_its_own(seed, rows, queries):
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10_000), rows=st.integers(6, 90))
 def test_every_way_has_the_precision_of_a_search_of_its_own(seed, rows):
-    seen = synthetic_evidence(seed=seed, rows=rows)
-    ways = random_ways(seen, seed)
+    seen = grouped(synthetic_evidence(seed=seed, rows=rows), seed)
+    ways, own = random_ways(seen, seed), seen.groups_of(np.arange(rows))
     some = np.flatnonzero(np.random.default_rng(seed).random(rows) < 0.5)
     for way, found in zip(ways, precisions(Layout.of(seen, ways, []), some, ways=range(len(ways))), strict=True):
-        expected = map_over(
-            seen.parts(way), query_labels=seen.labels, gallery_labels=seen.labels, self_index=np.arange(rows)
-        )
+        expected = map_over(seen.parts(way), query_labels=seen.labels, gallery_labels=seen.labels, own=own, groups=own)
         np.testing.assert_allclose(found, expected[some], rtol=1e-12)
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10_000), rows=st.integers(6, 60))
+def test_groups_of_one_give_what_is_measured_without_groups_to_the_bit(seed, rows):
+    seen = synthetic_evidence(seed=seed, rows=rows)
+    ways = random_ways(seen, seed)
+    numbered = replace(seen, groups=np.random.default_rng(seed).permutation(rows) + 7)
+    (plain, _), (grouped_, _) = (outcomes.measure(each, ways) for each in (seen, numbered))
+    for one, other in zip(plain, grouped_, strict=True):
+        assert one.measurement == other.measurement
+        np.testing.assert_array_equal(one.recall.rank, other.recall.rank)
+    pieces = [tuple(replace(piece, score=Identity()) for piece in way.pieces) for way in ways]
+    today = outcomes.search(seen, ways[:1])[0]
+    for one, other in zip(*(find_nearest(each, pieces, today) for each in (seen, numbered)), strict=True):
+        assert [one.right.tobytes(), one.wrong.tobytes()] == [other.right.tobytes(), other.wrong.tobytes()]
+        assert [each.tobytes() for each in one.cosines] == [each.tobytes() for each in other.cosines]
 
 
 def test_neither_threads_nor_blocks_nor_tiles_change_a_figure(monkeypatch, mixed, to_the_fourth):
@@ -142,9 +167,7 @@ def test_map_is_measured_on_fewer_queries_and_the_record_says_so(monkeypatch):
     (fewer,), _ = outcomes.measure(seen, [way])
     assert fewer.measurement.map_queries == 20
     asks = outcomes.fewer_queries(seen, 20)
-    expected = map_over(
-        seen.parts(way), query_labels=seen.labels, gallery_labels=seen.labels, self_index=np.arange(80)
-    )[asks]
+    expected = map_over(seen.parts(way), query_labels=seen.labels, gallery_labels=seen.labels, own=np.arange(80))[asks]
     assert fewer.measurement.overall.map_at_r == pytest.approx(expected.mean())
     assert fewer.measurement.overall.at == whole.measurement.overall.at
 

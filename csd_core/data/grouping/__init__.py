@@ -1,1 +1,1 @@
-"""Images that are alike: which of a class share one role (`split.group`), and which the form of images makes equal."""
+"""Images that are alike: which of a class share one role (`split.group`), the roles, and which the form makes equal."""

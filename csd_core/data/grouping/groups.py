@@ -28,12 +28,14 @@ class Members:
         labels: (N,) class names.
         splits: (N,) roles; empty where an item has none yet.
         paths: (N,) in their sources.
+        names: (N,) of their groups; an item that has none yet has its own id.
     """
 
     images: Sequence[Images]
     labels: Strings
     splits: Strings
     paths: Strings
+    names: Strings
 
     def read(self, rows: Rows) -> Iterator[npt.NDArray[np.uint8]]:
         """Yield images in the order of `rows`, which ascend; a bounded number at a time."""
@@ -44,7 +46,8 @@ class Members:
                 yield images[mine[start : start + CHUNK]]
 
 
-NOBODY = Members(images=(), labels=np.empty(0, np.str_), splits=np.empty(0, np.str_), paths=np.empty(0, np.str_))
+_NOTHING = np.empty(0, np.str_)
+NOBODY = Members(images=(), labels=_NOTHING, splits=_NOTHING, paths=_NOTHING, names=_NOTHING)
 
 
 def group_numbers(rule: GroupRule | None, *chosen: tuple[Members, Rows]) -> Rows:
@@ -89,3 +92,19 @@ def inherited(groups: Rows, splits: Strings) -> Strings:
     for role in reversed(ROLES):
         found[np.isin(groups, groups[splits == role])] = role
     return found
+
+
+def group_names(groups: Rows, *, known: Strings, new: Strings) -> Strings:
+    """Return (n,) the name of each new item's group: the least that earlier items of it have, else the least id in it.
+
+    Args:
+        groups: (n + m,) numbers, of the new items and of the m earlier ones.
+        known: (m,) names that the earlier ones have.
+        new: (n,) ids.
+    """
+    names, is_new = np.concatenate([new, known]), np.arange(len(groups)) < len(new)
+    first = np.lexsort((names, is_new))
+    _, at, group = np.unique(groups[first], return_index=True, return_inverse=True)
+    named = np.empty(len(groups), names.dtype)
+    named[first] = names[first[at]][group]
+    return named[: len(new)]

@@ -121,7 +121,7 @@ def quantized(model: Path, target: Path, *, pool: ItemPool, export: Export, thre
 
 
 def judge(pool: ItemPool, *, model: Embedder, variant: Embedder) -> tuple[Recall, Recall]:
-    """Queries of the model and of its variant over the model's rows of all `gate` images, own row left out.
+    """Queries of the model and of its variant over the model's rows of all `gate` images, own group left out.
 
     Args:
         pool: All seen items.
@@ -129,10 +129,10 @@ def judge(pool: ItemPool, *, model: Embedder, variant: Embedder) -> tuple[Recall
         variant: Made of it.
     """
     gate = pool.rows("gate")
-    labels, own = pool.labels[gate], np.arange(len(gate))
+    labels, groups = pool.labels[gate], pool.groups[gate]
     rows = pool.embed(gate, model)
     fp32, int8 = (
-        recall_at(queries, rows, query_labels=labels, gallery_labels=labels, k=(1,), self_index=own)
+        recall_at(queries, rows, query_labels=labels, gallery_labels=labels, k=(1,), own=groups, groups=groups)
         for queries in (rows, pool.embed(gate, variant))
     )
     return fp32, int8

@@ -39,6 +39,8 @@ class EmbeddingNetwork(nn.Module):
     Attributes:
         network: What it is, with the numbers of its normalisation.
         dimension: D.
+        clips: Whether a ReLU follows the projection, or a backbone that does not end in one.
+        fits_projection: Whether a first stage fits the projection before it learns: the start weights have none.
     """
 
     scale: Tensor
@@ -65,7 +67,8 @@ class EmbeddingNetwork(nn.Module):
         self.backbone, self.is_resnet = built.module, built.is_resnet
         self.dimension = network.dimension or built.dimension
         self.projection = nn.Linear(built.dimension, self.dimension, bias=False) if projects else nn.Identity()
-        self._final_relu = network.head.startswith("relu") and (projects or not built.is_resnet)
+        self.clips = network.head.startswith("relu") and (projects or not built.is_resnet)
+        self.fits_projection = False
         self.head = head_of(network.head, self.dimension)
         self.classifier = CLASSIFIERS[network.classifier](self.dimension, classes)
         std = torch.tensor(self.network.std, dtype=torch.float64)
@@ -87,9 +90,14 @@ class EmbeddingNetwork(nn.Module):
 
     def pooled(self, images: Tensor) -> Tensor:
         """Return the features (N, D) of backbone and projection, before the head, of images (N, H, W, C) uint8."""
+        pooled: Tensor = self.projection(self.features(images))
+        return F.relu(pooled) if self.clips else pooled
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return the features (N, F) of the backbone, of images (N, H, W, C) uint8."""
         pixels = images.float() * self.scale + self.shift
-        pooled: Tensor = self.projection(self.backbone(pixels.permute(0, 3, 1, 2)))
-        return F.relu(pooled) if self._final_relu else pooled
+        features: Tensor = self.backbone(pixels.permute(0, 3, 1, 2))
+        return features
 
     def logits(self, features: Tensor) -> Tensor:
         """Class scores (N, K) of the features (N, D) that the classifier reads."""
@@ -131,7 +139,8 @@ def new_network(
         nn.init.orthogonal_(model.projection.weight, generator=generator)
     model.classifier.fill(0, generator)
     if network.weights is not None:
-        load_start_weights(model, family_of(network.architecture), weights)
+        has_own = load_start_weights(model, family_of(network.architecture), weights)
+        model.fits_projection = not has_own and not model.clips
     _try_an_image(model)
     return model
 

@@ -22,15 +22,18 @@ PREFIXES = ("module.", "_orig_mod.")
 """What torch's wrappers put before every name: data parallel, compile."""
 CLASSIFIERS = ("AuxLogits.", "aux1.", "aux2.", "classifier.", "fc.", "head.", "head_dist.", "heads.")
 """What names of a published network's classifiers begin with."""
-BACKBONE, CLASSIFIER, OTHERS = "backbone.", "classifier.", ("projection.", "head.")
+BACKBONE, CLASSIFIER, PROJECTION, OTHERS = "backbone.", "classifier.", "projection.", ("projection.", "head.")
 """Parts of a csd model in its weights.safetensors."""
 
 
-def load_start_weights(model: "EmbeddingNetwork", family: Family, file: Path | None) -> None:
+def load_start_weights(model: "EmbeddingNetwork", family: Family, file: Path | None) -> bool:
     """Fill the backbone, in place, from a file or from published weights; of a csd model also projection and head.
 
     A first convolution for three channels fits grey images by the sum over its channels: the response to a grey image
     with three equal channels. The classifier of the file is left out, since it knows no class of this stage.
+
+    Returns:
+        Whether the weights have a projection.
 
     Raises:
         ArtifactError: if the weights are missing, cannot be fetched or are of another network.
@@ -38,6 +41,7 @@ def load_start_weights(model: "EmbeddingNetwork", family: Family, file: Path | N
     network, channels, pixels = model.network, model.channels, model.pixels
     source = str(file) if file else f"the published weights of {network.architecture}"
     weights = read_weights(file) if file else family.fetch(network, channels=channels, pixels=pixels)
+    has_projection = any(name.startswith(PROJECTION) for name in weights)
     if any(name.startswith(BACKBONE) for name in weights):
         _load_parts(model, weights, source)
         weights = {name.removeprefix(BACKBONE): each for name, each in weights.items() if name.startswith(BACKBONE)}
@@ -52,6 +56,7 @@ def load_start_weights(model: "EmbeddingNetwork", family: Family, file: Path | N
         if name in expected or not name.startswith(CLASSIFIERS)
     }
     _load(model.backbone, weights, source, network.architecture)
+    return has_projection
 
 
 def read_weights(file: Path) -> Weights:

@@ -34,7 +34,7 @@ class Training:
     Attributes:
         recipe: first or later, as `training` in params.yaml names it.
         rate: The optimiser's learning rate.
-        best_epoch: Counted from 1; None where no select query can hit.
+        best_epoch: Counted from 1, 0 for the start weights; None where no select query can hit.
         recalls: Recall@1 on `select` after each epoch; empty where no query counts.
         losses: Total loss of each epoch.
     """
@@ -114,6 +114,11 @@ def warnings_of(training: Training) -> Iterator[str]:
     lower = f"`training.{training.recipe}.optimizer.lr` (now {training.rate:g})"
     if training.rises:
         yield training.longer
+    elif training.best_epoch == 0 and training.recalls and training.losses:
+        yield (
+            f"No epoch of {training.epochs} found more of select than the start weights, which are the model now: the "
+            f"best had Recall@1 {100 * max(training.recalls):.1f} %. Lower {lower}, or set `training.first.epochs: 0`."
+        )
     elif training.best_epoch == 1 and training.epochs > 1:
         yield (
             f"Epoch 1 of {training.epochs} was the best on select, with Recall@1 {100 * training.recalls[0]:.1f} % and "

@@ -201,6 +201,7 @@ class _Contest:
         queries: (q, D) the items that ask, old or new, by the candidate.
         labels: (n + k,) classes of the old and the new items.
         asked: (q,) which of these ask.
+        groups: (n + k,) numbers of their groups.
     """
 
     before: Floats
@@ -210,6 +211,7 @@ class _Contest:
     queries: Floats
     labels: npt.NDArray[np.str_]
     asked: Ints
+    groups: Ints
 
     @classmethod
     def of(cls, select: EvaluationData | None, provenance: Provenance, *, before: Floats, after: Floats) -> Self:
@@ -223,6 +225,7 @@ class _Contest:
                 queries=after[nothing],
                 labels=np.empty(0, np.str_),
                 asked=nothing,
+                groups=nothing,
             )
         mine = groups[provenance]
         items = np.concatenate([np.flatnonzero(select.old)[mine], np.flatnonzero(~select.old)])
@@ -236,6 +239,7 @@ class _Contest:
             queries=select.candidate[items[asked]],
             labels=select.labels[items],
             asked=asked,
+            groups=select.groups_of(items),
         )
 
     def judge(self, proposal: Proposal) -> AdapterOffer:
@@ -259,7 +263,8 @@ class _Contest:
             query_labels=self.labels[self.asked],
             gallery_labels=self.labels,
             k=(1,),
-            self_index=self.asked,
+            own=self.groups[self.asked],
+            groups=self.groups,
         )
         return recall.at(1) if recall.queries else None
 

@@ -60,6 +60,7 @@ class Layout:
         order: (N,) the items in this order.
         edges: (C + 1,) where each cell begins.
         classes: (N,) class number of each item.
+        groups: (N,) number of each item's group, whose rows its own query leaves out.
         asked: (Q,) which items ask.
         views: What is searched.
         used: (W, C) view of each cell under each way.
@@ -73,6 +74,7 @@ class Layout:
     order: Ints
     edges: Ints
     classes: Ints
+    groups: Ints
     asked: Ints
     views: tuple[View, ...]
     used: Ints
@@ -112,6 +114,7 @@ class Layout:
             order=order,
             edges=edges,
             classes=classes,
+            groups=evaluation.groups_of(np.arange(len(classes))),
             asked=evaluation.asked,
             views=tuple(_view(evaluation, model, source) for model, source in numbers),
             used=np.stack([views[first] for views in view_of]).astype(np.intp),

@@ -31,7 +31,7 @@ class NearestRows:
     Attributes:
         mine: (B,) positions of the block in what was asked.
         cell: (B, R) cell of each row of their class.
-        inside: (B, R) which of these are right rows; the others fill up, or are the query's own.
+        inside: (B, R) which of these are right rows; the others fill up, or are of the query's own group.
         right: (V, B, R) their cosines; -inf where a view does not search them.
         wrong: View and cell -> (B, n) its largest cosines of wrong rows, in any order; -inf fills up.
     """
@@ -61,8 +61,6 @@ def visit_nearest(
     """
     codes, sizes = layout.classes[layout.asked[asking]], np.bincount(layout.classes)
     order = np.lexsort((codes, sizes[codes]))  # those with about as many right rows together
-    place = np.empty(len(layout.order), np.intp)
-    place[layout.order] = np.arange(len(layout.order))
     by_class, ends = np.argsort(layout.classes[layout.order], kind="stable"), np.cumsum(sizes)
     pairs = [(view, cell) for cell in range(len(layout.edges) - 1) for view in layout.views_of(cell)]
     rows = np.array([layout.edges[cell + 1] - layout.edges[cell] for _, cell in pairs], np.intp)
@@ -72,7 +70,7 @@ def visit_nearest(
         first = (ends - sizes)[codes[mine]][:, None]
         right = by_class[first + np.minimum(number, size - 1)]  # (B, R) in the layout's order, filled up with the last
         inside = number < size
-        inside &= right != place[layout.asked[asking[mine]]][:, None]
+        inside &= layout.groups[layout.order[right]] != layout.groups[layout.asked[asking[mine]]][:, None]
         most = count or int(inside.sum(axis=1).max())
         if not most:
             return

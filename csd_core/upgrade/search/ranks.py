@@ -100,13 +100,13 @@ def recalls(layout: Layout, k: Sequence[int]) -> list[list[Recall]]:
 
 
 def _best_right(layout: Layout, rows: _RowsByClass, block: _Block, pool: ThreadPoolExecutor) -> Floats:
-    """(V, C, B) largest cosine of a right row other than the query's own, -inf where there is none."""
+    """(V, C, B) largest cosine of a right row outside of the query's own group, -inf where there is none."""
     best = np.full((len(layout.views), len(layout.edges) - 1, len(block.asking)), -np.inf, np.float32)
     uses = np.array([(layout.used == view).any(axis=0) for view in range(len(layout.views))])
 
     def of_class(code: int) -> None:
         mine = block.by_class[block.bounds[code] : block.bounds[code + 1]]
-        own = layout.asked[block.asking[mine]]
+        own = layout.groups[layout.asked[block.asking[mine]]]
         held = rows.rows[rows.bounds[code] : rows.bounds[code + 1]]
         for start in range(0, len(held), CLASS_ROWS):
             some = held[start : start + CLASS_ROWS]
@@ -116,7 +116,7 @@ def _best_right(layout: Layout, rows: _RowsByClass, block: _Block, pool: ThreadP
                     continue
                 items = layout.order[right]
                 similar = view.vectors[view.place[items]] @ view.queries[block.asking[mine]].T
-                similar[items[:, None] == own] = -np.inf
+                similar[layout.groups[items][:, None] == own] = -np.inf
                 begins = np.flatnonzero(np.diff(rows.cell[right], prepend=-1))
                 found = np.maximum.reduceat(similar, begins, axis=0)
                 where = number, rows.cell[right[begins]][:, None], mine
