@@ -13,15 +13,23 @@
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
-from csd_core.stores.faiss_file import FaissFile
-from csd_core.stores.lance import LanceTable
-from csd_core.stores.parquet_file import ParquetFile
-from csd_core.stores.postgres import PostgresTable
 from csd_core.stores.protocol import Store
-from csd_core.stores.qdrant import QdrantCollection
 from csd_core.system.errors import ParamsError
 
-SCHEMES = ("postgresql", "qdrant", "qdrants", "qdrant+file", "lancedb", "parquet", "faiss")
+SERVERS: dict[str, dict[str, str | None]] = {
+    "postgresql": {"table": None, "id": "id", "vector": "embedding"},
+    "qdrant": {"collection": None, "vector": ""},
+    "qdrants": {"collection": None, "vector": ""},
+}
+"""Options of a server's address with their defaults; None for none."""
+IN_FOLDERS: dict[str, dict[str, str | None]] = {
+    "qdrant+file": {"collection": None, "vector": ""},
+    "lancedb": {"table": None, "id": "id", "vector": "vector"},
+    "parquet": {"id": "id", "vector": "vector"},
+    "faiss": {},
+}
+"""The same of what lies on a disk."""
+SCHEMES = (*SERVERS, *IN_FOLDERS)
 
 
 def is_address(text: str) -> bool:
@@ -30,50 +38,49 @@ def is_address(text: str) -> bool:
 
 
 def open_store(address: str) -> Store:
-    """Connect to a store.
+    """Connect to a store; its library is loaded now.
 
     Raises:
         ParamsError: if the address names no store, or a library is not installed.
         ArtifactError: if there is no such store, or it cannot be reached.
     """
     parts = urlsplit(address)
+    name, path, options = _shown(parts), Path(unquote(parts.path)), dict(parse_qsl(parts.query))
     if parts.scheme not in SCHEMES:
-        raise ParamsError(f"{_shown(parts)}: is no store; an address begins with {', '.join(SCHEMES)}, then ://")
-    options = dict(parse_qsl(parts.query))
-    name, path = _shown(parts), Path(unquote(parts.path))
-    if parts.scheme in ("lancedb", "parquet", "faiss", "qdrant+file") and parts.netloc:
+        raise ParamsError(f"{name}: is no store; an address begins with {', '.join(SCHEMES)}, then ://")
+    if parts.scheme in IN_FOLDERS and parts.netloc:
         raise ParamsError(f"{name}: has three slashes before a folder, as {parts.scheme}:///folder")
-
-    def option(key: str, default: str | None = None) -> str:
-        value = options.pop(key, default)
-        if not value:
-            raise ParamsError(f"{name}: lacks {key}=…, such as ?{key}=items")
-        return value
-
-    store: Store
-    if parts.scheme == "postgresql":
-        table, identity, vector = option("table"), option("id", "id"), option("vector", "embedding")
-        connection = urlunsplit(parts._replace(query=urlencode(options)))
-        return PostgresTable(connection, name=name, table=table, identity=identity, vector=vector)
-    if parts.scheme.startswith("qdrant"):
-        where = {"path": str(path)} if parts.scheme == "qdrant+file" else {"url": _http(parts)}
-        collection, named = option("collection"), options.pop("vector", "")
-        _refuse_more(options, name)
-        return QdrantCollection(where, name=name, alias=collection, vector=named)
-    if parts.scheme == "lancedb":
-        store = LanceTable(path, name=name, table=option("table"), identity=option("id", "id"),
-                           vector=option("vector", "vector"))  # fmt: skip
-    elif parts.scheme == "parquet":
-        store = ParquetFile(path, name=name, identity=option("id", "id"), vector=option("vector", "vector"))
-    else:
-        store = FaissFile(path, name=name)
-    _refuse_more(options, name)
-    return store
-
-
-def _refuse_more(options: dict[str, str], name: str) -> None:
-    if options:
+    own = IN_FOLDERS.get(parts.scheme) or SERVERS[parts.scheme]
+    found = {key: options.pop(key, default) for key, default in own.items()}
+    if options and parts.scheme != "postgresql":
         raise ParamsError(f"{name}: {next(iter(options))} is no option of this store; leave it out")
+    if None in found.values():
+        key = next(key for key, value in found.items() if value is None)
+        raise ParamsError(f"{name}: lacks {key}=…, such as ?{key}=items")
+    given = {key: str(value) for key, value in found.items()}
+    match parts.scheme:
+        case "postgresql":
+            from csd_core.stores.postgres import PostgresTable  # noqa: PLC0415 - a store loads its own library
+
+            return PostgresTable(urlunsplit(parts._replace(query=urlencode(options))), name=name, **given)
+        case "lancedb":
+            from csd_core.stores.lance import LanceTable  # noqa: PLC0415 - a store loads its own library
+
+            return LanceTable(path, name=name, **given)
+        case "parquet":
+            from csd_core.stores.parquet_file import ParquetFile  # noqa: PLC0415 - a store loads its own library
+
+            return ParquetFile(path, name=name, **given)
+        case "faiss":
+            from csd_core.stores.faiss_file import FaissFile  # noqa: PLC0415 - a store loads its own library
+
+            return FaissFile(path, name=name)
+        case _:
+            from csd_core.stores.qdrant import QdrantCollection  # noqa: PLC0415 - a store loads its own library
+
+            http = "https" if parts.scheme == "qdrants" else "http"
+            where = {"path": str(path)} if parts.scheme in IN_FOLDERS else {"url": f"{http}://{parts.netloc}"}
+            return QdrantCollection(where, name=name, **given)
 
 
 def _shown(parts: SplitResult) -> str:
@@ -85,7 +92,3 @@ def _shown(parts: SplitResult) -> str:
         if parts.query
         else ""
     )
-
-
-def _http(parts: SplitResult) -> str:
-    return f"{'https' if parts.scheme == 'qdrants' else 'http'}://{parts.netloc}"

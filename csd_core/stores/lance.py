@@ -29,16 +29,16 @@ class LanceTable:
         vector: Column of the active vectors.
     """
 
-    def __init__(self, folder: Path, *, name: str, table: str, identity: str, vector: str) -> None:
+    def __init__(self, folder: Path, *, name: str, table: str, id: str, vector: str) -> None:  # noqa: A002 - as in its address
         if not folder.is_dir():
             raise ArtifactError(f"{name}: there is no such folder")
-        self.name, self.identity, self.vector = name, identity, vector
+        self.name, self.identity, self.vector = name, id, vector
         self._lock = folder / f".{table}.csd.lock"
         with self._told():
             # as an object store: on a full disk a plain path may lose the last bytes of a file that is committed
             self._connection = lancedb.connect(f"file-object-store://{quote(str(folder.absolute()))}")
         self._table = table
-        for column in (identity, vector):
+        for column in (id, vector):
             if column not in self._open().schema.names:
                 raise ArtifactError(f"{name}: has no column {column}; it has {', '.join(self._open().schema.names)}")
 

@@ -21,14 +21,14 @@ class ParquetFile(FileStore):
         vector: Column of vectors: lists of numbers, of fixed size or not.
     """
 
-    def __init__(self, path: Path, *, name: str, identity: str, vector: str) -> None:
+    def __init__(self, path: Path, *, name: str, id: str, vector: str) -> None:  # noqa: A002 - as in its address
         super().__init__(path, name=name)
-        self.identity, self.vector = identity, vector
+        self.identity, self.vector = id, vector
         try:
             known = pq.read_schema(path).names
         except (OSError, ValueError) as error:
             raise ArtifactError(f"{name}: is no Parquet file ({error})") from None
-        for column in (identity, vector):
+        for column in (id, vector):
             if column not in known:
                 raise ArtifactError(f"{name}: has no column {column}; it has {', '.join(known)}")
 

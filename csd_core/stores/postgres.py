@@ -28,14 +28,14 @@ class PostgresTable:
         vector: Column of the active vectors, of type vector or halfvec.
     """
 
-    def __init__(self, address: str, *, name: str, table: str, identity: str, vector: str) -> None:
+    def __init__(self, address: str, *, name: str, table: str, id: str, vector: str) -> None:  # noqa: A002 - as in its address
         self._psycopg: Any = library("psycopg", extra="pgvector")
         register: Any = library("pgvector.psycopg", extra="pgvector").register_vector
-        self.name, self.table, self.identity, self.vector = name, table, identity, vector
+        self.name, self.table, self.identity, self.vector = name, table, id, vector
         sql = self._psycopg.sql
         self._names = {
             "table": sql.Identifier(*table.split(".")),
-            "id": sql.Identifier(identity),
+            "id": sql.Identifier(id),
             "vector": sql.Identifier(vector),
         }
         with self._told(), ExitStack() as opened:
@@ -47,7 +47,7 @@ class PostgresTable:
                 raise ArtifactError(f"{name}: lacks the extension pgvector; run CREATE EXTENSION vector there")
             register(self._connection)
             columns = self._columns()
-            for column in (identity, vector):
+            for column in (id, vector):
                 if column not in columns:
                     raise ArtifactError(f"{name}: has no column {column}; it has {', '.join(columns)}")
             opened.pop_all()

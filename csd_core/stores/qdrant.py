@@ -27,9 +27,9 @@ class QdrantCollection:
         vector: Name of the vector; empty for the unnamed one.
     """
 
-    def __init__(self, where: Mapping[str, str], *, name: str, alias: str, vector: str) -> None:
+    def __init__(self, where: Mapping[str, str], *, name: str, collection: str, vector: str) -> None:
         client: Any = library("qdrant_client", extra="qdrant")
-        self._models, self.name, self.alias, self.vector = client.models, name, alias, vector
+        self._models, self.name, self.alias, self.vector = client.models, name, collection, vector
         self._local = "path" in where
         try:
             self._client = client.QdrantClient(
@@ -41,9 +41,9 @@ class QdrantCollection:
             ) from None
         with self._told(), ExitStack() as opened:
             opened.callback(self._client.close)
-            if not self._client.collection_exists(alias):
-                raise ArtifactError(f"{name}: has neither an alias nor a collection {alias}")
-            self._parameters(alias)
+            if not self._client.collection_exists(collection):
+                raise ArtifactError(f"{name}: has neither an alias nor a collection {collection}")
+            self._parameters(collection)
             opened.pop_all()
 
     @contextmanager
