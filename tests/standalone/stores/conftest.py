@@ -3,6 +3,8 @@ import pytest
 from postgres import postgres, programs_with_pgvector
 from shops import Made
 
+from csd_core.stores.address import open_store
+
 KINDS = ("postgresql", "qdrant", "lancedb", "parquet", "faiss")
 
 
@@ -23,3 +25,17 @@ def made(request, tmp_path, server):
         return Made(request.param, tmp_path, server, ids, vectors)
 
     return make
+
+
+@pytest.fixture
+def opened():
+    """open_store, closed at the end."""
+    stores = []
+
+    def open_(address):
+        stores.append(open_store(address))
+        return stores[-1]
+
+    yield open_
+    for each in stores:
+        each.close()

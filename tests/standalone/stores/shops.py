@@ -26,19 +26,20 @@ class Made:
         address: Of the store.
     """
 
-    def __init__(self, kind, folder, server, ids, vectors):
+    def __init__(self, kind, folder, server, ids, vectors, *, index=True):
         self.kind, self._folder, self._server = kind, folder, server
         numbers = [int(each) for each in ids]
-        self._table = f"items_{abs(hash(str(folder))) % 10**9}"
+        self.table = f"items_{abs(hash(str(folder))) % 10**9}"
         if kind == "postgresql":
-            self.address = f"{server.address}?table={self._table}"
+            self.address = f"{server.address}?table={self.table}"
             with psycopg.connect(server.address) as connection:
                 register_vector(connection)
                 connection.execute(
-                    f"CREATE TABLE {self._table} (id bigint PRIMARY KEY, title text, "
+                    f"CREATE TABLE {self.table} (id bigint PRIMARY KEY, title text, "
                     f"embedding vector({vectors.shape[1]}) NOT NULL)"
                 )
-                connection.execute(f"CREATE INDEX ON {self._table} USING hnsw (embedding vector_cosine_ops)")
+                if index:
+                    connection.execute(f"CREATE INDEX ON {self.table} USING hnsw (embedding vector_cosine_ops)")
         elif kind == "qdrant":
             self.address = f"qdrant+file://{folder}/qdrant?collection=items"
             with_alias = models.CreateAlias(collection_name="items_1", alias_name="items")
@@ -72,7 +73,7 @@ class Made:
         if self.kind == "postgresql":
             with psycopg.connect(self._server.address) as connection:
                 register_vector(connection)
-                with connection.cursor().copy(f"COPY {self._table} (id, title, embedding) FROM STDIN") as copy:
+                with connection.cursor().copy(f"COPY {self.table} (id, title, embedding) FROM STDIN") as copy:
                     for number, vector in zip(numbers, vectors, strict=True):
                         copy.write_row((number, f"item {number}", vector))
         elif self.kind == "qdrant":
@@ -116,5 +117,5 @@ class Made:
     def query(self, query):
         """Run SQL on the table {t}."""
         with psycopg.connect(self._server.address) as connection:
-            found = connection.execute(query.format(t=self._table))
+            found = connection.execute(query.format(t=self.table))
             return found.fetchall() if found.description else None

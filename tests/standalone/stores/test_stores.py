@@ -21,20 +21,6 @@ def same(found, ids, vectors):
     return set(found) == set(ids) and np.allclose([found[each] for each in ids], vectors, atol=1e-6)
 
 
-@pytest.fixture
-def opened():
-    """open_store, closed at the end."""
-    stores = []
-
-    def open_(address):
-        stores.append(open_store(address))
-        return stores[-1]
-
-    yield open_
-    for each in stores:
-        each.close()
-
-
 def test_second_vectors_are_written_beside_the_first_switched_undone_and_removed(made, opened):
     old, new = drawn(ROWS, 8), drawn(ROWS, 5, seed=1)
     shop = made(IDS, old)
