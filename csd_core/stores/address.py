@@ -50,8 +50,7 @@ def open_store(address: str) -> Store:
         raise ParamsError(f"{name}: is no store; an address begins with {', '.join(SCHEMES)}, then ://")
     if parts.scheme in IN_FOLDERS and parts.netloc:
         raise ParamsError(f"{name}: has three slashes before a folder, as {parts.scheme}:///folder")
-    own = IN_FOLDERS.get(parts.scheme) or SERVERS[parts.scheme]
-    found = {key: options.pop(key, default) for key, default in own.items()}
+    found = {key: options.pop(key, default) for key, default in (SERVERS | IN_FOLDERS)[parts.scheme].items()}
     if options and parts.scheme != "postgresql":
         raise ParamsError(f"{name}: {next(iter(options))} is no option of this store; leave it out")
     if None in found.values():

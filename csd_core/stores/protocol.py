@@ -136,4 +136,4 @@ def library(module: str, *, extra: str) -> ModuleType:
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        raise ParamsError(f"{error.name} is not installed; run `pip install csd[{extra}]`") from None
+        raise ParamsError(f"{error.name} is not installed; pip install 'csd[{extra}]'") from None

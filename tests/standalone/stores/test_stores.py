@@ -1,5 +1,7 @@
 """One contract for every kind of store."""
 
+import sys
+
 import numpy as np
 import pytest
 from shops import Made, drawn
@@ -110,3 +112,9 @@ def test_a_password_is_never_shown():
         open_store("postgresql://shop:geheim@127.0.0.1:1/shop?table=items")
     assert "geheim" not in str(caught.value)
     assert "postgresql://shop@127.0.0.1:1/shop?table=items" in str(caught.value)
+
+
+def test_a_library_that_is_not_installed_is_named_with_its_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(ParamsError, match=r"psycopg is not installed; pip install 'csd\[pgvector\]'"):
+        open_store("postgresql://shop@127.0.0.1:1/shop?table=items")
