@@ -118,9 +118,13 @@ class QdrantCollection:
         return self._scan(_second(self.alias, key))
 
     def switch(self, key: str) -> None:
-        """Move the alias, and name the collection before it, in one request."""
-        before = self._aliases()[self.alias]
-        self._move({self.alias: _second(self.alias, key), _before(self.alias, key): before}, gone=(self.alias,))
+        """Delete what was deleted meanwhile, then move the alias and name the collection before it, in one request."""
+        before, second = self._aliases()[self.alias], _second(self.alias, key)
+        gone = self._ids(second) - self._ids(before)
+        if gone:
+            with self._told():
+                self._client.delete(second, sorted(gone, key=str), wait=True)
+        self._move({self.alias: second, _before(self.alias, key): before}, gone=(self.alias,))
 
     def undo(self, key: str) -> None:
         """Move the alias back in one request."""
@@ -157,6 +161,18 @@ class QdrantCollection:
                 yield stacked([identity for identity, _ in pages], vectors, self.name)
             if offset is None:
                 return
+
+    def _ids(self, collection: str) -> set[int | str]:
+        found: set[int | str] = set()
+        offset: Any = None
+        while True:
+            with self._told():
+                points, offset = self._client.scroll(
+                    collection, limit=BATCH_ROWS, offset=offset, with_payload=False, with_vectors=False
+                )
+            found |= {each.id for each in points}
+            if offset is None:
+                return found
 
     def _parameters(self, collection: str) -> Any:
         vectors = self._client.get_collection(collection).config.params.vectors

@@ -210,9 +210,14 @@ def _verify(application: _Application, store: Store, before: Search, written: In
             raise CompatibilityError(f"{store.name}: row {batch.ids[wrong][0]} has no vector of the plan; {remedy}")
         application.look(after, places, batch.vectors, after=True)
         found[places] = True
-    lost = int((~found[written]).sum())
-    if lost:
-        raise CompatibilityError(f"{store.name}: {lost:,} rows that were written are not there; {remedy}")
+    if not found[written].all():
+        there = np.zeros(len(found), np.bool_)  # without what was deleted meanwhile
+        for batch in store.rows():
+            places = rows.places(batch.ids)
+            there[places[places >= 0]] = True
+        lost = int((there & ~found)[written].sum())
+        if lost:
+            raise CompatibilityError(f"{store.name}: {lost:,} rows that were written are not there; {remedy}")
     report, record = CheckReport.load(application.plan.folder / CHECK), application.plan.record
     chosen = next(each for each in report.alternatives if each.way == (record.strategy, record.share))
     planned = _recall(chosen.measured) - _recall(report.status_quo)

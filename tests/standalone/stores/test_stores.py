@@ -69,6 +69,15 @@ def test_rows_that_are_not_written_are_not_touched_and_rows_that_are_gone_do_not
     assert store.count() == ROWS
 
 
+def test_a_point_of_qdrant_that_is_deleted_during_an_upgrade_does_not_come_back(tmp_path, opened):
+    store = opened(Made("qdrant", tmp_path, None, IDS[:3], drawn(3, 4)).address)
+    store.begin(KEY, 2)
+    store.write(KEY, Rows(IDS[:3], drawn(3, 2)))
+    store._client.delete("items", [int(IDS[1])])
+    store.switch(KEY)
+    assert set(all_of(store.rows())) == {IDS[0], IDS[2]}
+
+
 def test_a_table_that_is_not_there_is_named(made, opened, tmp_path):
     shop = made(IDS[:3], drawn(3, 4))
     for address in (
