@@ -40,7 +40,8 @@ hypothesis.settings.register_profile("busy", deadline=None)  # a machine with ot
 hypothesis.settings.load_profile("busy")
 
 STARTERS = re.compile(
-    r"^ *(?:import|from) (?:subprocess|multiprocessing|playwright|checkout|operators|pipelines|senders|services)\b",
+    r"^ *(?:import|from) (?:subprocess|multiprocessing|playwright|checkout|operators|pipelines|postgres|senders"
+    r"|services|shops)\b",
     re.MULTILINE,
 )
 """A module that imports one of these starts processes."""

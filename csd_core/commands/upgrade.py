@@ -1,6 +1,7 @@
 """`csd upgrade`: plan and apply the upgrade of a gallery that lives outside the pipeline."""
 
 import shutil
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -9,20 +10,25 @@ import numpy as np
 from cyclopts import App, Parameter
 
 from csd_core.commands.check import DEFAULTS, GateOptions, Options, embedders, exit_if_rejected, judged
-from csd_core.records.verdict import Promoted
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.lineage import Lineage
 from csd_core.standalone.application import apply_plan
 from csd_core.standalone.collection import read_collection
 from csd_core.standalone.own_gallery import ItemsRecord, OwnGallery, refuse_existing
-from csd_core.standalone.plan_folder import PlanFolder, write_plan
+from csd_core.standalone.plan_folder import PlanFolder
+from csd_core.standalone.planning import write_whole_plan
 from csd_core.standalone.preprocessing import Preprocessing
 from csd_core.standalone.roles import assign_roles
+from csd_core.standalone.stored.application import apply_to_store, clean_up, take_back
+from csd_core.standalone.stored.gallery import read_stored
+from csd_core.stores.address import is_address, open_store
 from csd_core.system.atomic import atomic_file
 from csd_core.system.console import echo
+from csd_core.system.errors import ParamsError
 from csd_core.upgrade.measured import embedded
 from csd_core.upgrade.policy_file import DEFAULT
 
+Where = Annotated[str, Parameter(name=("--gallery", "--store"))]
 Out = Annotated[Path, Parameter(name=("--out", "-o"))]
 
 SHOWN = 20
@@ -38,9 +44,11 @@ def plan(
     /,
     *,
     images: Path,
-    gallery: Path,
+    gallery: Where,
     out: Out,
     options: GateOptions = DEFAULTS,
+    previous: Path | None = None,
+    price_per_image: float | None = None,
     preprocessing: Options = None,
 ) -> None:
     """Judge a new model as `csd check` does, and write a plan of the upgrade of the gallery.
@@ -54,24 +62,46 @@ def plan(
     images
         Folder with a folder of images for each class, including the images of the gallery.
     gallery
-        Folder of the gallery to upgrade.
+        The gallery to upgrade: a folder that csd wrote, or the address of a store (docs/stores.md).
+    previous
+        The plan that was applied last to this store; by default the old model made all of its rows.
+    price_per_image
+        What embedding an image costs, to print what the upgrade will.
     out
         Folder to write the plan to. If the candidate is rejected, it holds the reasons only and the exit code is 7.
     """
     refuse_existing(out)
+    if previous is not None and not is_address(gallery):
+        raise ParamsError("--previous: a gallery in a folder knows how its rows came to be; leave the option out")
     with TemporaryDirectory(prefix="csd-") as temporary:
+        scratch, stored, folder = Path(temporary), None, Path(gallery)
+        if is_address(gallery):
+            file = embedders((old, new), preprocessing or Preprocessing(), scratch / "store" / "models")[0]
+            with closing(open_store(gallery)) as store:
+                stored = read_stored(
+                    store,
+                    old=file,
+                    images=images,
+                    seed=options.seed,
+                    previous=PlanFolder.load(previous) if previous else None,
+                    scratch=scratch / "store",
+                )
+            folder = scratch / "store" / "gallery"
+            stored.own.save(folder, failed={})
         gate_input, gate_result = judged(
             old,
             new,
             images=images,
-            gallery=gallery,
+            gallery=folder,
             options=options,
             preprocessing=preprocessing,
-            scratch=Path(temporary),
+            scratch=scratch,
         )
-        write_plan(gate_result, gate_input.settings, gate_input.new, out)
-    if isinstance(gate_result.verdict, Promoted):
-        echo(f"plan: {out}; `csd upgrade apply` carries it out")
+        takes = write_whole_plan(
+            gate_input, gate_result, stored=stored, price_per_image=price_per_image, scratch=scratch, out=out
+        )
+    if takes is not None:
+        echo(f"plan: {out}; {takes}; `csd upgrade apply` carries it out")
     exit_if_rejected(gate_result)
 
 
@@ -80,9 +110,9 @@ def apply(
     plan: Path,
     /,
     *,
-    images: Path,
-    gallery: Path,
-    out: Out,
+    images: Path | None = None,
+    gallery: Where,
+    out: Annotated[Path | None, Parameter(name=("--out", "-o"))] = None,
     add: Annotated[bool, Parameter(negative="")] = False,
     workers: int = 1,
     max_rows_per_second: float | None = None,
@@ -90,43 +120,90 @@ def apply(
 ) -> None:
     """Carry out a plan: write the upgraded gallery beside the old one. Run it again to resume.
 
+    In a store the new vectors are written beside the old ones, searched by queries of the gate, then made active.
+
     Parameters
     ----------
     plan
         Folder that `csd upgrade plan` has written.
     images
-        The folder of images that the plan was made with.
+        The folder of images that the plan was made with; a store needs it only where rows are re-embedded.
     gallery
-        The gallery that the plan was made for; it is only read.
+        The gallery that the plan was made for. A folder is only read.
     out
-        Folder to write the upgraded gallery to.
+        Folder to write the upgraded gallery to, where the old one is a folder.
     add
-        Also add the images that the gallery lacks.
+        Also add the images that the gallery lacks, where it is a folder.
     workers
         Number of embedding processes, each with one thread.
     max_rows_per_second
         Largest embedding rate of all processes together; unlimited by default.
     max_failed
-        Largest number of rows without a usable image. They are left out and listed; more are an error.
+        Largest number of rows that get no new vector. They are left out and listed; more are an error.
     """
-    done = apply_plan(
-        PlanFolder.load(plan),
-        images=images,
-        gallery=gallery,
-        out=out,
-        add=add,
-        workers=workers,
-        max_rows_per_second=max_rows_per_second,
-        max_failed=max_failed,
-    )
+    planned = PlanFolder.load(plan)
+    pace = {"workers": workers, "max_failed": max_failed}
+    if is_address(gallery):
+        if out is not None or add:
+            raise ParamsError("--out and --add: are for galleries in folders; a store is upgraded where it is")
+        with closing(open_store(gallery)) as store:
+            name, work = store.name, plan.with_name(f".{plan.name}.work")
+            done = apply_to_store(
+                planned, store, images=images, work=work, max_rows_per_second=max_rows_per_second, **pace
+            )
+    else:
+        if out is None or images is None:
+            raise ParamsError("--images and --out: name the folder of images, and the one to write the gallery to")
+        name = str(out)
+        done = apply_plan(
+            planned,
+            images=images,
+            gallery=Path(gallery),
+            out=out,
+            add=add,
+            max_rows_per_second=max_rows_per_second,
+            **pace,
+        )
     echo(
-        f"{out}: {done.embedded:,} rows embedded, {done.mapped:,} mapped, {done.kept:,} kept, {done.added:,} added, "
+        f"{name}: {done.embedded:,} rows embedded, {done.mapped:,} mapped, {done.kept:,} kept, {done.added:,} added, "
         f"{len(done.failed):,} failed and left out"
     )
     for identity, reason in list(done.failed.items())[:SHOWN]:
         echo(f"  {identity[:12]} {reason}")
     if len(done.failed) > SHOWN:
-        echo(f"  and {len(done.failed) - SHOWN:,} more; failed.parquet has all")
+        echo(f"  and {len(done.failed) - SHOWN:,} more" + ("" if is_address(gallery) else "; failed.parquet has all"))
+
+
+@app.command
+def undo(plan: Path, /, *, gallery: Where) -> None:
+    """Make the vectors before an upgrade of a store the active ones again; the new ones stay beside them.
+
+    Parameters
+    ----------
+    plan
+        Folder of the plan that was applied.
+    gallery
+        Address of the store.
+    """
+    with closing(open_store(gallery)) as store:
+        take_back(PlanFolder.load(plan), store)
+        echo(f"{store.name}: the vectors before {plan} are active; let the old model embed the queries again")
+
+
+@app.command
+def clean(plan: Path, /, *, gallery: Where) -> None:
+    """Remove from a store what is not active: the vectors before an upgrade, or new ones that are not switched to.
+
+    Parameters
+    ----------
+    plan
+        Folder of the plan.
+    gallery
+        Address of the store.
+    """
+    with closing(open_store(gallery)) as store:
+        active = clean_up(PlanFolder.load(plan), store)
+        echo(f"{store.name}: removed the vectors {'before' if active else 'of'} {plan}")
 
 
 @app.command

@@ -39,7 +39,7 @@ class Applied:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _ReEmbedded:
+class ReEmbedded:
     """Vectors that were re-embedded.
 
     Attributes:
@@ -95,7 +95,7 @@ def apply_plan(
     items = read_table(plan.items, ("id", "label", "split", "task"))
     new = np.flatnonzero(~np.isin(items["id"], old.ids)) if add else np.empty(0, np.intp)
     work = out.with_name(f".{out.name}.work")
-    re_embedded = _embed(
+    re_embedded = embed_items(
         np.concatenate([old.ids[upgrade.embed], items["id"][new]]),
         plan,
         images,
@@ -136,9 +136,9 @@ def apply_plan(
     )
 
 
-def _embed(
+def embed_items(
     ids: Strings, plan: PlanFolder, images: Path, work: Path, *, workers: int, max_rows_per_second: float | None
-) -> _ReEmbedded:
+) -> ReEmbedded:
     """Embed rows by the candidate; a vector that cannot be searched counts as failed."""
     source = FolderImages(
         root=images,
@@ -159,5 +159,5 @@ def _embed(
     usable = np.abs(squares - 1) <= 2 * UNIT_TOLERANCE
     failed |= dict.fromkeys(done.ids[~usable].tolist(), "gets a vector of length 0 or one that is not finite")
     if usable.all():
-        return _ReEmbedded(ids=done.ids, vectors=done.vectors, failed=failed)
-    return _ReEmbedded(ids=done.ids[usable], vectors=done.vectors[usable], failed=failed)
+        return ReEmbedded(ids=done.ids, vectors=done.vectors, failed=failed)
+    return ReEmbedded(ids=done.ids[usable], vectors=done.vectors[usable], failed=failed)

