@@ -111,7 +111,9 @@ def cut_task(project: Workspace, workspace: Workspace, intake: Intake, settings:
             (folder / label.name).mkdir(parents=True, exist_ok=True)
             (label / inbox_batch.name).rename(folder / label.name / inbox_batch.name)
     shutil.rmtree(trial)
-    taken = tuple(TakenBatch(name=each.name, digest=each.digest, images=each.images) for each in due)
+    taken = tuple(
+        TakenBatch(name=each.name, digest=each.digest, images=each.images, left_out=each.left_out) for each in due
+    )
     path = folder.relative_to(workspace.root).as_posix()
     dvc(workspace.root, "add", "--quiet", path)
     TaskManifest(task=task, batches=taken).save(workspace.batch_record(task))

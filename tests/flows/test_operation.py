@@ -493,19 +493,31 @@ def test_a_review_waits_without_a_process_and_an_approval_publishes_it(operation
     assert "nothing to decide: it was published" in state.message
 
 
-def test_a_rejected_candidate_leaves_the_champion_and_makes_its_images_searchable(operations):
-    send_batch(operations.root, "monday", ["cat", "dog"])
-    operations.ended(operations.run(RETRAIN, promotion="review"))
-    before = active(operations)
-    decided = operations.run(APPROVE, choice="reject", by="Ada", reason="the flips")
-    assert operations.ended(decided).name == "Completed", operations.lines(decided)
-    release = active(operations)
-    assert (release.kind, release.model) == ("refresh", before.model)
-    assert release.rows == before.rows + 50
-    assert "t2: reject" in git(operations.root, "show", f"{only(operations).branch}:params.yaml")
-    send_batch(operations.root, "tuesday", ["owl", "fox"])
-    assert operations.ended(operations.run(RETRAIN)).name == "Completed"
-    assert active(operations).task == "t3"
+def test_a_rejected_model_leaves_the_champion_and_lets_its_images_go_live_as_the_page_said(reviewed):
+    before = active(reviewed)
+    assert approved(reviewed, choice="reject-model", by="Ada", reason="the flips") == (0, "ImagesOnly")
+    record, release = only(reviewed), active(reviewed)
+    assert (release.kind, release.model, release.rows) == ("refresh", before.model, before.rows + 50)
+    assert record.outcome == "images only"
+    assert "50 new images are searchable under the champion" in record.why
+    assert "t2: reject" in git(reviewed.root, "show", f"{record.branch}:params.yaml")
+    assert "taken: task t2" in csd(reviewed.root, "inbox", "status")
+
+
+@pytest.mark.parametrize("classes", [(), ("dog",)])
+def test_rejected_images_do_not_go_live_and_wait_no_more_until_they_are_returned(reviewed, classes):
+    choice = "reject-classes" if classes else "reject-data"
+    settings = {"choice": choice, "classes": classes, "by": "Ada", "reason": "letters look wrong"}
+    assert approved(reviewed, **settings | {"classes": ("fox",)})[1] == "Failed"
+    assert approved(reviewed, **settings) == (0, "Rejected")
+    record = only(reviewed)
+    assert (record.outcome, active(reviewed).number) == ("rejected", 1)
+    assert f"nothing went live; set aside: {'dog of ' if classes else ''}monday" in record.why
+    assert "letters look wrong" in (reviewed.root / "releases" / "audit.jsonl").read_text()
+    told = csd(reviewed.root, "inbox", "status")
+    assert ("25 of 40 images wait" if classes else "nothing waits") in told
+    csd(reviewed.root, "inbox", "return", "monday")
+    assert "50 of 40 images wait" in csd(reviewed.root, "inbox", "status")
 
 
 def test_a_review_that_nobody_decides_is_rejected_and_others_go_on_meanwhile(operations):

@@ -10,13 +10,14 @@ from csd_core.retraining.inbox import Inbox, InboxBatch
 from csd_core.retraining.manifests import TakenBatch, taken_at
 from csd_core.retraining.origin import fetch_shared
 from csd_core.retraining.policy import BatchStatus, Due, batch_status, decide, named, new_classes
+from csd_core.retraining.set_aside import put_back
 from csd_core.retraining.start import Start, known_classes, starting_point
 from csd_core.retraining.unusable import why_unusable
 from csd_core.system.console import echo, show
 from csd_core.system.errors import CsdError
 from csd_core.workspace import Workspace
 
-app = App(name="inbox", help="Show the batches of new images, and mark one as complete.")
+app = App(name="inbox", help="Show the batches of new images, mark one as complete, or return one that was set aside.")
 
 
 @app.command
@@ -39,6 +40,21 @@ def status() -> None:
     echo(f"{settings.uri}: {'a task is due: ' if isinstance(decision, Due) else ''}{decision.why}")
     if waiting and start:
         _tell_of_last_time(workspace, start, waiting)
+
+
+@app.command(name="return")
+def return_(batch: str, /) -> None:
+    """Let a batch that was set aside in a review wait again, with all its classes.
+
+    Parameters
+    ----------
+    batch
+        Name of the batch.
+    """
+    workspace = Workspace()
+    fetch_shared(workspace)
+    note = put_back(workspace, batch)
+    echo(f"batch {batch} waits again; it was {note.words}")
 
 
 @app.command
