@@ -20,7 +20,7 @@ def _open(section: type[Section], *, only: tuple[str, ...] = ()) -> Any:
     """Return the same block, titles, help and bounds, in which every key may be left empty, at any depth."""
     fields: dict[str, Any] = {}
     for name, info in section.model_fields.items():
-        if only and name not in only:
+        if name == "recipes" or (only and name not in only):  # what a run changes becomes a recipe
             continue
         kind: Any = info.annotation
         if isinstance(kind, type) and issubclass(kind, Section):
@@ -37,8 +37,8 @@ def _open(section: type[Section], *, only: tuple[str, ...] = ()) -> Any:
 class Overrides(_open(params.Params, only=BLOCKS)):  # type: ignore[misc]  # a class made at run time
     """Values that replace those of params.yaml. An empty field keeps the commit's value.
 
-    Training, upgrade and gate apply to every task. If they differ, stages of older tasks run again too, and a champion
-    that does not descend from the active release is not published.
+    Training > Later applies to the new task alone, if the run cuts one; all others apply to every task, so upgrade and
+    gate make stages of older tasks run again. What would train those again is refused at once if the run publishes.
     """
 
     def changes(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from csd_core.data.sources.folder import open_folder
 from csd_core.data.sources.protocol import Rejection
@@ -26,7 +27,7 @@ from csd_core.system.errors import DataError, ParamsError
 from csd_core.system.names import printable
 from csd_core.workspace import Workspace
 
-__all__ = ["READY", "Examination", "Inbox", "InboxBatch", "examine"]
+__all__ = ["READY", "Examination", "Inbox", "InboxBatch", "examine", "look_into"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +177,29 @@ class Examination:
     usable: Mapping[str, int]
     rejected: tuple[Rejection, ...]
     labels: Mapping[str, str]
+
+    def problem(self, tolerated: int) -> str | None:
+        """Return why a batch cannot be used; None where it can.
+
+        Args:
+            tolerated: Unusable files that are left out (`data.max_rejected`).
+        """
+        count, usable = len(self.rejected), sum(self.usable.values())
+        if count <= tolerated and usable:
+            return None
+        first = f" ({self.rejected[0].path}: {self.rejected[0].reason})" if count else ""
+        return f"{count:,} of its {count + usable:,} files are no usable images{first}"
+
+
+def look_into(inbox: Inbox, inbox_batch: InboxBatch, form: ImageForm) -> Examination:
+    """Decode every file of a batch that is ready; nothing of it is kept.
+
+    Raises:
+        DataError: if it cannot be taken, or changed since it was listed.
+    """
+    with TemporaryDirectory(prefix="csd-batch-") as folder:
+        inbox.fetch(inbox_batch, Path(folder))
+        return examine(Path(folder), form, {})
 
 
 def examine(folder: Path, form: ImageForm, known: Mapping[str, str]) -> Examination:

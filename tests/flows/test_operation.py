@@ -34,6 +34,7 @@ from prefect.events import Event, Resource
 from prefect.events.clients import PrefectEventsClient
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.utilities.asyncutils import run_coro_as_sync
+from ruamel.yaml import YAML
 
 from csd_core.records.stages import Champion
 from csd_core.releases.store import Releases
@@ -439,6 +440,24 @@ def test_an_approval_that_died_can_be_made_again(reviewed, where, was_out):
     assert (record.outcome, release.number) == ("published", 2)
     assert (release.strategy, release.by) == (("keep", "Ada") if was_out else ("backfill", "Grace"))
     assert reviewed.left_behind() == NOTHING | {"branches": [record.branch], "records": [record.name]}
+
+
+def test_a_recipe_of_a_run_trains_its_new_task_alone_and_what_could_not_be_published_is_refused_at_once(beside):
+    send_batch(beside.root, "monday", ["cat", "dog"])
+    code, told = beside.directly(
+        RUN.format(flow="retrain", form='Retrain(overrides={"training": {"seed": 7}})', where="")
+    )
+    assert (code, told.splitlines()[-1]) == (0, "Failed")
+    assert "training.seed: would train t1 again" in told
+    assert "train@t" not in told
+    assert retrained(beside, overrides={"training": {"later": {"epochs": 1}}}) == (0, "Completed")
+    params = git(beside.root, "show", f"{only(beside).branch}:params.yaml")
+    assert "t2: {extends: later, epochs: 1}" in params
+    assert "recipe: recipes.t2, source: t2" in params
+    lock = [git(beside.root, "show", f"{name}:dvc.lock") for name in ("main", only(beside).branch)]
+    models = [YAML(typ="safe").load(each)["stages"]["train@t1"] for each in lock]
+    assert models[0] == models[1]
+    assert active(beside).task == "t2"
 
 
 def test_a_project_without_a_release_gets_its_first_and_is_then_at_rest(beside):
