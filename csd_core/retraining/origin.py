@@ -197,6 +197,18 @@ def fetch_shared(workspace: Workspace) -> None:
         origin.fetch()
 
 
+def share_branch(workspace: Workspace, branch: str) -> None:
+    """Let a branch of the shared repository point where it does here, where the project has one.
+
+    Raises:
+        CsdError: if somebody moves it there at this moment, or the repository cannot be reached.
+    """
+    origin, commit = Origin.of(workspace), answer(workspace.root, "rev-parse", "--verify", f"refs/heads/{branch}")
+    if origin and commit:
+        there = answer(workspace.root, "ls-remote", origin.remote, f"refs/heads/{branch}")
+        origin.push(branch, commit, expected=there.split()[0] if there else None)
+
+
 def share(workspace: Workspace, *files: Path) -> None:
     """Give other machines what files below `operations/` hold now, where the project shares them.
 
