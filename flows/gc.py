@@ -115,6 +115,6 @@ def _collected(project: Workspace, kept: Sequence[Path], *, now: bool) -> str:
                 "a run is in progress in this project or in one of its checkouts; try again when it has ended"
             )
         raise CsdError(f"dvc gc: {done.stderr.strip().splitlines()[-1].removeprefix('ERROR: ')}")
-    counts = re.findall(r"Removed (\d+) objects from local cache", done.stdout + done.stderr)
+    counts = re.findall(r"Removed (\d+) objects from \w+ cache", done.stdout + done.stderr)
     count = sum(map(int, counts))
     return f"{count:,} objects in the cache are needed by nothing" + (" and were removed" if now and count else "")
