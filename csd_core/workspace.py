@@ -27,6 +27,7 @@
         checkouts/<name>/     a run's own git worktree, while it works                  flows
         unfinished/           checkpoints that one run leaves to the next               flows
         unusable/<batch>.json batches whose files are no images                         flow retrain
+        aside/<batch>.json    batches, or classes of them, that a person rejected       flow approve
         backfills/<release>/  finished shards of a backfill of the live gallery         csd backfill, flow backfill
         prefect/              the server's database and logs                            csd ui
 
@@ -183,6 +184,10 @@ class Workspace:
     def unusable(self, batch: str) -> Path:
         """Return the note that a batch cannot be used."""
         return self.operations / "unusable" / f"{batch}.json"
+
+    def set_aside(self, batch: str) -> Path:
+        """Return the note that a person rejected a batch."""
+        return self.operations / "aside" / f"{batch}.json"
 
     @property
     def handed_on(self) -> Path:

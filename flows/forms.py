@@ -20,7 +20,7 @@ def _open(section: type[Section], *, only: tuple[str, ...] = ()) -> Any:
     """Return the same block, titles, help and bounds, in which every key may be left empty, at any depth."""
     fields: dict[str, Any] = {}
     for name, info in section.model_fields.items():
-        if only and name not in only:
+        if name == "recipes" or (only and name not in only):  # what a run changes becomes a recipe
             continue
         kind: Any = info.annotation
         if isinstance(kind, type) and issubclass(kind, Section):
@@ -37,8 +37,8 @@ def _open(section: type[Section], *, only: tuple[str, ...] = ()) -> Any:
 class Overrides(_open(params.Params, only=BLOCKS)):  # type: ignore[misc]  # a class made at run time
     """Values that replace those of params.yaml. An empty field keeps the commit's value.
 
-    Training, upgrade and gate apply to every task. If they differ, stages of older tasks run again too, and a champion
-    that does not descend from the active release is not published.
+    Training > Later applies to the new task alone, if the run cuts one; all others apply to every task, so upgrade and
+    gate make stages of older tasks run again. What would train those again is refused at once if the run publishes.
     """
 
     def changes(self) -> dict[str, Any]:
@@ -59,8 +59,8 @@ class Retrain(Section):
     publish: bool = Field(default=True, title="Publish")
     """Activate what was promoted. Otherwise the run ends with a commit on its branch."""
     on_reject: Literal["carry_on", "stop"] = Field(default="carry_on", title="After a rejection")
-    """carry_on: the champion stays, its gallery gets the new images, and they train the next stage. stop: nothing is
-    published, and the run fails."""
+    """When the gate rejects. carry_on: the champion stays, the new images go live under it, and they train the next
+    stage. stop: nothing goes live, and the run fails."""
     review_days: float = Field(default=7.0, title="Days for a review", gt=0, le=365)
     """Undecided reviews are rejected automatically after this time."""
     cut_now: bool = Field(default=False, title="Cut a task now")
@@ -82,9 +82,13 @@ class Approve(Section):
     """Decide on a retraining that waits for a review."""
 
     choice: Choice = Field(default="approve", title="Decision")
-    """approve: do what the gate decided, also where it rejects. first-model: accept a first model.
-    keep, adapt, merge, partial or backfill: promote the last task's candidate under this strategy. reject: the champion
-    stays; a retraining of several tasks is rejected as a whole."""
+    """The run's page says of each decision how many images go live. approve: do what the gate decided, also where it
+    rejects. first-model: accept a first model. keep, adapt, merge, partial or backfill: promote the last task's
+    candidate under this strategy. reject-model: the champion stays, and the new images GO LIVE under it. reject-data:
+    nothing goes live; the batches are set aside with your reason. reject-classes: nothing goes live; the classes below
+    are set aside, and the other images wait in the inbox again. reject: nothing goes live; all batches wait again."""
+    classes: tuple[str, ...] = Field(default=(), title="Classes to set aside")
+    """Only for reject-classes."""
     by: str = Field(title="Your name", min_length=1, max_length=200)
     """It is written into params.yaml, the commit and the audit log."""
     reason: str = Field(title="Reason", min_length=1, max_length=2000)

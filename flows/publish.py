@@ -15,14 +15,17 @@ from csd_core.releases import publish as publishing
 from csd_core.releases import rollback as rolling_back
 from csd_core.releases import verify as verifying
 from csd_core.releases.candidate import Production
+from csd_core.releases.safekeeping import BRANCH, NO_REMOTE
 from csd_core.releases.store import Releases
+from csd_core.retraining.origin import share_branch
 from csd_core.retraining.start import starting_point
-from csd_core.system.errors import ArtifactError, ParamsError
+from csd_core.system.errors import ArtifactError, CsdError, ParamsError
 from csd_core.workspace import Workspace
 from flows.forms import Publish, Rollback
 from flows.project import open_project, run_name
 from flows.runs.checkout import checkout
 from flows.runs.failures import fail_with_message, tell
+from flows.runs.pipeline import dvc
 from flows.ui.parent_watchdog import ends_with_its_worker
 
 MADE, PREVIOUS = "made", "previous"
@@ -52,6 +55,7 @@ def rollback(settings: Rollback) -> State[Any]:
         release = rolling_back.rollback(
             Production.of(project), settings.number, why=settings.why, by=settings.by or None
         )
+    _keep_safe(project, push=False)
     _announce("rolled-back", release.name)
     return Completed(message=f"Active: {release.name}, which is release {release.record.rolled_back_to} again")
 
@@ -83,7 +87,22 @@ def publish_tasks(
         if release:
             _announce("published", release)
             made.append(release)
+    if made:
+        _keep_safe(workspace, push=True)
     return tuple(made)
+
+
+def _keep_safe(workspace: Workspace, *, push: bool) -> None:
+    """Push the branch `production`, and the data of a checkout; a failure is told, for the release is active."""
+    logger = get_run_logger()
+    try:
+        if push and dvc(workspace.root, "remote", "list"):
+            dvc(workspace.root, "push", "--quiet")
+        elif push:
+            logger.warning(NO_REMOTE)
+        share_branch(workspace, BRANCH)
+    except CsdError as error:
+        logger.warning("WARNING: the release is active, but what it needs was not pushed: %s", error)
 
 
 @task(name="publish", task_run_name="publish {after}", cache_policy=NO_CACHE, persist_result=False)

@@ -8,7 +8,6 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from csd_core.params.edits import override
 from csd_core.retraining.start import Start, starting_point, tasks_left
 from csd_core.workspace import Workspace
 from flows.forms import Retrain
@@ -18,6 +17,7 @@ from flows.runs.checkout import checkout
 from flows.runs.failures import fail_with_message, tell
 from flows.runs.intake import cut_task, look_into_inbox
 from flows.runs.outcome import conclude, record, recover, verdicts_of, with_reasons
+from flows.runs.overrides import apply_overrides
 from flows.runs.pipeline import Pipeline
 from flows.runs.reviews import ask_for_review, reject_overdue, show_rejections
 from flows.steps import bring_up_to_date
@@ -47,8 +47,11 @@ def retrain(settings: Retrain = Retrain()) -> State[Any]:  # noqa: B008 - frozen
         if intake.settled:
             return Completed(name="NothingToDo", message=intake.settled)
         with checkout(project, start.commit, name=name) as place:
-            override(place.root / "params.yaml", settings.overrides.changes())
+            cuts = bool(intake.inbox_batches)
+            apply_overrides(place.workspace, settings, start.release, new_task=cuts)
             batches = cut_task(project, place.workspace, intake, settings)
+            if cuts and not batches:
+                apply_overrides(place.workspace, settings, start.release, new_task=False)
             if settings.publish:
                 of_checkout(project, place.workspace)  # what cannot be published is not trained
             new = new_tasks(project, place.workspace)

@@ -89,8 +89,16 @@ def test_every_mistake_has_its_line(tmp_path, values):
         ("tasks.t3.previous", "t1", "tasks.t3.previous: t1: tasks form one line; this one follows t2"),
         ("tasks.t1.previous", "init", None),
         ("tasks.t2.previous", "init", "tasks.t2.previous: init: tasks form one line; this one follows t1"),
-        ("tasks.t2.recipe", "first", "tasks.t2.recipe: first: the first task has first, all others later; write later"),
-        ("tasks.t1.recipe", "later", "tasks.t1.recipe: later: the first task has first, all others later; write first"),
+        (
+            "tasks.t2.recipe",
+            "first",
+            "tasks.t2.recipe: first: the first task has first, all others later or one of training.recipes",
+        ),
+        (
+            "tasks.t1.recipe",
+            "later",
+            "tasks.t1.recipe: later: the first task has first, all others later or one of training.recipes",
+        ),
         ("tasks.t2.source", "photos", "tasks.t2.source: photos: there is no such source; known: digits"),
         ("tasks.t2.classes", [], "tasks.t2.classes: []: a task needs a class; name some, or write null"),
         (

@@ -46,6 +46,51 @@ def test_a_task_that_exists_or_is_invalid_changes_nothing(params_file):
     assert params_file.read_bytes() == before
 
 
+NINE = (', "8", "9"]', ', "8"]')
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_task_may_have_a_recipe_of_its_own_that_others_can_extend(params_file, listed):
+    text = params_file.read_text().replace(*NINE)
+    given = text if listed else "\n".join(line for line in text.split("\n") if "recipes: {}" not in line)
+    params_file.write_text(given)
+    changes = {"epochs": 40, "per_class": 2, "optimizer": {"lr": 0.1}, "schedule": {"name": "cosine", "warmup": 0.0}}
+    add_task(params_file, "t4", source="digits", classes=["9"], changes=changes)
+    add_task(params_file, "t5", source="digits", classes=["10"], recipe="t4", changes={"epochs": 7, "per_class": None})
+    params = load_params(params_file)
+    assert [params.task(name).recipe for name in ("t3", "t4", "t5")] == ["later", "recipes.t4", "recipes.t5"]
+    third, fourth, fifth = (params.training_of(name).later for name in ("t3", "t4", "t5"))
+    assert third == params.training.later
+    assert (fourth.epochs, fourth.per_class, fourth.optimizer.lr, fourth.schedule.warmup) == (40, 2, 0.1, 0.0)
+    assert fourth.optimizer.weight_decay == third.optimizer.weight_decay
+    assert fifth == fourth.model_copy(update={"epochs": 7, "per_class": None})
+    after = params_file.read_text()
+    assert "    t5: {extends: t4, epochs: 7, per_class: null}\n  first: # recipe while" in after
+    assert sum("#" in line for line in after.splitlines()) == sum("#" in line for line in given.splitlines())
+    with pytest.raises(ParamsError, match=r"training.recipes.t4: exists already|tasks.t4: exists already"):
+        add_task(params_file, "t4", source="digits", classes=["11"], changes={"epochs": 2})
+
+
+@pytest.mark.parametrize(
+    ("line", "instead", "problem"),
+    [
+        ("extends: later", "extends: t4", "training: recipes.t4 extends t4, which is no recipe before it"),
+        ("epochs: 40", "epochs: 0", "training.recipes.t4.epochs: 0: input should be greater"),
+        ("epochs: 40", "epoks: 40", "training.recipes.t4.epoks: unknown key; did you mean epochs"),
+        ("epochs: 40", "method: lucir", "training.network.classifier: cosine: method lucir needs scaled-cosine"),
+        ("recipe: recipes.t4", "recipe: recipes.t9", "tasks.t4.recipe: recipes.t9: training.recipes has no t9"),
+        ("recipe: recipes.t4", "recipe: first", "tasks.t4.recipe: first: the first task has first, all others later"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_named_with_its_key(params_file, line, instead, problem):
+    params_file.write_text(params_file.read_text().replace(*NINE))
+    add_task(params_file, "t4", source="digits", classes=["9"], changes={"epochs": 40})
+    params_file.write_text(params_file.read_text().replace(line, instead))
+    with pytest.raises(ParamsError) as refused:
+        load_params(params_file)
+    assert problem in str(refused.value)
+
+
 def test_an_override_changes_its_keys_and_keeps_comments_and_all_else(params_file):
     before = params_file.read_text(encoding="utf-8")
     override(params_file, {"training": {"later": {"epochs": 3}}, "runtime": {"threads": 1}})

@@ -6,6 +6,7 @@ import subprocess
 from csd_core.data.folders import check_folders, pass_over, warnings_of
 from csd_core.params.model import Params
 from csd_core.project.stale import Changes, without_code
+from csd_core.releases.safekeeping import NO_REMOTE
 from csd_core.system.console import echo
 from csd_core.system.errors import CsdError
 from csd_core.system.processes import dvc_is_busy, environment
@@ -43,6 +44,22 @@ def stale_stages(workspace: Workspace) -> Changes | None:
     if dvc_is_busy(complaint):
         return None
     raise CsdError(f"dvc status failed: {complaint.removeprefix('ERROR: ')}")
+
+
+def push(workspace: Workspace) -> None:
+    """Push the data of the files here to DVC's remote; say what is missing where that cannot be done."""
+    if not (workspace.root / ".dvc").is_dir():
+        return
+    listed = _dvc("remote", "list")
+    if listed.returncode == 0 and not listed.stdout.strip():
+        echo(NO_REMOTE)
+    elif listed.returncode or (listed := _dvc("push", "--quiet")).returncode:
+        words = (listed.stderr.strip().splitlines() or ["no reason given"])[-1].removeprefix("ERROR: ")
+        echo(f"WARNING: the release is active, but its data was not pushed: {words}; run `dvc push`")
+
+
+def _dvc(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["dvc", *arguments], env=environment(), check=False, capture_output=True, text=True)
 
 
 def reproduce(workspace: Workspace) -> None:

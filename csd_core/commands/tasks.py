@@ -14,6 +14,7 @@ from csd_core.params.edits import add_task
 from csd_core.params.file import load_params
 from csd_core.params.model import Params
 from csd_core.params.sources import FolderSource
+from csd_core.params.training import LATER
 from csd_core.records.check import strategy_name
 from csd_core.records.verdict import Ledger
 from csd_core.system.console import echo, show
@@ -70,6 +71,7 @@ def add(
     source: str,
     path: str | None = None,
     classes: str | None = None,
+    recipe: str = LATER,
     take: int | None = None,
     order: Literal["natural", "seeded"] = "natural",
     seed: int = 1,
@@ -86,6 +88,8 @@ def add(
         A new batch: a folder with a folder of images for each class.
     classes
         Class names separated by commas, in the order of learning. Without it and --take, the whole source is taken.
+    recipe
+        How this task alone is trained: a key of training.recipes in params.yaml.
     take
         How many classes to take of those that no task has yet; the source must have been ingested.
     order
@@ -104,7 +108,7 @@ def add(
         new = FolderSource(path=path, layout="classes")
         for line in warnings_of(check_folders(workspace.root, {source: new})):
             echo(line)
-    add_task(Path("params.yaml"), name, source=source, classes=chosen, path=path)
+    add_task(Path("params.yaml"), name, source=source, classes=chosen, path=path, recipe=recipe)
     what = "the whole source" if chosen is None else ", ".join(chosen)
     echo(f"task {name} learns {what} of {source}; `csd run` runs it")
 

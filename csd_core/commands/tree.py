@@ -54,8 +54,9 @@ A publish or rollback takes effect without a restart.""",
 
 Run it again to resume after a stop.""",
     "production.keys:app": "Make, list and revoke keys of the service.",
-    "retraining.inbox:app": "Show the batches of new images, and mark one as complete.",
+    "retraining.inbox:app": ("Show the batches of new images, mark one as complete, or return one that was set aside."),
     "flows.ui.server:ui": "Start scheduled retraining: server, worker and reports; Ctrl-C stops everything.",
+    "flows.gc:gc": "Show what DVC's cache must keep for releases, reviews and branches, and how much else is in it.",
     "retraining.history:retrainings": "List the retrainings, oldest first, with their tasks, how they ended and why.",
 }
 

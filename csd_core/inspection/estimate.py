@@ -74,9 +74,10 @@ def estimate(
         select, stored = (_images(roles, seen, only) for only in (("select",), params.gallery.splits))
         new = _images(roles, seen if number and speed["shows_all"] else classes[name], ("train",))
         is_first = not number or speed["starts_fresh"]
-        recipe = params.training.first if is_first else params.training.later
+        training = params.training_of(name)
+        recipe = training.first if is_first else training.later
         batches = -(-new // recipe.batch_size)
-        if number and not speed["shows_all"] and params.training.later.memory.images:
+        if number and not speed["shows_all"] and training.later.memory.images:
             batches *= 2  # half of what a later epoch shows is memory
         step = speed["later"] if number else speed["first"]
         train[name] = recipe.epochs * (batches * step + select * speed["embedding"])

@@ -2,18 +2,29 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ruamel.yaml.comments import CommentedMap
 
-from csd_core.params.file import load_params, merge, trailing_comment, write_checked
+from csd_core.params.file import load_params, merge, plain, trailing_comment, write_checked
 from csd_core.params.model import Review
+from csd_core.params.training import LATER
 from csd_core.params.upgrade import Decision
 from csd_core.system.errors import ParamsError
 from csd_core.system.yaml_file import dump, read_document
 
 
-def add_task(params_file: Path, name: str, *, source: str, classes: list[str] | None, path: str | None = None) -> None:
+def add_task(
+    params_file: Path,
+    name: str,
+    *,
+    source: str,
+    classes: list[str] | None,
+    path: str | None = None,
+    recipe: str = LATER,
+    changes: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
     """Append a task and its default decision.
 
     Args:
@@ -22,6 +33,9 @@ def add_task(params_file: Path, name: str, *, source: str, classes: list[str] | 
         source: A key of sources.published or sources.folders, or, with `path`, of a new folder.
         classes: Class names in the order of learning; None takes the whole source.
         path: The new folder, with a folder of images for each class.
+        recipe: `later`, or a key of training.recipes.
+        changes: Keys in which the training of this task alone differs from that recipe, nested as there; they become a
+            recipe of the task's name.
 
     Raises:
         ParamsError: if the result would not be valid; the file is then as it was.
@@ -31,7 +45,18 @@ def add_task(params_file: Path, name: str, *, source: str, classes: list[str] | 
         raise ParamsError(f"{params_file}: tasks.{name}: exists already; choose another name")
     previous = list(params.tasks)[-1]
     document = read_document(params_file)
-    task = CommentedMap(previous=previous, recipe="later", source=source, classes=classes)
+    if changes:
+        if name in params.training.recipes:
+            raise ParamsError(f"{params_file}: training.recipes.{name}: exists already; choose another name")
+        training = document["training"]
+        if "recipes" not in training:
+            training.insert(list(training).index("first"), "recipes", CommentedMap())
+        recipes = training["recipes"]
+        recipes.fa.set_block_style()
+        _append(recipes, name, plain({"extends": recipe, **changes}))
+        recipe = name
+    named = recipe if recipe == LATER else f"recipes.{recipe}"
+    task = CommentedMap(previous=previous, recipe=named, source=source, classes=classes)
     task.fa.set_flow_style()
     _append(document["tasks"], name, task)
     if path is not None:

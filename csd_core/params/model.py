@@ -137,8 +137,9 @@ class Task(Section):
 
     previous: Name
     """The task before this one; `init` for the first."""
-    recipe: Literal["first", "later"]
-    """Whose parameters this task's training depends on: `first` for the first task, `later` for all others."""
+    recipe: Annotated[str, Field(pattern=r"^(first|later|recipes\.[a-z0-9][a-z0-9_-]*)$")]
+    """The block of `training` that this task's training depends on: `first` for the first task, `later` for all others,
+    or recipes.NAME for one with a recipe of its own."""
     source: Name
     """A key of sources.published or sources.folders."""
     classes: list[ClassName] | None
@@ -210,7 +211,8 @@ class Review(Section):
     """What a person decided about a task's candidate; `decisions` holds the outcome."""
 
     choice: Choice
-    """approve takes what the gate decided; first-model accepts a first model."""
+    """approve takes what the gate decided; first-model accepts a first model. reject-model makes the images searchable
+    under the champion, reject-data sets their batches aside, reject-classes some classes; else they wait again."""
     by: Annotated[str, Field(min_length=1, max_length=200)]
     """Who."""
     reason: Annotated[str, Field(min_length=1, max_length=2000)]
@@ -285,6 +287,14 @@ class Params(Section):
         if name not in self.tasks:
             raise ParamsError(f"task {name}: there is no such task; known: {', '.join(self.tasks)}")
         return self.tasks[name]
+
+    def training_of(self, task: str) -> Training:
+        """Return the parameters of a task's training: `later` is the recipe that it names.
+
+        Raises:
+            ParamsError: if there is no such task.
+        """
+        return self.training.of(self.task(task).recipe)
 
     def source(self, name: str) -> PublishedSource | FolderSource:
         """Return the source called `name`."""

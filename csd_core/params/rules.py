@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from csd_core.params.choices import OWN
-from csd_core.params.training import DEFAULT
+from csd_core.params.training import DEFAULT, LATER
 
 if TYPE_CHECKING:
     from csd_core.params.model import Params
@@ -55,14 +55,15 @@ def _contradictions_of_network(params: "Params") -> Iterator[str]:
 
 
 def _contradictions_of_method(params: "Params") -> Iterator[str]:
-    training, later = params.training, params.training.later
-    classifier = training.network.classifier
+    classifier = params.training.network.classifier
     needed = {"lucir": ("scaled-cosine",), "hoc": ("simplex",), "bct": ("cosine", "simplex")}
-    if later.method in needed and classifier not in needed[later.method]:
-        choice = " or ".join(needed[later.method])
-        yield f"training.network.classifier: {classifier}: method {later.method} needs {choice}; write that"
-    if later.method == "hoc" and later.triplet.weight > 0:
-        yield f"training.later.triplet.weight: {later.triplet.weight:g}: method hoc has no triplet term; write 0"
+    recipes = {f"recipes.{name}": recipe for name, recipe in params.training.recipes.items()}
+    for name, later in {LATER: params.training.later, **recipes}.items():
+        if later.method in needed and classifier not in needed[later.method]:
+            choice = " or ".join(needed[later.method])
+            yield f"training.network.classifier: {classifier}: method {later.method} needs {choice}; write that"
+        if later.method == "hoc" and later.triplet.weight > 0:
+            yield f"training.{name}.triplet.weight: {later.triplet.weight:g}: method hoc has no triplet term; write 0"
 
 
 def _contradictions_of_tasks(params: "Params") -> Iterator[str]:
@@ -78,9 +79,16 @@ def _contradictions_of_tasks(params: "Params") -> Iterator[str]:
             known = task.previous == GENESIS or task.previous in params.tasks
             reason = "tasks form one line" if known else "there is no such task"
             yield f"{at}.previous: {task.previous}: {reason}; this one follows {expected}"
-        recipe = "first" if expected == GENESIS else "later"
-        if task.recipe != recipe:
-            yield f"{at}.recipe: {task.recipe}: the first task has first, all others later; write {recipe}"
+        if (task.recipe == "first") != (expected == GENESIS):
+            recipe = "first" if expected == GENESIS else LATER
+            yield (
+                f"{at}.recipe: {task.recipe}: the first task has first, all others later or one of training.recipes; "
+                f"write {recipe}"
+            )
+        _, _, its_recipe = task.recipe.partition(".")
+        if its_recipe and its_recipe not in params.training.recipes:
+            there = ", ".join(params.training.recipes) or "none"
+            yield f"{at}.recipe: {task.recipe}: training.recipes has no {its_recipe}; add it there (known: {there})"
         if task.source not in known_sources:
             yield f"{at}.source: {task.source}: there is no such source; known: {', '.join(sorted(known_sources))}"
         expected = name

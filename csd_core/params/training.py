@@ -1,11 +1,12 @@
 """The block `training` of params.yaml: network, recipes and methods."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema, model_validator
 
 from csd_core.params.methods import MethodName, Methods
-from csd_core.params.section import LocalPath, Positive, Section, Share, Weight
+from csd_core.params.section import LocalPath, Name, Positive, Section, Share, Weight
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -232,6 +233,14 @@ class LaterStage(FirstStage):
     """eval freezes the student's batch-norm statistics at the teacher's."""
 
 
+LATER = "later"
+"""The recipe of tasks that name no other."""
+_RECIPES = {
+    "type": "object",
+    "additionalProperties": {"type": "object", "properties": {"extends": {"type": "string"}}, "required": ["extends"]},
+}
+
+
 class Training(Section):
     """The CSD training stages."""
 
@@ -241,3 +250,44 @@ class Training(Section):
     network: Network
     first: FirstStage
     later: LaterStage
+    recipes: Annotated[dict[Name, LaterStage], WithJsonSchema(_RECIPES)] = {}  # noqa: RUF012 - pydantic copies it
+    """Recipes of single tasks, which name them as recipes.NAME: a block holds what differs from the one that it
+    `extends`, `later` or one above it. Here each is whole."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _extend_recipes(cls, values: Any) -> Any:
+        """Complete each recipe with what it extends."""
+        if not isinstance(values, Mapping) or not isinstance(values.get("recipes"), Mapping):
+            return values
+        known: dict[str, Any] = {LATER: values.get("later")}
+        for name, block in values["recipes"].items():
+            changes = dict(block) if isinstance(block, Mapping) else {}
+            extends = changes.pop("extends", None)
+            if extends not in known:
+                raise ValueError(
+                    f"recipes.{name} extends {extends}, which is no recipe before it; write `extends: later`, or one "
+                    f"of {', '.join(map(str, known))}"
+                )
+            known[str(name)] = _with_changes(known[extends], changes)
+        return {**values, "recipes": {name: block for name, block in known.items() if name != LATER}}
+
+    def of(self, recipe: str) -> Self:
+        """Return the same for a task with a recipe: `later` is then that recipe, and there is no other.
+
+        Args:
+            recipe: As a task names it.
+        """
+        _, _, name = recipe.partition(".")
+        return self.model_copy(update={"later": self.recipes[name] if name else self.later, "recipes": {}})
+
+
+def _with_changes(block: Any, changes: Mapping[str, Any]) -> Any:
+    """Return a block of a recipe with some keys changed, at any depth."""
+    if not isinstance(block, Mapping):
+        return block  # it is refused where it stands
+    changed = dict(block)
+    for key, value in changes.items():
+        nested = isinstance(value, Mapping) and key != "schedule"  # half of another schedule's keys make none
+        changed[key] = _with_changes(block.get(key) or {}, value) if nested else value
+    return changed

@@ -8,7 +8,19 @@ from csd_core.params.section import Positive, Section, Share, Split, Weight
 
 Strategy = Literal["none", "keep", "adapt", "merge", "partial", "backfill"]
 Decision = Literal["auto", "none", "keep", "adapt", "merge", "partial", "backfill", "reject"]
-Choice = Literal["approve", "first-model", "keep", "adapt", "merge", "partial", "backfill", "reject"]
+Choice = Literal[
+    "approve",
+    "first-model",
+    "keep",
+    "adapt",
+    "merge",
+    "partial",
+    "backfill",
+    "reject-model",
+    "reject-data",
+    "reject-classes",
+    "reject",
+]
 FIRST_MODEL: Choice = "first-model"
 """The choice that accepts a first model; its decision is `none`, for there is no gallery to upgrade."""
 Rest = Literal["adapt", "keep"]

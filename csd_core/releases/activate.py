@@ -20,6 +20,7 @@ from csd_core.releases.candidate import Production, ReleaseCandidate
 from csd_core.releases.contents.folder import write_release
 from csd_core.releases.contents.release import Release, name_of, table_of, tag_of
 from csd_core.releases.recovery import mark_of, recover
+from csd_core.releases.safekeeping import follow
 from csd_core.releases.verify import problems_of
 from csd_core.retrieval.embedder import digest_of
 from csd_core.system.console import echo
@@ -109,6 +110,7 @@ def activate(
     finally:
         shutil.rmtree(upgrade.workshop, ignore_errors=True)
     _tell(upgrade.left_out)
+    follow(production.workspace.root, release)
     return release
 
 

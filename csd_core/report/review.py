@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 
+from csd_core.params.upgrade import Choice
 from csd_core.records.check import Alternative, Recalls
 from csd_core.records.verdict import Rejected, Way, left_out, outcome_in_words
 from csd_core.report.charts.reviews import heat_map
@@ -194,17 +195,35 @@ def _choices(case: Case) -> str:
     report, chosen = case.report, case.chosen
     quo = report.status_quo.overall if report.status_quo else None
     decided = "reject" if chosen is None else "promote it as first model" if chosen.strategy == "none" else chosen.name
-    lines = ["| Choice | Recall@1 | Embedded | Mapped | What it does |", "|---|---:|---:|---:|---|"]
+    lines = [
+        "| Choice | Recall@1 | Embedded | Mapped | Images that go live | What it does |",
+        "|---|---:|---:|---:|---:|---|",
+    ]
     by = "the gate" if case.verdict.decision == "auto" else "params.yaml"
-    lines.append(_choice("approve", f"as {by} decided: {decided}", chosen, quo))
+    searchable = case.new_rows if report.champion else 0
+    words = f"as {by} decided: {decided}"
+    if chosen is None and searchable:
+        words += ", as reject-model does; as reject where the deployment stops after a rejection"
+    lines.append(_choice("approve", words, chosen, quo, live=case.new_rows if chosen else searchable))
     lines += [
-        _choice(each.choice, _served(each.alternative, case), each.alternative, quo)
+        _choice(each.choice, _served(each.alternative, case), each.alternative, quo, live=case.new_rows)
         for each in case.options
         if each.alternative
     ]
-    stays = "every stored vector left as it was; the champion stays" if report.champion else "there is none yet"
-    lines.append(_choice("reject", stays, None, quo))
+    if searchable:
+        words = "the champion stays; the new images are searchable under it and train the next task"
+        lines.append(_choice("reject-model", words, None, quo, live=searchable))
+    for name, words in _NOTHING_LIVE.items():
+        lines.append(_choice(name, words, None, quo, live=0))
     return "\n".join(lines)
+
+
+_NOTHING_LIVE: dict[Choice, str] = {
+    "reject-data": "the batches are set aside with your reason, until they are returned",
+    "reject-classes": "the classes that you name are set aside; the other images wait in the inbox again",
+    "reject": "the batches wait in the inbox again",
+}
+"""Rejections that leave search as it is -> what becomes of the images."""
 
 
 def _served(alternative: Alternative, case: Case) -> str:
@@ -213,10 +232,10 @@ def _served(alternative: Alternative, case: Case) -> str:
     return f"{gate}; {rows_in_words(alternative, case.old_rows)}"
 
 
-def _choice(name: str, words: str, alternative: Alternative | None, quo: Recalls | None) -> str:
+def _choice(name: str, words: str, alternative: Alternative | None, quo: Recalls | None, *, live: int) -> str:
     embedded, mapped = (alternative.rows_embedded, alternative.rows_mapped) if alternative else (0, 0)
     recall = recall_of(alternative) if alternative else quo.at[1] if quo else None
-    return f"| `{name}` | {percent(recall)} | {embedded:,} | {mapped:,} | {escaped(words)} |"
+    return f"| `{name}` | {percent(recall)} | {embedded:,} | {mapped:,} | {live:,} | {escaped(words)} |"
 
 
 def _classes(alternative: Alternative) -> str:

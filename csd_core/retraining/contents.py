@@ -4,7 +4,7 @@ import hashlib
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from csd_core.data.sources.flaws import DEEPEST, OTHER, TOO_DEEP
@@ -40,6 +40,11 @@ class Contents(NamedTuple):
     def sizes(self) -> dict[str, int]:
         """Path -> bytes."""
         return {path: entry.size for path, entry in self.files.items()}
+
+    def without(self, classes: Collection[str]) -> "Contents":
+        """Return the same without the files of some classes."""
+        kept = {path: entry for path, entry in self.files.items() if path.split("/", 1)[0] not in classes}
+        return self._replace(files=kept)
 
 
 def is_usable(name: str) -> bool:

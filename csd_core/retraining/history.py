@@ -10,10 +10,11 @@ from csd_core.retraining.origin import share
 from csd_core.system.errors import ArtifactError, ParamsError
 from csd_core.workspace import Workspace
 
-Outcome = Literal["unfinished", "in review", "published", "kept", "rejected", "refused", "outdated"]
-"""unfinished: recorded, and then its run died; in review: it waits for a person; published: its champion, or its
-gallery under the old champion, came into force; kept: done, but the deployment does not publish; rejected: the gate or
-a person rejected it, nothing was published; refused: publishing was refused; outdated: another release came first."""
+Outcome = Literal["unfinished", "in review", "published", "images only", "kept", "rejected", "refused", "outdated"]
+"""unfinished: recorded, and then its run died; in review: it waits for a person; published: a candidate became active;
+images only: all candidates were rejected, and the new images became searchable under the champion; kept: done, but the
+deployment does not publish; rejected: the gate or a person rejected it, nothing was published; refused: publishing was
+refused; outdated: another release came first."""
 
 
 class Retraining(Record):

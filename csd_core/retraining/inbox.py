@@ -14,18 +14,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from csd_core.data.sources.folder import open_folder
 from csd_core.data.sources.protocol import Rejection
 from csd_core.params import model as params
 from csd_core.records.stages import Digest, ImageForm
 from csd_core.retraining.contents import READY, Piece, contents_of, digest_of, is_litter, is_usable
+from csd_core.retraining.set_aside import SetAside, notes
 from csd_core.retraining.storage import Storage, open_storage
 from csd_core.system.errors import DataError, ParamsError
 from csd_core.system.names import printable
 from csd_core.workspace import Workspace
 
-__all__ = ["READY", "Examination", "Inbox", "InboxBatch", "examine"]
+__all__ = ["READY", "Examination", "Inbox", "InboxBatch", "examine", "look_into"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,8 @@ class InboxBatch:
         digest: sha256 over the paths and sizes of these files.
         ready_since: When the marker was written, UTC; None while the batch is half-written.
         problems: Why it cannot be taken at all.
+        aside: What a person set aside of it; `classes` and `digest` are without classes that were, for the whole batch
+            with all.
     """
 
     name: str
@@ -45,11 +49,17 @@ class InboxBatch:
     digest: Digest
     ready_since: datetime | None
     problems: tuple[str, ...]
+    aside: SetAside | None = None
 
     @property
     def images(self) -> int:
         """Files that may be images."""
         return sum(self.classes.values())
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Classes that are set aside, where others of the batch are not."""
+        return (self.aside.classes if self.aside else None) or ()
 
 
 class Inbox:
@@ -59,9 +69,10 @@ class Inbox:
         uri: As params.yaml has it.
     """
 
-    def __init__(self, storage: Storage, *, uri: str) -> None:
+    def __init__(self, storage: Storage, *, uri: str, aside: Mapping[str, SetAside]) -> None:
         self.uri = uri
         self._storage = storage
+        self._aside = aside
 
     @classmethod
     def of(cls, workspace: Workspace, settings: params.InboxParams) -> "Inbox":
@@ -70,8 +81,9 @@ class Inbox:
         Raises:
             ParamsError: if nothing knows such addresses.
             DataError: if it cannot be opened.
+            ArtifactError: if a note on what is set aside is damaged.
         """
-        return cls(open_storage(settings.uri, workspace), uri=settings.uri)
+        return cls(open_storage(settings.uri, workspace), uri=settings.uri, aside=notes(workspace))
 
     def inbox_batches(self) -> tuple[InboxBatch, ...]:
         """Return all batches, by name, from one listing; a missing inbox is an empty one.
@@ -83,11 +95,17 @@ class Inbox:
         for entry in self._storage.entries():
             batch, *parts = entry.path.split("/")
             batches[batch].append(Piece(parts, entry))
-        found = [_inbox_batch(name, pieces) for name, pieces in batches.items() if not is_litter(name, pieces)]
+        found = [
+            _inbox_batch(name, pieces, self._aside.get(name))
+            for name, pieces in batches.items()
+            if not is_litter(name, pieces)
+        ]
         return tuple(sorted(found, key=lambda inbox_batch: inbox_batch.name))
 
     def fetch(self, inbox_batch: InboxBatch, target: Path) -> None:
-        """Copy a batch to target/<class>/<batch>/<rest of the path>: all of it as it was listed, or nothing.
+        """Copy a batch to target/<class>/<batch>/<rest of the path>: as it was listed, or nothing.
+
+        Classes that are set aside are left out.
 
         Raises:
             DataError: if it is not ready, cannot be taken, or changed since it was listed or while it was copied.
@@ -96,7 +114,9 @@ class Inbox:
             why = "; ".join(inbox_batch.problems) or f"it has no {READY} yet"
             raise DataError(f"batch {inbox_batch.name} in {self.uri} cannot be taken: {why}")
         entries = self._storage.entries(inbox_batch.name)
-        contents = contents_of([Piece(entry.path.split("/")[1:], entry) for entry in entries])
+        contents = contents_of([Piece(entry.path.split("/")[1:], entry) for entry in entries]).without(
+            inbox_batch.left_out
+        )
         self._refuse_change(inbox_batch, contents.sizes, contents.problems)
         places = {path: _place(target, inbox_batch.name, path) for path in contents.files}
         _remove(target, inbox_batch.name)  # what a killed run left of it
@@ -158,6 +178,29 @@ class Examination:
     rejected: tuple[Rejection, ...]
     labels: Mapping[str, str]
 
+    def problem(self, tolerated: int) -> str | None:
+        """Return why a batch cannot be used; None where it can.
+
+        Args:
+            tolerated: Unusable files that are left out (`data.max_rejected`).
+        """
+        count, usable = len(self.rejected), sum(self.usable.values())
+        if count <= tolerated and usable:
+            return None
+        first = f" ({self.rejected[0].path}: {self.rejected[0].reason})" if count else ""
+        return f"{count:,} of its {count + usable:,} files are no usable images{first}"
+
+
+def look_into(inbox: Inbox, inbox_batch: InboxBatch, form: ImageForm) -> Examination:
+    """Decode every file of a batch that is ready; nothing of it is kept.
+
+    Raises:
+        DataError: if it cannot be taken, or changed since it was listed.
+    """
+    with TemporaryDirectory(prefix="csd-batch-") as folder:
+        inbox.fetch(inbox_batch, Path(folder))
+        return examine(Path(folder), form, {})
+
 
 def examine(folder: Path, form: ImageForm, known: Mapping[str, str]) -> Examination:
     """Decode every file of a fetched cut, as ingest will.
@@ -185,8 +228,11 @@ def examine(folder: Path, form: ImageForm, known: Mapping[str, str]) -> Examinat
     return Examination(usable=dict(usable), rejected=tuple(rejected), labels=labels)
 
 
-def _inbox_batch(name: str, pieces: list[Piece]) -> InboxBatch:
+def _inbox_batch(name: str, pieces: list[Piece], aside: SetAside | None) -> InboxBatch:
     contents = contents_of(pieces)
+    if aside and aside.digest != digest_of(contents.sizes):
+        aside = None  # its sender changed it since
+    contents = contents.without((aside.classes if aside else None) or ())
     misnamed = "name it with at most 64 letters, digits, dots, - and _, with no dot in front"
     return InboxBatch(
         name=printable(name),
@@ -194,6 +240,7 @@ def _inbox_batch(name: str, pieces: list[Piece]) -> InboxBatch:
         digest=digest_of(contents.sizes),
         ready_since=contents.marker.written if contents.marker else None,
         problems=contents.problems if is_usable(name) else (misnamed, *contents.problems),
+        aside=aside,
     )
 
 

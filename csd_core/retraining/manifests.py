@@ -22,6 +22,8 @@ class TakenBatch(Record):
     digest: Digest
     """Of the listing of its files, as `InboxBatch` has it."""
     images: int
+    left_out: tuple[str, ...] = ()
+    """Classes of it that were set aside."""
 
 
 class TaskManifest(Record):

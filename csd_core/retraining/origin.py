@@ -1,8 +1,8 @@
 """What machines without a common folder share through a git repository: commits, branches and records of retrainings.
 
 `git config csd.remote NAME` in a project names that repository. Its ref `refs/csd/operations` (of a
-project in a folder DIR: `refs/csd/DIR/operations`) holds the records of retrainings and of unusable batches then, and
-`operations/` a copy. Every change is pushed on top of what is there, so that no machine overwrites another's.
+project in a folder DIR: `refs/csd/DIR/operations`) holds the records of retrainings and of batches that no task takes
+then, and `operations/` a copy. Every change is pushed on top of what is there, so that no machine overwrites another's.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,7 +19,7 @@ from csd_core.workspace import Workspace
 KEY = "csd.remote"
 RECORDS, COPIED = "refs/csd", "refs/csd-copied"
 """Below the second stands the commit of the records that the folder is a copy of; it never leaves the machine."""
-FOLDERS = ("retrainings", "unusable")
+FOLDERS = ("aside", "retrainings", "unusable")
 """Of `operations/`, that are shared; of each, the files whose names do not begin with a dot."""
 TRIES = 20
 """How often a change is put on top of what other machines pushed meanwhile."""
@@ -195,6 +195,18 @@ def fetch_shared(workspace: Workspace) -> None:
     origin = Origin.of(workspace)
     if origin:
         origin.fetch()
+
+
+def share_branch(workspace: Workspace, branch: str) -> None:
+    """Let a branch of the shared repository point where it does here, where the project has one.
+
+    Raises:
+        CsdError: if somebody moves it there at this moment, or the repository cannot be reached.
+    """
+    origin, commit = Origin.of(workspace), answer(workspace.root, "rev-parse", "--verify", f"refs/heads/{branch}")
+    if origin and commit:
+        there = answer(workspace.root, "ls-remote", origin.remote, f"refs/heads/{branch}")
+        origin.push(branch, commit, expected=there.split()[0] if there else None)
 
 
 def share(workspace: Workspace, *files: Path) -> None:

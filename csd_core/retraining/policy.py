@@ -101,7 +101,7 @@ def _deadline(since: datetime, days: float) -> str:
         return "how long they wait does not matter"
 
 
-State = Literal["half-written", "unusable", "taken", "changed", "in review", "waits"]
+State = Literal["half-written", "unusable", "set aside", "taken", "changed", "in review", "waits"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,4 +170,8 @@ def _unknown(inbox_batch: InboxBatch, unusable: str | None) -> tuple[State, str]
         return "half-written", f"{words}; as it is, it cannot be taken: {problems}" if problems else words
     if problems:
         return "unusable", f"unusable: {problems}"
-    return "waits", f"waits since {inbox_batch.ready_since.astimezone(UTC):%Y-%m-%d %H:%M}"
+    waits, aside = f"waits since {inbox_batch.ready_since.astimezone(UTC):%Y-%m-%d %H:%M}", inbox_batch.aside
+    if aside is None:
+        return "waits", waits
+    words = f"{aside.words}; `csd inbox return {inbox_batch.name}` lets it wait again"
+    return ("waits", f"{waits}; {words}") if aside.classes else ("set aside", words)

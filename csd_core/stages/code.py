@@ -46,11 +46,14 @@ def digests_of(code: CodeTree, params: Params, *, weights: str | None = None) ->
     Args:
         code: The modules.
         params: They choose among modules.
-        weights: Of the start weights' file, which counts for training.
+        weights: Of the start weights' file, which counts for training. So does the recipe of a task that has its own,
+            with all that it extends.
     """
 
     def digest(stage: str, name: str | None = None) -> str:
         facts = [weights] if weights and stage == "train" else []
+        if stage == "train" and params.task(str(name)).recipe.startswith("recipes."):
+            facts.append(params.training_of(str(name)).later.model_dump_json())  # DVC does not follow `extends`
         return code.digest(closure_of(code, params, stage, name), *chosen(params, stage, name), *facts)
 
     sources = (*params.sources.published, *params.sources.folders)
@@ -74,8 +77,8 @@ def chosen(params: Params, stage: str, name: str | None = None) -> tuple[str, ..
         case "ingest":
             source = params.source(str(name))
             return (SOURCES["folder" if isinstance(source, FolderSource) else source.kind],)
-        case "train" if params.task(str(name)).recipe == "later":
-            return (architecture, METHODS[params.training.later.method])
+        case "train" if params.task(str(name)).recipe != "first":
+            return (architecture, METHODS[params.training_of(str(name)).later.method])
         case "train" | "export":
             return (architecture,)
     return ()

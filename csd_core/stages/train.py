@@ -32,6 +32,7 @@ from csd_core.learning.networks.weights import RECORD, WEIGHTS, TrainedModel, lo
 from csd_core.learning.start import StageData
 from csd_core.learning.training import LIVE, train
 from csd_core.params.model import Params
+from csd_core.params.training import Training as TrainingParams
 from csd_core.records.stages import ImageForm, Pending, SeenShards
 from csd_core.report.advice.training import Training, warnings_of
 from csd_core.stages.computing import use_threads
@@ -65,13 +66,14 @@ def main(task: str) -> None:
 def _train(task: str, ranks: ProcessGroup) -> None:
     workspace = Workspace()
     params = workspace.params()
+    training = params.training_of(task)
     use_threads(params.compute)
     device = prepare_device(params.compute, ranks)
     previous = params.task(task).previous
     seen = SeenShards.load(workspace.seen(task))
     champion_folder = workspace.champion_model(previous)
     champion = load_model(champion_folder)
-    method = METHODS[params.training.later.method] if champion else None
+    method = METHODS[training.later.method] if champion else None
     data = training_data(
         task,
         shards={name: load_shard(workspace.shard(name)) for name in seen.tasks},
@@ -79,10 +81,10 @@ def _train(task: str, ranks: ProcessGroup) -> None:
         known=champion.record.classes if champion else (),
         params=params,
         learns_from=method.learns_from if method else "new",
-        remember=_memory_of(params, champion, method, device, ranks),
+        remember=_memory_of(training, champion, method, device, ranks),
         processes_here=ranks.local_count,
     )
-    weights = params.training.network.weights_file
+    weights = training.network.weights_file
     fresh = method is None or method.starts_from == "fresh"
     start_weights = workspace.path(weights) if weights and fresh else None
     work = workspace.work(
@@ -90,7 +92,7 @@ def _train(task: str, ranks: ProcessGroup) -> None:
         fingerprint(
             data,
             seen=seen,
-            training=params.training.model_dump(exclude=set() if champion else {"later"}),
+            training=training.model_dump(exclude={"recipes"} if champion else {"later", "recipes"}),
             compute=params.compute.model_dump(),
             code=code_of(workspace, task),
             inputs=[
@@ -102,7 +104,7 @@ def _train(task: str, ranks: ProcessGroup) -> None:
     )
     model = train(
         data,
-        params.training,
+        training,
         champion=champion,
         device=device,
         work=work,
@@ -128,19 +130,17 @@ def _train(task: str, ranks: ProcessGroup) -> None:
 
 
 def _memory_of(
-    params: Params,
+    training: TrainingParams,
     champion: TrainedModel | None,
     method: type[Method] | None,
     device: torch.device,
     ranks: ProcessGroup,
 ) -> Remember | None:
     """Return what chooses the memory; None where there is none, as for a backbone that does not learn."""
-    memory = params.training.later.memory
+    memory = training.later.memory
     if champion is None or method is None or method.backbone == "frozen" or not memory.images:
         return None
-    return partial(
-        choose, memory=memory, network=champion.network, device=device, seed=params.training.seed, ranks=ranks
-    )
+    return partial(choose, memory=memory, network=champion.network, device=device, seed=training.seed, ranks=ranks)
 
 
 def training_data(

@@ -185,7 +185,20 @@ def _lock(place: Path) -> Path:
 
 
 def _share(project: Workspace, workspace: Workspace) -> None:
-    """One cache and one store of checkpoints for all runs; DVC's settings that git does not know come along."""
+    """One cache and one store of checkpoints for all runs."""
+    share_cache(project, workspace)
+    project.handed_on.mkdir(parents=True, exist_ok=True)
+    unfinished = workspace.work("any", "0" * 16).parent
+    unfinished.parent.mkdir(exist_ok=True)
+    unfinished.symlink_to(project.handed_on.resolve(), target_is_directory=True)
+
+
+def share_cache(project: Workspace, workspace: Workspace) -> None:
+    """Let DVC in a checkout use the project's cache and remotes; its settings that git does not know come along.
+
+    Raises:
+        CsdError: if they cannot be read.
+    """
     local = project.root / ".dvc" / "config.local"
     if local.is_file():
         shutil.copy(local, workspace.root / ".dvc" / "config.local")
@@ -193,10 +206,6 @@ def _share(project: Workspace, workspace: Workspace) -> None:
         _configure(project.root / ".dvc", workspace.root / ".dvc")
     except ConfigError as error:
         raise CsdError(f"dvc config: {str(error).strip().splitlines()[0]}") from None
-    project.handed_on.mkdir(parents=True, exist_ok=True)
-    unfinished = workspace.work("any", "0" * 16).parent
-    unfinished.parent.mkdir(exist_ok=True)
-    unfinished.symlink_to(project.handed_on.resolve(), target_is_directory=True)
 
 
 def _configure(mine: Path, theirs: Path) -> None:

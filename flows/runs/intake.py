@@ -19,6 +19,7 @@ from csd_core.retraining.start import Start, known_classes
 from csd_core.retraining.unusable import remember, why_unusable
 from csd_core.workspace import Workspace
 from flows.forms import Retrain
+from flows.runs.overrides import recipe_of
 from flows.runs.pipeline import dvc
 
 
@@ -93,7 +94,7 @@ def cut_task(project: Workspace, workspace: Workspace, intake: Intake, settings:
     for inbox_batch in intake.inbox_batches:
         intake.inbox.fetch(inbox_batch, trial / inbox_batch.name)
         found = examine(trial / inbox_batch.name, form, labels)
-        problem = _problem(found, params.data.max_rejected)
+        problem = found.problem(params.data.max_rejected)
         if problem:
             _tell_unusable(project, inbox_batch, problem)
         else:
@@ -111,11 +112,14 @@ def cut_task(project: Workspace, workspace: Workspace, intake: Intake, settings:
             (folder / label.name).mkdir(parents=True, exist_ok=True)
             (label / inbox_batch.name).rename(folder / label.name / inbox_batch.name)
     shutil.rmtree(trial)
-    taken = tuple(TakenBatch(name=each.name, digest=each.digest, images=each.images) for each in due)
+    taken = tuple(
+        TakenBatch(name=each.name, digest=each.digest, images=each.images, left_out=each.left_out) for each in due
+    )
     path = folder.relative_to(workspace.root).as_posix()
     dvc(workspace.root, "add", "--quiet", path)
     TaskManifest(task=task, batches=taken).save(workspace.batch_record(task))
-    add_task(workspace.root / "params.yaml", task, source=task, classes=None, path=path)
+    recipe = recipe_of(settings)
+    add_task(workspace.root / "params.yaml", task, source=task, classes=None, path=path, changes=recipe)
     get_run_logger().info("task %s is cut from %s", task, ", ".join(each.name for each in taken))
     return taken
 
@@ -128,15 +132,6 @@ def _due(
         return (), "no batch waits in the inbox"
     decided = decide(waiting, known_classes=known, policy=policy, now=datetime.now(UTC))
     return (waiting if isinstance(decided, Due) or settings.cut_now else ()), decided.why
-
-
-def _problem(found: Examination, tolerated: int) -> str | None:
-    """Return why a batch cannot be used; None where it can."""
-    count, usable = len(found.rejected), sum(found.usable.values())
-    if count > tolerated or not usable:
-        first = f" ({found.rejected[0].path}: {found.rejected[0].reason})" if count else ""
-        return f"{count:,} of its {count + usable:,} files are no usable images{first}"
-    return None
 
 
 def _drop_rejected(folder: Path, found: Examination) -> None:

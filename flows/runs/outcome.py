@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from csd_core.params.model import Review
-from csd_core.records.stages import Champion
+from csd_core.records.stages import Champion, SeenShards
 from csd_core.records.verdict import Promoted, Rejected, VerdictFile, outcome_in_words
 from csd_core.releases.store import Releases
 from csd_core.retraining.history import Outcome, Retraining, retrainings
@@ -26,6 +27,7 @@ from csd_core.workspace import Workspace
 from flows.forms import Retrain
 from flows.publish import publish_tasks
 from flows.runs.checkout import Checkout, remove_branch, remove_leftovers
+from flows.runs.rejected_images import NOTHING_LIVE, Aside, aside_in_words
 
 Verdicts = Mapping[str, Promoted | Rejected]
 """Of the tasks that a retraining brought, oldest first."""
@@ -111,6 +113,7 @@ def conclude(
     verdicts: Verdicts,
     *,
     review: Review | None = None,
+    aside: Aside = MappingProxyType({}),
 ) -> State[Any]:
     """Publish, if that is meant and there is something, and write down how it ended.
 
@@ -120,6 +123,7 @@ def conclude(
         retraining: As recorded.
         verdicts: Of its tasks.
         review: A person's decision, if there was one.
+        aside: What the person set aside.
 
     Raises:
         CsdError: if it could not become active; the record says so.
@@ -127,9 +131,12 @@ def conclude(
     summary = in_words(verdicts)
     rejected = [verdict for verdict in verdicts.values() if isinstance(verdict, Rejected)]
     if _stays(workspace, retraining, rejected, review):
-        end(project, retraining, "rejected", why=summary)
+        set_aside = f"; set aside: {aside_in_words(aside)}" if aside else ""
+        end(project, retraining, "rejected", why=f"{summary}; nothing went live{set_aside}")
         listed = [] if review else ["This run's page lists what can be done."]
-        message = " ".join([f"{summary}:", *(each.because for each in rejected), *listed])
+        message = " ".join(
+            [f"{summary}:", *(each.because for each in rejected), f"Nothing went live{set_aside}.", *listed]
+        )
         failed = retraining.on_reject == "stop" and review is None
         return (Failed if failed else Completed)(name="Rejected", message=message)
     if not retraining.publishes:
@@ -149,17 +156,32 @@ def conclude(
     except CsdError as error:
         end(project, retraining, "refused", why=str(error))
         raise
-    end(project, retraining, "published", why=f"{summary}; active: {', '.join(made) or 'as before'}")
-    return Completed(message=f"{summary}; active: {', '.join(made) or 'as before'}")
+    active = f"active: {', '.join(made) or 'as before'}"
+    if len(rejected) == len(verdicts) > 0:
+        images = searchable_images(workspace, tuple(verdicts))
+        live = f"{summary}; {images:,} new images are searchable under the champion; {active}"
+        end(project, retraining, "images only", why=live)
+        return Completed(name="ImagesOnly", message=live)
+    end(project, retraining, "published", why=f"{summary}; {active}")
+    return Completed(message=f"{summary}; {active}")
+
+
+def searchable_images(workspace: Workspace, tasks: Sequence[str]) -> int:
+    """Return how many images tasks bring into the gallery."""
+    splits = workspace.params().gallery.splits
+    shards = SeenShards.load(workspace.seen(tasks[-1])).shards
+    return sum(each.counts.get(split, 0) for each in shards if each.task in tasks for split in splits)
 
 
 def _stays(workspace: Workspace, retraining: Retraining, rejected: Sequence[Rejected], review: Review | None) -> bool:
     """Return whether a rejection keeps everything as it is in production."""
     if not rejected:
         return False
-    if retraining.on_reject == "stop" or _has_no_champion(workspace, retraining):
+    if _has_no_champion(workspace, retraining):
         return True
-    return review is not None and review.choice == "reject" and len(retraining.tasks) > 1
+    if review and review.choice != "approve":  # a person who promotes one task may still leave another rejected
+        return review.choice in NOTHING_LIVE
+    return retraining.on_reject == "stop"
 
 
 def end(project: Workspace, retraining: Retraining, outcome: Outcome, *, why: str) -> None:
@@ -184,10 +206,14 @@ def refuse_outdated(project: Workspace, retraining: Retraining) -> None:
         )
 
 
-def is_active(project: Workspace, retraining: Retraining) -> bool:
-    """Return whether its own release is active: its run died after publishing it."""
-    now = Releases.of(project, project.params().live.releases).active()
-    return now is not None and now.record.commit == retraining.commit != retraining.base
+def what_is_active(project: Workspace, retraining: Retraining) -> Outcome | None:
+    """Return how it ended if a release of its own is active, for its run died after publishing it; else None."""
+    releases = Releases.of(project, project.params().live.releases)
+    now = releases.active()
+    if now is None or now.record.commit != retraining.commit or retraining.commit == retraining.base:
+        return None
+    own = [each.record.kind for each in releases.all() if each.record.commit == retraining.commit]
+    return "images only" if set(own) == {"refresh"} else "published"
 
 
 def recover(project: Workspace) -> None:
@@ -201,8 +227,9 @@ def recover(project: Workspace) -> None:
     for each in retrainings(project):
         if each.outcome not in ("unfinished", "in review") or _works_elsewhere(project, each):
             continue
-        if is_active(project, each):
-            end(project, each, "published", why=each.why)
+        outcome = what_is_active(project, each)
+        if outcome:
+            end(project, each, outcome, why=each.why)
         elif each.outcome == "unfinished":
             remove_branch(project.root, each.branch, each.commit)
             left = project.retraining(each.name), project.retraining(each.name).with_suffix(".html")

@@ -25,7 +25,8 @@ from csd_core.workspace import Workspace
 from flows.forms import Approve
 from flows.project import report_url
 from flows.runs.checkout import Checkout, remove_leftovers
-from flows.runs.outcome import Verdicts
+from flows.runs.outcome import Verdicts, searchable_images
+from flows.runs.rejected_images import Aside, aside_in_words
 from flows.runs.review_artifacts import show_review
 
 DEPLOYMENT = "approve/by-hand"
@@ -52,7 +53,8 @@ def ask_for_review(
     schedule_time_out(retraining.name, deadline)
     return Completed(
         name="AwaitingReview",
-        message=f"{summary} Decide with the deployment {DEPLOYMENT} by {deadline:%Y-%m-%d %H:%M} UTC.",
+        message=f"{summary} {searchable_images(place.workspace, retraining.tasks):,} new images wait for the decision. "
+        f"Decide with the deployment {DEPLOYMENT} by {deadline:%Y-%m-%d %H:%M} UTC.",
     )
 
 
@@ -101,11 +103,13 @@ def _named(project: Workspace, settings: Approve) -> str:
             raise ParamsError(f"several retrainings wait for a review; name one: {', '.join(several)}")
 
 
-def note(project: Workspace, retraining: Retraining, review: Review) -> None:
+def note(project: Workspace, retraining: Retraining, review: Review, aside: Aside) -> None:
     """Write a decision into the audit log, whatever comes of it."""
     releases = Releases.of(project, project.params().live.releases)
+    what = f" ({aside_in_words(aside)})" if aside else ""
     with releases.changing():
-        releases.audit.append("reviewed", by=review.by, why=f"{retraining.name}: {review.choice}: {review.reason}")
+        why = f"{retraining.name}: {review.choice}{what}: {review.reason}"
+        releases.audit.append("reviewed", by=review.by, why=why)
 
 
 def subject_of(retraining: Retraining) -> str:

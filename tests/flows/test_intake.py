@@ -1,20 +1,25 @@
 """What waits in the inbox becomes a task of a checkout."""
 
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from operators import send_batch
 from pipelines import commit, git, shell_project
 from prefect.logging import disable_run_logger
 
+from csd_core.code_digest.digest import CodeTree
 from csd_core.params.file import load_params, profile_text
 from csd_core.retraining.history import Retraining
 from csd_core.retraining.manifests import TaskManifest, taken_at
 from csd_core.retraining.start import starting_point
+from csd_core.stages.code import digests_of
+from csd_core.system.errors import CompatibilityError
 from csd_core.workspace import Workspace
 from flows.forms import Overrides, Retrain
 from flows.runs import intake as module
 from flows.runs.intake import cut_task, look_into_inbox
+from flows.runs.overrides import apply_overrides
 
 TWO = Overrides(inbox={"min_images": 2})
 
@@ -93,6 +98,60 @@ def test_all_batches_that_wait_become_one_task_that_dvc_versions(home):
     assert not any(name.endswith(".png") for name in git(home.root, "ls-files").split())
     assert taken_at(home.root, made).keys() == {"monday", "tuesday"}
     assert look(home, cut_now=True).inbox_batches == ()
+
+
+LATER = Overrides(training={"later": {"epochs": 3, "optimizer": {"lr": 0.01}}}, inbox={"min_images": 2})
+
+
+def test_what_a_run_changes_of_later_training_holds_for_its_new_task_alone(home):
+    send_batch(home.root, "monday", ["cat"], images=3)
+    apply_overrides(home, Retrain(overrides=LATER), active("t3"), new_task=True)
+    cut(home, overrides=LATER)
+    params = load_params(home.root / "params.yaml")
+    assert (params.inbox.min_images, params.training.later.epochs) == (2, 2)
+    assert params.training_of("t3").later == params.training.later
+    fourth = params.training_of("t4").later
+    assert (fourth.epochs, fourth.optimizer.lr, fourth.batch_size) == (3, 0.01, params.training.later.batch_size)
+    digests = [digests_of(CodeTree.of(home.root), each)["train"] for each in (params, slower(params))]
+    changed = {task for task in digests[0] if digests[0][task] != digests[1][task]}
+    assert changed == {"t4"}  # DVC sees `training.later` itself in the other tasks
+
+
+def slower(params):
+    later = params.training.later.model_copy(update={"batch_size": 64})
+    recipe = params.training.recipes["t4"].model_copy(update={"batch_size": 64})
+    training = params.training.model_copy(update={"later": later, "recipes": {"t4": recipe}})
+    return params.model_copy(update={"training": training})
+
+
+def active(after):
+    """A release, as far as its name and task matter."""
+    return SimpleNamespace(name="0003-abc", record=SimpleNamespace(after=after))
+
+
+@pytest.mark.parametrize(
+    ("changes", "again"),
+    [
+        ({"training": {"seed": 7}}, "training.seed: would train t1, t2"),
+        ({"compute": {"threads": 7}}, "compute.threads: would train t1, t2"),
+        ({"training": {"later": {"epochs": 7}}}, "training.later.epochs: would train t2 again"),
+    ],
+)
+def test_what_would_train_released_models_again_is_refused_unless_nothing_is_published(home, changes, again):
+    settings = Retrain(overrides=Overrides.model_validate(changes))
+    before = (home.root / "params.yaml").read_bytes()
+    with pytest.raises(CompatibilityError, match=rf"{again}.* release 0003-abc, so nothing could be published"):
+        apply_overrides(home, settings, active("t2"), new_task=False)
+    (home.root / "params.yaml").write_bytes(before)
+    apply_overrides(home, settings.model_copy(update={"publish": False}), active("t2"), new_task=False)
+    (home.root / "params.yaml").write_bytes(before)
+    apply_overrides(home, settings, None, new_task=False)
+
+
+def test_what_trains_no_released_model_again_is_not_refused(home):
+    harmless = {"gate": {"min_gain": 0.01}, "runtime": {"threads": 3}, "training": {"later": {"epochs": 7}}}
+    apply_overrides(home, Retrain(overrides=Overrides.model_validate(harmless)), active("t1"), new_task=False)
+    assert load_params(home.root / "params.yaml").training.later.epochs == 7
 
 
 def test_a_batch_of_broken_files_is_left_out_and_told_and_the_others_are_taken(home, told):

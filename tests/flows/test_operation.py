@@ -34,6 +34,7 @@ from prefect.events import Event, Resource
 from prefect.events.clients import PrefectEventsClient
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.utilities.asyncutils import run_coro_as_sync
+from ruamel.yaml import YAML
 
 from csd_core.records.stages import Champion
 from csd_core.releases.store import Releases
@@ -441,6 +442,24 @@ def test_an_approval_that_died_can_be_made_again(reviewed, where, was_out):
     assert reviewed.left_behind() == NOTHING | {"branches": [record.branch], "records": [record.name]}
 
 
+def test_a_recipe_of_a_run_trains_its_new_task_alone_and_what_could_not_be_published_is_refused_at_once(beside):
+    send_batch(beside.root, "monday", ["cat", "dog"])
+    code, told = beside.directly(
+        RUN.format(flow="retrain", form='Retrain(overrides={"training": {"seed": 7}})', where="")
+    )
+    assert (code, told.splitlines()[-1]) == (0, "Failed")
+    assert "training.seed: would train t1 again" in told
+    assert "train@t" not in told
+    assert retrained(beside, overrides={"training": {"later": {"epochs": 1}}}) == (0, "Completed")
+    params = git(beside.root, "show", f"{only(beside).branch}:params.yaml")
+    assert "t2: {extends: later, epochs: 1}" in params
+    assert "recipe: recipes.t2, source: t2" in params
+    lock = [git(beside.root, "show", f"{name}:dvc.lock") for name in ("main", only(beside).branch)]
+    models = [YAML(typ="safe").load(each)["stages"]["train@t1"] for each in lock]
+    assert models[0] == models[1]
+    assert active(beside).task == "t2"
+
+
 def test_a_project_without_a_release_gets_its_first_and_is_then_at_rest(beside):
     for name in ("releases", "live"):
         shutil.rmtree(beside.root / name)
@@ -493,19 +512,31 @@ def test_a_review_waits_without_a_process_and_an_approval_publishes_it(operation
     assert "nothing to decide: it was published" in state.message
 
 
-def test_a_rejected_candidate_leaves_the_champion_and_makes_its_images_searchable(operations):
-    send_batch(operations.root, "monday", ["cat", "dog"])
-    operations.ended(operations.run(RETRAIN, promotion="review"))
-    before = active(operations)
-    decided = operations.run(APPROVE, choice="reject", by="Ada", reason="the flips")
-    assert operations.ended(decided).name == "Completed", operations.lines(decided)
-    release = active(operations)
-    assert (release.kind, release.model) == ("refresh", before.model)
-    assert release.rows == before.rows + 50
-    assert "t2: reject" in git(operations.root, "show", f"{only(operations).branch}:params.yaml")
-    send_batch(operations.root, "tuesday", ["owl", "fox"])
-    assert operations.ended(operations.run(RETRAIN)).name == "Completed"
-    assert active(operations).task == "t3"
+def test_a_rejected_model_leaves_the_champion_and_lets_its_images_go_live_as_the_page_said(reviewed):
+    before = active(reviewed)
+    assert approved(reviewed, choice="reject-model", by="Ada", reason="the flips") == (0, "ImagesOnly")
+    record, release = only(reviewed), active(reviewed)
+    assert (release.kind, release.model, release.rows) == ("refresh", before.model, before.rows + 50)
+    assert record.outcome == "images only"
+    assert "50 new images are searchable under the champion" in record.why
+    assert "t2: reject" in git(reviewed.root, "show", f"{record.branch}:params.yaml")
+    assert "taken: task t2" in csd(reviewed.root, "inbox", "status")
+
+
+@pytest.mark.parametrize("classes", [(), ("dog",)])
+def test_rejected_images_do_not_go_live_and_wait_no_more_until_they_are_returned(reviewed, classes):
+    choice = "reject-classes" if classes else "reject-data"
+    settings = {"choice": choice, "classes": classes, "by": "Ada", "reason": "letters look wrong"}
+    assert approved(reviewed, **settings | {"classes": ("fox",)})[1] == "Failed"
+    assert approved(reviewed, **settings) == (0, "Rejected")
+    record = only(reviewed)
+    assert (record.outcome, active(reviewed).number) == ("rejected", 1)
+    assert f"nothing went live; set aside: {'dog of ' if classes else ''}monday" in record.why
+    assert "letters look wrong" in (reviewed.root / "releases" / "audit.jsonl").read_text()
+    told = csd(reviewed.root, "inbox", "status")
+    assert ("25 of 40 images wait" if classes else "nothing waits") in told
+    csd(reviewed.root, "inbox", "return", "monday")
+    assert "50 of 40 images wait" in csd(reviewed.root, "inbox", "status")
 
 
 def test_a_review_that_nobody_decides_is_rejected_and_others_go_on_meanwhile(operations):

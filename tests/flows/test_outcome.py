@@ -11,7 +11,7 @@ from prefect.states import Crashed, Running
 
 from csd_core.params.file import profile_text
 from csd_core.params.model import Review
-from csd_core.records.stages import Champion
+from csd_core.records.stages import Champion, SeenShards
 from csd_core.records.verdict import Promoted, Rejected
 from csd_core.retraining.history import Retraining, find
 from csd_core.system.errors import ArtifactError, BusyError, CompatibilityError
@@ -59,7 +59,13 @@ def retraining(home, **changes):
 def home(tmp_path):
     files = Workspace(tmp_path)
     (tmp_path / "params.yaml").write_text(profile_text(tmp_path, "tiny"))
-    for task in ("t4", "t5"):
+    shards = [
+        {"task": task, "source": task, "classes": ("a",), "skipped": 0, "digest": "d" * 64}
+        | {"counts": {"train": 30, "select": 5, "gate": 10, "test": 4}}
+        for task in ("t4", "t5")
+    ]
+    for number, task in enumerate(("t4", "t5"), start=1):
+        SeenShards.model_validate({"shards": shards[:number]}).save(files.seen(task))
         champion = Champion(task="t1", digest="a" * 64, parent=None, dimension=4, classes=("a",))
         champion.save(files.champion_embedder(task) / "champion.json")
     return files
@@ -98,24 +104,45 @@ def test_without_publishing_it_stays_on_its_branch(home, published):
 
 def test_a_rejection_that_carries_on_makes_the_images_searchable(home, published):
     state = conclude(home, home, retraining(home), {"t4": rejected("t4")})
-    assert state.is_completed()
+    assert (state.type.value, state.name) == ("COMPLETED", "ImagesOnly")
+    live = "t4 rejected; 49 new images are searchable under the champion; active: 0002-cccccccccccc"
+    assert (state.message, find(home, NAME).why) == (live, live)
     assert published[0][0] == ("t4",)
-    assert outcome(home) == "published"
+    assert outcome(home) == "images only"
 
 
 def test_a_rejection_that_stops_fails_and_publishes_nothing(home, published):
     state = conclude(home, home, retraining(home, on_reject="stop"), {"t4": rejected("t4")})
     assert (state.type.value, state.name) == ("FAILED", "Rejected")
-    assert state.message == "t4 rejected: flips: 9 %. This run's page lists what can be done."
+    assert state.message == "t4 rejected: flips: 9 %. Nothing went live. This run's page lists what can be done."
     assert (published, outcome(home)) == ([], "rejected")
 
 
-def test_a_persons_rejection_is_no_failure(home, published):
-    review = Review(choice="reject", by="Ada", reason="the flips")
-    record = retraining(home, on_reject="stop")
-    state = conclude(home, home, record, {"t4": rejected("t4")}, review=review)
+@pytest.mark.parametrize("on_reject", ["carry_on", "stop"])
+@pytest.mark.parametrize("choice", ["reject", "reject-data", "reject-classes"])
+def test_a_persons_rejection_publishes_nothing_and_is_no_failure(home, published, choice, on_reject):
+    review = Review(choice=choice, by="Ada", reason="letters look wrong")
+    record = retraining(home, on_reject=on_reject)
+    aside = {} if choice == "reject" else {"monday": None, "tuesday": ("b", "d")}
+    state = conclude(home, home, record, {"t4": rejected("t4")}, review=review, aside=aside)
     assert (state.type.value, state.name) == ("COMPLETED", "Rejected")
+    words = "Nothing went live; set aside: monday, b, d of tuesday." if aside else "Nothing went live."
+    assert state.message == f"t4 rejected: flips: 9 %. {words}"
     assert (published, outcome(home)) == ([], "rejected")
+
+
+@pytest.mark.parametrize("on_reject", ["carry_on", "stop"])
+def test_who_rejects_the_model_alone_lets_its_images_go_live(home, published, on_reject):
+    review = Review(choice="reject-model", by="Ada", reason="the flips")
+    state = conclude(home, home, retraining(home, on_reject=on_reject), {"t4": rejected("t4")}, review=review)
+    assert (state.name, outcome(home)) == ("ImagesOnly", "images only")
+    assert published == [(("t4",), "Ada", f"{NAME}: t4 rejected; reject-model: the flips")]
+
+
+def test_who_approves_a_rejection_that_stops_publishes_nothing(home, published):
+    review = Review(choice="approve", by="Ada", reason="right")
+    state = conclude(home, home, retraining(home, on_reject="stop"), {"t4": rejected("t4")}, review=review)
+    assert (state.name, outcome(home), published) == ("Rejected", "rejected", [])
 
 
 def test_a_persons_name_and_reason_reach_the_audit_log(home, published):
@@ -188,9 +215,9 @@ def test_a_retraining_from_another_release_is_not_published(home, published):
 # --- what killed runs left open ---------------------------------------------------------------------------------------
 
 
-def active(monkeypatch, *, commit, name="0002-cccccccccccc"):
+def active(monkeypatch, *, commit, name="0002-cccccccccccc", kind="publish"):
     """Pretend that a release of this commit is active."""
-    release = SimpleNamespace(name=name, record=SimpleNamespace(commit=commit))
+    release = SimpleNamespace(name=name, record=SimpleNamespace(commit=commit, kind=kind))
     fake = SimpleNamespace(active=lambda: release, all=lambda: (release,))
     monkeypatch.setattr(module.Releases, "of", lambda *_: fake)
 
@@ -212,12 +239,15 @@ def test_a_run_that_died_before_anything_came_of_it_leaves_nothing(home, branche
     assert not page.exists()
 
 
+@pytest.mark.parametrize(("kind", "ended"), [("publish", "published"), ("refresh", "images only")])
 @pytest.mark.parametrize("left", ["unfinished", "in review"])
-def test_a_run_that_died_after_publishing_is_written_down_as_published(home, branches, monkeypatch, left):
+def test_a_run_that_died_after_publishing_is_written_down_as_what_it_was(
+    home, branches, monkeypatch, left, kind, ended
+):
     record = retraining(home, outcome=left)
-    active(monkeypatch, commit=record.commit)
+    active(monkeypatch, commit=record.commit, kind=kind)
     recover(home)
-    assert (outcome(home), branches) == ("published", [])
+    assert (outcome(home), branches) == (ended, [])
 
 
 def test_a_review_that_another_release_outdated_ends_so_that_its_batches_wait_again(home, branches, monkeypatch):
@@ -261,7 +291,7 @@ def test_a_review_that_still_fits_goes_on_waiting(home, branches):
     assert outcome(home) == "in review"
 
 
-@pytest.mark.parametrize("ended", ["kept", "rejected", "published", "refused", "outdated"])
+@pytest.mark.parametrize("ended", ["kept", "rejected", "published", "images only", "refused", "outdated"])
 def test_what_has_ended_stays_as_it_ended(home, branches, ended):
     retraining(home, outcome=ended)
     recover(home)

@@ -18,6 +18,7 @@ from csd_core.report.narrative import count, percent, points
 from csd_core.report.review import escaped, markdown_with_code
 from csd_core.retraining import review
 from csd_core.retraining.review import review_page, worst_lost
+from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.parts import Part
 from csd_core.system.errors import ArtifactError
 from csd_core.workspace import Workspace
@@ -140,7 +141,13 @@ def test_a_first_model_has_nothing_to_compare_with_and_no_strategy_to_choose(alo
     assert page.title == "t1: promoted as first model"
     assert page.headline.startswith("The gate takes t1's candidate as the first model: Recall@1 ")
     assert page.flips is None
-    assert re.findall(r"^\| `([\w-]+)`", page.verdict, re.MULTILINE) == ["approve", "first-model", "reject"]
+    assert re.findall(r"^\| `([\w-]+)`", page.verdict, re.MULTILINE) == [
+        "approve",
+        "first-model",
+        "reject-data",
+        "reject-classes",
+        "reject",
+    ]
     assert "search would lose" not in page.verdict
     assert [row["strategy"] for row in page.table] == ["first model"]
     page = page_of(refused.files, "t1")
@@ -157,13 +164,17 @@ def test_what_waited_is_named(carried):
 
 def test_each_choice_tells_its_cost_as_it_would_be_served(mixed):
     page, report = page_of(mixed.files, "t2"), check_of(mixed.files, "t2")
-    lines = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", page.verdict, re.MULTILINE))
-    assert list(lines) == ["approve", "keep", "adapt", "partial", "backfill", "reject"]
+    lines = dict(re.findall(r"^\| `([\w-]+)` \| (.*) \|$", page.verdict, re.MULTILINE))
+    rejections = ["reject-model", "reject-data", "reject-classes", "reject"]
+    assert list(lines) == ["approve", "keep", "adapt", "partial", "backfill", *rejections]
     for name in ("keep", "adapt", "backfill"):
         taken = way(mixed.files, "t2", name)
         recall = percent(taken.measured.overall.at[1])
         assert lines[name].startswith(f"{recall} | {taken.rows_embedded} | {taken.rows_mapped} | ")
         assert re.search("(passes the gate|fails the gate|not judged by the gate); every stored vector ", lines[name])
+    new = len(Gallery.load(mixed.files.gallery("t2"))) - len(Gallery.load(mixed.files.gallery("t1")))
+    live = {name: int(line.split(" | ")[3].replace(",", "")) for name, line in lines.items()}
+    assert live == dict.fromkeys(live, new) | dict.fromkeys(rejections[1:], 0)
     largest = [each for each in report.alternatives if each.strategy == "partial"][-1]
     assert lines["partial"].startswith(f"{percent(largest.measured.overall.at[1])} | {largest.rows_embedded} | ")
     assert lines["reject"].startswith(f"{percent(report.status_quo.overall.at[1])} | 0 | 0 | ")

@@ -102,7 +102,27 @@ def test_a_batch_is_marked_ready(files, inbox, capsys):
     assert capsys.readouterr().out.startswith("batch b1 is ready since 2")
     assert (inbox / "b1" / "_READY").is_file()
     assert run("ready", "b1") == 0
-    assert capsys.readouterr().out.endswith("UTC: 4 files that may be images (cat 2, dog 2)\n")
+    assert capsys.readouterr().out.endswith("UTC: 4 images (cat 2, dog 2)\n")
+
+
+@pytest.mark.parametrize("broken", [1, 101])
+def test_marking_a_batch_looks_at_its_images_so_that_the_status_promises_no_task_of_files_that_are_none(
+    files, inbox, capsys, broken
+):
+    send(inbox, "b1", count=10, ready=False)
+    for number in range(broken):
+        (inbox / "b1" / "cat" / f"{number}.txt").write_text("not a picture")
+    assert run("ready", "b1") == (0 if broken == 1 else 3)
+    told = capsys.readouterr()
+    if broken == 1:
+        assert (
+            "UTC: 20 images (cat 10, dog 10)\n1 files are no usable images and are left out, such as cat/" in told.out
+        )
+        return
+    assert told.err.startswith("batch b1: 101 of its 121 files are no usable images (cat/b1/0.txt: ")
+    assert told.err.endswith("; data.max_rejected allows 100, so no task takes it. Send the images under a new name\n")
+    assert run("status") == 0
+    assert lines(capsys)[-1] == "data/inbox: nothing waits"
 
 
 def test_a_batch_that_cannot_be_taken_gives_one_line_and_exit_code_3(files, inbox, capsys):

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from csd_core.commands.dvc import push
 from csd_core.records.check import strategy_name
 from csd_core.releases import publish as publishing
 from csd_core.releases import rollback as rolling_back
@@ -37,6 +38,7 @@ def publish(*, task: str | None = None, why: str = "", by: str | None = None, wa
         echo(f"Nothing to do: release {active.name if active else ''} is this champion with this gallery.")
         return
     _tell("published", release)
+    push(Workspace())
 
 
 def rollback(number: int | None = None, /, *, why: str, by: str | None = None, wait: float = WAIT) -> None:

@@ -5,18 +5,20 @@ from datetime import UTC, datetime
 
 from cyclopts import App
 
+from csd_core.records.stages import ImageForm
 from csd_core.retraining.history import retrainings, settled
-from csd_core.retraining.inbox import Inbox, InboxBatch
+from csd_core.retraining.inbox import Inbox, InboxBatch, look_into
 from csd_core.retraining.manifests import TakenBatch, taken_at
 from csd_core.retraining.origin import fetch_shared
 from csd_core.retraining.policy import BatchStatus, Due, batch_status, decide, named, new_classes
+from csd_core.retraining.set_aside import put_back
 from csd_core.retraining.start import Start, known_classes, starting_point
-from csd_core.retraining.unusable import why_unusable
+from csd_core.retraining.unusable import remember, why_unusable
 from csd_core.system.console import echo, show
-from csd_core.system.errors import CsdError
+from csd_core.system.errors import CsdError, DataError
 from csd_core.workspace import Workspace
 
-app = App(name="inbox", help="Show the batches of new images, and mark one as complete.")
+app = App(name="inbox", help="Show the batches of new images, mark one as complete, or return one that was set aside.")
 
 
 @app.command
@@ -41,9 +43,24 @@ def status() -> None:
         _tell_of_last_time(workspace, start, waiting)
 
 
+@app.command(name="return")
+def return_(batch: str, /) -> None:
+    """Let a batch that was set aside in a review wait again, with all its classes.
+
+    Parameters
+    ----------
+    batch
+        Name of the batch.
+    """
+    workspace = Workspace()
+    fetch_shared(workspace)
+    note = put_back(workspace, batch)
+    echo(f"batch {batch} waits again; it was {note.words}")
+
+
 @app.command
 def ready(batch: str, /) -> None:
-    """Mark a batch as complete, so that a task can take it.
+    """Mark a batch as complete, so that a task can take it, and look at each of its images.
 
     Parameters
     ----------
@@ -51,12 +68,27 @@ def ready(batch: str, /) -> None:
         Name of the folder of the batch in the inbox.
     """
     workspace = Workspace()
-    inbox_batch = Inbox.of(workspace, workspace.params().inbox).mark_ready(batch)
+    fetch_shared(workspace)
+    params = workspace.params()
+    inbox = Inbox.of(workspace, params.inbox)
+    inbox_batch = inbox.mark_ready(batch)
+    found = look_into(inbox, inbox_batch, ImageForm.of(params.images))
+    problem = found.problem(params.data.max_rejected)
+    if problem:
+        remember(workspace, inbox_batch, problem)
+        raise DataError(
+            f"batch {batch}: {problem}; data.max_rejected allows {params.data.max_rejected:,}, so no task takes it. "
+            "Send the images under a new name"
+        )
     since = f"{inbox_batch.ready_since:%Y-%m-%d %H:%M:%S} UTC" if inbox_batch.ready_since else "now"
-    classes = named([f"{label} {count:,}" for label, count in sorted(inbox_batch.classes.items())])
-    echo(
-        f"batch {inbox_batch.name} is ready since {since}: {inbox_batch.images:,} files that may be images ({classes})"
-    )
+    classes = named([f"{label} {count:,}" for label, count in sorted(found.usable.items())])
+    images = f"{sum(found.usable.values()):,} images ({classes})"
+    echo(f"batch {inbox_batch.name} is ready since {since}: {images}")
+    if found.rejected:
+        first = found.rejected[0]
+        echo(
+            f"{len(found.rejected):,} files are no usable images and are left out, such as {first.path}: {first.reason}"
+        )
 
 
 def _so_far(workspace: Workspace) -> tuple[Start | None, frozenset[str], dict[str, tuple[str, TakenBatch]]]:

@@ -32,7 +32,7 @@ class Training:
     """How a candidate was trained.
 
     Attributes:
-        recipe: first or later, as `training` in params.yaml names it.
+        recipe: first, later or recipes.NAME, as `training` in params.yaml names it.
         rate: The optimiser's learning rate.
         best_epoch: Counted from 1, 0 for the start weights; None where no select query can hit.
         recalls: Recall@1 on `select` after each epoch; empty where no query counts.
@@ -53,7 +53,8 @@ class Training:
             ArtifactError: if a file is missing or damaged.
         """
         recipe = params.task(task).recipe
-        settings = params.training.first if recipe == "first" else params.training.later
+        training = params.training_of(task)
+        settings = training.first if recipe == "first" else training.later
         curves = {curve.name: curve.values for curve in load_curves(workspace.curves(task))}
         recalls, losses = (
             tuple(float(value) for value in curves.get(name, np.empty(0)) if np.isfinite(value))
