@@ -6,8 +6,7 @@ A project of digits is trained in FOLDER, or taken from there. For each way and 
 release before, the upgrade is published under the way, and the rows move in the order that the check had chosen: each
 step embeds a tenth of them and activates it, as a backfill does whose other images cannot be read yet. After each step
 every gate query searches over HTTP, as an item (itself left out). Beside its Recall@1 stand what check.json foretold
-(under `merge`; it foretells no other) and what the gate's own code finds in the same state, query by query. Meanwhile
-another client asks all the time, over releases that come and go: none of its answers may fail.
+(under `merge` alone) and what the gate's code finds in the same state, query by query. Meanwhile another client asks.
 """
 
 import argparse
@@ -16,10 +15,12 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import numpy as np
@@ -51,27 +52,26 @@ from csd_core.upgrade.situation import Situation
 from csd_core.upgrade.strategies import Adapt, Merge
 from csd_core.workspace import Workspace
 
-Bools = npt.NDArray[np.bool_]
+Strings, Bools = npt.NDArray[np.str_], npt.NDArray[np.bool_]
 
 STEPS = 10
 TASKS = ("t1", "t2", "t3")
 STRATEGIES = {"merge": Merge(), "adapt": Adapt()}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Forecast:
+class Forecast(NamedTuple):
     """What the gate says of each step."""
 
-    ids: npt.NDArray[np.str_]
-    """(G,) old rows, in the order in which they move."""
-    queries: npt.NDArray[np.str_]
-    """(Q,) ids of the gate's queries that can hit."""
-    labels: npt.NDArray[np.str_]
-    """(Q,) their classes."""
-    hits: Bools
-    """(STEPS + 1, Q) what each finds by the gate's code."""
-    foretold: list[float]
-    """(STEPS + 1,) Recall@1 in check.json; nan for a way that it does not foretell."""
+    ids: Strings  # (G,) old rows, in the order in which they move
+    queries: Strings  # (Q,) the gate's queries that can hit
+    labels: Strings  # (Q,) their classes
+    hits: Bools  # (STEPS + 1, Q) what each finds by the gate's code
+    foretold: list[float]  # (STEPS + 1,) Recall@1 in check.json; nan for another way than `merge`
+
+
+def ends_of(rows: int) -> list[int]:
+    """How many rows have moved after each step."""
+    return [round(step / STEPS * rows) for step in range(STEPS + 1)]
 
 
 def forecast(workspace: Workspace, task: str, way: str) -> Forecast:
@@ -87,9 +87,8 @@ def forecast(workspace: Workspace, task: str, way: str) -> Forecast:
     situation = Situation.of(gallery, candidate, adapters, params.upgrade)
     order = situation.order(report.partial.order if report.partial else "random")
     (start,) = scores_on(gate.asked_by("select"), situation)([STRATEGIES[way].plan(situation)])
-    done = np.empty(len(order), np.intp)
-    done[order] = np.arange(len(order))
-    plans = [replace(start, embed=start.embed | (done < round(step / STEPS * len(order)))) for step in range(STEPS + 1)]
+    place = np.argsort(order)  # (G,) of each row in the order
+    plans = [replace(start, embed=start.embed | (place < end)) for end in ends_of(len(order))]
     found = search(gate, map(gate.way_after, plans))
     counted = gate.asked[found[0].possible]
     return Forecast(
@@ -101,12 +100,11 @@ def forecast(workspace: Workspace, task: str, way: str) -> Forecast:
     )
 
 
-def move(production: Production, ids: npt.NDArray[np.str_]) -> None:
+def move(production: Production, ids: Strings) -> None:
     """Re-embed some rows and activate them; the others stay as they are."""
     with alone(production):
         planned = plan(production)
-        if planned is None:
-            return
+        assert planned is not None, "every row has moved already"
         others = np.concatenate([shard.ids for shard in planned.shards])
         some = replace(planned, shards=plan_shards(np.intersect1d(ids, others)))
         for shard in some.shards:
@@ -129,23 +127,23 @@ def ask_on(url: str, queries: list[str], over: threading.Event) -> list[int]:
     """Ask until it is over; the statuses of the answers."""
     statuses: list[int] = []
     with httpx.Client(base_url=url, timeout=60) as client:
-        while not over.wait(0.02):
+        while not over.wait(0.2):
             asked = {"item": queries[len(statuses) % len(queries)], "k": 1}
             statuses.append(client.post("/v1/search", json=asked).status_code)
     return statuses
 
 
-def watched(workspace: Workspace, way: str, task: str) -> None:
-    """Publish an upgrade beside a running service, move its rows, and print a line of each step."""
+def watched(workspace: Workspace, way: str, task: str) -> Iterator[str]:
+    """Publish an upgrade beside a running service and move its rows; a line of a table for each step."""
     production, told = Production.of(workspace), forecast(workspace, task, way)
     if production.releases.active():
         rollback(production, 1, why="the next upgrade")
     for earlier in TASKS[: TASKS.index(task)]:
         publish(production, task=earlier, why="before the upgrade")
-    ends = [round(step / STEPS * len(told.ids)) for step in range(STEPS + 1)]
-    print(f"\n{way}, {task}: {len(told.ids)} old rows, {len(told.queries)} gate queries")
-    print("| moved | service | gate's code | check.json | queries that differ | lost | gained | query models |")
-    print("|---" * 8 + "|")
+    ends = ends_of(len(told.ids))
+    yield f"{way}, {task}: {len(told.ids)} old rows, {len(told.queries)} gate queries\n"
+    yield "| moved | service | gate's code | check.json | queries that differ | lost | gained | query models |"
+    yield "|---" * 8 + "|"
     old, over = np.intersect1d(told.queries, told.ids).tolist(), threading.Event()
     with (
         serving(workspace.root, 1) as (url, _, _),
@@ -165,8 +163,8 @@ def watched(workspace: Workspace, way: str, task: str) -> None:
             recalls = [found.mean(), told.hits[step].mean(), told.foretold[step]]
             lost, gained = (served[0] & ~found).sum(), (found & ~served[0]).sum()
             figures = [*(f"{100 * each:.1f}" for each in recalls), (found != told.hits[step]).sum()]
-            print("|", *(f"{each} |" for each in [f"{10 * step} %", *figures, lost, gained, models]), flush=True)
-    print(f"meanwhile: {len(statuses.result())} answers, {sum(each != 200 for each in statuses.result())} failed")
+            yield " ".join(["|", *(f"{each} |" for each in [f"{10 * step} %", *figures, lost, gained, models])])
+    yield f"\nmeanwhile: {len(statuses.result())} answers, {sum(each != 200 for each in statuses.result())} failed\n"
 
 
 def trained(root: Path, *, way: str, epochs: int) -> Workspace:
@@ -174,9 +172,11 @@ def trained(root: Path, *, way: str, epochs: int) -> Workspace:
     if not (root / "params.yaml").exists():
         subprocess.run(["csd", "init", root], check=True, env=environment(), stdout=sys.stderr)
     document = read_document(root / "params.yaml")
-    training = {"first": {"epochs": epochs}, "later": {"epochs": epochs}}
-    decisions = {task: way if number else "none" for number, task in enumerate(TASKS)}
-    merge(document, {"training": training, "decisions": decisions, "live": {"keep_releases": 1000}})
+    decisions, training = dict.fromkeys(TASKS, way) | {"t1": "none"}, {"epochs": epochs}
+    merge(
+        document,
+        {"training": {"first": training, "later": training}, "decisions": decisions, "live": {"keep_releases": 1000}},
+    )
     (root / "params.yaml").write_text(dump(document), encoding="utf-8")
     subprocess.run(["csd", "run"], check=True, cwd=root, env=environment(), stdout=sys.stderr)
     return Workspace(root)
@@ -192,9 +192,11 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         for way in asked.ways:
-            workspace = trained((asked.folder or Path(scratch) / "project").absolute(), way=way, epochs=asked.epochs)
+            workspace = trained((asked.folder or Path(scratch, "project")).absolute(), way=way, epochs=asked.epochs)
             for task in asked.tasks:
-                watched(workspace, way, task)
+                with redirect_stdout(sys.stderr):  # what publish and backfill say
+                    lines = list(watched(workspace, way, task))
+                print("\n".join(lines), flush=True)
 
 
 if __name__ == "__main__":
