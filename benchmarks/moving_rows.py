@@ -44,6 +44,7 @@ from csd_core.retrieval.lineage import Lineage
 from csd_core.system.processes import environment
 from csd_core.system.yaml_file import dump, read_document
 from csd_core.upgrade.backfill.shards import plan_shards
+from csd_core.upgrade.check import SHARES
 from csd_core.upgrade.compatibility import scores_on
 from csd_core.upgrade.mapping.adapters import CandidateAdapters
 from csd_core.upgrade.measured import evaluation_data_of
@@ -54,24 +55,18 @@ from csd_core.workspace import Workspace
 
 Strings, Bools = npt.NDArray[np.str_], npt.NDArray[np.bool_]
 
-STEPS = 10
 TASKS = ("t1", "t2", "t3")
 STRATEGIES = {"merge": Merge(), "adapt": Adapt()}
 
 
 class Forecast(NamedTuple):
-    """What the gate says of each step."""
+    """What the gate says of each of the S shares."""
 
     ids: Strings  # (G,) old rows, in the order in which they move
     queries: Strings  # (Q,) the gate's queries that can hit
     labels: Strings  # (Q,) their classes
-    hits: Bools  # (STEPS + 1, Q) what each finds by the gate's code
-    foretold: list[float]  # (STEPS + 1,) Recall@1 in check.json; nan for another way than `merge`
-
-
-def ends_of(rows: int) -> list[int]:
-    """How many rows have moved after each step."""
-    return [round(step / STEPS * rows) for step in range(STEPS + 1)]
+    hits: Bools  # (S, Q) what each finds by the gate's code
+    foretold: list[float]  # (S,) Recall@1 in check.json; nan for another way than `merge`
 
 
 def forecast(workspace: Workspace, task: str, way: str) -> Forecast:
@@ -88,7 +83,7 @@ def forecast(workspace: Workspace, task: str, way: str) -> Forecast:
     order = situation.order(report.partial.order if report.partial else "random")
     (start,) = scores_on(gate.asked_by("select"), situation)([STRATEGIES[way].plan(situation)])
     place = np.argsort(order)  # (G,) of each row in the order
-    plans = [replace(start, embed=start.embed | (place < end)) for end in ends_of(len(order))]
+    plans = [replace(start, embed=start.embed | (place < round(share * len(order)))) for share in SHARES]
     found = search(gate, map(gate.way_after, plans))
     counted = gate.asked[found[0].possible]
     return Forecast(
@@ -140,7 +135,7 @@ def watched(workspace: Workspace, way: str, task: str) -> Iterator[str]:
         rollback(production, 1, why="the next upgrade")
     for earlier in TASKS[: TASKS.index(task)]:
         publish(production, task=earlier, why="before the upgrade")
-    ends = ends_of(len(told.ids))
+    ends = [round(share * len(told.ids)) for share in SHARES]
     yield f"{way}, {task}: {len(told.ids)} old rows, {len(told.queries)} gate queries\n"
     yield "| moved | service | gate's code | check.json | queries that differ | lost | gained | query models |"
     yield "|---" * 8 + "|"
@@ -163,7 +158,9 @@ def watched(workspace: Workspace, way: str, task: str) -> Iterator[str]:
             recalls = [found.mean(), told.hits[step].mean(), told.foretold[step]]
             lost, gained = (served[0] & ~found).sum(), (found & ~served[0]).sum()
             figures = [*(f"{100 * each:.1f}" for each in recalls), (found != told.hits[step]).sum()]
-            yield " ".join(["|", *(f"{each} |" for each in [f"{10 * step} %", *figures, lost, gained, models])])
+            yield " ".join(
+                ["|", *(f"{each} |" for each in [f"{100 * SHARES[step]:g} %", *figures, lost, gained, models])]
+            )
     yield f"\nmeanwhile: {len(statuses.result())} answers, {sum(each != 200 for each in statuses.result())} failed\n"
 
 
@@ -172,11 +169,9 @@ def trained(root: Path, *, way: str, epochs: int) -> Workspace:
     if not (root / "params.yaml").exists():
         subprocess.run(["csd", "init", root], check=True, env=environment(), stdout=sys.stderr)
     document = read_document(root / "params.yaml")
-    decisions, training = dict.fromkeys(TASKS, way) | {"t1": "none"}, {"epochs": epochs}
-    merge(
-        document,
-        {"training": {"first": training, "later": training}, "decisions": decisions, "live": {"keep_releases": 1000}},
-    )
+    recipes = {recipe: {"epochs": epochs} for recipe in ("first", "later")}
+    decisions = dict.fromkeys(TASKS, way) | {"t1": "none"}
+    merge(document, {"training": recipes, "decisions": decisions, "live": {"keep_releases": 1000}})
     (root / "params.yaml").write_text(dump(document), encoding="utf-8")
     subprocess.run(["csd", "run"], check=True, cwd=root, env=environment(), stdout=sys.stderr)
     return Workspace(root)
