@@ -113,7 +113,9 @@ def hits(client: httpx.Client, told: Forecast, production: Production) -> tuple[
     while client.get("/readyz").json()["release"] != release:
         time.sleep(0.05)
     asked = [{"item": query, "k": 1} for query in told.queries.tolist()]
-    answers = [client.post("/v1/search", json=each).raise_for_status().json() for each in asked]
+    with ThreadPoolExecutor(8) as clients:
+        found = clients.map(lambda each: client.post("/v1/search", json=each).raise_for_status().json(), asked)
+    answers = list(found)
     assert {answer["release"] for answer in answers} == {release}
     return told.labels == [answer["hits"][0]["label"] for answer in answers], len(answers[0]["query_models"])
 
