@@ -115,7 +115,7 @@ def _in_time() -> Iterator[None]:
         watch.cancel()
 
 
-def service_of(request: Request) -> Service:
-    """Return the service that a request came to."""
+async def service_of(request: Request) -> Service:
+    """Return the service that a request came to; not async, FastAPI would call it on a thread for each request."""
     service: Service = request.app.state.service
     return service

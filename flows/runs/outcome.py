@@ -19,10 +19,11 @@ from csd_core.records.verdict import Promoted, Rejected, VerdictFile, outcome_in
 from csd_core.releases.store import Releases
 from csd_core.retraining.history import Outcome, Retraining, retrainings
 from csd_core.retraining.manifests import TakenBatch
-from csd_core.retraining.origin import Origin, share
+from csd_core.retraining.origin import Origin, fetch_shared, share
 from csd_core.retraining.start import Start
 from csd_core.system.atomic import atomic_file
 from csd_core.system.errors import BusyError, CompatibilityError, CsdError
+from csd_core.system.git import answer
 from csd_core.workspace import Workspace
 from flows.forms import Retrain
 from flows.publish import publish_tasks
@@ -147,6 +148,7 @@ def conclude(
     try:
         with Releases.of(project, project.params().live.releases).changing():
             refuse_outdated(project, retraining)
+            _refuse_moved(project, retraining)
             made = publish_tasks(project, workspace, retraining.tasks, by=by, why=why)
     except CompatibilityError as error:
         end(project, retraining, "outdated", why=str(error))
@@ -203,6 +205,22 @@ def refuse_outdated(project: Workspace, retraining: Retraining) -> None:
         raise CompatibilityError(
             f"{retraining.name} began at release {then or 'none'}, and {now.name if now else 'none'} is "
             "active: its gallery would lack what came since. Its batches wait in the inbox again"
+        )
+
+
+def _refuse_moved(project: Workspace, retraining: Retraining) -> None:
+    """Refuse if the retraining's branch is elsewhere than where its run left it.
+
+    Raises:
+        CsdError: then the release's commit might be on no branch, and later retrainings start at that commit.
+    """
+    fetch_shared(project)
+    branch, commit = retraining.branch, retraining.commit
+    now = answer(project.root, "rev-parse", "--verify", "--quiet", f"refs/heads/{branch}")
+    if now != commit:
+        raise CsdError(
+            f"branch {branch} is {f'at {now[:12]}' if now else 'gone'}, not at {commit[:12]} where its run left it: "
+            f"somebody moved it. Move it back (git branch --force {branch} {commit[:12]}) and retrain again"
         )
 
 

@@ -14,7 +14,7 @@ from csd_core.params.model import Review
 from csd_core.records.stages import Champion, SeenShards
 from csd_core.records.verdict import Promoted, Rejected
 from csd_core.retraining.history import Retraining, find
-from csd_core.system.errors import ArtifactError, BusyError, CompatibilityError
+from csd_core.system.errors import ArtifactError, BusyError, CompatibilityError, CsdError
 from csd_core.workspace import Workspace
 from flows.runs import outcome as module
 from flows.runs.outcome import conclude, in_words, recover, with_reasons
@@ -35,7 +35,7 @@ def retraining(home, **changes):
     record = {
         "name": NAME,
         "branch": f"retrain/{NAME}",
-        "commit": "c" * 40,
+        "commit": git(home.root, "rev-parse", f"retrain/{NAME}"),
         "base": "b" * 40,
         "release": None,
         "tasks": ("t4",),
@@ -58,6 +58,9 @@ def retraining(home, **changes):
 @pytest.fixture
 def home(tmp_path):
     files = Workspace(tmp_path)
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "commit", "--quiet", "--allow-empty", "--message", "a retraining")
+    git(tmp_path, "branch", f"retrain/{NAME}")
     (tmp_path / "params.yaml").write_text(profile_text(tmp_path, "tiny"))
     shards = [
         {"task": task, "source": task, "classes": ("a",), "skipped": 0, "digest": "d" * 64}
@@ -212,6 +215,18 @@ def test_a_retraining_from_another_release_is_not_published(home, published):
     assert published == []
 
 
+@pytest.mark.parametrize("moved", [True, False])
+def test_a_retraining_whose_branch_somebody_moved_or_removed_is_not_published(home, published, moved):
+    record = retraining(home)
+    git(home.root, "branch", "--delete", "--force", record.branch)
+    if moved:
+        git(home.root, "commit", "--quiet", "--allow-empty", "--message", "a person's")
+        git(home.root, "branch", record.branch)
+    with pytest.raises(CsdError, match=r"is at .*Move it back" if moved else "is gone"):
+        conclude(home, home, record, {"t4": promoted("t4")})
+    assert (published, outcome(home)) == ([], "refused")
+
+
 # --- what killed runs left open ---------------------------------------------------------------------------------------
 
 
@@ -261,7 +276,6 @@ def test_a_run_at_work_on_another_machine_is_left_alone_until_the_server_says_th
     home, branches, prefect_harness
 ):
     git(home.root, "init", "--quiet", "--bare", "shared.git")
-    git(home.root, "init", "--quiet")
     git(home.root, "remote", "add", "origin", "shared.git")
     git(home.root, "config", "csd.remote", "origin")
     with get_client(sync_client=True) as client:
@@ -277,7 +291,6 @@ def test_a_run_at_work_on_another_machine_is_left_alone_until_the_server_says_th
 
 def test_a_run_that_the_server_does_not_know_is_no_run_at_work(home, branches, prefect_harness):
     git(home.root, "init", "--quiet", "--bare", "shared.git")
-    git(home.root, "init", "--quiet")
     git(home.root, "remote", "add", "origin", "shared.git")
     git(home.root, "config", "csd.remote", "origin")
     retraining(home, flow_run=str(uuid4()))

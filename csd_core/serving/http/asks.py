@@ -2,8 +2,9 @@
 
 import base64
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
+from fastapi.exceptions import RequestValidationError
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -11,9 +12,11 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    ValidationError,
     WithJsonSchema,
     model_validator,
 )
+from starlette.datastructures import QueryParams
 
 from csd_core.live.filters import Filters
 from csd_core.live.text import LONGEST_ID
@@ -97,6 +100,38 @@ class FiltersAsk(_Asked):
         words = (self.label, self.task, self.origin, self.embedded_by)
         label, task, origin, embedded_by = (None if each is None else tuple(each) for each in words)
         return Filters(label=label, task=task, origin=origin, embedded_by=embedded_by, since=self.since)
+
+
+class SearchParameters(FiltersAsk):
+    """The query parameters of a search by a raw image; a JSON document has them itself."""
+
+    k: Annotated[int, Field(ge=1)] = 10
+    """Neighbours at most."""
+    release: Which = "active"
+    """The release that answers; `before` shows what the last upgrade changed."""
+
+    @classmethod
+    def of(cls, given: QueryParams) -> Self:
+        """Return the parameters of an address.
+
+        Raises:
+            RequestValidationError: naming each that is wrong, as FastAPI does. Its own way of reading parameters takes
+                longer than the search.
+        """
+        values = {name: given.getlist(name) if name in _LISTS else given[name] for name in given}
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise RequestValidationError(
+                [{**each, "loc": ("query", *each["loc"])} for each in error.errors()]
+            ) from None
+
+    def ask(self, image: bytes) -> "SearchAsk":
+        """Return the search by an image."""
+        return SearchAsk.model_construct(image=image, k=self.k, filters=self, release=self.release)
+
+
+_LISTS = frozenset({"label", "task", "origin", "embedded_by"})
 
 
 class SearchAsk(_Asked):

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 from uuid import uuid4
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -31,14 +31,16 @@ _LOOPBACK_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNOR
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE"})
 _WRITING = frozenset({"PUT", "DELETE"})
 _ASKING = frozenset({"POST", "PUT", "DELETE"})
-_SECURITY = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": (
-        "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+_SECURITY = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (
+        b"content-security-policy",
+        b"default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
     ),
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+"""Headers that no route sets."""
 log = logging.getLogger("csd.serving")
 
 
@@ -87,17 +89,18 @@ class Edge:
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
         answer = _Answer(send, given if _ID.fullmatch(given) else uuid4().hex)
+        route = self._route(scope["path"])
         scope.setdefault("state", {})["request_id"] = answer.request_id
         counted = scope["path"] not in ALWAYS
         try:
-            self._admit(scope, headers)
+            self._admit(scope, headers, route)
             if counted and self._admission.full:
                 await self._refuse_busy()
         except Exception as error:  # noqa: BLE001 - whom it cannot judge it does not let in
             await render(problem_of(error, request_id=answer.request_id), scope)(scope, receive, answer.send)
         else:
             await self._pass_on(scope, receive, answer, headers, counted=counted)
-        self._tell(scope, answer, time.perf_counter() - started)
+        self._tell(scope, answer, route, time.perf_counter() - started)
 
     async def _pass_on(
         self, scope: Scope, receive: Receive, answer: "_Answer", headers: Headers, *, counted: bool
@@ -131,7 +134,7 @@ class Edge:
             await asyncio.sleep(delay)
         raise _too_busy(f"{self._max_waiting} requests are being answered already (serve.max_waiting)")
 
-    def _admit(self, scope: Scope, headers: Headers) -> None:
+    def _admit(self, scope: Scope, headers: Headers, route: str) -> None:
         """Refuse whom it must not answer, and what does not say clearly what it asks.
 
         Raises:
@@ -147,7 +150,7 @@ class Edge:
         if self._keys is not None and scope["path"] not in OPEN:
             self._authorise(scope, headers, self._keys)
         refuse_undecodable(scope["raw_path"], what="path")
-        self._parameters.check(self._route(scope["path"]), scope["method"], scope["query_string"])
+        self._parameters.check(route, scope["method"], scope["query_string"])
 
     def _authorise(self, scope: Scope, headers: Headers, keys: KeyRing) -> None:
         scheme, _, token = headers.get("authorization", "").partition(" ")
@@ -164,10 +167,9 @@ class Edge:
                 403, "key-role", f"key {key.name} may only read; {scope['method']} needs a key that may write"
             )
 
-    def _tell(self, scope: Scope, answer: "_Answer", seconds: float) -> None:
+    def _tell(self, scope: Scope, answer: "_Answer", route: str, seconds: float) -> None:
         """The log line and figures of an answer."""
         status = answer.status or GONE
-        route = self._route(scope["path"])
         self._metrics.request(route=route, method=_known(scope["method"]), status=status, seconds=seconds)
         log.info(
             "answered",
@@ -200,11 +202,8 @@ class _Answer:
         """Send a message, as ASGI's `send` does."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            self.release = headers.get("x-csd-release")
-            headers["X-Request-ID"] = self.request_id
-            for name, value in _SECURITY.items():
-                headers[name] = value
+            self.release = Headers(scope=message).get("x-csd-release")
+            message["headers"] = [*message["headers"], (b"x-request-id", self.request_id.encode()), *_SECURITY]
         await self._send(message)
 
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document of a body that is one raw image, or JSON."""
+"""The OpenAPI document of what routes read themselves: a body that is one raw image or JSON, and a query."""
 
 from typing import Any
 
@@ -22,6 +22,15 @@ def body_of(message: type[BaseModel], *, example: dict[str, Any]) -> dict[str, A
             },
         }
     }
+
+
+def parameters_of(message: type[BaseModel]) -> list[dict[str, Any]]:
+    """Return the OpenAPI parameters of a route whose query is read as a message; none is required."""
+    fields: dict[str, dict[str, Any]] = message.model_json_schema()["properties"]
+    return [
+        {"name": name, "in": "query", "required": False, "description": schema.pop("description"), "schema": schema}
+        for name, schema in fields.items()
+    ]
 
 
 def _inlined(schema: Any, definition: dict[str, Any]) -> Any:

@@ -1,18 +1,17 @@
 """POST /v1/embed and /v1/search."""
 
 import asyncio
-from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from csd_core.retrieval.gallery import UNIT_TOLERANCE
 from csd_core.serving.http.answers import EmbedAnswer, Hit, Message, SearchAnswer, named
-from csd_core.serving.http.asks import PIXEL, EmbedAsk, FiltersAsk, SearchAsk, Text, Which
+from csd_core.serving.http.asks import PIXEL, EmbedAsk, SearchAsk, SearchParameters
 from csd_core.serving.http.bodies import is_json, read_json
 from csd_core.serving.http.problems import Problem, responses
-from csd_core.serving.http.schema import body_of
+from csd_core.serving.http.schema import body_of, parameters_of
 from csd_core.serving.loaded_release import Ask, FoundRows, LoadedRelease, QueryVectors, Vector
 from csd_core.serving.service import Service, service_of
 
@@ -60,29 +59,6 @@ async def embed(request: Request, service: Running) -> Response:
         )
 
 
-def search_ask(
-    k: Annotated[int, Query(ge=1, description="Neighbours at most.")] = 10,
-    label: Annotated[list[Text] | None, Query(max_length=1000)] = None,
-    task: Annotated[list[Text] | None, Query(max_length=1000)] = None,
-    origin: Annotated[list[Literal["pipeline", "live"]] | None, Query(max_length=2)] = None,
-    embedded_by: Annotated[list[Text] | None, Query(max_length=100)] = None,
-    since: datetime | None = None,
-    release: Which = "active",
-) -> SearchAsk:
-    """Return the query parameters of a search by a raw image; a JSON document has them itself."""
-    return SearchAsk.model_construct(
-        k=k,
-        filters=FiltersAsk(label=label, task=task, origin=origin, embedded_by=embedded_by, since=since),
-        release=release,
-        image=None,
-        vector=None,
-        model=None,
-        vectors=None,
-        models=None,
-        item=None,
-    )
-
-
 async def _vectors(service: Service, files: list[bytes], served: LoadedRelease) -> list[QueryVectors]:
     """The vectors of each image; the first that is refused ends the work on all others."""
     try:
@@ -97,14 +73,17 @@ async def _vectors(service: Service, files: list[bytes], served: LoadedRelease) 
     "/search",
     response_model=SearchAnswer,
     responses=responses(400, 401, 404, 408, 409, 413, 415, 422, 429, 503),
-    openapi_extra=body_of(SearchAsk, example={"image": PIXEL, "k": 5, "filters": {"origin": ["pipeline"]}}),
+    openapi_extra={
+        "parameters": parameters_of(SearchParameters),
+        **body_of(SearchAsk, example={"image": PIXEL, "k": 5, "filters": {"origin": ["pipeline"]}}),
+    },
 )
-async def search(request: Request, service: Running, ask: Annotated[SearchAsk, Depends(search_ask)]) -> Response:
+async def search(request: Request, service: Running) -> Response:
     """The nearest items of the gallery. The query parameters belong to a raw image; JSON has them in its body."""
     if is_json(request):
         ask = await read_json(request, SearchAsk)
     else:
-        ask = ask.model_copy(update={"image": await request.body()})
+        ask = SearchParameters.of(request.query_params).ask(await request.body())
     most = service.params.serve.max_k
     if ask.k > most:
         raise Problem(422, "invalid-request", f"k: {ask.k} is more than {most} (serve.max_k)")
