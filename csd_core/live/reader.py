@@ -17,6 +17,7 @@ from csd_core.live import tombstones
 from csd_core.live.filters import Filters
 from csd_core.live.images import FetchedImages, pixels
 from csd_core.live.rows import (
+    BATCH_ROWS,
     StoredImages,
     Strings,
     refuse_bad_vectors,
@@ -25,7 +26,7 @@ from csd_core.live.rows import (
 from csd_core.live.rules import SearchRules
 from csd_core.live.storage.columns import completed, stored
 from csd_core.live.storage.fingerprints import digest_of
-from csd_core.live.storage.lance import scan, windows
+from csd_core.live.storage.lance import windows
 from csd_core.live.storage.tables import Result, Tables
 from csd_core.live.tombstones import Tombstones
 from csd_core.records.stages import ImageForm
@@ -35,6 +36,8 @@ from csd_core.system.errors import ArtifactError, CompatibilityError
 KIND = ("embedded_by", "adapters", "space")
 WINDOW = 1 << 22
 """Bytes of vectors read at a time."""
+_KIND_ROWS = 1 << 14
+"""Rows whose provenances are read at a time."""
 
 
 class Changes(NamedTuple):
@@ -190,9 +193,10 @@ class LiveReader:
         """
 
         def read(handle: Table) -> str:
-            return digest_of(scan(handle), dimension=dimension_of(handle), rows=handle.count_rows(), whole=whole)
+            batches = windows(handle, handle.schema.names, rows=BATCH_ROWS)
+            return digest_of(batches, dimension=dimension_of(handle), rows=handle.count_rows(), whole=whole)
 
-        return self._tables.read(table, version, read)
+        return self.read(table, version, read)
 
     def check(self, table: str, rules: SearchRules, *, version: str | int | None = None) -> None:
         """Refuse a table that cannot be searched.
@@ -205,7 +209,7 @@ class LiveReader:
         def read(handle: Table) -> None:
             refuse_width(handle, table, rules)
             ids: list[pa.Array] = []
-            for batch in scan(handle, ["id", "vector"]):
+            for batch in windows(handle, ["id", "vector"], rows=max(1, WINDOW // 4 // dimension_of(handle))):
                 names = batch["id"].to_pylist()
                 refuse_bad_vectors(vectors_of(batch), np.array(names, np.str_), where=f"table {table}")
                 ids.append(pa.array(names, pa.string()))  # a copy: the batch's own would keep the vectors
@@ -214,7 +218,7 @@ class LiveReader:
             if twice := len(every) - pc.count_distinct(every).as_py():
                 raise ArtifactError(f"table {table}: {twice} ids occur twice; publish it again")
 
-        self._tables.read(table, version, read)
+        self.read(table, version, read)
 
 
 def dimension_of(handle: Table) -> int:
@@ -237,7 +241,7 @@ def refuse_width(handle: Table, table: str, rules: SearchRules) -> None:
 
 def kinds_of(handle: Table) -> Counter[tuple[Provenance, str]]:
     """How many rows of an open table are of which provenance and in which space."""
-    return kinds_in(scan(handle, list(KIND)))
+    return kinds_in(windows(handle, list(KIND), rows=_KIND_ROWS))
 
 
 def kinds_in(batches: Iterable[pa.RecordBatch]) -> Counter[tuple[Provenance, str]]:
