@@ -1,5 +1,6 @@
 """Figures for Prometheus and structured logs."""
 
+import json
 import logging
 import math
 import os
@@ -7,17 +8,20 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
-from pythonjsonlogger.json import JsonFormatter
 
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable that names the folder in which several processes share their figures."""
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_OWN = frozenset({*logging.makeLogRecord({}).__dict__, "message", "asctime", "color_message"})
+"""Attributes of a log record that `extra` did not add."""
+_to_json = json.JSONEncoder(default=str).encode
 _COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
@@ -151,23 +155,25 @@ def _lives(process: int) -> bool:
     return True
 
 
+class _JsonLines(logging.Formatter):
+    """Writes a record as one JSON object: level, logger, message, whatever `extra` adds, and the time in UTC."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a record."""
+        line = {"level": record.levelname, "logger": record.name, "message": record.getMessage()}
+        line |= {name: value for name, value in record.__dict__.items() if name not in _OWN}
+        if record.exc_info:
+            line["exc_info"] = self.formatException(record.exc_info)
+        line["time"] = datetime.fromtimestamp(record.created, UTC).isoformat()
+        return _to_json(line)
+
+
 def configure_logs(level: str) -> None:
     """Write logs to stderr, one JSON object a line."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        JsonFormatter(
-            "%(levelname)s %(name)s %(message)s",
-            rename_fields={"levelname": "level", "name": "logger"},
-            timestamp="time",
-            reserved_attrs=[*_reserved(), "color_message"],
-        )
-    )
+    handler.setFormatter(_JsonLines())
     for name in ("csd.serving", "uvicorn"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.propagate = False
         logger.setLevel(level)
-
-
-def _reserved() -> list[str]:
-    return [*logging.makeLogRecord({}).__dict__, "asctime"]
