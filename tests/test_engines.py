@@ -12,6 +12,7 @@ from csd_core.engine.engines import engine_named
 from csd_core.engine.ray_connection import connected
 from csd_core.engine.ray_engine import RayEngine
 from csd_core.engine.ray_workers import Desk, versions
+from csd_core.engine.work import Job
 from csd_core.params.model import Runtime
 from csd_core.system.errors import CsdError, ParamsError
 
@@ -32,7 +33,7 @@ def test_the_local_engine_and_the_commands_load_no_ray():
 def test_without_ray_the_engine_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ParamsError, match=r'Ray is not installed here; `pip install "csd\[cluster\]"`'):
-        next(RayEngine(address=None).each(None, [1], max_rows_per_second=None, report=print))
+        next(RayEngine(address=None).each(Job(work=None, items=[1])))
 
 
 def test_an_address_where_nobody_listens_is_one_line_within_seconds():
@@ -53,7 +54,7 @@ def test_an_engine_without_workers_is_refused(name, workers):
 
 def test_an_impossible_rate_is_refused_before_anything_starts():
     with pytest.raises(ParamsError, match="max_rows_per_second is 0.0, it must be above 0"):
-        next(RayEngine(address=None).each(None, [1], max_rows_per_second=0.0, report=print))
+        Job(work=None, items=[1], max_rows_per_second=0.0)
 
 
 @pytest.mark.parametrize("address", ["head:6379", "10.0.0.5:6379", "[::1]:6379", "auto", None])

@@ -46,6 +46,11 @@ class ShardEmbedder:
     reader: Reader | None = None
 
     @property
+    def threads(self) -> int:
+        """Return the threads of its session."""
+        return THREADS
+
+    @property
     def takes_gpu(self) -> bool:
         """Return whether the model computes on a GPU where there is one."""
         return self.device == "cuda" or (self.device == "auto" and has_cuda())
