@@ -124,8 +124,8 @@ class LocalEngine:
         throttle = None if rate is None else Throttle(rate)
         if self.workers == 1 or len(items) == 1:
             pace = Pace(throttle=throttle, report=job.report)
-            for place, item in enumerate(items):
-                yield place, job.work(item, pace)
+            for place in range(len(items)):
+                yield place, job.work(items[place], pace)
             return
         crew: list[_Worker[Item]] = []
         try:

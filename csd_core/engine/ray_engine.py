@@ -105,7 +105,6 @@ class _Crew(Generic[Item, Result]):
         )
         beside_us = {"num_cpus": 0, "scheduling_strategy": here}
         self._desk = ray.remote(Desk).options(**beside_us).remote(rate)
-        self._reader = ray.remote(InputReader).options(**beside_us, max_concurrency=READERS).remote(work)
         machines = [each["Resources"] for each in ray.nodes() if each["Alive"]]
         gpus = sum(int(each.get("GPU", 0)) for each in machines) if work.takes_gpu else 0
         cores = [int(each.get("CPU", 0)) for each in machines]
@@ -113,6 +112,7 @@ class _Crew(Generic[Item, Result]):
         self.room = max(1, gpus or sum(each // wanted for each in cores))
         """Workers that the cluster has room for."""
         portable = ray.put(work.portable(gpu=gpus > 0))
+        self._reader = ray.remote(InputReader).options(**beside_us, max_concurrency=READERS).remote(portable)
         actor = ray.remote(Worker).options(num_cpus=wanted, num_gpus=1 if gpus else 0)
         others = {"mark": work.mark(), "desk": self._desk, "reader": self._reader, "throttled": rate is not None}
         self._actor: Callable[[], Any] = lambda: actor.remote(portable, **others)

@@ -4,7 +4,7 @@ A piece of work is pure: it returns its result to whoever asked and writes nothi
 and a process or a machine that dies takes nothing with it but the pieces in its hands.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, Self, TypeVar
 
@@ -55,21 +55,46 @@ class Work(Protocol[Item_contra, Result_co]):
         """Return this work with inputs that come from `reader`, for machines that do not see them."""
 
 
+class CompleteWork(Work[Item_contra, Result_co], Protocol):
+    """Work whose items hold all that it needs: a worker reads nothing."""
+
+    def mark(self) -> str:
+        """Return the same everywhere."""
+        return ""
+
+    def read(self, key: Any, /) -> Any:
+        """Refuse: nobody asks."""
+        raise TypeError(f"{self} has no inputs beside its items, {key} was asked for")
+
+    def reading(self, _reader: Reader, /) -> Self:
+        """Return the same work."""
+        return self
+
+
+class Items(Protocol[Result_co]):
+    """What to work on: a sequence, or something that reads an item when it is given out (or lost, and given again)."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+
+    def __getitem__(self, place: int, /) -> Result_co:
+        """Return one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job(Generic[Item, Result]):
     """Work on many items.
 
     Attributes:
         work: Called as `work(item, pace)`.
-        items: What to work on; `str(item)` names one in messages. One is asked for when it is given out, so a sequence
-            may read it then; it may be asked for again.
+        items: What to work on; `str(item)` names one in messages.
         max_rows_per_second: Over all workers together; None for full speed.
         report: Told, in this process, of rows as they are finished; of fewer than none where a worker was lost with
             rows that it had told of.
     """
 
     work: Work[Item, Result]
-    items: Sequence[Item]
+    items: Items[Item]
     max_rows_per_second: float | None = None
     report: Rows = ignore
 
