@@ -1,19 +1,23 @@
 """`csd compare`: methods x profiles x seeds through the project's own pipeline."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
+from csd_core.commands.production.engine_options import DEFAULTS, EngineOptions
 from csd_core.comparison.report.page import PAGE, write_report
 from csd_core.comparison.results.figures import load_comparison
 from csd_core.comparison.results.table import FILE, merge_results, recorded, write_results
+from csd_core.comparison.running.cluster import cluster_events
 from csd_core.comparison.running.progress import told
 from csd_core.comparison.running.run_folder import Code
 from csd_core.comparison.running.runs import CELLS, cells_of, params_of
 from csd_core.comparison.running.scheduler import Run, finished
 from csd_core.comparison.running.spec import load_spec
+from csd_core.engine.ray_engine import RayEngine
 from csd_core.system.console import echo
 from csd_core.system.errors import CsdError, ParamsError
 from csd_core.system.locks import Lock
@@ -28,7 +32,8 @@ def run(
     spec: Path,
     /,
     *,
-    jobs: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
+    engine: EngineOptions = DEFAULTS,
+    jobs: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     only: Annotated[list[str] | None, Parameter(negative="")] = None,
     folder: Path | None = None,
 ) -> None:
@@ -39,7 +44,8 @@ def run(
     spec
         File of the comparison, such as comparisons/evidence.yaml.
     jobs
-        Number of cells to run at a time, each with the threads of its `compute.threads`.
+        Number of cells to run at a time, each with the threads of its `compute.threads`; by default 1, or with Ray as
+        many as the cluster has room for.
     only
         Pattern of the cells to run, PROFILE/CONTENDER/SEED, such as glyphs-*/csd/1; repeat it for several.
     folder
@@ -55,9 +61,14 @@ def run(
     with Lock(folder / ".lock", what=f"comparison {folder}").held(wait=0):
         known = finished(folder, params)
         table = recorded(folder / FILE) | known
-        work = Run(params, folder=folder, code=code, jobs=jobs)
-        with told(cells, known=known, jobs=jobs) as progress:
-            for event in work.events(cells):
+        chosen = engine.chosen(workers=jobs)
+        if isinstance(chosen, RayEngine):
+            events = cluster_events(chosen, cells, params, folder=folder, code=code)
+        else:
+            jobs = jobs or 1
+            events = Run(params, folder=folder, code=code, jobs=jobs).events(cells)
+        with told(cells, known=known, jobs=jobs) as progress, closing(events):
+            for event in events:
                 progress.hear(event)
                 if event.stage is None:
                     table.pop(event.cell, None)

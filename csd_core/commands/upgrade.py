@@ -10,6 +10,8 @@ import numpy as np
 from cyclopts import App, Parameter
 
 from csd_core.commands.check import DEFAULTS, GateOptions, Options, embedders, exit_if_rejected, judged
+from csd_core.commands.production.engine_options import DEFAULTS as LOCAL
+from csd_core.commands.production.engine_options import EngineOptions
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.lineage import Lineage
 from csd_core.standalone.application import apply_plan
@@ -114,7 +116,8 @@ def apply(
     gallery: Where,
     out: Annotated[Path | None, Parameter(name=("--out", "-o"))] = None,
     add: Annotated[bool, Parameter(negative="")] = False,
-    workers: int = 1,
+    engine: EngineOptions = LOCAL,
+    workers: int | None = None,
     max_rows_per_second: float | None = None,
     max_failed: int = 100,
 ) -> None:
@@ -135,21 +138,27 @@ def apply(
     add
         Also add the images that the gallery lacks, where it is a folder.
     workers
-        Number of embedding processes, each with one thread.
+        Number of embedding processes, each with one thread; by default 1, or with Ray one for each core (or GPU).
     max_rows_per_second
         Largest embedding rate of all processes together; unlimited by default.
     max_failed
         Largest number of rows that get no new vector. They are left out and listed; more are an error.
     """
     planned = PlanFolder.load(plan)
-    pace = {"workers": workers, "max_failed": max_failed}
+    who = engine.chosen(workers=workers)
     if is_address(gallery):
         if out is not None or add:
             raise ParamsError("--out and --add: are for galleries in folders; a store is upgraded where it is")
         with closing(open_store(gallery)) as store:
             name, work = store.name, plan.with_name(f".{plan.name}.work")
             done = apply_to_store(
-                planned, store, images=images, work=work, max_rows_per_second=max_rows_per_second, **pace
+                planned,
+                store,
+                images=images,
+                work=work,
+                engine=who,
+                max_rows_per_second=max_rows_per_second,
+                max_failed=max_failed,
             )
     else:
         if out is None or images is None:
@@ -161,8 +170,9 @@ def apply(
             gallery=Path(gallery),
             out=out,
             add=add,
+            engine=who,
             max_rows_per_second=max_rows_per_second,
-            **pace,
+            max_failed=max_failed,
         )
     echo(
         f"{name}: {done.embedded:,} rows embedded, {done.mapped:,} mapped, {done.kept:,} kept, {done.added:,} added, "
@@ -207,7 +217,16 @@ def clean(plan: Path, /, *, gallery: Where) -> None:
 
 
 @app.command
-def index(model: Path, /, *, images: Path, out: Out, seed: int = 1, preprocessing: Options = None) -> None:
+def index(
+    model: Path,
+    /,
+    *,
+    images: Path,
+    out: Out,
+    engine: EngineOptions = LOCAL,
+    seed: int = 1,
+    preprocessing: Options = None,
+) -> None:
     """Embed a folder of images into a new gallery.
 
     Parameters
@@ -229,7 +248,7 @@ def index(model: Path, /, *, images: Path, out: Out, seed: int = 1, preprocessin
         form = embedder.metadata.form
         collection = read_collection(images, ids_in=form, forms=(form,), scratch=scratch / "images")
         roles = assign_roles(collection.items, gallery=None, new_classes=(), seed=seed)
-        pool = collection.pool(splits=roles.splits, tasks=roles.tasks)
+        pool = collection.pool(splits=roles.splits, tasks=roles.tasks, engine=engine.chosen(workers=None))
         gallery = embedded(pool, np.arange(len(pool.ids)), embedder)
         OwnGallery(
             gallery=gallery,

@@ -38,7 +38,7 @@ class Schedule:
         return start - now, start + rows / self._rate
 
 
-def _ignore(_rows: int) -> None:
+def ignore(_rows: int) -> None:
     """Report to nobody."""
 
 
@@ -52,7 +52,7 @@ class Pace:
     """
 
     throttle: Rows | None = None
-    report: Rows = _ignore
+    report: Rows = ignore
 
     def admit(self, rows: int) -> None:
         """Wait until `rows` more may be worked on."""

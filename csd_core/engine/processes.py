@@ -9,15 +9,15 @@ import multiprocessing
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic
 
-from csd_core.engine.pace import Pace, Rows, Schedule
-from csd_core.engine.work import Item, Result, Work
+from csd_core.engine.pace import Pace, Schedule
+from csd_core.engine.work import Item, Job, Result, Work
 from csd_core.system.errors import CsdError, ParamsError
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -68,14 +68,15 @@ class _Done(Generic[Result]):
 
 @dataclass(slots=True)
 class _Worker(Generic[Item]):
-    """A process, this end of its pipe, and what it works on."""
+    """A process, this end of its pipe, and what it works on, with its place."""
 
     process: BaseProcess
     connection: Connection
     item: Item | None = None
+    place: int = 0
 
-    def give(self, item: Item) -> None:
-        self.item = item
+    def give(self, place: int, item: Item) -> None:
+        self.place, self.item = place, item
         with suppress(BrokenPipeError):  # it died before it could read; its closed pipe will tell
             self.connection.send(item)
 
@@ -113,30 +114,23 @@ class LocalEngine:
         if self.workers < 1:
             raise ParamsError(f"workers is {self.workers}, it must be at least 1")
 
-    def each(
-        self,
-        work: Work[Item, Result],
-        items: Sequence[Item],
-        *,
-        max_rows_per_second: float | None,
-        report: Rows,
-    ) -> Generator[Result, None, None]:
-        """Work on every item and yield the results as they come (see `Engine.each`).
+    def each(self, job: Job[Item, Result], /) -> Generator[tuple[int, Result], None, None]:
+        """Work on every item and yield its place and its result, as they come (see `Engine.each`).
 
         Raises:
-            ParamsError: if the rate is not positive.
             CsdError: if work raises it, or a process dies.
         """
-        throttle = None if max_rows_per_second is None else Throttle(max_rows_per_second)
+        rate, items = job.max_rows_per_second, job.items
+        throttle = None if rate is None else Throttle(rate)
         if self.workers == 1 or len(items) == 1:
-            pace = Pace(throttle=throttle, report=report)
-            for item in items:
-                yield work(item, pace)
+            pace = Pace(throttle=throttle, report=job.report)
+            for place in range(len(items)):
+                yield place, job.work(items[place], pace)
             return
         crew: list[_Worker[Item]] = []
         try:
-            crew.extend(_hire(work, throttle) for _ in range(min(self.workers, len(items))))
-            yield from _share_out(items, crew, report)
+            crew.extend(_hire(job.work, throttle) for _ in range(min(self.workers, len(items))))
+            yield from _share_out(job, crew)
         finally:
             for worker in crew:
                 worker.process.kill()  # nothing in it would answer a milder signal, and it writes nothing
@@ -144,24 +138,30 @@ class LocalEngine:
                 worker.connection.close()
 
 
-def _share_out(items: Sequence[Item], crew: Sequence[_Worker[Item]], report: Rows) -> Iterator[Any]:
+def _share_out(job: Job[Item, Result], crew: list[_Worker[Item]]) -> Iterator[tuple[int, Result]]:
     """Give the next item to whoever is free; yield the results as they come."""
-    waiting = deque(items)
+    waiting = deque(range(len(job.items)))
     busy = {worker.connection: worker for worker in crew}
+
+    def give(worker: _Worker[Item]) -> None:
+        place = waiting.popleft()
+        worker.give(place, job.items[place])
+
     for worker in crew:
-        worker.give(waiting.popleft())
+        give(worker)
     while busy:
         for connection in wait(list(busy)):
             worker = busy[connection]  # type: ignore[index]  # wait returns what it was given
             message = worker.listen()
             if isinstance(message, _Rows):
-                report(message.count)
+                job.report(message.count)
                 continue
+            place = worker.place
             if waiting:
-                worker.give(waiting.popleft())
+                give(worker)
             else:
                 del busy[worker.connection]
-            yield message.result
+            yield place, message.result
 
 
 def _hire(work: Work[Item, Result], throttle: Throttle | None) -> _Worker[Item]:

@@ -7,15 +7,14 @@ others this machine sends them. What a lost machine had in hand is given to othe
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
-from csd_core.engine.pace import Rows, Schedule
 from csd_core.engine.ray_connection import connected
 from csd_core.engine.ray_workers import Desk, InputReader, Worker, versions
-from csd_core.engine.work import Item, Result, Work
+from csd_core.engine.work import Item, Job, Result
 from csd_core.system.console import echo
 from csd_core.system.errors import CompatibilityError, CsdError, ParamsError, message_of
 
@@ -56,28 +55,19 @@ class RayEngine:
         if self.workers is not None and self.workers < 1:
             raise ParamsError(f"workers is {self.workers}, it must be at least 1")
 
-    def each(
-        self,
-        work: Work[Item, Result],
-        items: Sequence[Item],
-        *,
-        max_rows_per_second: float | None,
-        report: Rows,
-    ) -> Generator[Result, None, None]:
-        """Work on every item and yield the results as they come (see `Engine.each`).
+    def each(self, job: Job[Item, Result], /) -> Generator[tuple[int, Result], None, None]:
+        """Work on every item and yield its place and its result, as they come (see `Engine.each`).
 
         Raises:
-            ParamsError: if the rate is not positive, or Ray is not installed.
+            ParamsError: if Ray is not installed.
             CsdError: if the cluster cannot be used, work raises it, or an item is lost again and again.
         """
-        if max_rows_per_second is not None:
-            Schedule(max_rows_per_second)  # refuses an impossible rate here, not on a machine far away
-        if not items:
+        if not job.items:
             return
         with connected(self.address, cores=self.workers or os.cpu_count() or 1) as ray:
-            crew = _Crew(ray, work, rate=max_rows_per_second, report=report)
+            crew = _Crew(ray, job)
             try:
-                yield from crew.share_out(items, workers=min(self.workers or crew.room, len(items)))
+                yield from crew.share_out(workers=min(self.workers or crew.room, len(job.items)))
             finally:
                 crew.dismiss()
 
@@ -107,20 +97,23 @@ class _Hired:
 class _Crew(Generic[Item, Result]):
     """The workers of one run."""
 
-    def __init__(self, ray: Any, work: Work[Item, Result], *, rate: float | None, report: Rows) -> None:
-        self._ray, self._report = ray, report
+    def __init__(self, ray: Any, job: Job[Item, Result]) -> None:
+        self._ray, self._items, self._report = ray, job.items, job.report
+        work, rate = job.work, job.max_rows_per_second
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
         )
         beside_us = {"num_cpus": 0, "scheduling_strategy": here}
         self._desk = ray.remote(Desk).options(**beside_us).remote(rate)
-        self._reader = ray.remote(InputReader).options(**beside_us, max_concurrency=READERS).remote(work)
-        resources = ray.cluster_resources()
-        gpus = int(resources.get("GPU", 0)) if work.takes_gpu else 0
-        self.room = max(1, gpus or int(resources.get("CPU", 0)))
+        machines = [each["Resources"] for each in ray.nodes() if each["Alive"]]
+        gpus = sum(int(each.get("GPU", 0)) for each in machines) if work.takes_gpu else 0
+        cores = [int(each.get("CPU", 0)) for each in machines]
+        wanted = max(1, min(work.threads, max(cores)))  # so that the largest machine has room for one
+        self.room = max(1, gpus or sum(each // wanted for each in cores))
         """Workers that the cluster has room for."""
         portable = ray.put(work.portable(gpu=gpus > 0))
-        actor = ray.remote(Worker).options(num_cpus=1, num_gpus=1 if gpus else 0)
+        self._reader = ray.remote(InputReader).options(**beside_us, max_concurrency=READERS).remote(portable)
+        actor = ray.remote(Worker).options(num_cpus=wanted, num_gpus=1 if gpus else 0)
         others = {"mark": work.mark(), "desk": self._desk, "reader": self._reader, "throttled": rate is not None}
         self._actor: Callable[[], Any] = lambda: actor.remote(portable, **others)
         self._hired: list[_Hired] = []
@@ -131,14 +124,14 @@ class _Crew(Generic[Item, Result]):
         self._looked = self._last_seen = time.monotonic()
         self._waiting_was_said = False
 
-    def share_out(self, items: Sequence[Item], *, workers: int) -> Generator[Result, None, None]:
+    def share_out(self, *, workers: int) -> Generator[tuple[int, Result], None, None]:
         """Give the next item to whoever is free; yield the results as they come."""
-        waiting, left = deque(range(len(items))), len(items)
+        waiting, left = deque(range(len(self._items))), len(self._items)
         while left:
             while len(self._hired) < min(workers, left):
                 self._hire()
             for worker in self._hired:
-                self._lend(worker, waiting, items, workers)
+                self._lend(worker, waiting, workers)
             awaited = {each.awaited: each for each in self._hired if each.awaited}
             done, _ = self._ray.wait(list(awaited), num_returns=1, timeout=LOOK)
             self._look()
@@ -149,7 +142,7 @@ class _Crew(Generic[Item, Result]):
                 except self._ray.exceptions.RayTaskError:
                     raise
                 except self._ray.exceptions.RayError as error:
-                    waiting.extendleft(reversed(self._lose(worker, error, items)))
+                    waiting.extendleft(reversed(self._lose(worker, error)))
                     continue
                 if worker.starting:
                     self._welcome(worker, came)
@@ -160,7 +153,7 @@ class _Crew(Generic[Item, Result]):
                 if told is not None:
                     raise told
                 left -= 1
-                yield result
+                yield number, result
 
     def dismiss(self) -> None:
         """End all workers; nothing in one is worth waiting for."""
@@ -189,13 +182,13 @@ class _Crew(Generic[Item, Result]):
                 )
         self._started, self._failed_starts = True, 0
 
-    def _lend(self, worker: _Hired, waiting: deque[int], items: Sequence[Item], workers: int) -> None:
+    def _lend(self, worker: _Hired, waiting: deque[int], workers: int) -> None:
         """Give a worker something to do; a second item only while there are enough for everybody."""
         while waiting and not worker.starting and len(worker.loans) < (IN_HAND if len(waiting) > workers else 1):
             number = waiting.popleft()
-            worker.loans.append((worker.actor.do.remote(number, items[number]), number))
+            worker.loans.append((worker.actor.do.remote(number, self._items[number]), number))
 
-    def _lose(self, worker: _Hired, error: BaseException, items: Sequence[Item]) -> list[int]:
+    def _lose(self, worker: _Hired, error: BaseException) -> list[int]:
         """Forget a worker that died; return the numbers of the items it had.
 
         Raises:
@@ -220,7 +213,7 @@ class _Crew(Generic[Item, Result]):
             self._lost[numbers[0]] += 1
             if self._lost[numbers[0]] >= TRIES:
                 raise CsdError(
-                    f"Ray: {TRIES} workers were lost while they worked on {items[numbers[0]]} ({why}); what is "
+                    f"Ray: {TRIES} workers were lost while they worked on {self._items[numbers[0]]} ({why}); what is "
                     "finished is kept: run again to continue, with fewer workers if memory is short"
                 )
         echo(f"Ray: a worker on {worker.machine} was lost ({why}); what it had in hand is done again")

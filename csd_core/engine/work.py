@@ -4,10 +4,11 @@ A piece of work is pure: it returns its result to whoever asked and writes nothi
 and a process or a machine that dies takes nothing with it but the pieces in its hands.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import Any, Protocol, Self, TypeVar
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, Self, TypeVar
 
-from csd_core.engine.pace import Pace, Rows
+from csd_core.engine.pace import Pace, Rows, Schedule, ignore
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -23,7 +24,12 @@ class Work(Protocol[Item_contra, Result_co]):
 
     Attributes:
         takes_gpu: Whether it computes on a GPU where there is one.
+        threads: CPU threads that it computes with.
     """
+
+    @property
+    def threads(self) -> int:
+        """Return the CPU threads that it computes with."""
 
     @property
     def takes_gpu(self) -> bool:
@@ -49,29 +55,74 @@ class Work(Protocol[Item_contra, Result_co]):
         """Return this work with inputs that come from `reader`, for machines that do not see them."""
 
 
-class Engine(Protocol):
-    """Does work on many items."""
+class CompleteWork(Work[Item_contra, Result_co], Protocol):
+    """Work whose items hold all that it needs: a worker reads nothing."""
 
-    def each(
-        self,
-        work: Work[Item, Result],
-        items: Sequence[Item],
-        *,
-        max_rows_per_second: float | None,
-        report: Rows,
-    ) -> Generator[Result, None, None]:
-        """Work on every item and yield the results as they come.
+    def mark(self) -> str:
+        """Return the same everywhere."""
+        return ""
+
+    def read(self, key: Any, /) -> Any:
+        """Refuse: nobody asks."""
+        raise TypeError(f"{self} has no inputs beside its items, {key} was asked for")
+
+    def reading(self, _reader: Reader, /) -> Self:
+        """Return the same work."""
+        return self
+
+
+class Items(Protocol[Result_co]):
+    """What to work on: a sequence, or something that reads an item when it is given out (or lost, and given again)."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+
+    def __getitem__(self, place: int, /) -> Result_co:
+        """Return one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job(Generic[Item, Result]):
+    """Work on many items.
+
+    Attributes:
+        work: Called as `work(item, pace)`.
+        items: What to work on; `str(item)` names one in messages.
+        max_rows_per_second: Over all workers together; None for full speed.
+        report: Told, in this process, of rows as they are finished; of fewer than none where a worker was lost with
+            rows that it had told of.
+    """
+
+    work: Work[Item, Result]
+    items: Items[Item]
+    max_rows_per_second: float | None = None
+    report: Rows = ignore
+
+    def __post_init__(self) -> None:
+        """Refuse an impossible rate here, not on a machine far away."""
+        if self.max_rows_per_second is not None:
+            Schedule(self.max_rows_per_second)
+
+
+class Engine(Protocol):
+    """Does jobs."""
+
+    def each(self, job: Job[Item, Result], /) -> Generator[tuple[int, Result], None, None]:
+        """Work on every item and yield its place and its result, as they come.
 
         Close the iterator when you stop early: that ends the workers.
 
-        Args:
-            work: Called as `work(item, pace)`.
-            items: What to work on; `str(item)` names one in messages.
-            max_rows_per_second: Over all workers together; None for full speed.
-            report: Told, in this process, of rows as they are finished; of fewer than none where a worker was lost
-                with rows that it had told of.
-
         Raises:
-            ParamsError: if the rate is not positive.
-            CsdError: if work raises it, or no worker can do it.
+            CsdError: if work raises it, no worker can do it, or the engine is not installed.
         """
+
+
+def in_order(found: Iterable[tuple[int, Result]]) -> Iterator[Result]:
+    """Yield the results of `Engine.each` by place; those that come early wait in memory."""
+    early: dict[int, Result] = {}
+    due = 0
+    for place, result in found:
+        early[place] = result
+        while due in early:
+            yield early.pop(due)
+            due += 1

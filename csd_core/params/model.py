@@ -31,16 +31,27 @@ Background = Annotated[str, AfterValidator(_background)]
 CropShare = Annotated[float, Field(gt=0, le=1)]
 
 
-def _cluster(address: str) -> str:
+def cluster_address(address: str) -> str:
+    """Return the address of a Ray cluster if it is one.
+
+    Raises:
+        ValueError: if it is not, with what to write.
+    """
+    if address.startswith("ray://"):
+        raise ValueError(
+            f"{printable(address)}: is an address of Ray Client, which csd does not use: Ray itself warns of its "
+            "limits; run csd on a machine of the cluster (`ray start --address HEAD:6379 --num-cpus 0` "
+            "makes this one a machine that only asks) and write host:port"
+        )
     if address != "auto" and not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[\w.-]+):\d{1,5}", address):
         raise ValueError(
             f"{printable(address)}: is no address of a cluster; write host:port as `ray start --head` prints it, "
-            "auto, or null (ray:// is not taken: run csd on a machine of the cluster)"
+            "auto, or null"
         )
     return address
 
 
-ClusterAddress = Annotated[str, AfterValidator(_cluster)]
+ClusterAddress = Annotated[str, AfterValidator(cluster_address)]
 
 
 class Compute(Section):

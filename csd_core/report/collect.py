@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from csd_core.data.pool import ItemPool
 from csd_core.data.shards import ITEMS, load_shard
 from csd_core.data.tables import read_table
+from csd_core.engine.engines import engine_of
 from csd_core.params.model import Params
 from csd_core.records.adapters import AdapterFits
 from csd_core.records.check import CheckReport
@@ -58,7 +59,7 @@ def collect(workspace: Workspace, params: Params) -> ReportData:
     champions = _promoted(workspace, ledger.entries)
     numbers = {champion.task: number for number, champion in enumerate(champions)}
     active = [numbers.get(entry.champion_task) for entry in ledger.entries]
-    pool = ItemPool(shards=[load_shard(workspace.shard(task)) for task in seen.tasks])
+    pool = ItemPool(shards=[load_shard(workspace.shard(task)) for task in seen.tasks], engine=engine_of(params.runtime))
     test = pool.rows("test")
     labels, groups = pool.labels[test], pool.groups[test]
     task_of = np.searchsorted(np.cumsum([len(shard.ids) for shard in pool.shards]), test, side="right")
@@ -189,12 +190,11 @@ def _embed(
             )
             generations.append(
                 Generation(
-                    vectors=_spill(pool.embed(test, embedder)),
+                    vectors=_spill(pool.embed(test, embedder, report=meter.advance)),
                     columns=_classifier(workspace.champion_model(task) / "weights.safetensors", champion),
                     classes=champion.classes,
                 )
             )
-            meter.advance(len(test))
     return generations
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -14,7 +15,9 @@ import onnxruntime as ort
 from csd_core.params.model import ResizeRule
 from csd_core.records.stages import ImageForm
 from csd_core.retrieval.onnx_session import has_cuda, open_session
-from csd_core.system.errors import CompatibilityError
+from csd_core.system.errors import ArtifactError, CompatibilityError
+
+Device = Literal["auto", "cpu", "cuda"]
 
 FORMAT = "1"
 _ADDED = {"csd.image_crop_share": "1.0", "csd.image_background": "black"}
@@ -112,19 +115,30 @@ class Embedder:
     Attributes:
         digest: sha256 of the ONNX file; the model's identity.
         metadata: What the file says about itself.
+        threads: CPU threads; 0 leaves the choice to onnxruntime.
     """
 
-    def __init__(self, session: ort.InferenceSession, *, digest: str, metadata: EmbedderMetadata) -> None:
+    def __init__(
+        self,
+        session: ort.InferenceSession,
+        *,
+        digest: str,
+        metadata: EmbedderMetadata,
+        file: str | Path | bytes,
+        device: Device,
+        threads: int,
+    ) -> None:
         self.digest = digest
         self.metadata = metadata
-        self._session = session
+        self.threads = threads
+        self._session, self._file, self._device = session, file, device
 
     @classmethod
     def load(
         cls,
         model: str | Path | bytes,
         *,
-        device: Literal["auto", "cpu", "cuda"] = "auto",
+        device: Device = "auto",
         threads: int = 0,
     ) -> "Embedder":
         """Open an ONNX file that `export` wrote.
@@ -146,7 +160,28 @@ class Embedder:
             providers=_providers(device),
         )
         digest = hashlib.sha256(model).hexdigest() if isinstance(model, bytes) else digest_of(Path(model))
-        return cls(session, digest=digest, metadata=metadata)
+        return cls(session, digest=digest, metadata=metadata, file=model, device=device, threads=threads)
+
+    @property
+    def takes_gpu(self) -> bool:
+        """Return whether it computes on a GPU where there is one."""
+        return wants_gpu(self._device)
+
+    def portable(self, *, gpu: bool) -> "PortableEmbedder":
+        """Return the model for machines that see no file of this one.
+
+        Args:
+            gpu: Whether the process that runs it has a GPU of its own.
+
+        Raises:
+            ArtifactError: if the file is another one by now.
+        """
+        content = self._file if isinstance(self._file, bytes) else Path(self._file).read_bytes()
+        if hashlib.sha256(content).hexdigest() != self.digest:
+            raise ArtifactError(f"{self._file!s}: is another model than when it was opened; run again")
+        return PortableEmbedder(
+            content=content, device="cuda" if gpu or self._device == "cuda" else "cpu", threads=self.threads
+        )
 
     def __call__(self, images: npt.NDArray[np.uint8], *, batch: int = BATCH) -> npt.NDArray[np.float32]:
         """Embed images.
@@ -172,6 +207,34 @@ class Embedder:
             some = np.ascontiguousarray(images[start : start + batch])
             vectors[start : start + batch] = self._session.run(["embeddings"], {"images": some})[0]
         return vectors
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PortableEmbedder:
+    """A model's bytes on their way to another process, which opens them when it first embeds.
+
+    Attributes:
+        content: The ONNX file.
+        device: Where to compute.
+        threads: CPU threads; 0 leaves the choice to onnxruntime.
+    """
+
+    content: bytes
+    device: Device
+    threads: int
+
+    @cached_property
+    def _embedder(self) -> Embedder:
+        return Embedder.load(self.content, device=self.device, threads=self.threads)
+
+    def __call__(self, images: npt.NDArray[np.uint8], /) -> npt.NDArray[np.float32]:
+        """Return (N, D) vectors of (N, H, W, C) uint8 images, as `Embedder` does."""
+        return self._embedder(images)
+
+
+def wants_gpu(device: Device) -> bool:
+    """Return whether a model that was asked to run on a device takes a GPU where there is one."""
+    return device == "cuda" or (device == "auto" and has_cuda())
 
 
 def _providers(device: str) -> list[Any]:

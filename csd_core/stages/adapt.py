@@ -9,6 +9,7 @@ import numpy as np
 
 from csd_core.data.pool import ItemPool
 from csd_core.data.shards import load_shard
+from csd_core.engine.engines import engine_of
 from csd_core.records.adapters import AdapterFits
 from csd_core.records.stages import ModelRecord, SeenShards
 from csd_core.retrieval.embedder import Embedder
@@ -39,7 +40,7 @@ def main(task: str) -> None:
         echo(f"{task}: no adapter: {why_not}")
         return
     shards = {name: load_shard(workspace.shard(name)) for name in SeenShards.load(workspace.seen(task)).tasks}
-    pool = ItemPool(shards=list(shards.values()))
+    pool = ItemPool(shards=list(shards.values()), engine=engine_of(params.runtime))
     model = ModelRecord.load(workspace.candidate_model(task) / "model.json")
     learned = np.isin(pool.tasks, model.trained_on)
     train, held_out = (np.flatnonzero(learned & (pool.splits == split)) for split in ("train", "select"))

@@ -7,6 +7,7 @@ if __name__ == "__main__":
 
 from csd_core.data.pool import ItemPool
 from csd_core.data.shards import load_shard
+from csd_core.engine.engines import engine_of
 from csd_core.records.stages import Champion, Pending, SeenShards
 from csd_core.records.verdict import Ledger
 from csd_core.report.advice.checked import warnings_of
@@ -32,7 +33,10 @@ def main(task: str) -> None:
     embedder = Embedder.load(workspace.candidate_embedder(task), device=device, threads=threads)
     champion = Champion.load(workspace.champion_embedder(previous) / "champion.json")
     lineage = Lineage.load(workspace.lineage(previous))
-    pool = ItemPool(shards=[load_shard(workspace.shard(name)) for name in SeenShards.load(workspace.seen(task)).tasks])
+    pool = ItemPool(
+        shards=[load_shard(workspace.shard(name)) for name in SeenShards.load(workspace.seen(task)).tasks],
+        engine=engine_of(params.runtime),
+    )
     gallery = Gallery.load(workspace.gallery(previous))
 
     gate = evaluation_data_of(

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from csd_core.data.pool import ItemPool
 from csd_core.data.shards import load_shard
+from csd_core.engine.engines import engine_of
 from csd_core.engine.processes import LocalEngine
 from csd_core.params.model import Params
 from csd_core.records.check import Alternative, CheckReport
@@ -119,7 +120,7 @@ def _gallery(
     device, threads = params.compute.embedding_device, use_threads(params.compute)
     embedder = Embedder.load(model, device=device, threads=threads)
     shard_folders = [workspace.shard(name) for name in SeenShards.load(workspace.seen(task)).tasks]
-    pool = ItemPool(shards=[load_shard(folder) for folder in shard_folders])
+    pool = ItemPool(shards=[load_shard(folder) for folder in shard_folders], engine=engine_of(params.runtime))
     searchable = pool.rows(*params.gallery.splits)
     new = searchable[~np.isin(pool.ids[searchable], before.ids)]
     added = embedded(pool, new, embedder)
@@ -130,7 +131,8 @@ def _gallery(
 
     def embed(ids: npt.NDArray[np.str_]) -> npt.NDArray[np.float32]:
         source = ShardFolders(folders=tuple(shard_folders))
-        engine = LocalEngine(workers=threads if len(ids) > ONE_PROCESS else 1)  # the bytes are the same for any number
+        # the bytes are the same for any engine and number of workers
+        engine = engine_of(params.runtime, processes=threads) if len(ids) > ONE_PROCESS else LocalEngine()
         done = backfill(ids, model=model, source=source, folder=work, engine=engine, device=device)
         return np.array(done.complete())
 

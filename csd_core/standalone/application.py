@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from csd_core.data.tables import Strings, read_table
-from csd_core.engine.processes import LocalEngine
+from csd_core.engine.work import Engine
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.gallery import UNIT_TOLERANCE, Gallery
 from csd_core.retrieval.metrics import Floats
@@ -64,7 +64,7 @@ def apply_plan(
     gallery: Path,
     out: Path,
     add: bool,
-    workers: int,
+    engine: Engine,
     max_rows_per_second: float | None,
     max_failed: int,
 ) -> Applied:
@@ -76,8 +76,8 @@ def apply_plan(
         gallery: The gallery it was planned for; it is only read.
         out: Folder of the new gallery; there is none yet.
         add: Also embed what the folder has and the gallery lacks.
-        workers: Processes that embed.
-        max_rows_per_second: Over all of them; None for full speed.
+        engine: Who embeds.
+        max_rows_per_second: Over all workers; None for full speed.
         max_failed: More rows without an image than this stop it; finished work is kept.
 
     Raises:
@@ -100,7 +100,7 @@ def apply_plan(
         plan,
         images,
         work,
-        workers=workers,
+        engine=engine,
         max_rows_per_second=max_rows_per_second,
     )
     if len(re_embedded.failed) > max_failed:
@@ -137,7 +137,7 @@ def apply_plan(
 
 
 def embed_items(
-    ids: Strings, plan: PlanFolder, images: Path, work: Path, *, workers: int, max_rows_per_second: float | None
+    ids: Strings, plan: PlanFolder, images: Path, work: Path, *, engine: Engine, max_rows_per_second: float | None
 ) -> ReEmbedded:
     """Embed rows by the candidate; a vector that cannot be searched counts as failed."""
     source = FolderImages(
@@ -151,7 +151,7 @@ def embed_items(
         model=plan.model,
         source=source,
         folder=work,
-        engine=LocalEngine(workers=workers),
+        engine=engine,
         max_rows_per_second=max_rows_per_second,
     )
     failed = {each.id: each.reason for each in done.failed}

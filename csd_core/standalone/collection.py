@@ -5,7 +5,7 @@ of other sizes know the same items.
 """
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,13 @@ import numpy.typing as npt
 from csd_core.data.canonical import CanonicalSet, load_source, write_source
 from csd_core.data.encoded import Images
 from csd_core.data.npy import map_images, write_rows
-from csd_core.data.pool import CHUNK, ItemPool
+from csd_core.data.pool import ItemPool
 from csd_core.data.shards import Shard
 from csd_core.data.sources.folder import ImageFolder, open_folder
 from csd_core.data.tables import Strings, read_table
+from csd_core.engine.pace import Rows
+from csd_core.engine.processes import LocalEngine
+from csd_core.engine.work import Engine
 from csd_core.records.stages import ImageForm, ShardRecord
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.gallery import UNIT_TOLERANCE, Provenance
@@ -50,12 +53,19 @@ class Collection:
     items: CanonicalSet
     pixels: Mapping[ImageForm, Images]
 
-    def pool(self, *, splits: Strings, tasks: Strings) -> "CollectionPool":
+    def pool(
+        self,
+        *,
+        splits: Strings,
+        tasks: Strings,
+        engine: Engine = LocalEngine(),  # noqa: B008 - frozen
+    ) -> "CollectionPool":
         """Return the items in their roles.
 
         Args:
             splits: (N,) train, select, gate or test.
             tasks: (N,) what each item came with.
+            engine: Who embeds many of them.
         """
         shard = Shard(
             record=ShardRecord(
@@ -71,7 +81,7 @@ class Collection:
             labels=self.items.labels,
             splits=splits,
         )
-        return CollectionPool(shards=(shard,), came_with=tasks, pixels=self.pixels)
+        return CollectionPool(shards=(shard,), engine=engine, came_with=tasks, pixels=self.pixels)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -91,15 +101,18 @@ class CollectionPool(ItemPool):
         """(N,) what each item came with."""
         return self.came_with
 
-    def embed(self, positions: Ints, embedder: Embeds) -> Floats:
-        """Return (len(positions), D) vectors; a chunk of images is in memory at a time.
+    def reader(self, positions: Ints, embedder: Embeds) -> Callable[[slice], Pixels]:
+        """Return what reads the images at some of the positions, in the form that an embedder takes."""
+        images = self.pixels[form_of(embedder)]
+        return lambda some: images[positions[some]]
+
+    def embed(self, positions: Ints, embedder: Embeds, *, report: Rows | None = None) -> Floats:
+        """Return (len(positions), D) vectors, the same whoever embeds; few images are in memory at a time.
 
         Raises:
             CompatibilityError: if a vector is zero or not finite.
         """
-        images = self.pixels[form_of(embedder)]
-        chunks = range(0, max(1, len(positions)), CHUNK)
-        vectors = np.concatenate([embedder(images[positions[start : start + CHUNK]]) for start in chunks])
+        vectors = super().embed(positions, embedder, report=report)
         squares = np.einsum("nd,nd->n", vectors, vectors)
         wrong = np.flatnonzero(~(np.abs(squares - 1) <= 2 * UNIT_TOLERANCE))
         if len(wrong):

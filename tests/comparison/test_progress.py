@@ -31,3 +31,16 @@ def test_each_finished_cell_is_a_line_with_the_time_that_is_left(capsys):
         "4 of 4 · tiny/c/1: done, 40 s",
     ]
     assert progress.failed == [B]
+
+
+def test_where_nobody_knows_how_many_run_at_a_time_finished_cells_tell(capsys, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("csd_core.comparison.running.progress.time.monotonic", lambda: now[0])
+    with told((A, B, C, D), known=(), jobs=None) as progress:
+        now[0] += 30
+        for cell in (A, B):
+            progress.hear(Event(cell=cell, seconds=30, busy=True, measures=DONE))
+    assert [line.rpartition("; ")[2] for line in capsys.readouterr().out.splitlines()] == [
+        "about 90 s left",  # one at a time, as far as is known
+        "about 30 s left",  # two
+    ]

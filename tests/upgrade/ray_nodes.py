@@ -3,8 +3,6 @@
 import os
 import secrets
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -33,10 +31,8 @@ class RayNodes:
         self._started = []
         try:
             port = self.address.rpartition(":")[2]
-            self._start(
-                "--head", "--include-dashboard", "false", "--port", port, "--num-cpus", "0", "--temp-dir", self._scratch
-            )
-            self._wait_for_head(int(port))
+            head = ("--head", "--include-dashboard", "false", "--port", port, "--num-cpus", "0")
+            self._wait_for(self._start(*head, "--temp-dir", self._scratch))  # a node asks it only a few times
             self.nodes = [self.join() for _ in range(nodes)]
         except BaseException:
             self.stop()
@@ -44,7 +40,9 @@ class RayNodes:
 
     def join(self):
         """Start a node, and return its process; two that start at once take each other's ports, and one gives up."""
-        node = self._start("--address", self.address, "--num-cpus", "1")
+        return self._wait_for(self._start("--address", self.address, "--num-cpus", "1"))
+
+    def _wait_for(self, node):
         for _ in range(int(PATIENCE * 10)):
             assert node.poll() is None, "the node gave up"
             with suppress(psutil.NoSuchProcess):  # a zombie is one, too
@@ -60,7 +58,7 @@ class RayNodes:
         quick = {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "3"}
         process = subprocess.Popen(
             [Path(sys.executable).with_name("ray"), "start", *own, "--object-store-memory", str(STORE), *options],
-            env=os.environ | quick | {"PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0"},
+            env=os.environ | quick | {"PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0", "HOME": self._scratch},
             cwd=self._scratch,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -69,20 +67,12 @@ class RayNodes:
         self._started.append(process)
         return process
 
-    def _wait_for_head(self, port):
-        for _ in range(int(PATIENCE * 10)):
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            except OSError:
-                time.sleep(0.1)
-            else:
-                return
-        raise AssertionError("the head never answered")
-
     def kill(self, node):
         """Kill a node as a power cut does: the raylet, and all below it."""
-        for process in self._below(node):
-            process.kill()
+        with suppress(psutil.NoSuchProcess):  # it has ended
+            for process in self._below(node):
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
 
     def _below(self, node):
         found = [psutil.Process(node.pid)]
@@ -90,14 +80,6 @@ class RayNodes:
 
     def stop(self):
         for process in self._started:
-            try:
-                family = self._below(process)
-            except psutil.NoSuchProcess:
-                continue
-            for each in family:
-                try:
-                    each.send_signal(signal.SIGKILL)
-                except psutil.NoSuchProcess:
-                    continue
+            self.kill(process)
             process.wait()
         shutil.rmtree(self._scratch, ignore_errors=True)

@@ -18,6 +18,7 @@ from csd_core.data.canonical import CanonicalSet
 from csd_core.data.shards import cut_shard, write_shard
 from csd_core.engine.pace import Pace
 from csd_core.engine.processes import SPAWN, LocalEngine, Throttle
+from csd_core.engine.work import Job
 from csd_core.params.model import SplitShares, Task
 from csd_core.records.stages import SourceRecord
 from csd_core.retrieval.embedder import Embedder, EmbedderMetadata, digest_of
@@ -458,14 +459,16 @@ def test_rows_of_all_processes_are_throttled_together_and_reported(workers):
     began = time.monotonic()
     reported = []
     engine = LocalEngine(workers=workers)
-    results = list(engine.each(count_rows, [100, 200, 300], max_rows_per_second=1000, report=reported.append))
-    assert sorted(results) == sorted(reported) == [100, 200, 300]
+    rows = [100, 200, 300]
+    job = Job(work=count_rows, items=rows, max_rows_per_second=1000, report=reported.append)
+    assert sorted(engine.each(job)) == list(enumerate(rows))
+    assert sorted(reported) == rows
     assert time.monotonic() - began >= 300 / 1000  # whoever comes last waits for the two before
 
 
 def test_stopping_early_leaves_no_process_behind():
     engine = LocalEngine(workers=2)
-    working = engine.each(count_rows, [1, 2, 3, 4], max_rows_per_second=None, report=lambda _: None)
+    working = engine.each(Job(work=count_rows, items=[1, 2, 3, 4]))
     next(working)
     working.close()
     assert not SPAWN.active_children()

@@ -1,6 +1,6 @@
 """`csd backfill`."""
 
-from csd_core.engine.engines import EngineName, engine_named
+from csd_core.commands.production.engine_options import DEFAULTS, EngineOptions
 from csd_core.releases.backfill import finish
 from csd_core.releases.candidate import Production
 from csd_core.system.console import echo
@@ -12,8 +12,7 @@ def backfill(
     *,
     why: str,
     by: str | None = None,
-    engine: EngineName | None = None,
-    address: str | None = None,
+    engine: EngineOptions = DEFAULTS,
     workers: int | None = None,
     max_rows_per_second: float | None = None,
     wait: float = WAIT,
@@ -28,11 +27,6 @@ def backfill(
         The reason to record in the audit log.
     by
         The name to record as who asked; by default your user name.
-    engine
-        The engine that embeds: local, in processes of this machine, or ray, on the machines of a Ray cluster; by
-        default `runtime.engine` of params.yaml.
-    address
-        Address of the Ray cluster, such as head:6379; by default that of params.yaml, `runtime.address`.
     workers
         Number of embedding processes, each with one thread; by default 1, or with Ray one for each core (or GPU).
     max_rows_per_second
@@ -41,12 +35,11 @@ def backfill(
         Seconds to wait for another backfill, publish or rollback to finish.
     """
     production = Production.of(Workspace())
-    runtime = production.params.runtime
     release = finish.complete(
         production,
         why=why,
         by=by,
-        engine=engine_named(engine or runtime.engine, address=address or runtime.address, workers=workers),
+        engine=engine.chosen(workers=workers),
         max_rows_per_second=max_rows_per_second,
         wait=wait,
     )

@@ -1,5 +1,6 @@
 """What a person sees while a comparison runs: one line for each finished cell, with the time that is left."""
 
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from statistics import fmean
@@ -29,10 +30,12 @@ class RunProgress:
         failed: Cells that failed, in order.
     """
 
-    def __init__(self, cells: Collection[Cell], *, known: Collection[Cell], jobs: int, status: Status | None) -> None:
+    def __init__(
+        self, cells: Collection[Cell], *, known: Collection[Cell], jobs: int | None, status: Status | None
+    ) -> None:
         self.failed: list[Cell] = []
         self._left, self._known, self._total = set(cells), set(known), len(cells)
-        self._jobs, self._status = jobs, status
+        self._jobs, self._status, self._started = jobs, status, time.monotonic()
         self._spent: dict[str, list[float]] = {}
         self._at: dict[Cell, str] = {}
 
@@ -61,18 +64,19 @@ class RunProgress:
         every = [seconds for spent in self._spent.values() for seconds in spent]
         if not waiting or not every:
             return ""
-        seconds = sum(fmean(self._spent.get(cell.profile, every)) for cell in waiting) / self._jobs
+        jobs = self._jobs or max(1.0, sum(every) / max(1e-9, time.monotonic() - self._started))
+        seconds = sum(fmean(self._spent.get(cell.profile, every)) for cell in waiting) / jobs
         return f"; about {duration(seconds)} left"
 
 
 @contextmanager
-def told(cells: Collection[Cell], *, known: Collection[Cell], jobs: int) -> Iterator[RunProgress]:
+def told(cells: Collection[Cell], *, known: Collection[Cell], jobs: int | None) -> Iterator[RunProgress]:
     """Yield what hears a run's events; on a terminal the stages at work are shown too.
 
     Args:
         cells: Of this run.
         known: Those that an earlier run finished: they take no time unless code changed.
-        jobs: Cells at a time.
+        jobs: Cells at a time; None where that is seen only as they end.
     """
     if not console.is_terminal:
         yield RunProgress(cells, known=known, jobs=jobs, status=None)

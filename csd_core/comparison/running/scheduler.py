@@ -2,7 +2,7 @@
 
 import queue
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -55,17 +55,66 @@ def finished(folder: Path, params: Mapping[Cell, CellParams]) -> dict[Cell, Cell
     return found
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellRunner:
+    """Runs cells in their folders.
+
+    Attributes:
+        folder: The comparison's.
+        code: What the cells run.
+    """
+
+    folder: Path
+    code: Code
+
+    def run(
+        self,
+        cell: Cell,
+        mine: CellParams,
+        *,
+        known: CellMeasures | None,
+        children: Children,
+        on_stage: Callable[[str], None],
+    ) -> Event:
+        """Run what is stale in a cell, and measure it.
+
+        Args:
+            cell: Which.
+            mine: Its parameters.
+            known: What an earlier run measured with them.
+            children: Where the process is kept.
+            on_stage: Told the name of each stage that starts.
+        """
+        bench, started, code = Bench.of(cell, self.folder), time.monotonic(), self.code.digest
+        try:
+            check_folders(bench.root, mine.params.sources.folders)
+            bench.set_up(self.code, mine.text())
+            busy = reproduce(bench, children, on_stage=on_stage)
+            if known and known.code == code and not busy:
+                return Event(cell=cell, seconds=time.monotonic() - started, busy=False, measures=known)
+            values = (
+                *measure_cell(bench.root, mine.params, Timings.of(bench.timings)),
+                *ask_test_queries(bench.root, mine.params),
+            )
+        except (CsdError, OSError) as error:
+            bench.measures.unlink(missing_ok=True)
+            return Event(cell=cell, seconds=time.monotonic() - started, failure=str(error))
+        measures = CellMeasures(params=mine.digest, code=code, values=values)
+        measures.save(bench.measures)
+        return Event(cell=cell, seconds=time.monotonic() - started, busy=busy, measures=measures)
+
+
 class Run:
     """One go at the cells of a comparison."""
 
     def __init__(self, params: Mapping[Cell, CellParams], *, folder: Path, code: Code, jobs: int) -> None:
-        self._params, self._folder, self._code = params, folder, code
-        self._known, self._measured_by = finished(folder, params), code.digest
+        self._params, self._known = params, finished(folder, params)
+        self._runner = CellRunner(folder=folder, code=code)
         self._jobs = jobs
         self._children = Children()
         self._told: queue.Queue[Event | Future[None]] = queue.Queue()
 
-    def events(self, cells: Sequence[Cell]) -> Iterator[Event]:
+    def events(self, cells: Sequence[Cell]) -> Generator[Event, None, None]:
         """Run them and tell what happens, until all are done.
 
         Cells of one (profile, seed) share data and first stage through DVC's run cache, so they wait for each other.
@@ -97,22 +146,7 @@ class Run:
             self._told.put(self._cell(cell))
 
     def _cell(self, cell: Cell) -> Event:
-        bench, mine, started = Bench.of(cell, self._folder), self._params[cell], time.monotonic()
         tell: Callable[[str], None] = lambda stage: self._told.put(Event(cell=cell, stage=stage))  # noqa: E731
-        try:
-            check_folders(bench.root, mine.params.sources.folders)
-            bench.set_up(self._code, mine.text())
-            busy = reproduce(bench, self._children, on_stage=tell)
-            known = self._known.get(cell)
-            if known and known.code == self._measured_by and not busy:
-                return Event(cell=cell, seconds=time.monotonic() - started, busy=False, measures=known)
-            values = (
-                *measure_cell(bench.root, mine.params, Timings.of(bench.timings)),
-                *ask_test_queries(bench.root, mine.params),
-            )
-        except (CsdError, OSError) as error:
-            bench.measures.unlink(missing_ok=True)
-            return Event(cell=cell, seconds=time.monotonic() - started, failure=str(error))
-        measures = CellMeasures(params=mine.digest, code=self._measured_by, values=values)
-        measures.save(bench.measures)
-        return Event(cell=cell, seconds=time.monotonic() - started, busy=busy, measures=measures)
+        return self._runner.run(
+            cell, self._params[cell], known=self._known.get(cell), children=self._children, on_stage=tell
+        )

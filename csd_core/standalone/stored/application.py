@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from csd_core.data.tables import read_table
+from csd_core.engine.work import Engine
 from csd_core.records.check import CheckReport, Measurement
 from csd_core.retrieval.adapter import Adapter
 from csd_core.retrieval.gallery import UNIT_TOLERANCE, Provenance
@@ -96,7 +97,7 @@ def apply_to_store(
     *,
     images: Path | None,
     work: Path,
-    workers: int,
+    engine: Engine,
     max_rows_per_second: float | None,
     max_failed: int,
 ) -> Applied:
@@ -109,7 +110,7 @@ def apply_to_store(
         store: Where the rows lie.
         images: Folder of the images; needed where rows are re-embedded.
         work: Folder for what is embedded until it is written.
-        workers: Processes that embed.
+        engine: Who embeds.
         max_rows_per_second: Over all of them; None for full speed.
         max_failed: More rows without a second vector than this stop it before the switch.
 
@@ -135,7 +136,7 @@ def apply_to_store(
             raise ParamsError(f"--images: the plan re-embeds {len(items):,} images; name the folder it was made with")
         embedded = ReEmbedded(ids=items[:0], vectors=np.empty((0, record.dimension), np.float32), failed={})
         if len(items) and images is not None:
-            embedded = embed_items(items, plan, images, work, workers=workers, max_rows_per_second=max_rows_per_second)
+            embedded = embed_items(items, plan, images, work, engine=engine, max_rows_per_second=max_rows_per_second)
         table = read_table(plan.items, ("id", "label"))
         labels = dict(zip(table["id"].tolist(), table["label"].tolist(), strict=True))
         application = _Application(plan=plan, rows=rows, embedded=embedded, labels=labels)

@@ -17,8 +17,7 @@ import numpy as np
 from csd_core.engine.pace import Pace
 from csd_core.engine.work import Reader
 from csd_core.records.stages import Digest
-from csd_core.retrieval.embedder import Embedder
-from csd_core.retrieval.onnx_session import has_cuda
+from csd_core.retrieval.embedder import Embedder, wants_gpu
 from csd_core.system.errors import ArtifactError, DataError
 from csd_core.upgrade.backfill.images import Fetched, ImageSource
 from csd_core.upgrade.backfill.shards import BATCH, Device, EmbeddedShard, Floats, ShardTask, Strings
@@ -46,9 +45,14 @@ class ShardEmbedder:
     reader: Reader | None = None
 
     @property
+    def threads(self) -> int:
+        """Return the threads of its session."""
+        return THREADS
+
+    @property
     def takes_gpu(self) -> bool:
         """Return whether the model computes on a GPU where there is one."""
-        return self.device == "cuda" or (self.device == "auto" and has_cuda())
+        return wants_gpu(self.device)
 
     @cached_property
     def embedder(self) -> Embedder:

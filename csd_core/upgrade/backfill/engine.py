@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from csd_core.engine.pace import Rows
 from csd_core.engine.processes import LocalEngine
-from csd_core.engine.work import Engine
+from csd_core.engine.work import Engine, Job
 from csd_core.retrieval.embedder import Embedder
 from csd_core.system.atomic import atomic_file
 from csd_core.system.console import progress
@@ -144,8 +144,10 @@ def embed_shards(
         CsdError: as `Engine.each` does; what came before stays.
     """
     tasks = [results.task(shard) for shard in shards]
-    with closing(engine.each(embed, tasks, max_rows_per_second=max_rows_per_second, report=report)) as working:
-        yield from map(results.keep, working)
+    job = Job(work=embed, items=tasks, max_rows_per_second=max_rows_per_second, report=report)
+    with closing(engine.each(job)) as working:
+        for _, embedded in working:
+            yield results.keep(embedded)
 
 
 def _assemble(

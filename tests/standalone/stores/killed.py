@@ -8,6 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
+from csd_core.engine.processes import LocalEngine
 from csd_core.standalone.plan_folder import PlanFolder
 from csd_core.standalone.stored.application import apply_to_store
 from csd_core.stores.address import open_store
@@ -48,7 +49,7 @@ if __name__ == "__main__":
         Doomed(open_store(address), place, int(count)),
         images=None,
         work=Path(f"{plan}.work"),
-        workers=1,
+        engine=LocalEngine(),
         max_rows_per_second=None,
         max_failed=0,
     )
