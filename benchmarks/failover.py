@@ -1,10 +1,10 @@
-"""What clients notice when a replica, the object store or PostgreSQL goes away for a while.
+"""What clients notice when a replica of the service or the object store goes away for a while.
 
 Two replicas of `csd serve` behind HAProxy with the settings of deploy/haproxy.cfg, releases and rows in an object store
-(moto's S3), and a Prefect server on PostgreSQL. Clients of csd_core.client search, write and read the server's history
-all the time; then one thing after the other fails. At the end every acknowledged write is read back.
+(moto's S3). Clients of csd_core.client search and write all the time; then one thing after the other fails. At the end
+every acknowledged write is looked for in the store. PostgreSQL and workers fail in tests/flows/test_machines.py.
 
-python benchmarks/failover.py [--seconds 30] [--faults replica store-refuses store-hangs database]
+python benchmarks/failover.py [--seconds 30] [--faults replica store-refuses store-hangs]
 """
 
 import argparse
@@ -27,19 +27,17 @@ from typing import Any, NamedTuple
 import httpx
 
 ROOT = Path(__file__).parents[1]
-for folder in ("production", "serving", "flows", "."):  # the tests' projects and servers
+for folder in ("production", "serving", "."):  # the tests' projects and servers
     sys.path.insert(0, str(ROOT / "tests" / folder))
 
 from object_store import BUCKET, store_of_this_process  # noqa: E402 - found on the path set above
 from ports import free_port  # noqa: E402 - as above
-from postgres import postgres  # noqa: E402 - as above
 from projects import Project  # noqa: E402 - as above
 from services import Service, png, published, serving  # noqa: E402 - as above
 
 from csd_core.client import Client  # noqa: E402 - as above
 from csd_core.serving.keys import FILE, issue  # noqa: E402 - as above
 from csd_core.system.errors import CsdError  # noqa: E402 - as above
-from flows.ui.address import ServerAddress  # noqa: E402 - as above
 
 SEARCHERS, WRITERS = 2, 2
 PAUSE = 0.4  # seconds between two requests of a client
@@ -116,13 +114,6 @@ def clients(url: str, key: str) -> list[Asker]:
     return askers
 
 
-def historian(url: str) -> Asker:
-    """Return a client that asks the Prefect server for its runs, without retries."""
-    recorder = Recorder()
-    client = httpx.Client(base_url=f"{url}/api/flow_runs", transport=recorder, timeout=30)
-    return Asker("history", lambda _: client.post("/count", json={}).raise_for_status(), recorder.attempts)
-
-
 @contextmanager
 def running(command: list[str], *, log: Path, **options: Any) -> Iterator[None]:
     """Run a program until the end of the block."""
@@ -154,19 +145,6 @@ def proxy(folder: Path, replicas: list[int]) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
-@contextmanager
-def history_server(folder: Path, database: str) -> Iterator[str]:
-    """Run a Prefect server on PostgreSQL."""
-    address = ServerAddress.checked("127.0.0.1", free_port(), auth=None)
-    known = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT")}
-    environment = address.environment(known | {"HOME": str(folder)}, home=folder / "prefect")
-    environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database
-    command = [sys.executable, "-m", "prefect", "server", "start"]
-    with running(command, log=folder / "prefect.log", env=environment, cwd=folder):
-        wait_for(f"{address.url}/api/health")
-        yield address.url
-
-
 def wait_for(url: str) -> None:
     """Wait until an address answers with 200."""
     end = time.monotonic() + BOOT
@@ -192,7 +170,7 @@ def wait_for_calm(askers: list[Asker], start: float) -> None:
 
 def is_failure(attempt: Attempt) -> bool:
     """Return whether a request got no answer, or one that says that something is wrong."""
-    return attempt.status == 0 or attempt.status >= 429
+    return attempt.status == 0 or attempt.status >= 400
 
 
 def row(fault: str, askers: list[Asker], began: float, ended: float) -> None:
@@ -214,10 +192,8 @@ def row(fault: str, askers: list[Asker], began: float, ended: float) -> None:
 
 
 @contextmanager
-def everything(
-    scratch: Path, *, history: bool
-) -> Iterator[tuple[Project, list[Asker], dict[str, Callable[[float], None]]]]:
-    """Start all of it, with or without PostgreSQL; yield the project, the clients, and what makes something fail."""
+def everything(scratch: Path) -> Iterator[tuple[Project, list[Asker], dict[str, Callable[[float], None]]]]:
+    """Start all of it; yield the project, the clients, and what makes something fail."""
     with ExitStack() as stack:
         store = stack.enter_context(store_of_this_process())
         settings = {"uri": f"s3://{BUCKET}/gallery", "releases": f"s3://{BUCKET}/releases"}
@@ -256,24 +232,18 @@ def everything(
             "store-refuses": partial(away, go=store.refuse, come=store.come_back),
             "store-hangs": partial(away, go=store.hang, come=store.come_back),
         }
-        askers = clients(url, key)
-        if history:
-            database = stack.enter_context(postgres())
-            faults["database"] = partial(away, go=database.stop, come=database.start)
-            askers.append(historian(stack.enter_context(history_server(scratch, database.url))))
-        yield project, askers, faults
+        yield project, clients(url, key), faults
 
 
 def main() -> None:
     """Print the table; end with 1 if an acknowledged write is lost."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=30)
-    parser.add_argument("--faults", nargs="+", default=["replica", "store-refuses", "store-hangs", "database"])
+    parser.add_argument("--faults", nargs="+", default=["replica", "store-refuses", "store-hangs"])
     options = parser.parse_args()
-    history = "database" in options.faults
     with (
         tempfile.TemporaryDirectory(prefix="csd-failover-") as name,
-        everything(Path(name), history=history) as all_of_it,
+        everything(Path(name)) as all_of_it,
     ):
         project, askers, faults = all_of_it
         for asker in askers:
