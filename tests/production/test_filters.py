@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from csd_core.live.filters import Filters
-from csd_core.live.rows import refuse_bad_id
+from csd_core.live.text import refuse_bad_id
 from csd_core.system.errors import ParamsError
 
 zones = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
