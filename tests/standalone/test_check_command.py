@@ -177,7 +177,7 @@ def one_of_each_class(folder):
         (missing, r"images: there is no such folder"),
         (empty, r"images: no usable image; give a folder of images for each class"),
         (damaged, r"images: no usable image \(a/broken.png is not an image of a known format\)"),
-        (one_of_each_class, r"images: 0 old images are the gate's, and no two of one class; give at least 4"),
+        (one_of_each_class, r"images: 0 old items are the gate's, and none has another of its class; give at least 4"),
     ],
 )
 def test_folders_that_can_judge_nothing_are_refused(make, message, csd, models, tmp_path):

@@ -59,7 +59,7 @@ def test_every_block_of_the_page_runs_in_order(stranger):
     assert "rejected" in (stranger.folder / "worse.txt").read_text()
     assert (stranger.folder / "check.md").read_text().startswith("## Promoted under ")
     assert "labelled: 1,000 rows of 10 classes" in printed[4]
-    assert "gallery-2: 500 rows embedded, 500 mapped" in printed[5]
+    assert "gallery-2: 0 rows embedded, 1,000 mapped" in printed[5]
     assert "from its best" in (stranger.folder / "back.txt").read_text()
     assert "photos/0/0000.png: the same vector" in printed[8]
     same = (stranger.folder / "same.txt").read_text()
