@@ -56,7 +56,7 @@ class GivenItems:
     model was trained on."""
     labels: Path | None = None
     """Table (.csv or .parquet) with the columns id, class and, if known, path, group and task. Paths lie below
-    --images, or beside the table; items of one group share a role."""
+    --images, or beside the table; items of one group are no answer to each other."""
     id_column: str = "id"
     """Column of ids in --labels and in the tables of vectors."""
     cache: Path | None = None

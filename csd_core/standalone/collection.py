@@ -43,7 +43,7 @@ class Collection:
         items: Ids, class names and paths.
         keys: (N,) hashes of the pixels, or ids where there are no images.
         pixels: Form -> (N, H, W, C) uint8 of the items, memory-mapped.
-        groups: (N,) items of one group share a role; None where nobody says.
+        groups: (N,) items of one group share a role and are no answer to each other; None where nobody says.
         tasks: (N,) what each item came with; None where nobody says.
         asks: (N,) items that pairs ask with; None where classes are known.
     """
@@ -85,6 +85,7 @@ class Collection:
             ids=self.items.ids,
             labels=self.items.labels,
             splits=splits,
+            groups=None if self.groups is None else np.where(self.groups == "", self.items.ids, self.groups),
         )
         return CollectionPool(
             shards=(shard,),

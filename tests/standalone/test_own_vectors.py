@@ -258,3 +258,21 @@ def test_items_of_one_group_share_a_role(csd, team, digits):
         found.setdefault(group, set()).add(split)
     assert {len(splits) for splits in found.values()} == {1}
     assert {split for splits in found.values() for split in splits} == {"train", "select", "gate"}
+
+
+def test_an_item_of_its_own_group_is_no_answer(csd, team, digits, maps):
+    """Copies under other ids: found first, they would make every query a hit."""
+    vectors = {name: np.tile(vectors_by(maps, name, digits), (2, 1)) for name in ("weak", "good")}
+    ids = [f"{copy}-{row:05}" for copy in "ab" for row in range(len(digits[1]))]
+    for name, each in vectors.items():
+        table(team / f"twice-{name}.parquet", ids, each)
+    rows = [f"{identity},{label},{identity[2:]}" for identity, label in zip(ids, np.tile(digits[1], 2), strict=True)]
+    (team / "twice.csv").write_text("id,class,group\n" + "\n".join(rows))
+    arguments = ("--old-vectors", team / "twice-weak.parquet", "--new-vectors", team / "twice-good.parquet")
+    _, _, report = checked(csd, *arguments, "--labels", team / "twice.csv")
+    collection = read_labelled(read_labels(team / "twice.csv"))
+    roles = assign_roles(collection, gallery=None, new_classes=(), seed=1)
+    gate = {identity[2:] for identity in collection.items.ids[roles.splits == "gate"]}
+    asked = np.array([int(each) for each in sorted(gate)])
+    old = vectors_by(maps, "weak", digits)
+    assert report.status_quo.overall.recall_at_1 == pytest.approx(recall(old, old, digits[1], asked), abs=1e-9)
