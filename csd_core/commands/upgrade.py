@@ -9,17 +9,27 @@ from typing import Annotated
 import numpy as np
 from cyclopts import App, Parameter
 
-from csd_core.commands.check import DEFAULTS, GateOptions, Options, embedders, exit_if_rejected, judged
+from csd_core.commands.check import (
+    DEFAULTS,
+    NO_ITEMS,
+    GateOptions,
+    GivenItems,
+    Options,
+    embedders,
+    exit_if_rejected,
+    judged,
+)
 from csd_core.commands.production.engine_options import DEFAULTS as LOCAL
 from csd_core.commands.production.engine_options import EngineOptions
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.lineage import Lineage
 from csd_core.standalone.application import apply_plan
-from csd_core.standalone.collection import read_collection
-from csd_core.standalone.own_gallery import ItemsRecord, OwnGallery, refuse_existing
+from csd_core.standalone.compared import read_compared
+from csd_core.standalone.models.preprocessing import Preprocessing
+from csd_core.standalone.models.verification import verify as check_vector
+from csd_core.standalone.own_gallery import OwnGallery, refuse_existing
 from csd_core.standalone.plan_folder import PlanFolder
 from csd_core.standalone.planning import write_whole_plan
-from csd_core.standalone.preprocessing import Preprocessing
 from csd_core.standalone.roles import assign_roles
 from csd_core.standalone.stored.application import apply_to_store, clean_up, take_back
 from csd_core.standalone.stored.gallery import read_stored
@@ -45,7 +55,7 @@ def plan(
     new: Path,
     /,
     *,
-    images: Path,
+    given: GivenItems = NO_ITEMS,
     gallery: Where,
     out: Out,
     options: GateOptions = DEFAULTS,
@@ -61,8 +71,6 @@ def plan(
         ONNX file of the active model.
     new
         ONNX file of the candidate.
-    images
-        Folder with a folder of images for each class, including the images of the gallery.
     gallery
         The gallery to upgrade: a folder that csd wrote, or the address of a store (docs/stores.md).
     previous
@@ -78,12 +86,17 @@ def plan(
     with TemporaryDirectory(prefix="csd-") as temporary:
         scratch, stored, folder = Path(temporary), None, Path(gallery)
         if is_address(gallery):
+            if given.images is None or given.labels:
+                raise ParamsError(
+                    "--gallery: the rows of a store are known by a folder of images for each class; add "
+                    "--images, leave --labels out"
+                )
             file = embedders((old, new), preprocessing or Preprocessing(), scratch / "store" / "models")[0]
             with closing(open_store(gallery)) as store:
                 stored = read_stored(
                     store,
                     old=file,
-                    images=images,
+                    images=given.images,
                     seed=options.seed,
                     previous=PlanFolder.load(previous) if previous else None,
                     scratch=scratch / "store",
@@ -93,7 +106,7 @@ def plan(
         gate_input, gate_result = judged(
             old,
             new,
-            images=images,
+            given=given,
             gallery=folder,
             options=options,
             preprocessing=preprocessing,
@@ -115,6 +128,7 @@ def apply(
     images: Path | None = None,
     gallery: Where,
     out: Annotated[Path | None, Parameter(name=("--out", "-o"))] = None,
+    cache: Path | None = None,
     add: Annotated[bool, Parameter(negative="")] = False,
     engine: EngineOptions = LOCAL,
     workers: int | None = None,
@@ -135,6 +149,8 @@ def apply(
         The gallery that the plan was made for. A folder is only read.
     out
         Folder to write the upgraded gallery to, where the old one is a folder.
+    cache
+        Folder of vectors that `csd check` or `csd upgrade plan` kept; what is in it is not embedded again.
     add
         Also add the images that the gallery lacks, where it is a folder.
     workers
@@ -156,6 +172,7 @@ def apply(
                 store,
                 images=images,
                 work=work,
+                cache=cache,
                 engine=who,
                 max_rows_per_second=max_rows_per_second,
                 max_failed=max_failed,
@@ -169,6 +186,7 @@ def apply(
             images=images,
             gallery=Path(gallery),
             out=out,
+            cache=cache,
             add=add,
             engine=who,
             max_rows_per_second=max_rows_per_second,
@@ -221,20 +239,21 @@ def index(
     model: Path,
     /,
     *,
-    images: Path,
+    given: GivenItems = NO_ITEMS,
+    vectors: Path | None = None,
     out: Out,
     engine: EngineOptions = LOCAL,
     seed: int = 1,
     preprocessing: Options = None,
 ) -> None:
-    """Embed a folder of images into a new gallery.
+    """Make a gallery of images, or of vectors that the model made of them elsewhere.
 
     Parameters
     ----------
     model
         ONNX file of the model that will search the gallery.
-    images
-        Folder with a folder of images for each class.
+    vectors
+        Vectors of labelled items that are stored already; items without one are embedded.
     out
         Folder to write the gallery to.
     seed
@@ -245,21 +264,27 @@ def index(
         scratch = Path(temporary)
         (file,) = embedders((model,), preprocessing or Preprocessing(), scratch / "models")
         embedder = Embedder.load(file)
-        form = embedder.metadata.form
-        collection = read_collection(images, ids_in=form, forms=(form,), scratch=scratch / "images")
-        roles = assign_roles(collection.items, gallery=None, new_classes=(), seed=seed)
-        pool = collection.pool(splits=roles.splits, tasks=roles.tasks, engine=engine.chosen(workers=None))
+        # a model beside itself: nothing is compared yet
+        materials = given.materials(old=file, new=file, old_vectors=vectors, new_vectors=vectors)
+        compared = read_compared(materials, gallery=None, scratch=scratch)
+        collection = compared.collection
+        roles = assign_roles(collection, gallery=None, new_classes=(), seed=seed)
+        pool = collection.pool(
+            splits=roles.splits, tasks=roles.tasks, cache=compared.cache, engine=engine.chosen(workers=None)
+        )
         gallery = embedded(pool, np.arange(len(pool.ids)), embedder)
         OwnGallery(
             gallery=gallery,
-            items=ItemsRecord(form=form, best_own_gallery={}),
+            items=compared.items,
             lineage=Lineage(models={}, adapters={}).extended(models=[file]),
         ).save(out, failed={})
     echo(f"{out}: {len(gallery):,} rows of {len(np.unique(gallery.labels)):,} classes, model {embedder.digest[:12]}")
 
 
 @app.command(name="wrap")
-def wrap_model(model: Path, /, *, out: Out, preprocessing: Options = None) -> None:
+def wrap_model(
+    model: Path, /, *, out: Out, verify: tuple[Path, Path] | None = None, preprocessing: Options = None
+) -> None:
     """Wrap a model that csd did not export, so that preprocessing and unit length are part of it.
 
     Parameters
@@ -268,10 +293,18 @@ def wrap_model(model: Path, /, *, out: Out, preprocessing: Options = None) -> No
         ONNX file of an embedder.
     out
         ONNX file to write; every command takes it in the model's place, without options.
+    verify
+        An image file and an .npy file of the vector that your own code makes of it. If the wrapped model makes another,
+        nothing is written, and the options that come closest are named.
     """
     refuse_existing(out)
     with TemporaryDirectory(prefix="csd-") as temporary:
-        (file,) = embedders((model,), preprocessing or Preprocessing(), Path(temporary))
+        options = preprocessing or Preprocessing()
+        (file,) = embedders((model,), options, Path(temporary))
+        if verify:
+            image, vector = verify
+            found = check_vector(Embedder.load(file), image, vector, source=model, preprocessing=options)
+            echo(f"{image}: the same vector, cosine {found.cosine:.6f}, largest difference {found.largest:.1g}")
         with atomic_file(out) as partial:
             shutil.copyfile(file, partial)
     made = Embedder.load(out)

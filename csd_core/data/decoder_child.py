@@ -34,6 +34,8 @@ class _Form(NamedTuple):
     resize: Literal["squash", "pad", "crop", "fit"]
     crop_share: float
     background: str
+    resampling: str
+    shorter_side: int | None
 
 
 def main() -> None:

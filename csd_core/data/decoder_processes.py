@@ -97,6 +97,8 @@ class Decoders:
                     "resize": form.resize,
                     "crop_share": form.crop_share,
                     "background": form.background,
+                    "resampling": form.resampling,
+                    "shorter_side": form.shorter_side,
                 }
                 for form in forms
             ],

@@ -1,7 +1,7 @@
 """From an opened image to the pixels that a model sees, in little more memory than the image itself.
 
-Grey is ITU-R 601 luma, transparency lies on the form's background, and resizing is Pillow's bicubic filter, which
-widens with the reduction and so does not alias.
+Grey is ITU-R 601 luma, transparency lies on the form's background, and resizing is Pillow's bicubic filter unless the
+form says otherwise; it widens with the reduction and so does not alias.
 """
 
 import math
@@ -19,7 +19,15 @@ Pixels = npt.NDArray[np.uint8]
 Part = tuple[int, int, int, int]
 """Left, top, right and bottom."""
 
-RESAMPLING = Image.Resampling.BICUBIC
+OPENCV = "opencv-bilinear"
+RESAMPLING = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "area": Image.Resampling.BOX,
+    "nearest": Image.Resampling.NEAREST,
+}
+_UNFILTERED = ("nearest", OPENCV)
+"""Look at single pixels of the original, so no decoder may shrink it before."""
 DRAFT = 2
 """A JPEG decoder may itself shrink by 2, 4 or 8, to no less than this many times the size asked for: photos decode some
 five times as fast and in a fraction of the memory, for pixels that are about one level of 255 off on average."""
@@ -66,6 +74,14 @@ class Form(Protocol):
     def background(self) -> str:
         """What lies behind transparent pixels and around a padded image: a name, or #rrggbb."""
 
+    @property
+    def resampling(self) -> str:
+        """A key of RESAMPLING, or OPENCV."""
+
+    @property
+    def shorter_side(self) -> int | None:
+        """What the shorter side becomes before crop cuts out the middle; None crops first."""
+
 
 class Box(NamedTuple):
     """A part of an image, in pixels of the image as it is stored."""
@@ -85,7 +101,12 @@ def drafted(image: ImageFile.ImageFile, form: Form, box: Box | None) -> Part | N
     Raises:
         DataError: if nothing of it is in the box.
     """
-    asked = math.ceil(DRAFT * form.size / (form.crop_share if form.resize == "crop" else 1))
+    if form.shorter_side is None:
+        asked = math.ceil(DRAFT * form.size / (form.crop_share if form.resize == "crop" else 1))
+    else:
+        asked = DRAFT * form.shorter_side
+    if form.resampling in _UNFILTERED:
+        asked = max(image.size)
     if box is None:
         image.draft(None, (asked, asked))
         return None
@@ -125,27 +146,48 @@ def in_form(image: Image.Image, form: Form) -> Image.Image:
     image = _as_mode(image, "L" if form.channels == 1 else "RGB")
     width, height = image.size
     target = (form.size, form.size)
+    if form.shorter_side is not None:
+        return _middle(image, form, form.shorter_side)
     if image.size == target:
         return image
     match form.resize:
         case "squash":
-            return image.resize(target, RESAMPLING)
+            return _resized(image, target, form)
         case "crop":
             side = min(width, height) * form.crop_share
             left, top = (width - side) / 2, (height - side) / 2
-            return image.resize(target, RESAMPLING, box=(left, top, left + side, top + side))
+            return _resized(image, target, form, (left, top, left + side, top + side))
         case "pad":
             scale = form.size / max(width, height)
             inner = (max(1, round(width * scale)), max(1, round(height * scale)))
             padded = Image.new("RGB", target, _colour(form.background)).convert(image.mode)
-            padded.paste(image.resize(inner, RESAMPLING), ((form.size - inner[0]) // 2, (form.size - inner[1]) // 2))
+            padded.paste(_resized(image, inner, form), ((form.size - inner[0]) // 2, (form.size - inner[1]) // 2))
             return padded
         case "fit":
             scale = form.size / max(width, height)
             inner = (max(1, round(width * scale)), max(1, round(height * scale)))
-            return image if scale >= 1 else image.resize(inner, RESAMPLING)
+            return image if scale >= 1 else _resized(image, inner, form)
         case rule:
             assert_never(rule)
+
+
+def _resized(
+    image: Image.Image, size: tuple[int, int], form: Form, box: tuple[float, float, float, float] | None = None
+) -> Image.Image:
+    """Return the part of an image in a box, all of it by default, in another size."""
+    if form.resampling != OPENCV:
+        return image.resize(size, RESAMPLING[form.resampling], box=box)
+    # cv2.INTER_LINEAR weighs the four pixels around the centre of each new one, however many lie between two centres
+    return image.transform(size, Image.Transform.EXTENT, box or (0, 0, *image.size), Image.Resampling.BILINEAR)
+
+
+def _middle(image: Image.Image, form: Form, shorter: int) -> Image.Image:
+    """Return the middle of the resized image, to the pixel as torchvision's Resize and CenterCrop take it."""
+    width, height = image.size
+    scaled = tuple(shorter if side == min(image.size) else int(shorter * side / min(image.size)) for side in image.size)
+    resized = image if scaled == (width, height) else _resized(image, (scaled[0], scaled[1]), form)
+    left, top = (round((side - form.size) / 2) for side in scaled)
+    return resized.crop((left, top, left + form.size, top + form.size))
 
 
 def as_array(image: Image.Image) -> Pixels:

@@ -37,6 +37,8 @@ class Fit(NamedTuple):
     resize: Literal["fit"] = "fit"
     crop_share: float = 1.0
     background: str = "black"
+    resampling: str = "bicubic"
+    shorter_side: int | None = None
 
     @classmethod
     def beside(cls, form: Form, size: int) -> "Fit":

@@ -5,9 +5,9 @@ holds a clock, a host name or a path of a machine, so equal inputs give equal by
 """
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from csd_core.params.model import Background, CropShare, Images, ResizeRule
 from csd_core.params.training import DEFAULT, Network
@@ -94,6 +94,10 @@ class SeenShards(Record):
 # --- models -----------------------------------------------------------------------------------------------------------
 
 
+Resampling = Literal["bicubic", "bilinear", "area", "nearest", "opencv-bilinear"]
+"""Filters by which images are resized: Pillow's, which widen with the reduction, but for nearest, and OpenCV's."""
+
+
 class ImageForm(Record):
     """The form an image must have before the model sees it."""
 
@@ -104,6 +108,17 @@ class ImageForm(Record):
     """What crop keeps of the shorter side."""
     background: Background = "black"
     """What lies behind transparent pixels and around a padded image."""
+    resampling: Resampling = "bicubic"
+    shorter_side: Annotated[int, Field(ge=1)] | None = None
+    """Crop: the shorter side is resized to so many pixels before the middle is cut out; None crops first."""
+
+    @model_validator(mode="after")
+    def _is_cut_from_what_is_there(self) -> Self:
+        if self.shorter_side is not None and self.shorter_side < self.size:
+            raise ValueError(
+                f"shorter_side {self.shorter_side}: is below the size of {self.size} pixels; make it larger"
+            )
+        return self
 
     @classmethod
     def of(cls, images: Images) -> Self:

@@ -13,14 +13,19 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from csd_core.params.model import ResizeRule
-from csd_core.records.stages import ImageForm
+from csd_core.records.stages import ImageForm, Resampling
 from csd_core.retrieval.onnx_session import has_cuda, open_session
 from csd_core.system.errors import ArtifactError, CompatibilityError
 
 Device = Literal["auto", "cpu", "cuda"]
 
 FORMAT = "1"
-_ADDED = {"csd.image_crop_share": "1.0", "csd.image_background": "black"}
+_ADDED = {
+    "csd.image_crop_share": "1.0",
+    "csd.image_background": "black",
+    "csd.image_resampling": "bicubic",
+    "csd.image_shorter_side": "",
+}
 BATCH = 256
 """Images embedded at a time, unless asked otherwise; larger batches gain nothing on a CPU."""
 
@@ -38,6 +43,8 @@ class EmbedderMetadata:
         parent: Digest of the champion it was trained from; None for a first model.
         crop_share: What crop keeps of the shorter side.
         background: What lies behind transparent pixels and around a padded image.
+        resampling: Filter of resizing.
+        shorter_side: What the shorter side becomes before the middle is cut out; None crops first.
     """
 
     size: int
@@ -48,6 +55,8 @@ class EmbedderMetadata:
     parent: str | None
     crop_share: float = 1.0
     background: str = "black"
+    resampling: Resampling = "bicubic"
+    shorter_side: int | None = None
 
     @property
     def form(self) -> ImageForm:
@@ -58,14 +67,21 @@ class EmbedderMetadata:
             resize=self.resize,
             crop_share=self.crop_share,
             background=self.background,
+            resampling=self.resampling,
+            shorter_side=self.shorter_side,
         )
 
     def to_props(self) -> dict[str, str]:
         """Return the same as ONNX metadata properties.
 
-        Two were added later; a file without them means what they are by default, so defaults are not written.
+        Some were added later; a file without them means what they are by default, so defaults are not written.
         """
-        added = {"csd.image_crop_share": str(self.crop_share), "csd.image_background": self.background}
+        added = {
+            "csd.image_crop_share": str(self.crop_share),
+            "csd.image_background": self.background,
+            "csd.image_resampling": self.resampling,
+            "csd.image_shorter_side": str(self.shorter_side or ""),
+        }
         return {name: text for name, text in added.items() if text != _ADDED[name]} | {
             "csd.format": FORMAT,
             "csd.image_size": str(self.size),
@@ -93,6 +109,8 @@ class EmbedderMetadata:
                 "resize": props["csd.image_resize"],
                 "crop_share": float(props.get("csd.image_crop_share", _ADDED["csd.image_crop_share"])),
                 "background": props.get("csd.image_background", _ADDED["csd.image_background"]),
+                "resampling": props.get("csd.image_resampling", _ADDED["csd.image_resampling"]),
+                "shorter_side": int(props.get("csd.image_shorter_side") or 0) or None,
             }
         )
         return cls(

@@ -15,6 +15,7 @@ from csd_core.retrieval.metrics import Floats
 from csd_core.standalone.folder_images import FolderImages
 from csd_core.standalone.own_gallery import OwnGallery, refuse_existing
 from csd_core.standalone.plan_folder import PlanFolder
+from csd_core.standalone.vectors.cache import VectorCache
 from csd_core.system.errors import ArtifactError, DataError
 from csd_core.upgrade.backfill.engine import backfill
 
@@ -63,6 +64,7 @@ def apply_plan(
     images: Path,
     gallery: Path,
     out: Path,
+    cache: Path | None,
     add: bool,
     engine: Engine,
     max_rows_per_second: float | None,
@@ -75,6 +77,7 @@ def apply_plan(
         images: The folder it was planned with.
         gallery: The gallery it was planned for; it is only read.
         out: Folder of the new gallery; there is none yet.
+        cache: Folder of vectors that are known; None for none.
         add: Also embed what the folder has and the gallery lacks.
         engine: Who embeds.
         max_rows_per_second: Over all workers; None for full speed.
@@ -101,6 +104,7 @@ def apply_plan(
         images,
         work,
         engine=engine,
+        cache=cache,
         max_rows_per_second=max_rows_per_second,
     )
     if len(re_embedded.failed) > max_failed:
@@ -137,9 +141,22 @@ def apply_plan(
 
 
 def embed_items(
-    ids: Strings, plan: PlanFolder, images: Path, work: Path, *, engine: Engine, max_rows_per_second: float | None
+    ids: Strings,
+    plan: PlanFolder,
+    images: Path,
+    work: Path,
+    *,
+    engine: Engine,
+    cache: Path | None = None,
+    max_rows_per_second: float | None,
 ) -> ReEmbedded:
-    """Embed rows by the candidate; a vector that cannot be searched counts as failed."""
+    """Embed rows by the candidate, but those whose vectors are cached; one that cannot be searched counts as failed."""
+    ids = np.sort(ids)
+    table = read_table(plan.items, ("id", "pixels"))
+    keys = dict(zip(table["id"].tolist(), table["pixels"].tolist(), strict=True))
+    known = VectorCache(folder=cache, form=plan.record.items.form)
+    key_of = np.array([keys.get(identity, "") for identity in ids.tolist()], np.str_)
+    at_hand = known.knows(plan.record.new, key_of)
     source = FolderImages(
         root=images,
         items=plan.items,
@@ -147,7 +164,7 @@ def embed_items(
         form=Embedder.load(plan.model).metadata.form,
     )
     done = backfill(
-        np.sort(ids),
+        ids[~at_hand],
         model=plan.model,
         source=source,
         folder=work,
@@ -158,6 +175,13 @@ def embed_items(
     squares = np.einsum("nd,nd->n", done.vectors, done.vectors)
     usable = np.abs(squares - 1) <= 2 * UNIT_TOLERANCE
     failed |= dict.fromkeys(done.ids[~usable].tolist(), "gets a vector of length 0 or one that is not finite")
-    if usable.all():
-        return ReEmbedded(ids=done.ids, vectors=done.vectors, failed=failed)
-    return ReEmbedded(ids=done.ids[usable], vectors=done.vectors[usable], failed=failed)
+    found, vectors = (done.ids, done.vectors) if usable.all() else (done.ids[usable], done.vectors[usable])
+    if at_hand.any():
+        cached = known.vectors(plan.record.new, key_of[at_hand])
+        found, vectors = (
+            np.concatenate([ids[at_hand], found]),
+            np.concatenate([cached, vectors.reshape(-1, cached.shape[1])]),
+        )
+        order = np.argsort(found)
+        found, vectors = found[order], vectors[order]
+    return ReEmbedded(ids=found, vectors=vectors, failed=failed)

@@ -1,39 +1,34 @@
-"""A folder of images for the gate: decoded once, as ingest decodes them, in the form of each model.
+"""The items that the gate looks at: images decoded once, as ingest decodes them, in the form of each model.
 
-N items; an item's id is the hash of its pixels in one form, which a gallery keeps for good: so models that take images
-of other sizes know the same items.
+N items. An item's id is that of a table of labels; without one it is the hash of its pixels in one form, which a
+gallery keeps for good: so models that take images of other sizes know the same items.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from csd_core.data.canonical import CanonicalSet, load_source, write_source
+from csd_core.data.classes import order_classes
 from csd_core.data.encoded import Images
 from csd_core.data.npy import map_images, write_rows
-from csd_core.data.pool import ItemPool
 from csd_core.data.shards import Shard
+from csd_core.data.sources.decoding import ImageFile
 from csd_core.data.sources.folder import ImageFolder, open_folder
 from csd_core.data.tables import Strings, read_table
-from csd_core.engine.pace import Rows
 from csd_core.engine.processes import LocalEngine
 from csd_core.engine.work import Engine
-from csd_core.records.stages import ImageForm, ShardRecord
-from csd_core.retrieval.embedder import Embedder
-from csd_core.retrieval.gallery import UNIT_TOLERANCE, Provenance
-from csd_core.retrieval.lineage import Embeds, Lineage
+from csd_core.records.stages import ImageForm, ShardRecord, SourceRecord
+from csd_core.retrieval.metrics import Bools
+from csd_core.standalone.pool import CollectionPool, Pixels
+from csd_core.standalone.vectors.cache import VectorCache
+from csd_core.standalone.vectors.labels import Labels
 from csd_core.system.console import echo, progress
-from csd_core.system.errors import CompatibilityError, DataError
-
-Pixels = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.intp]
+from csd_core.system.errors import DataError
 
 SHOWN = 5
 """Unusable files that are named."""
@@ -41,30 +36,40 @@ SHOWN = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Collection:
-    """The images of a folder.
+    """Labelled items, most often with images.
 
     Attributes:
-        root: The folder.
+        root: The folder of the images; of the labels where there are none.
         items: Ids, class names and paths.
+        keys: (N,) hashes of the pixels, or ids where there are no images.
         pixels: Form -> (N, H, W, C) uint8 of the items, memory-mapped.
+        groups: (N,) items of one group share a role and are no answer to each other; None where nobody says.
+        tasks: (N,) what each item came with; None where nobody says.
+        asks: (N,) items that pairs ask with; None where classes are known.
     """
 
     root: Path
     items: CanonicalSet
+    keys: Strings
     pixels: Mapping[ImageForm, Images]
+    groups: Strings | None = None
+    tasks: Strings | None = None
+    asks: Bools | None = None
 
     def pool(
         self,
         *,
         splits: Strings,
         tasks: Strings,
+        cache: VectorCache | None = None,
         engine: Engine = LocalEngine(),  # noqa: B008 - frozen
-    ) -> "CollectionPool":
+    ) -> CollectionPool:
         """Return the items in their roles.
 
         Args:
             splits: (N,) train, select, gate or test.
             tasks: (N,) what each item came with.
+            cache: Vectors that are known, and those to come; None knows none.
             engine: Who embeds many of them.
         """
         shard = Shard(
@@ -80,102 +85,64 @@ class Collection:
             ids=self.items.ids,
             labels=self.items.labels,
             splits=splits,
+            groups=None if self.groups is None else np.where(self.groups == "", self.items.ids, self.groups),
         )
-        return CollectionPool(shards=(shard,), engine=engine, came_with=tasks, pixels=self.pixels)
+        return CollectionPool(
+            shards=(shard,),
+            engine=engine,
+            came_with=tasks,
+            keys=self.keys,
+            pixels=self.pixels,
+            cache=cache or VectorCache(),
+        )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class CollectionPool(ItemPool):
-    """Items whose images are at hand in several forms; each model is given its own.
-
-    Attributes:
-        came_with: (N,) tasks.
-        pixels: Form -> (N, H, W, C) uint8.
-    """
-
-    came_with: Strings
-    pixels: Mapping[ImageForm, Images]
-
-    @property
-    def tasks(self) -> Strings:
-        """(N,) what each item came with."""
-        return self.came_with
-
-    def reader(self, positions: Ints, embedder: Embeds) -> Callable[[slice], Pixels]:
-        """Return what reads the images at some of the positions, in the form that an embedder takes."""
-        images = self.pixels[form_of(embedder)]
-        return lambda some: images[positions[some]]
-
-    def embed(self, positions: Ints, embedder: Embeds, *, report: Rows | None = None) -> Floats:
-        """Return (len(positions), D) vectors, the same whoever embeds; few images are in memory at a time.
-
-        Raises:
-            CompatibilityError: if a vector is zero or not finite.
-        """
-        vectors = super().embed(positions, embedder, report=report)
-        squares = np.einsum("nd,nd->n", vectors, vectors)
-        wrong = np.flatnonzero(~(np.abs(squares - 1) <= 2 * UNIT_TOLERANCE))
-        if len(wrong):
-            item = self.ids[positions[wrong[0]]]
-            raise CompatibilityError(
-                f"{len(wrong)} of {len(positions)} images get a vector of length 0 or one that is not finite, such as "
-                f"item {item[:12]}; such items cannot be searched, look at the model's weights and preprocessing"
-            )
-        return vectors
+def read_labelled(labels: Labels) -> Collection:
+    """Return labelled items without images, in the order of their ids."""
+    labels = labels.take(np.argsort(labels.ids, kind="stable"))
+    record = SourceRecord(
+        name=labels.file.name,
+        kind="labels",
+        images=len(labels),
+        rejected=0,
+        duplicates=0,
+        classes=order_classes(labels.classes.tolist(), "natural", seed=0),
+    )
+    items = CanonicalSet(
+        record=record,
+        images=np.empty((len(labels), 0, 0, 0), np.uint8),
+        ids=labels.ids,
+        labels=labels.classes,
+        source_splits=np.full(len(labels), ""),
+        paths=labels.ids,
+    )
+    return Collection(
+        root=labels.file.parent,
+        items=items,
+        keys=labels.ids,
+        pixels={},
+        groups=labels.groups,
+        tasks=labels.tasks,
+        asks=labels.asks,
+    )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InForm:
-    """An embedding function that knows the images it takes.
-
-    Attributes:
-        form: Of the images.
-        embed: From images to vectors.
-    """
-
-    form: ImageForm
-    embed: Embeds
-
-    def __call__(self, images: Pixels, /) -> Floats:
-        """Embed."""
-        return self.embed(images)
-
-
-class FormedLineage(Lineage):
-    """A lineage whose models may take images of different forms."""
-
-    def embed_as(
-        self, provenance: Provenance, *, device: Literal["auto", "cpu", "cuda"] = "auto", threads: int = 0
-    ) -> InForm | None:
-        """What embeds images as the rows of a provenance were, with the form it takes; None where files are missing."""
-        embed = super().embed_as(provenance, device=device, threads=threads)
-        if embed is None:
-            return None
-        return InForm(form=Embedder.load(self.models[provenance.embedded_by]).metadata.form, embed=embed)
-
-
-def form_of(embedder: Embeds) -> ImageForm:
-    """Return the images that a model, or a generation of a lineage, takes."""
-    if isinstance(embedder, Embedder):
-        return embedder.metadata.form
-    if isinstance(embedder, InForm):
-        return embedder.form
-    raise TypeError(f"{embedder} does not say which images it takes")
-
-
-def read_collection(root: Path, *, ids_in: ImageForm, forms: Iterable[ImageForm], scratch: Path) -> Collection:
-    """Decode a folder with a folder of images for each class.
+def read_collection(
+    root: Path, *, ids_in: ImageForm, forms: Iterable[ImageForm], scratch: Path, labels: Labels | None = None
+) -> Collection:
+    """Decode a folder with a folder of images for each class, or the images that a table of labels names.
 
     Args:
         root: The folder; its files are read, never written.
         ids_in: The form whose pixels name the items; images that are equal in it are one item.
         forms: All forms that are needed.
         scratch: An empty folder on a disk with room for the decoded images; it must outlive the collection.
+        labels: Paths in the folder, or absolute ones, and their classes; None takes them from the folders' names.
 
     Raises:
         DataError: if the folder is missing, holds no usable image, or changes while it is read.
     """
-    folder = open_folder(root, "classes")
+    folder = open_folder(root, "classes") if labels is None else _named_by(labels, root)
     for note in folder.notes:
         echo(f"{root}: {note}")
     complaints = scratch / "unusable.parquet"
@@ -192,7 +159,8 @@ def read_collection(root: Path, *, ids_in: ImageForm, forms: Iterable[ImageForm]
             )
         except DataError:
             raise DataError(
-                f"{root}: no usable image{_shown(complaints)}; give a folder of images for each class"
+                f"{root}: no usable image{_shown(complaints)}; give a folder of images for each class, or a table of "
+                "labels with their paths"
             ) from None
     items = load_source(scratch / "items")
     if record.duplicates:
@@ -202,7 +170,29 @@ def read_collection(root: Path, *, ids_in: ImageForm, forms: Iterable[ImageForm]
     pixels: dict[ImageForm, Images] = {ids_in: items.images}
     for number, form in enumerate(sorted(set(forms) - {ids_in}, key=repr)):
         pixels[form] = _decoded(folder, items, form, scratch / f"form-{number}.npy")
-    return Collection(root=root, items=items, pixels=pixels)
+    collection = Collection(root=root, items=items, keys=items.ids, pixels=pixels)
+    if labels is None or labels.paths is None:
+        return collection
+    by_path = np.argsort(labels.paths, kind="stable")
+    known = labels.take(by_path[np.searchsorted(labels.paths, items.paths, sorter=by_path)])
+    return replace(
+        collection, items=replace(items, ids=known.ids), groups=known.groups, tasks=known.tasks, asks=known.asks
+    )
+
+
+def _named_by(labels: Labels, root: Path) -> ImageFolder:
+    """Return the images that a table names.
+
+    Raises:
+        DataError: if it has no paths, or one twice.
+    """
+    if labels.paths is None:
+        raise DataError(f"{labels.file}: has no column path; add one with the path of each image below {root}")
+    paths, counts = np.unique(labels.paths, return_counts=True)
+    if (counts > 1).any():
+        raise DataError(f"{labels.file}: path {paths[counts > 1][0]} occurs twice; give each image one row")
+    files = (ImageFile(path, label, None) for path, label in zip(labels.paths, labels.classes, strict=True))
+    return ImageFolder(root=root, files=tuple(sorted(files)), rejected=(), notes=())
 
 
 def _shown(complaints: Path) -> str:

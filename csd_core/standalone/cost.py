@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from csd_core.retrieval.embedder import Embedder
-from csd_core.standalone.collection import CollectionPool
 from csd_core.standalone.plan_folder import PlanRecord
+from csd_core.standalone.pool import CollectionPool
 from csd_core.upgrade.sampling import evenly
 
 TIMED = 128

@@ -1,6 +1,5 @@
-"""The gate on two models, a folder of images and a gallery: fit adapters, measure every strategy, judge."""
+"""The gate on two models, labelled items and a gallery: fit adapters, measure every strategy, judge."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -11,16 +10,17 @@ from csd_core.params.section import Split
 from csd_core.params.upgrade import Policy, Upgrade
 from csd_core.records.adapters import AdapterFits
 from csd_core.records.check import CheckReport
-from csd_core.records.stages import ImageForm
 from csd_core.records.verdict import Promoted, Rejected
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.lineage import Lineage
-from csd_core.standalone.collection import Collection, CollectionPool, FormedLineage, read_collection
-from csd_core.standalone.own_gallery import ItemsRecord, OwnGallery
+from csd_core.standalone.collection import Collection, read_collection
+from csd_core.standalone.compared import Compared, Materials, read_compared
+from csd_core.standalone.own_gallery import OwnGallery
+from csd_core.standalone.pool import AnyModel, CollectionPool, FormedLineage, dimension_of
 from csd_core.standalone.roles import NEW, Roles, assign_roles, refuse_too_few
 from csd_core.system.atomic import atomic_folder
 from csd_core.system.console import echo
-from csd_core.system.errors import CompatibilityError, DataError
+from csd_core.system.errors import CompatibilityError, DataError, ParamsError
 from csd_core.upgrade.check import check
 from csd_core.upgrade.evaluation_data import EvaluationData
 from csd_core.upgrade.gate import judge
@@ -36,9 +36,7 @@ class GateInput:
     """What is to be judged.
 
     Attributes:
-        old: ONNX file of the active model, in csd's form.
-        new: The candidate's.
-        images: Folder of images, a folder for each class.
+        materials: Models, labels, vectors and images.
         gallery: Folder of the gallery; None makes one of the old classes by the old model.
         new_classes: What the gallery lacks; empty finds them by the gallery.
         fit: Folder of images to fit adapters on; None takes images of the new classes.
@@ -48,9 +46,7 @@ class GateInput:
         seed: Of the images' roles.
     """
 
-    old: Path
-    new: Path
-    images: Path
+    materials: Materials
     gallery: Path | None
     new_classes: tuple[str, ...]
     fit: Path | None
@@ -93,34 +89,39 @@ def run_gate(gate_input: GateInput, scratch: Path) -> GateResult:
     Raises:
         CsdError: if something that was given is missing, unusable or does not belong together.
     """
-    old, new = Embedder.load(gate_input.old), Embedder.load(gate_input.new)
-    own = OwnGallery.load(gate_input.gallery, model=old, file=gate_input.old) if gate_input.gallery else None
-    items = own.items if own else ItemsRecord(form=old.metadata.form, best_own_gallery={})
-    forms = {old.metadata.form, new.metadata.form, *(_forms(own.lineage) if own else ())}
-    collection = read_collection(gate_input.images, ids_in=items.form, forms=forms, scratch=scratch / "images")
+    compared = read_compared(gate_input.materials, gallery=gate_input.gallery, scratch=scratch)
+    old, new, own, collection = compared.old, compared.new, compared.own, compared.collection
     roles = assign_roles(
-        collection.items,
+        collection,
         gallery=own.gallery if own else None,
         new_classes=gate_input.new_classes,
         seed=gate_input.seed,
+        stored=compared.stored,
     )
     refuse_too_few(collection.items, roles)
-    pool = collection.pool(splits=roles.splits, tasks=roles.tasks)
+    pool = collection.pool(splits=roles.splits, tasks=roles.tasks, cache=compared.cache)
     if own is None:
-        known = Lineage(models={}, adapters={}).extended(models=[gate_input.old])
-        own = OwnGallery(gallery=embedded(pool, np.flatnonzero(roles.old), old), items=items, lineage=known)
+        at_hand = [file for file in [gate_input.materials.old] if file]
+        known = Lineage(models={}, adapters={}).extended(models=at_hand)
+        own = OwnGallery(gallery=embedded(pool, np.flatnonzero(roles.old), old), items=compared.items, lineage=known)
     elif lost := len(own.gallery) - int(roles.old.sum()):
         echo(
-            f"{gate_input.images}: has no image of {lost:,} of the gallery's {len(own.gallery):,} rows; they are "
-            "not measured, and a backfill cannot re-embed them: its figures hold for the other rows"
+            f"{collection.items.record.name}: has no image of {lost:,} of the gallery's {len(own.gallery):,} rows; "
+            "they are not measured, and a backfill cannot re-embed them: its figures hold for the other rows"
         )
 
     evaluation = evaluation_data_of(
         pool, own.gallery, list(get_args(Split)), candidate=new, active=_query_models(own, old)
     )
     gate, select = (_asked_by(evaluation, split, most=gate_input.max_queries) for split in ("gate", "select"))
-    adapters = _fitted(gate_input, own, pool, roles, new, select, forms=forms, scratch=scratch)
-    situation = Situation.of(own.gallery, new, adapters, gate_input.settings)
+    adapters = _fitted(gate_input, compared, own, pool, roles, select, scratch=scratch)
+    situation = Situation(
+        gallery=own.gallery,
+        candidate=new.digest,
+        dimension=dimension_of(new),
+        adapters=adapters,
+        settings=gate_input.settings,
+    )
     report = check(
         str(roles.tasks[~roles.old][0]) if not roles.old.all() else NEW,
         gate=gate,
@@ -134,19 +135,14 @@ def run_gate(gate_input: GateInput, scratch: Path) -> GateResult:
         report=report,
         verdict=judge(report, gate_input.policy),
         own=own,
-        dimension=new.metadata.dimension,
+        dimension=situation.dimension,
         adapters=adapters,
         collection=collection,
         roles=roles,
     )
 
 
-def _forms(lineage: Lineage) -> Iterable[ImageForm]:
-    """Return the images that retained models take."""
-    return (Embedder.load(path).metadata.form for path in lineage.models.values())
-
-
-def _query_models(own: OwnGallery, old: Embedder) -> dict[str, Embedder]:
+def _query_models(own: OwnGallery, old: AnyModel) -> dict[str, AnyModel]:
     """Digest -> each model that embeds queries of the old gallery."""
     models = own.lineage.models
     lost = [digest for digest in own.gallery.query_models if digest != old.digest and digest not in models]
@@ -168,22 +164,23 @@ def _asked_by(evaluation: EvaluationData, split: Split, *, most: int | None) -> 
 
 def _fitted(
     gate_input: GateInput,
+    compared: Compared,
     own: OwnGallery,
     pool: CollectionPool,
     roles: Roles,
-    new: Embedder,
     select: EvaluationData,
     *,
-    forms: set[ImageForm],
     scratch: Path,
 ) -> CandidateAdapters:
     """Fit the candidate's adapters, or say why there is none."""
     folder = scratch / "adapters"
     train_pool, train = pool, np.flatnonzero(roles.taught & (roles.splits == "train"))
     if gate_input.fit:
-        train_pool = _lessons_of(gate_input.fit, own.items.form, forms, scratch / "fit")
-        measured = pool.ids[pool.rows("gate", "select")]
-        train = np.flatnonzero(~np.isin(train_pool.ids, measured))
+        if not compared.forms:
+            raise ParamsError("--fit: no image is embedded, for all vectors are given; leave it out")
+        train_pool = _lessons_of(gate_input.fit, compared, scratch / "fit")
+        measured = pool.keys[pool.rows("gate", "select")]
+        train = np.flatnonzero(~np.isin(train_pool.keys, measured))
         if not len(train):
             raise DataError(f"{gate_input.fit}: every image is among those that judge; give others to fit adapters on")
     train = train[evenly(len(train), gate_input.settings.adapter.max_images)]
@@ -195,9 +192,11 @@ def _fitted(
     fit_adapters(
         folder,
         gallery=own.gallery,
-        lineage=FormedLineage(models=own.lineage.models, adapters=own.lineage.adapters),
-        candidate=new,
-        digest=new.digest,
+        lineage=FormedLineage(
+            models=own.lineage.models, adapters=own.lineage.adapters, at_hand={compared.old.digest: compared.old}
+        ),
+        candidate=compared.new,
+        digest=compared.new.digest,
         lessons=Lessons(
             train=lambda embed: train_pool.embed(train, embed),
             held_out=lambda embed: pool.embed(held_out, embed),
@@ -209,7 +208,7 @@ def _fitted(
     return CandidateAdapters.load(folder)
 
 
-def _lessons_of(folder: Path, ids_in: ImageForm, forms: set[ImageForm], scratch: Path) -> CollectionPool:
-    collection = read_collection(folder, ids_in=ids_in, forms=forms, scratch=scratch)
+def _lessons_of(folder: Path, compared: Compared, scratch: Path) -> CollectionPool:
+    collection = read_collection(folder, ids_in=compared.items.form, forms=compared.forms, scratch=scratch)
     count = len(collection.items.ids)
-    return collection.pool(splits=np.full(count, "train"), tasks=np.full(count, NEW))
+    return collection.pool(splits=np.full(count, "train"), tasks=np.full(count, NEW), cache=compared.cache)

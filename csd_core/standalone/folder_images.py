@@ -22,8 +22,8 @@ class FolderImages:
 
     Attributes:
         root: The folder.
-        items: Table of ids and paths.
-        ids_in: The form whose pixels an id is the hash of.
+        items: Table of ids, paths and hashes of pixels.
+        ids_in: The form of those pixels.
         form: The form the model takes.
     """
 
@@ -37,9 +37,12 @@ class FolderImages:
         return FolderImages, (*place, self.ids_in, self.form)  # never the open table
 
     @cached_property
-    def _paths(self) -> dict[str, str]:
-        table = read_table(self.items, ("id", "path"))
-        return dict(zip(table["id"].tolist(), table["path"].tolist(), strict=True))
+    def _known(self) -> dict[str, tuple[str, str]]:
+        """Id -> path, and the hash of the pixels."""
+        table = read_table(self.items, ("id", "path", "pixels"))
+        return dict(
+            zip(table["id"].tolist(), zip(table["path"].tolist(), table["pixels"].tolist(), strict=True), strict=True)
+        )
 
     def images(self, ids: Strings, /) -> Fetched:
         """Decode the images of (n,) ids."""
@@ -66,11 +69,11 @@ class FolderImages:
         return f"{self.root.absolute()} {hashlib.sha256(self.items.read_bytes()).hexdigest()}"
 
     def _one(self, identity: str) -> npt.NDArray[np.uint8]:
-        path = self._paths.get(identity)
+        path, pixels = self._known.get(identity, (None, ""))
         if path is None:
             raise DataError("had no image in the folder when it was planned")
         known = self._decoded(path, self.ids_in)
-        if hashlib.sha256(known.data).hexdigest() != identity:
+        if hashlib.sha256(known.data).hexdigest() != pixels:
             raise DataError(f"{path} is another picture now")
         return known if self.form == self.ids_in else self._decoded(path, self.form)
 

@@ -5,7 +5,7 @@ check.json      CheckReport
 verdict.json    VerdictFile
 adapters/       the candidate's adapters (csd_core.upgrade.mapping.adapters)
 lineage/        the models and adapters of the rows before and after, the candidate among them
-items.parquet   id, label, split, task, path of the folder's images
+items.parquet   id, label, split, task, path of the folder's images, and the hash of their pixels
 """
 
 from dataclasses import dataclass
@@ -178,6 +178,7 @@ def _write_what_to_do(gate_result: GateResult, verdict: Promoted, settings: Upgr
             "split": gate_result.roles.splits,
             "task": gate_result.roles.tasks,
             "path": items.paths,
+            "pixels": gate_result.collection.keys,
         },
     )
     served = [each.own_gallery for each in (report.status_quo, chosen.measured) if each]

@@ -14,6 +14,7 @@ from csd_core.standalone.stored.gallery import StoredGallery
 from csd_core.standalone.stored.rows import write_rows
 from csd_core.standalone.stored.sample import MOST, Sample
 from csd_core.system.atomic import atomic_folder, copy_tree
+from csd_core.system.errors import ParamsError
 from csd_core.upgrade.sampling import evenly
 
 
@@ -37,13 +38,16 @@ def write_whole_plan(
         out: To write; there is none yet.
     """
     folder = scratch / "plan"
-    write_plan(gate_result, gate_input.settings, gate_input.new, folder)
+    new = gate_input.materials.new
+    if new is None:
+        raise ParamsError("no new model; a plan needs its ONNX file, which embeds rows and queries")
+    write_plan(gate_result, gate_input.settings, new, folder)
     found = None
     if isinstance(gate_result.verdict, Promoted):
         planned, gallery = PlanFolder.load(folder), gate_result.own.gallery
         upgrade = planned.upgrade(gallery)
         serving_of(upgrade, gallery).save(folder / RECORD)
-        roles, candidate = gate_result.roles, Embedder.load(gate_input.new)
+        roles, candidate = gate_result.roles, Embedder.load(new)
         pool = gate_result.collection.pool(splits=roles.splits, tasks=roles.tasks)
         if stored:
             write_rows(
@@ -67,7 +71,7 @@ def write_whole_plan(
             ).save(folder)
         found = estimate(
             planned.record,
-            pool,
+            gate_result.collection.pool(splits=roles.splits, tasks=roles.tasks),  # it knows no vector yet
             candidate,
             price_per_image=price_per_image,
             reading=stored.seconds if stored else 0.0,

@@ -1,6 +1,7 @@
 """Which images fit adapters, choose and judge: the pipeline's own cut, class by class."""
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from csd_core.data.tables import Strings
 from csd_core.params.model import SplitShares, Task
 from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.metrics import Bools
+from csd_core.standalone.collection import Collection
 from csd_core.system.errors import DataError, ParamsError
 
 SELECT, GATE = 0.2, 0.5
@@ -17,6 +19,9 @@ SELECT, GATE = 0.2, 0.5
 
 FEWEST = 4
 """Images of a class from which two are the gate's, so that a query of it can hit."""
+
+GROUP = r"\A(.+)\n"
+"""Where the group lies in what stands for a path; an item whose group is empty is on its own."""
 
 FIRST, NEW = "old", "new"
 """Tasks of what is in the gallery where there was none, and of what it lacks."""
@@ -39,19 +44,28 @@ class Roles:
     taught: Bools
 
 
-def assign_roles(items: CanonicalSet, *, gallery: Gallery | None, new_classes: tuple[str, ...], seed: int) -> Roles:
+def assign_roles(
+    collection: Collection,
+    *,
+    gallery: Gallery | None,
+    new_classes: tuple[str, ...],
+    seed: int,
+    stored: Bools | None = None,
+) -> Roles:
     """Give every item a role; one that is in the gallery keeps its own.
 
     Args:
-        items: The items.
-        gallery: Where the old ones are; None makes all old but for the new classes.
+        collection: The items.
+        gallery: Where the old ones are; None makes all old that are `stored`, but for the new classes.
         new_classes: What the gallery lacks; empty finds them by the gallery.
         seed: Of the cut.
+        stored: (N,) items whose old vectors are given; None for all.
 
     Raises:
         DataError: if no item is in the gallery, or its class is another there.
         ParamsError: if a new class is not in the folder, is in the gallery, or all are new.
     """
+    items = collection.items
     name = items.record.name
     absent = [label for label in new_classes if label not in items.record.classes]
     if absent:
@@ -60,18 +74,19 @@ def assign_roles(items: CanonicalSet, *, gallery: Gallery | None, new_classes: t
         )
     new = np.isin(items.labels, new_classes)
     if gallery is None:
+        new |= np.zeros_like(new) if stored is None else ~stored
         if new.all():
             raise ParamsError(
                 "--new-classes: names every class, so none would be in the old gallery; leave the old ones out"
             )
-        splits = _dealt(items, np.empty(0, np.str_), seed)
-        tasks = np.where(new, NEW, FIRST)
+        splits = _dealt(collection, np.empty(0, np.str_), seed)
+        tasks = np.where(new, NEW, FIRST) if collection.tasks is None else collection.tasks
         return Roles(splits=splits, tasks=tasks, old=~new, taught=new if new.any() else ~new)
     old = np.isin(items.ids, gallery.ids)
     if not old.any():
         raise DataError(
-            f"{name}: has the image of none of the gallery's {len(gallery):,} rows; give the folder that it was made "
-            "from (an item is known by its pixels)"
+            f"{name}: has the image of none of the gallery's {len(gallery):,} rows; give what it was made "
+            "from: the folder (an item is known by its pixels), or the table of labels (by its id)"
         )
     by_id = np.argsort(gallery.ids, kind="stable")
     row = by_id[np.searchsorted(gallery.ids, items.ids[old], sorter=by_id)]  # (N_old,)
@@ -80,7 +95,7 @@ def assign_roles(items: CanonicalSet, *, gallery: Gallery | None, new_classes: t
     contradicted = [label for label in new_classes if label in known]
     if contradicted:
         raise ParamsError(f"--new-classes {contradicted[0]}: the gallery has rows of it; leave it out")
-    splits = _dealt(items, gallery.ids, seed).astype(object)
+    splits = _dealt(collection, gallery.ids, seed).astype(object)
     splits[old] = gallery.splits[row]
     tasks = np.full(len(old), _free_name(gallery), object)
     tasks[old] = gallery.tasks[row]
@@ -97,25 +112,53 @@ def refuse_too_few(items: CanonicalSet, roles: Roles) -> None:
     """A gate without a query that can hit would judge nothing.
 
     Raises:
-        DataError: if no class of the gallery has two images among the gate's.
+        DataError: if no item of the gate has another of its class in the gallery.
     """
-    judging = items.labels[roles.old & (roles.splits == "gate")]
-    if not (np.unique(judging, return_counts=True)[1] > 1).any():
+    old = items.labels[roles.old]
+    labels, counts = np.unique(old, return_counts=True)
+    judging = old[roles.splits[roles.old] == "gate"]
+    if not np.isin(judging, labels[counts > 1]).any():
         raise DataError(
-            f"{items.record.name}: {len(judging)} old images are the gate's, and no two of one class; give at least "
-            f"{FEWEST} images of each class"
+            f"{items.record.name}: {len(judging)} old items are the gate's, and none has another of its class; give at "
+            f"least {FEWEST} items of each class"
         )
 
 
-def _dealt(items: CanonicalSet, earlier: Strings, seed: int) -> Strings:
+def _dealt(collection: Collection, earlier: Strings, seed: int) -> Strings:
     """Return (N,) roles of the items that are not among the earlier ones; empty for those."""
+    items, groups = collection.items, collection.groups
+    if collection.asks is not None:
+        return _dealt_matches(items, collection.asks, seed)
+    if groups is not None:
+        named = np.array([f"{group}\n{row}" for row, group in enumerate(groups.tolist())])
+        items = replace(items, paths=named)
     splits = np.full(len(items.ids), "", object)
     if not np.isin(items.ids, earlier).all():
         whole = Task(previous="init", recipe="first", source="images", classes=None)
-        shares = SplitShares(seed=seed, select=SELECT, gate=GATE, test=0.0, group=None)
+        shares = SplitShares(seed=seed, select=SELECT, gate=GATE, test=0.0, group=None if groups is None else GROUP)
         cut = cut_shard(items, whole, shares, name=items.record.name, earlier=earlier)
         splits[cut.rows] = cut.splits
     return splits.astype(np.str_)
+
+
+def _dealt_matches(items: CanonicalSet, asks: Bools, seed: int) -> Strings:
+    """Return (N,) roles by pairs: all items of a match in one, but that what is only found asks nothing (test).
+
+    Items in no pair fit adapters.
+    """
+    _, number, sizes = np.unique(items.labels, return_inverse=True, return_counts=True)
+    matched = np.flatnonzero(sizes > 1)
+    least = np.full(len(sizes), "", object)
+    for row in np.argsort(items.ids, kind="stable")[::-1]:
+        least[number[row]] = items.ids[row]
+    ranks = {each: hashlib.sha256(f"{seed}/{least[each]}".encode()).digest() for each in matched.tolist()}
+    ranked = sorted(ranks, key=ranks.__getitem__)
+    role = np.full(len(sizes), "train", object)
+    start, middle = round(len(ranked) * (1 - GATE - SELECT)), round(len(ranked) * (1 - GATE))
+    role[ranked[start:middle]], role[ranked[middle:]] = "select", "gate"
+    found = role[number]
+    found[~asks & (found != "train")] = "test"
+    return found.astype(np.str_)
 
 
 def _refuse_other_labels(items: CanonicalSet, gallery: Gallery, old: Bools, row: np.ndarray) -> None:

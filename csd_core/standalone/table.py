@@ -1,6 +1,6 @@
 """What the gate found, for a person at a terminal."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from rich.table import Table
 
@@ -13,10 +13,14 @@ from csd_core.report.advice.task import Advice, lines
 from csd_core.system.console import echo, new_table, print_table
 from csd_core.upgrade.gate_rules import points
 
+FIGURES = ("all", "old", "new", "flips", "select", "embedded", "mapped", "models", "searches", "bytes")
+HEAD = ("Recall@1", *FIGURES, "passes")
+"""Columns, and those of them that hold figures."""
+
 
 def print_findings(report: CheckReport, verdict: Promoted | Rejected, policy: Policy) -> None:
     """Print every way to serve the candidate, the verdict with its reasons, and what can be done about a rejection."""
-    print_table(_table(report, {(way.strategy, way.share): way for way in verdict.ways}))
+    print_table(_table(rows_of(report, verdict)))
     test = report.cross_test
     if test:
         echo(
@@ -33,17 +37,15 @@ def print_findings(report: CheckReport, verdict: Promoted | Rejected, policy: Po
         echo(line)
 
 
-def _table(report: CheckReport, ways: Mapping[tuple[Strategy, float | None], Way]) -> Table:
-    table = new_table()
-    table.add_column("Recall@1")
-    for name in ("all", "old", "new", "flips", "select", "embedded", "mapped", "models", "searches", "bytes"):
-        table.add_column(name, justify="right")
-    table.add_column("passes")
+def rows_of(report: CheckReport, verdict: Promoted | Rejected) -> Iterator[tuple[str, ...]]:
+    """Yield the cells of each way to serve the candidate, below HEAD; the status quo comes first."""
+    ways: Mapping[tuple[Strategy, float | None], Way] = {(way.strategy, way.share): way for way in verdict.ways}
     if report.status_quo:
-        table.add_row("status quo", *_recalls(report.status_quo))
+        quo = ("status quo", *_recalls(report.status_quo))
+        yield (*quo, *[""] * (len(HEAD) - len(quo)))
     for each in report.alternatives:
         pairs, way = each.against_status_quo.get("overall"), ways[each.way]
-        table.add_row(
+        yield (
             each.name,
             *_recalls(each.measured),
             f"-{pairs.lost:,} +{pairs.gained:,}" if pairs else "",
@@ -51,6 +53,14 @@ def _table(report: CheckReport, ways: Mapping[tuple[Strategy, float | None], Way
             *_costs(way.cost),
             _outcome(way),
         )
+
+
+def _table(rows: Iterable[tuple[str, ...]]) -> Table:
+    table = new_table()
+    for name in HEAD:
+        table.add_column(name, justify="right" if name in FIGURES else "left")
+    for row in rows:
+        table.add_row(*row)
     return table
 
 

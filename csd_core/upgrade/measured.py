@@ -1,15 +1,27 @@
 """From items to vectors: rows for a gallery, and what the models make of the items that the gate measures."""
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from csd_core.data.pool import ItemPool
 from csd_core.params.section import Split
-from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.gallery import Gallery
 from csd_core.retrieval.metrics import Bools, Floats, Ints
 from csd_core.upgrade.evaluation_data import EvaluationData
+
+
+class Model(Protocol):
+    """What a pool embeds its items by; most often an embedder."""
+
+    @property
+    def digest(self) -> str:
+        """Its identity."""
+
+    def __call__(self, images: npt.NDArray[np.uint8], /) -> Floats:
+        """Return (N, D) unit vectors of images."""
 
 
 def evaluation_data_of(
@@ -17,8 +29,8 @@ def evaluation_data_of(
     gallery: Gallery,
     splits: Sequence[Split],
     *,
-    candidate: Embedder,
-    active: Mapping[str, Embedder],
+    candidate: Model,
+    active: Mapping[str, Model],
     may_ask: Sequence[Split] = ("select", "gate"),
 ) -> EvaluationData:
     """Embed what is served by the candidate, and by today's models what they must embed; find the stored rows.
@@ -60,7 +72,7 @@ def evaluation_data_of(
     )
 
 
-def _embedded(pool: ItemPool, served: Ints, *, needed: Bools, by: Embedder) -> Floats:
+def _embedded(pool: ItemPool, served: Ints, *, needed: Bools, by: Model) -> Floats:
     """(N, D) vectors of the items that need one; the others stay zero."""
     some = pool.embed(served[needed], by)
     vectors = np.zeros((len(served), some.shape[1]), np.float32)
@@ -68,7 +80,7 @@ def _embedded(pool: ItemPool, served: Ints, *, needed: Bools, by: Embedder) -> F
     return vectors
 
 
-def embedded(pool: ItemPool, rows: Ints, model: Embedder) -> Gallery:
+def embedded(pool: ItemPool, rows: Ints, model: Model) -> Gallery:
     """Return a gallery of some items of a pool, by one model."""
     return Gallery.embedded(
         ids=pool.ids[rows],

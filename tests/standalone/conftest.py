@@ -28,20 +28,20 @@ def photos(digits, tmp_path_factory):
 def maps():
     """Name -> (64, D) linear maps of pixels, fitted on other digits than those of the folder.
 
-    `weak` and `good` see the same 12 directions, `weak` with the wrong weights; `wide` has more dimensions, `random`
+    `weak` and `good` see the same 16 directions, `weak` with the wrong weights; `wide` has more dimensions, `random`
     knows nothing.
     """
     found = load_digits()
     rest = np.concatenate([np.flatnonzero(found.target == each)[PER_CLASS:] for each in range(10)])
     flat, classes = found.images[rest].reshape(-1, 64) / 16, found.target[rest]
-    directions = PCA(12, random_state=0).fit(flat).components_.T
+    directions = PCA(16, random_state=0).fit(flat).components_.T
     within = LinearDiscriminantAnalysis(solver="eigen", shrinkage=0.1).fit(flat @ directions, classes).covariance_
     draw = np.random.default_rng(0)
     return {
-        "weak": directions * np.linspace(1, 6, 12) ** 2,
+        "weak": directions * np.linspace(1, 6, 16) ** 2,
         "good": directions @ np.linalg.cholesky(np.linalg.inv(within)),
         "wide": PCA(20, random_state=0).fit(flat).components_.T,
-        "random": draw.normal(size=(64, 2)) @ draw.normal(size=(2, 12)),
+        "random": draw.normal(size=(64, 2)) @ draw.normal(size=(2, 16)),
         "mean": flat.mean(axis=0),
     }
 

@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -75,7 +76,7 @@ def test_another_dimension_rules_out_only_leaving_the_vectors_as_they_are(csd, m
     code, report = report_of(csd, models["weak"], models["wide"], "--images", photos)
     assert [each.name for each in report.alternatives if not each.possible] == ["keep"]
     assert alternative(report, "adapt").measured.overall.at[1] > report.status_quo.overall.at[1]
-    assert "12 dimensions, the candidate 20" in alternative(report, "keep").why_not
+    assert "16 dimensions, the candidate 20" in alternative(report, "keep").why_not
     assert code == 0
 
 
@@ -176,7 +177,7 @@ def one_of_each_class(folder):
         (missing, r"images: there is no such folder"),
         (empty, r"images: no usable image; give a folder of images for each class"),
         (damaged, r"images: no usable image \(a/broken.png is not an image of a known format\)"),
-        (one_of_each_class, r"images: 0 old images are the gate's, and no two of one class; give at least 4"),
+        (one_of_each_class, r"images: 0 old items are the gate's, and none has another of its class; give at least 4"),
     ],
 )
 def test_folders_that_can_judge_nothing_are_refused(make, message, csd, models, tmp_path):
@@ -234,3 +235,18 @@ def test_an_image_whose_vector_is_zero_is_named(csd, models, photos, tmp_path):
     code, _, errors = csd("check", models["weak"], dead, "--images", photos)
     assert code == 6
     assert "get a vector of length 0 or one that is not finite, such as item" in errors
+
+
+def test_the_verdict_is_written_for_a_pull_request(csd, models, photos):
+    for name, code in (("good", 0), ("random", 7)):
+        arguments = ("check", models["weak"], models[name], "--images", photos)
+        assert csd(*arguments, "--summary", f"{name}.md")[0] == code
+        assert csd(*arguments, "--summary", f"{name}.xml")[0] == code
+    text = Path("good.md").read_text()
+    assert text.startswith("## Promoted under ")
+    assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
+    good, bad = (ET.parse(f"{name}.xml").getroot() for name in ("good", "random"))  # noqa: S314 - our own
+    assert (good.get("failures"), bad.find("./testcase[@classname='csd']/failure") is None) == ("0", False)
+    assert int(bad.get("failures")) == len(bad.findall("./testcase/failure")) > 1
+    code, _, errors = csd(*arguments, "--summary", "good.txt")
+    assert (code, "name a file .md or .xml" in errors) == (2, True)

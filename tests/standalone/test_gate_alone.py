@@ -49,7 +49,7 @@ def rows_of(text):
 
 @pytest.mark.slow
 def test_every_block_of_the_page_runs_in_order(stranger):
-    assert [kind for kind, _ in BLOCKS] == ["python", "sh", "sh", "sh", "python", "sh"]
+    assert [kind for kind, _ in BLOCKS] == ["python", "sh", "sh", "python", "sh", "sh", "python", "python", "sh"]
     printed = [stranger(kind, block) for kind, block in BLOCKS]
     shown = rows_of(re.search(r"```\n(Recall@1.*?)```", PAGE, flags=re.DOTALL).group(1))
     found = rows_of(re.sub(r" +$", "", printed[1], flags=re.MULTILINE))
@@ -57,8 +57,11 @@ def test_every_block_of_the_page_runs_in_order(stranger):
     for name, (recall, passes) in shown.items():
         assert found[name] == (pytest.approx(recall, abs=1), passes), printed[1]
     assert "rejected" in (stranger.folder / "worse.txt").read_text()
-    assert "gallery-2: 500 rows embedded, 500 mapped" in printed[3]
+    assert (stranger.folder / "check.md").read_text().startswith("## Promoted under ")
+    assert "labelled: 1,000 rows of 10 classes" in printed[4]
+    assert "gallery-2: 0 rows embedded, 1,000 mapped" in printed[5]
     assert "from its best" in (stranger.folder / "back.txt").read_text()
+    assert "photos/0/0000.png: the same vector" in printed[8]
     same = (stranger.folder / "same.txt").read_text()
     assert "backfill: all classes +0.0 points, at worst -" in same
     assert "must gain more than 0.0" in same

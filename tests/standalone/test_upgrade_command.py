@@ -303,7 +303,7 @@ def test_a_class_of_the_gallery_is_not_new(csd, gallery, models, photos):
 
 def test_a_wrapped_model_takes_the_place_of_the_original(csd, gallery, models, photos):
     printed = succeed(csd, "upgrade", "wrap", models["weak"], "-o", "weak-in-form.onnx")
-    assert "takes 8 x 8 x 1 images (squash), makes vectors of 12 dimensions" in printed
+    assert "takes 8 x 8 x 1 images (squash), makes vectors of 16 dimensions" in printed
     code, _, _ = csd("check", "weak-in-form.onnx", models["good"], "--images", photos, "--gallery", gallery)
     assert code == 0
 

@@ -2,11 +2,16 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 from strangers import FLOAT, FLOAT16, UINT8, exported, linear, saved
+from torchvision import transforms
 
-from csd_core.standalone.foreign import is_exported_by_csd
-from csd_core.standalone.preprocessing import Preprocessing
-from csd_core.standalone.wrapping import wrap
+from csd_core.data.decode import decode
+from csd_core.records.stages import ImageForm
+from csd_core.retrieval.embedder import Embedder
+from csd_core.standalone.models.foreign import is_exported_by_csd
+from csd_core.standalone.models.preprocessing import Preprocessing
+from csd_core.standalone.models.wrapping import wrap
 from csd_core.system.errors import ArtifactError, CompatibilityError, ParamsError
 
 DRAW = np.random.default_rng(0)
@@ -18,8 +23,10 @@ def unit(vectors):
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def wrapped(model, tmp_path, **options):
-    return wrap(saved(model, tmp_path / "foreign.onnx"), tmp_path / "wrapped.onnx", Preprocessing(**options))
+def wrapped(model, tmp_path, *, output="features", **options):
+    """Few dimensions are enough here, so the output is named."""
+    file = saved(model, tmp_path / "foreign.onnx")
+    return wrap(file, tmp_path / "wrapped.onnx", Preprocessing(output=output, **options))
 
 
 @pytest.mark.parametrize("kind", [UINT8, FLOAT, FLOAT16])
@@ -111,11 +118,140 @@ def test_names_that_the_model_shares_with_csds_form_are_kept_apart(tmp_path):
     assert wrapped(branching(), tmp_path)(PIXELS) == pytest.approx(unit(PIXELS.reshape(7, -1) / 255.0), abs=1e-5)
 
 
-def test_the_first_output_of_one_vector_an_image_is_taken(tmp_path):
-    model = linear(MATRIX, shape=("n", 6, 6, 3))
-    model.graph.output.insert(0, helper.make_tensor_value_info("floats", FLOAT, None))
-    model.graph.output.append(helper.make_tensor_value_info("flat", FLOAT, None))
-    assert wrapped(model, tmp_path).metadata.dimension == 5
+def with_head(last, *, dimension=20, names=("features",)):
+    """A linear model of 20 dimensions and more nodes behind it; its outputs are `names`."""
+    model = linear(DRAW.normal(size=(108, dimension)), shape=("n", 6, 6, 3))
+    model.graph.node.extend(last)
+    del model.graph.output[:]
+    model.graph.output.extend(helper.make_tensor_value_info(name, FLOAT, None) for name in names)
+    return model
+
+
+def test_one_of_several_outputs_of_vectors_is_never_taken_by_itself(tmp_path):
+    model = with_head([helper.make_node("Neg", ["features"], ["other"])], names=("other", "features", "floats"))
+    with pytest.raises(
+        ParamsError, match=r"2 outputs of vectors \(other N x 20, features N x 20, floats N x 6 x 6 x 3\)"
+    ):
+        wrapped(model, tmp_path, output=None)
+    one, other = (wrapped(model, tmp_path, output=name)(PIXELS) for name in ("features", "other"))
+    assert one == pytest.approx(-other)
+    with pytest.raises(ParamsError, match=r"--output floats: is no output of vectors"):
+        wrapped(model, tmp_path, output="floats")
+
+
+@pytest.mark.parametrize(
+    ("model", "doubt"),
+    [
+        (linear(MATRIX, shape=("n", 6, 6, 3)), r"its output features has 5 dimensions.*add --output features"),
+        (
+            with_head([helper.make_node("Softmax", ["features"], ["odds"])], names=("odds",)),
+            r"looks like probabilities",
+        ),
+    ],
+)
+def test_an_output_that_looks_like_something_else_is_asked_about(model, doubt, tmp_path):
+    with pytest.raises(ParamsError, match=doubt):
+        wrapped(model, tmp_path, output=None)
+    wrapped(model, tmp_path, output=model.graph.output[0].name)
+
+
+def test_what_pooling_leaves_in_four_axes_is_flattened(tmp_path):
+    axes = numpy_helper.from_array(np.array([2, 3]), "axes")
+    model = with_head([helper.make_node("Unsqueeze", ["features", "axes"], ["pooled"])], names=("pooled", "features"))
+    model.graph.initializer.append(axes)
+    flat, pooled = (wrapped(model, tmp_path, output=name) for name in ("features", "pooled"))
+    assert np.array_equal(flat(PIXELS), pooled(PIXELS))
+
+
+@pytest.mark.parametrize("rigid", [False, True])
+def test_a_model_of_one_image_takes_any_number(rigid, tmp_path):
+    """Rigid: a Reshape to one row makes a graph that breaks with a dynamic first axis, so it is looped."""
+    model = linear(MATRIX, shape=(1, 6, 6, 3))
+    model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 1
+    if rigid:
+        model.graph.node[1].CopyFrom(helper.make_node("Reshape", ["floats", "row"], ["flat"]))
+        model.graph.initializer.append(numpy_helper.from_array(np.array([1, 108]), "row"))
+    embedder = wrapped(model, tmp_path)
+    assert ("Scan" in {node.op_type for node in onnx.load(tmp_path / "wrapped.onnx").graph.node}) == rigid
+    assert embedder(PIXELS) == pytest.approx(unit(PIXELS.reshape(7, -1) / 255 @ MATRIX), abs=1e-5)
+    assert embedder(PIXELS[:1]) == pytest.approx(embedder(PIXELS)[:1], abs=1e-6)
+
+
+@pytest.mark.parametrize(("shape", "axes"), [(("n", 3, 6, 6), (0, 3, 1, 2)), (("n", 6, 6, 3), (0, 1, 2, 3))])
+def test_caffes_models_see_blue_green_red_without_scale(shape, axes, tmp_path):
+    fed = PIXELS[..., ::-1] - np.array([103.939, 116.779, 123.68])
+    expected = unit(fed.transpose(axes).reshape(7, -1) @ MATRIX)
+    model = linear(MATRIX, shape=shape)
+    assert wrapped(model, tmp_path, preset="caffe")(PIXELS) == pytest.approx(expected, abs=1e-5)
+    said = wrapped(model, tmp_path, bgr=True, scale=1.0, mean="103.939,116.779,123.68")
+    assert said(PIXELS) == pytest.approx(expected, abs=1e-5)
+
+
+def test_weights_in_a_file_beside_the_model_come_along(tmp_path):
+    matrix = DRAW.normal(size=(108, 20))
+    file = tmp_path / "split.onnx"
+    onnx.save(
+        linear(matrix, shape=("n", 6, 6, 3)), file, save_as_external_data=True, location="split.data", size_threshold=0
+    )
+    made = wrap(file, tmp_path / "whole.onnx", Preprocessing())
+    (tmp_path / "split.data").unlink()
+    again = Embedder.load(tmp_path / "whole.onnx")
+    assert again(PIXELS) == pytest.approx(unit(PIXELS.reshape(7, -1) / 255 @ matrix), abs=1e-5)
+    assert again.digest == made.digest
+
+
+def torchvisions(image, *, shorter, size):
+    transform = transforms.Compose(
+        [transforms.Resize(shorter, transforms.InterpolationMode.BILINEAR), transforms.CenterCrop(size)]
+    )
+    return np.asarray(transform(image))
+
+
+def test_resize_then_crop_is_torchvisions_to_the_pixel(tmp_path):
+    for size in ((97, 61), (61, 97), (300, 200)):
+        image = Image.fromarray(DRAW.integers(0, 256, (*size, 3), np.uint8))
+        image.save(tmp_path / "photo.png")
+        form = ImageForm(size=28, channels=3, resize="crop", shorter_side=32, resampling="bilinear")
+        assert np.array_equal(decode(tmp_path / "photo.png", form), torchvisions(image, shorter=32, size=28))
+
+
+@pytest.mark.parametrize("size", [(9, 13), (40, 25), (16, 16)])
+def test_opencvs_bilinear_is_four_pixels_around_each_centre(size, tmp_path):
+    """cv2.INTER_LINEAR by its definition: half-pixel centres, edges repeated, no antialiasing; it rounds to a byte."""
+    pixels = DRAW.integers(0, 256, (*size, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    form = ImageForm(size=14, channels=3, resize="squash", resampling="opencv-bilinear")
+    expected = pixels.astype(float)
+    for axis, length in enumerate(size):
+        centre = (np.arange(14) + 0.5) * length / 14 - 0.5
+        low = np.floor(centre).astype(int)
+        share = (centre - low).reshape([-1 if each == axis else 1 for each in range(3)])
+        first, second = (np.take(expected, np.clip(each, 0, length - 1), axis) for each in (low, low + 1))
+        expected = first * (1 - share) + second * share
+    assert np.abs(decode(tmp_path / "photo.png", form) - expected).max() <= 1
+
+
+def test_a_wrapped_model_is_verified_by_a_vector_or_told_what_comes_closest(csd, tmp_path):
+    matrix = DRAW.normal(size=(24 * 24 * 3, 20))
+    file = saved(linear(matrix, shape=("n", 3, 24, 24)), tmp_path / "model.onnx")
+    image = Image.fromarray(DRAW.integers(0, 256, (90, 60, 3), np.uint8))
+    image.save(tmp_path / "photo.png")
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    fed = (torchvisions(image, shorter=27, size=24) / 255 - mean) / std
+    np.save(tmp_path / "vector.npy", fed.transpose(2, 0, 1).reshape(-1) @ matrix)
+    verify = ("--verify", "photo.png", "vector.npy", "-o", "wrapped.onnx")
+    code, _, errors = csd("upgrade", "wrap", file, "--preset", "imagenet", *verify)
+    assert code not in (0, 7)
+    assert (
+        "closest is --shorter-side 27 --resampling bilinear --preset imagenet with 1.0000, which is the same" in errors
+    )
+    assert not (tmp_path / "wrapped.onnx").exists()
+    right = ("--preset", "imagenet", "--shorter-side", "27", "--resampling", "bilinear")
+    code, printed, errors = csd("upgrade", "wrap", file, *right, *verify)
+    assert code == 0, errors
+    assert "photo.png: the same vector, cosine 1.000" in printed
+    with pytest.raises(ParamsError, match=r"--preset imagenet: says what --mean would"):
+        wrap(file, tmp_path / "twice.onnx", Preprocessing(preset="imagenet", mean="0.5"))
 
 
 def test_equal_files_and_options_give_equal_bytes_and_others_another_digest(tmp_path):
@@ -125,7 +261,7 @@ def test_equal_files_and_options_give_equal_bytes_and_others_another_digest(tmp_
 
 
 def test_what_csd_exported_is_known_as_such(tmp_path):
-    foreign = saved(linear(MATRIX, shape=("n", 6, 6, 3)), tmp_path / "foreign.onnx")
+    foreign = saved(linear(DRAW.normal(size=(108, 20)), shape=("n", 6, 6, 3)), tmp_path / "foreign.onnx")
     ours = saved(exported(DRAW.normal(size=(64, 4))), tmp_path / "ours.onnx")
     wrap(foreign, tmp_path / "wrapped.onnx", Preprocessing())
     assert [is_exported_by_csd(path) for path in (foreign, ours, tmp_path / "wrapped.onnx")] == [False, True, True]
@@ -148,18 +284,18 @@ def no_vectors():
     ("model", "error", "message"),
     [
         (two_inputs(), ArtifactError, r"has 2 inputs \(pixels, mask\)"),
-        (no_vectors(), ArtifactError, r"of 3 images it makes \(3, 6, 6, 3\)"),
+        (no_vectors(), ArtifactError, r"of 3 images it makes floats N x 6 x 6 x 3"),
         (linear(MATRIX, shape=("n", 18, 6)), ArtifactError, r"tensor\(float\) n x 18 x 6"),
         (linear(MATRIX, shape=("n", 6, 6, 3), kind=TensorProto.INT64), ArtifactError, r"tensor\(int64\)"),
-        (linear(MATRIX, shape=(1, 6, 6, 3)), ArtifactError, r"its batch is fixed \(1 x 6 x 6 x 3\)"),
+        (linear(MATRIX, shape=(2, 6, 6, 3)), ArtifactError, r"its batch is fixed \(2 x 6 x 6 x 3\)"),
         (linear(MATRIX, shape=("n", 3, 9, 4)), ArtifactError, r"csd makes square ones"),
-        (linear(MATRIX * np.inf, shape=("n", 6, 6, 3)), CompatibilityError, r"vectors that are not finite"),
+        (linear(np.full((108, 20), np.inf), shape=("n", 6, 6, 3)), CompatibilityError, r"vectors that are not finite"),
         (linear(MATRIX, shape=("n", 6, 6, 3), opset=6), ArtifactError, r"onnxruntime cannot load it"),
     ],
 )
 def test_what_is_no_embedder_of_images_is_refused_in_one_line(model, error, message, tmp_path):
     with pytest.raises(error, match=message) as caught:
-        wrapped(model, tmp_path)
+        wrapped(model, tmp_path, output=None)
     assert "\n" not in str(caught.value)
     assert "foreign.onnx" in str(caught.value)
 

@@ -97,6 +97,7 @@ def apply_to_store(
     *,
     images: Path | None,
     work: Path,
+    cache: Path | None = None,
     engine: Engine,
     max_rows_per_second: float | None,
     max_failed: int,
@@ -110,6 +111,7 @@ def apply_to_store(
         store: Where the rows lie.
         images: Folder of the images; needed where rows are re-embedded.
         work: Folder for what is embedded until it is written.
+        cache: Folder of vectors that are known; None for none.
         engine: Who embeds.
         max_rows_per_second: Over all of them; None for full speed.
         max_failed: More rows without a second vector than this stop it before the switch.
@@ -136,7 +138,9 @@ def apply_to_store(
             raise ParamsError(f"--images: the plan re-embeds {len(items):,} images; name the folder it was made with")
         embedded = ReEmbedded(ids=items[:0], vectors=np.empty((0, record.dimension), np.float32), failed={})
         if len(items) and images is not None:
-            embedded = embed_items(items, plan, images, work, engine=engine, max_rows_per_second=max_rows_per_second)
+            embedded = embed_items(
+                items, plan, images, work, cache=cache, engine=engine, max_rows_per_second=max_rows_per_second
+            )
         table = read_table(plan.items, ("id", "label"))
         labels = dict(zip(table["id"].tolist(), table["label"].tolist(), strict=True))
         application = _Application(plan=plan, rows=rows, embedded=embedded, labels=labels)

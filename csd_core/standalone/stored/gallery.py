@@ -87,7 +87,7 @@ def read_stored(
             f"{images}: has the image of none of the {len(ids):,} rows of {store.name}; an id is the path of an image "
             f"({collection.items.paths[0]}), its name without ending, or the hash of its pixels, not {ids[0]}"
         )
-    roles = assign_roles(collection.items, gallery=None, new_classes=(), seed=seed)
+    roles = assign_roles(collection, gallery=None, new_classes=(), seed=seed)
     gallery = _gallery(ids, of_row, vectors, collection.items, roles, embedder, previous)
     _refuse_another_models(store, gallery, of_row, collection, roles, embedder)
     lineage = previous.lineage if previous else Lineage(models={}, adapters={})

@@ -95,7 +95,7 @@ def test_a_killed_upgrade_is_finished_undone_and_made_again(csd, planned, shop, 
     script = Path(__file__).with_name("killed.py")
     done = subprocess.run([sys.executable, script, shop.address, plan, "write", "3"], check=False)
     assert done.returncode == -9
-    shop.insert(["77"], drawn(1, 12))  # meanwhile; the plan does not know it
+    shop.insert(["77"], drawn(1, 16))  # meanwhile; the plan does not know it
     assert vectors_of(shop.address).keys() == {*ids, "77"}
 
     code, _, errors = csd("upgrade", "apply", plan, "--store", shop.address, "--max-failed", "0")
@@ -145,7 +145,7 @@ def test_rows_are_re_embedded_from_their_images_and_the_next_plan_knows_which(cs
     printed = succeed(
         csd, *plan_arguments(models, images, parquet), "--policy", chosen, "--price-per-image", "0.5", "-o", "plan"
     )
-    assert "300 rows to embed, 300 to map, 0 to keep; 28,800 bytes of vectors, about" in printed
+    assert "300 rows to embed, 300 to map, 0 to keep; 38,400 bytes of vectors, about" in printed
     assert "150.00 for the images" in printed
     code, _, errors = csd("upgrade", "apply", "plan", "--store", parquet.address)
     assert (code, "--images: the plan re-embeds 300 images" in errors) == (2, True)

@@ -14,10 +14,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from csd_core.records.stages import ImageForm
 from csd_core.retrieval.embedder import Embedder, EmbedderMetadata, digest_of
-from csd_core.standalone.foreign import PROBE, ForeignInput, first_line, input_of, open_session, output_of, probe
-from csd_core.standalone.preprocessing import Preprocessing
+from csd_core.standalone.models.any_batch import with_any_batch
+from csd_core.standalone.models.foreign import PROBE, ForeignInput, first_line, input_of, open_session, output_of
+from csd_core.standalone.models.preprocessing import Preprocessing
 from csd_core.system.atomic import atomic_file
-from csd_core.system.errors import ArtifactError, CompatibilityError
+from csd_core.system.errors import ArtifactError, CompatibilityError, ParamsError
 
 IMAGES, EMBEDDINGS = "images", "embeddings"
 """Input and output of csd's form."""
@@ -38,14 +39,23 @@ def wrap(file: Path, target: Path, preprocessing: Preprocessing) -> Embedder:
     """
     session = open_session(file)
     found = input_of(session, file, preprocessing)
-    output = output_of(session, file, found)
-    model = onnx.load(file)
+    model = _loaded(file)
+    if found.one:
+        dynamic = with_any_batch(model, found)
+        if dynamic is None:
+            raise ArtifactError(f"{file}: takes one image at a time; export it with a dynamic first axis")
+        model, session = dynamic, open_session(dynamic.SerializeToString())
+    chosen = output_of(session, file, found, preprocessing.output)
+    output = chosen.name
     graph = model.graph
     taken = {name: f"wrapped/{name}" for name in (IMAGES, EMBEDDINGS)}
     _rename(graph, taken)
     before = list(_feeding(found, taken.get(found.name, found.name), preprocessing))
+    made = taken.get(output, output)
+    flattened = [] if chosen.flat else [helper.make_node("Flatten", [made], ["csd/flat"], axis=1)]
     after = [
-        helper.make_node("Cast", [taken.get(output, output)], ["csd/vectors"], to=TensorProto.FLOAT),
+        *flattened,
+        helper.make_node("Cast", [made if chosen.flat else "csd/flat"], ["csd/vectors"], to=TensorProto.FLOAT),
         helper.make_node("LpNormalization", ["csd/vectors"], [EMBEDDINGS], axis=1, p=2),
     ]
     initialisers = {each.name for each in graph.initializer}
@@ -53,15 +63,14 @@ def wrap(file: Path, target: Path, preprocessing: Preprocessing) -> Embedder:
     nodes = [*(node for node, _ in before), *graph.node, *after]
     side = found.size
     images = helper.make_tensor_value_info(IMAGES, TensorProto.UINT8, ["batch", side, side, found.channels])
-    dimension = probe(session, found, output).shape[1]
-    vectors = helper.make_tensor_value_info(EMBEDDINGS, TensorProto.FLOAT, ["batch", dimension])
+    vectors = helper.make_tensor_value_info(EMBEDDINGS, TensorProto.FLOAT, ["batch", chosen.dimension])
     for field, values in (("node", nodes), ("input", [images, *overridable]), ("output", [vectors])):
         graph.ClearField(field)
         getattr(graph, field).extend(values)
     graph.initializer.extend(constant for _, constants in before for constant in constants)
     metadata = EmbedderMetadata(
         **dict(preprocessing.form(side, found.channels)),
-        dimension=dimension,
+        dimension=chosen.dimension,
         classes=(),
         parent=None,
     )
@@ -70,6 +79,14 @@ def wrap(file: Path, target: Path, preprocessing: Preprocessing) -> Embedder:
     embedder = Embedder.load(target)
     _refuse_unfinite(embedder, metadata.form, file)
     return embedder
+
+
+def _loaded(file: Path) -> onnx.ModelProto:
+    """Return the graph with its weights, those of files beside it too."""
+    try:
+        return onnx.load(file)
+    except Exception as error:  # protobuf's errors differ between its implementations  # noqa: BLE001
+        raise ArtifactError(f"{file}: cannot be read with its weights ({first_line(error)}); export it again") from None
 
 
 def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
@@ -93,6 +110,10 @@ def _feeding(
     steps: list[tuple[str, dict[str, Any], Any]] = []
     if found.layout == "nchw":
         steps.append(("Transpose", {"perm": [0, 3, 1, 2]}, None))  # before the cast, while a pixel is a byte
+    if preprocessing.is_bgr:
+        if found.channels != 3:  # noqa: PLR2004 - red, green, blue
+            raise ParamsError("--bgr: the model takes grey images; leave it out")
+        steps.append(("Gather", {"axis": 1 if found.layout == "nchw" else 3}, np.array([2, 1, 0], np.int64)))
     if found.type != TensorProto.UINT8:
         # onnxruntime broadcasts run by run, and runs of three channels are slow: spread the constants over a line
         line = (found.channels, 1, 1) if found.layout == "nchw" else (found.channels,)

@@ -1,14 +1,14 @@
 """How images are fed to an embedder that csd did not export: what its ONNX file does not say."""
 
-from dataclasses import dataclass, fields
-from typing import Literal
+from dataclasses import dataclass, fields, replace
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
 from csd_core.params.model import ResizeRule
-from csd_core.records.stages import ImageForm
+from csd_core.records.stages import ImageForm, Resampling
 from csd_core.system.errors import ParamsError
 
 Layout = Literal["nchw", "nhwc"]
@@ -17,10 +17,33 @@ SCALE = 1 / 255
 """Of float inputs, unless asked otherwise: pixels between 0 and 1."""
 
 
+Preset = Literal["imagenet", "clip", "caffe", "minus-one-to-one"]
+
+
+class Normalisation(NamedTuple):
+    """How a family of models is fed."""
+
+    scale: float
+    mean: str
+    std: str
+    bgr: bool = False
+
+
+PRESETS: dict[Preset, Normalisation] = {
+    "imagenet": Normalisation(SCALE, "0.485,0.456,0.406", "0.229,0.224,0.225"),  # torchvision, timm
+    "clip": Normalisation(SCALE, "0.48145466,0.4578275,0.40821073", "0.26862954,0.26130258,0.27577711"),
+    "caffe": Normalisation(1.0, "103.939,116.779,123.68", "1", bgr=True),  # keras.applications too
+    "minus-one-to-one": Normalisation(SCALE, "0.5", "0.5"),
+}
+"""Means and deviations in the order of the model's channels."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preprocessing:
     """Options for embedders that csd did not export; x = (pixel * scale - mean) / std."""
 
+    output: str | None = None
+    """Name of the output that holds the vectors, where there are several or it looks like something else."""
     image_size: int | None = None
     """Height and width of the input in pixels, where the file leaves them open."""
     layout: Layout | None = None
@@ -29,9 +52,18 @@ class Preprocessing:
     """How an image that is not square becomes square; squash unless given."""
     crop_share: float | None = None
     """What --resize crop keeps of the shorter side; 1 unless given, 0.875 for 224 of 256 pixels."""
+    shorter_side: int | None = None
+    """Resize the shorter side to so many pixels, then crop the middle, as torchvision does; 256 for 224 pixels."""
+    resampling: Resampling | None = None
+    """Filter of resizing: Pillow's bicubic (unless given), bilinear, area or nearest, or OpenCV's bilinear, which does
+    not widen when it reduces."""
     background: str | None = None
     """What lies behind transparent pixels and around a padded image: white, grey, checker or #rrggbb; black unless
     given."""
+    preset: Preset | None = None
+    """Usual --scale, --mean, --std and --bgr of a family of models."""
+    bgr: bool | None = None
+    """The model takes blue, green, red; --mean and --std are in that order."""
     scale: float | None = None
     """Factor for pixels of 0 to 255 where the input is float; 1/255 unless given."""
     mean: str | None = None
@@ -46,10 +78,31 @@ class Preprocessing:
             f"--{each.name.replace('_', '-')}" for each in fields(self) if getattr(self, each.name) is not None
         )
 
+    def as_options(self) -> tuple[str, ...]:
+        """Return the options that were given with their values, as on the command line."""
+        values = [getattr(self, name.removeprefix("--").replace("-", "_")) for name in self.given]
+        return tuple(
+            name if value is True else f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in zip(self.given, values, strict=True)
+        )
+
     @property
     def of_pixels(self) -> tuple[str, ...]:
         """Those of them that change what a pixel becomes."""
-        return tuple(name for name in self.given if name in ("--scale", "--mean", "--std"))
+        return tuple(name for name in self.given if name in ("--preset", "--scale", "--mean", "--std"))
+
+    @property
+    def is_bgr(self) -> bool:
+        """Whether the channels are turned round.
+
+        Raises:
+            ParamsError: if a preset says otherwise.
+        """
+        if self.preset is None:
+            return bool(self.bgr)
+        if self.bgr is not None:
+            raise ParamsError(f"--bgr: --preset {self.preset} says that already; leave it out")
+        return PRESETS[self.preset].bgr
 
     def form(self, size: int, channels: int) -> ImageForm:
         """Return the form of images of this size.
@@ -59,11 +112,15 @@ class Preprocessing:
         """
         if self.crop_share is not None and self.resize != "crop":
             raise ParamsError(f"--crop-share {self.crop_share}: counts with --resize crop alone; add that")
+        if self.shorter_side is not None and (self.resize not in (None, "crop") or self.crop_share is not None):
+            raise ParamsError("--shorter-side: crops the middle; leave --resize and --crop-share out")
         try:
             return ImageForm(
                 size=size,
                 channels=channels,
-                resize=self.resize or "squash",
+                resize=self.resize or ("squash" if self.shorter_side is None else "crop"),
+                shorter_side=self.shorter_side,
+                resampling=self.resampling or "bicubic",
                 crop_share=1.0 if self.crop_share is None else self.crop_share,
                 background=self.background or "black",
             )
@@ -80,6 +137,15 @@ class Preprocessing:
         Raises:
             ParamsError: if mean or std are not one number or one for each channel, or std is not positive.
         """
+        if self.preset is not None:
+            if len(self.of_pixels) > 1:
+                raise ParamsError(
+                    f"--preset {self.preset}: says what {', '.join(self.of_pixels[1:])} would; give one of them"
+                )
+            usual = PRESETS[self.preset]
+            return replace(self, preset=None, scale=usual.scale, mean=usual.mean, std=usual.std).factor_and_offset(
+                channels
+            )
         mean = _numbers("--mean", self.mean, channels, default=0.0)
         std = _numbers("--std", self.std, channels, default=1.0)
         if not (std > 0).all():

@@ -1,0 +1,1 @@
+"""Models that csd did not export: what they take and make, brought into csd's form and verified."""

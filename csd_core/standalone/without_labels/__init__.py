@@ -1,0 +1,1 @@
+"""Two systems of search compared where nothing says which answers are right."""
