@@ -56,7 +56,9 @@ class CompletedRows:
         release = backfill.release
         ids = [pa.array(shard.ids.tolist(), pa.string()) for shard in backfill.shards]
         failed = pa.array(sorted(without), pa.string())
-        embedded = pa.chunked_array([pc.if_else(pc.is_in(each, value_set=failed), None, each) for each in ids])
+        embedded = pa.chunked_array(
+            [pc.if_else(pc.is_in(each, value_set=failed), None, each) for each in ids], pa.string()
+        )
         vectors = np.empty((backfill.rows, release.record.dimension), np.float32)
         count = 0
         for shard in backfill.shards:
