@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -197,10 +198,13 @@ def test_vectors_of_another_model_are_refused(csd, parquet, images, models):
 def test_two_upgrades_of_a_store_at_once_are_refused(made, opened):
     shop = made(["1", "2"], drawn(2, 4))
     store = opened(shop.address)
-    with store.alone(), pytest.raises(BusyError):
-        other = opened(shop.address)
-        with other.alone():
+
+    def another():  # in a thread of its own, for a lock may be taken again by the thread that holds it
+        with opened(shop.address).alone():
             pass
+
+    with store.alone(), ThreadPoolExecutor(1) as elsewhere, pytest.raises(BusyError):
+        elsewhere.submit(another).result()
 
 
 def test_an_upgrade_waits_for_the_one_that_the_store_holds(made, opened):
