@@ -17,7 +17,6 @@ from csd_core.live import tombstones
 from csd_core.live.filters import Filters
 from csd_core.live.images import FetchedImages, pixels
 from csd_core.live.rows import (
-    BATCH_ROWS,
     StoredImages,
     Strings,
     refuse_bad_vectors,
@@ -36,6 +35,8 @@ from csd_core.system.errors import ArtifactError, CompatibilityError
 KIND = ("embedded_by", "adapters", "space")
 WINDOW = 1 << 22
 """Bytes of vectors read at a time."""
+_WHOLE_ROWS = 1 << 12
+"""Rows read at a time with their images; each reading costs some 10 ms."""
 _KIND_ROWS = 1 << 14
 """Rows whose provenances are read at a time."""
 
@@ -193,7 +194,7 @@ class LiveReader:
         """
 
         def read(handle: Table) -> str:
-            batches = windows(handle, handle.schema.names, rows=BATCH_ROWS)
+            batches = windows(handle, handle.schema.names, rows=_WHOLE_ROWS)
             return digest_of(batches, dimension=dimension_of(handle), rows=handle.count_rows(), whole=whole)
 
         return self.read(table, version, read)
