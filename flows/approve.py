@@ -8,7 +8,7 @@ from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from csd_core.params.edits import decide
-from csd_core.params.model import Review
+from csd_core.params.production import Review
 from csd_core.params.upgrade import Choice, Decision
 from csd_core.system.errors import CompatibilityError
 from flows.forms import Approve

@@ -5,7 +5,7 @@ import pytest
 
 from csd_core.params.edits import add_task, decide, override
 from csd_core.params.file import load_params
-from csd_core.params.model import Review
+from csd_core.params.production import Review
 from csd_core.system.errors import ParamsError
 
 PROFILES = Path(__file__).parents[1] / "csd_core/project/profiles"

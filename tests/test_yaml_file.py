@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 
 from csd_core.params.edits import add_task, decide, override
 from csd_core.params.file import load_params, profile_text
-from csd_core.params.model import Review
+from csd_core.params.production import Review
 from csd_core.system.errors import ParamsError
 from csd_core.system.yaml_file import dump, parse_yaml, read_document, read_yaml, same_values
 

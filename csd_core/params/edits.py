@@ -8,7 +8,7 @@ from typing import Any
 from ruamel.yaml.comments import CommentedMap
 
 from csd_core.params.file import load_params, merge, plain, trailing_comment, write_checked
-from csd_core.params.model import Review
+from csd_core.params.production import Review
 from csd_core.params.training import LATER
 from csd_core.params.upgrade import Decision
 from csd_core.system.errors import ParamsError

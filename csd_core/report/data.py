@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from csd_core.params.model import Review
+from csd_core.params.production import Review
 from csd_core.records.adapters import AdapterFits
 from csd_core.records.check import Alternative, CheckReport, most_found
 from csd_core.records.stages import Champion, ShardRecord

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 
 from csd_core.data.sources.folder import open_folder
 from csd_core.data.sources.protocol import Rejection
-from csd_core.params import model as params
+from csd_core.params.production import InboxParams
 from csd_core.records.stages import Digest, ImageForm
 from csd_core.retraining.contents import READY, Piece, contents_of, digest_of, is_litter, is_usable
 from csd_core.retraining.set_aside import SetAside, notes
@@ -75,7 +75,7 @@ class Inbox:
         self._aside = aside
 
     @classmethod
-    def of(cls, workspace: Workspace, settings: params.InboxParams) -> "Inbox":
+    def of(cls, workspace: Workspace, settings: InboxParams) -> "Inbox":
         """Return the inbox that params.yaml names: a folder beside it or anywhere, or an address that fsspec knows.
 
         Raises:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from csd_core.data.classes import natural_key
-from csd_core.params import model as params
+from csd_core.params.production import InboxParams
 from csd_core.retraining.history import Retraining
 from csd_core.retraining.inbox import READY, InboxBatch
 from csd_core.retraining.manifests import TakenBatch
@@ -44,7 +44,7 @@ class Waiting:
 
 
 def decide(
-    inbox_batches: Sequence[InboxBatch], *, known_classes: Collection[str], policy: params.InboxParams, now: datetime
+    inbox_batches: Sequence[InboxBatch], *, known_classes: Collection[str], policy: InboxParams, now: datetime
 ) -> Due | Waiting:
     """Return whether a task is to be cut.
 

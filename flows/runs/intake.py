@@ -9,7 +9,7 @@ from prefect import get_run_logger
 from prefect.events import emit_event
 
 from csd_core.params.edits import add_task
-from csd_core.params.model import InboxParams
+from csd_core.params.production import InboxParams
 from csd_core.records.stages import ImageForm
 from csd_core.retraining.history import Retraining, retrainings, settled
 from csd_core.retraining.inbox import Examination, Inbox, InboxBatch, examine

@@ -13,7 +13,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from csd_core.params.model import Review
+from csd_core.params.production import Review
 from csd_core.records.stages import Champion, SeenShards
 from csd_core.records.verdict import Promoted, Rejected, VerdictFile, outcome_in_words
 from csd_core.releases.store import Releases

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from unicodedata import normalize
 
-from csd_core.params.model import Review
+from csd_core.params.production import Review
 from csd_core.params.upgrade import Choice
 from csd_core.retraining.history import Retraining
 from csd_core.retraining.policy import named

@@ -15,7 +15,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed
 from prefect.utilities.urls import url_for
 
-from csd_core.params.model import Review
+from csd_core.params.production import Review
 from csd_core.records.verdict import Rejected
 from csd_core.releases.store import Releases
 from csd_core.retraining.history import Retraining, find, retrainings

@@ -10,7 +10,7 @@ from prefect.client.orchestration import get_client
 from prefect.states import Crashed, Running
 
 from csd_core.params.file import profile_text
-from csd_core.params.model import Review
+from csd_core.params.production import Review
 from csd_core.records.stages import Champion, SeenShards
 from csd_core.records.verdict import Promoted, Rejected
 from csd_core.retraining.history import Retraining, find

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from csd_core.params.model import Review
+from csd_core.params.production import Review
 from csd_core.records.check import ServingPoint
 from csd_core.records.verdict import Condition, Way
 from csd_core.report import verdicts

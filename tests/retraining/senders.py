@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from csd_core.params.model import InboxParams
+from csd_core.params.production import InboxParams
 from csd_core.releases.contents.release import ReleaseRecord, name_of
 from csd_core.retraining.history import Retraining
 from csd_core.retraining.inbox import READY, Inbox, InboxBatch
