@@ -131,10 +131,10 @@ def test_an_upgrade_and_a_rollback_under_load_drop_nothing_and_mix_nothing(tmp_p
         judge(project, running, load)
 
 
-def test_forty_upgrades_and_rollbacks_under_load_with_two_workers_drop_nothing(tmp_path):
+def test_a_dozen_upgrades_and_rollbacks_under_load_with_two_workers_drop_nothing(tmp_path):
     project = a_project(tmp_path / "project")
     with serving(project, "--workers", "2") as running:
-        load = upgrades_under_load(project, running, more=38)
+        load = upgrades_under_load(project, running, more=9)
         judge(project, running, load)
 
 
