@@ -70,6 +70,7 @@ def test_the_form_of_images_comes_from_the_options(tmp_path):
     [
         ({"background": "red"}, "--background red: no background; write black"),
         ({"crop_share": 0.9}, "--crop-share 0.9: counts with --resize crop alone; add that"),
+        ({"shorter_side": 4}, "--image-size 6, --shorter-side: "),
         ({"crop_share": 1.5, "resize": "crop"}, "--crop-share 1.5: Input should be less than or equal to 1"),
     ],
 )
@@ -290,6 +291,7 @@ def no_vectors():
         (linear(MATRIX, shape=(2, 6, 6, 3)), ArtifactError, r"its batch is fixed \(2 x 6 x 6 x 3\)"),
         (linear(MATRIX, shape=("n", 3, 9, 4)), ArtifactError, r"csd makes square ones"),
         (linear(np.full((108, 20), np.inf), shape=("n", 6, 6, 3)), CompatibilityError, r"vectors that are not finite"),
+        (linear(np.zeros((108, 20)), shape=("n", 6, 6, 3)), CompatibilityError, r"not finite, or of length 0"),
         (linear(MATRIX, shape=("n", 6, 6, 3), opset=6), ArtifactError, r"onnxruntime cannot load it"),
     ],
 )

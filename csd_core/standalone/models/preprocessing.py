@@ -126,6 +126,9 @@ class Preprocessing:
             )
         except ValidationError as error:
             mistake = error.errors()[0]
+            if not mistake["loc"]:  # of several options together
+                reason = mistake["msg"].removeprefix("Value error, ")
+                raise ParamsError(f"--image-size {size}, {', '.join(self.given)}: {reason}") from None
             name = str(mistake["loc"][0])
             given = f"{getattr(self, name)}: "
             reason = mistake["msg"].removeprefix("Value error, ").removeprefix(given)
