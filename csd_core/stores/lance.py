@@ -83,7 +83,8 @@ class LanceTable:
 
     def discard(self, key: str, ids: Strings) -> None:
         """Merge nulls by id in one commit."""
-        self._merge(key, ids, pa.nulls(len(ids), self._open().schema.field(self._second(key)).type))
+        vectors = pa.nulls(len(ids), self._open().schema.field(self._second(key)).type)
+        self._merge(key, ids, vectors, on_bad_vectors="null")
 
     def switch(self, key: str) -> None:
         """Rename both columns in one commit."""
@@ -108,12 +109,12 @@ class LanceTable:
     def _before(self, key: str) -> str:
         return f"{self.vector}_before_{key}"
 
-    def _merge(self, key: str, ids: Strings, vectors: pa.Array) -> None:
+    def _merge(self, key: str, ids: Strings, vectors: pa.Array, *, on_bad_vectors: str = "error") -> None:
         table = self._open()
         names = pa.array(ids.tolist()).cast(table.schema.field(self.identity).type)
         with self._told():
             table.merge_insert(self.identity).when_matched_update_all().execute(
-                pa.table({self.identity: names, self._second(key): vectors})
+                pa.table({self.identity: names, self._second(key): vectors}), on_bad_vectors=on_bad_vectors
             )
 
     def _rename(self, *renames: tuple[str, str]) -> None:

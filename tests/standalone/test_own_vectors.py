@@ -217,7 +217,9 @@ def test_what_holds_no_vectors_is_refused_in_one_line(name, message, tmp_path):
     pq.write_table(pa.table({"id": [b"\xff"], "vector": [[1.0]]}), tmp_path / "bytes.parquet")
     twice = pa.table([["a"], ["a"], [[1.0]]], names=["id", "id", "vector"])
     pq.write_table(twice, tmp_path / "twice.parquet")
-    pq.write_table(pa.table({"id": ["a"], "vector": pa.array([None], pa.list_(pa.float32()))}), tmp_path / "null.parquet")
+    pq.write_table(
+        pa.table({"id": ["a"], "vector": pa.array([None], pa.list_(pa.float32()))}), tmp_path / "null.parquet"
+    )
     with pytest.raises(ArtifactError, match=message) as caught:
         list(open_vectors(tmp_path / name).batches(10))
     assert "\n" not in str(caught.value)
@@ -233,7 +235,7 @@ def test_what_holds_no_vectors_is_refused_in_one_line(name, message, tmp_path):
         ("id,class\n", r"has no rows"),
         ("id,class\na,x\n,y\n", r"row 2 has no id"),
         ("id,class,class\na,x,y\n", r"two columns have one name"),
-        ("id,class\na,x\n".encode("utf-16"), r"cannot be read as a table \(not UTF-8\)"),
+        ("id,class\na,x\n".encode("utf-16"), r"cannot be read as a table .*; write it again, as UTF-8"),
         ("path,class\na.png,x\n", r"has no column sku; its columns are path, class"),
     ],
 )

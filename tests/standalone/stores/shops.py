@@ -98,7 +98,7 @@ class Made:
     def change(self, identity, vector):
         """Give a row another vector."""
         if self.kind == "postgresql":
-            self.query(f"UPDATE {{t}} SET embedding = '{vector.tolist()}' WHERE id = {identity}")
+            self.query("UPDATE {t} SET embedding = %s WHERE id = %s", str(vector.tolist()), int(identity))
         elif self.kind == "qdrant":
             self.insert([identity], vector[None])
         elif self.kind == "lancedb":
@@ -136,8 +136,8 @@ class Made:
             for number, title in zip(table["id"].to_pylist(), table["title"].to_pylist(), strict=True)
         }
 
-    def query(self, query):
+    def query(self, query, *values):
         """Run SQL on the table {t}."""
         with psycopg.connect(self._server.address) as connection:
-            found = connection.execute(query.format(t=self.table))
+            found = connection.execute(query.format(t=self.table), values or None)
             return found.fetchall() if found.description else None

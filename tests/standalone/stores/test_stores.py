@@ -1,12 +1,13 @@
 """One contract for every kind of store."""
 
 import sys
+from urllib.parse import quote
 
 import numpy as np
 import pytest
 from shops import Made, drawn
 
-from csd_core.stores.address import open_store
+from csd_core.stores.address import is_address, open_store
 from csd_core.stores.protocol import Held, Rows
 from csd_core.system.errors import ArtifactError, ParamsError
 
