@@ -3,11 +3,12 @@
 import sys
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 
 from csd_core.retrieval.gallery import Gallery
-from csd_core.stores.address import is_address, open_store
+from csd_core.stores.address import is_address, open_store, shown
 from csd_core.stores.doctor import Finding, examine
 from csd_core.stores.protocol import Rows
 from csd_core.system.console import echo
@@ -51,8 +52,10 @@ def _examined(index: str) -> tuple[str, int, tuple[Finding, ...]]:
         return index, len(gallery), (*mixed, *examine(rows, count=len(gallery)))
     if not is_address(index):
         if path.suffix not in KINDS:
-            raise ParamsError(f"{index}: is neither a store's address, nor a folder, nor one of *{', *'.join(KINDS)}")
-        index = f"{KINDS[path.suffix]}://{path.absolute()}"
+            raise ParamsError(
+                f"{shown(index)}: is neither a store's address, nor a folder, nor one of *{', *'.join(KINDS)}"
+            )
+        index = f"{KINDS[path.suffix]}://{quote(str(path.absolute()))}"
     with closing(open_store(index)) as store:
         count = store.count()
         return store.name, count, examine(store.rows(), count=count)

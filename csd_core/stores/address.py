@@ -10,6 +10,7 @@
 `id` and `vector` may be left out where they are called so; a server's other options stay in its address.
 """
 
+import re
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
@@ -34,18 +35,25 @@ SCHEMES = (*SERVERS, *IN_FOLDERS)
 
 def is_address(text: str) -> bool:
     """Return whether a gallery is named by the address of a store, not by a folder."""
-    return "://" in text
+    return re.match(r"[a-z][a-z0-9+.-]+:/", text, re.IGNORECASE) is not None
+
+
+def shown(address: str) -> str:
+    """Return an address without its password, also one that is not well formed; folders have none."""
+    if address.partition(":")[0] in IN_FOLDERS:
+        return address
+    return re.sub(r"^([^:]*:/*[^:/?#@]*):.*@", r"\1@", address)
 
 
 def open_store(address: str) -> Store:
     """Connect to a store; its library is loaded now.
 
     Raises:
-        ParamsError: if the address names no store, or a library is not installed.
+        ParamsError: if the address names no store or is not well formed, or a library is not installed.
         ArtifactError: if there is no such store, or it cannot be reached.
     """
-    parts = urlsplit(address)
-    name, path, options = _shown(parts), Path(unquote(parts.path)), dict(parse_qsl(parts.query))
+    parts, name = _split(address)
+    path, options = Path(unquote(parts.path)), dict(parse_qsl(parts.query))
     if parts.scheme not in SCHEMES:
         raise ParamsError(f"{name}: is no store; an address begins with {', '.join(SCHEMES)}, then ://")
     if parts.scheme in IN_FOLDERS and parts.netloc:
@@ -82,12 +90,24 @@ def open_store(address: str) -> Store:
             return QdrantCollection(where, name=name, **given)
 
 
-def _shown(parts: SplitResult) -> str:
-    """Return the address without its password."""
-    host = parts.netloc.rpartition("@")[2]
-    user = parts.username or ""
-    return urlunsplit(parts._replace(netloc=f"{user}@{host}" if user else host, query="")) + (
-        "?" + "&".join(f"{key}={value}" for key, value in parse_qsl(parts.query) if key in ("table", "collection"))
-        if parts.query
-        else ""
-    )
+def _split(address: str) -> tuple[SplitResult, str]:
+    """Return the parts of an address, and its name for messages: without a password, and without most options.
+
+    Raises:
+        ParamsError: if it is not well formed; PostgreSQL's library would print the password in its error.
+    """
+    try:
+        parts, without = urlsplit(address), urlsplit(shown(address))
+        odd = parts.hostname != without.hostname or parts.path != without.path or (parts.port or 1) < 1
+    except ValueError as error:
+        raise ParamsError(f"{shown(address)}: is no address ({error}); see docs/stores.md") from None
+    kept = [f"{key}={value}" for key, value in parse_qsl(without.query) if key in ("table", "collection")]
+    name = f"{without.scheme}://{without.netloc}{without.path}" + ("?" + "&".join(kept) if kept else "")
+    if odd or re.search(r"%(?![0-9a-f]{2})|%00", parts.netloc, re.IGNORECASE):
+        raise ParamsError(
+            f"{name}: its password has a character that an address cannot; leave it out and set PGPASSWORD or "
+            "QDRANT_API_KEY, or write the character as % and two digits, such as %2F"
+        )
+    if parts.scheme in SCHEMES and "://" not in address:
+        raise ParamsError(f"{name}: has two slashes after {parts.scheme}:, and a third before a folder")
+    return parts, name

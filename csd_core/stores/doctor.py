@@ -64,8 +64,11 @@ def examine(batches: Iterable[Rows], *, count: int) -> tuple[Finding, ...]:
         words = " and ".join(map(str, widths))
         return (Finding(f"vectors have {words} dimensions", "keep rows of each model in a column of their own"),)
     vectors = np.concatenate([each.vectors for each in rows])
+    if not vectors.shape[1]:
+        return (Finding("vectors have 0 dimensions", "embed the images again"),)
     finite = np.isfinite(vectors).all(axis=1)
-    lengths = np.linalg.norm(np.where(finite[:, None], vectors, 0), axis=1)
+    some = np.where(finite[:, None], vectors, 0)
+    lengths = np.sqrt(np.einsum("nd,nd->n", some, some, dtype=np.float64))  # float32 overflows from 1e19
     usable = finite & (lengths > 0)
     return (
         *_missing(ids, count),
@@ -151,7 +154,7 @@ def _space(units: Floats) -> Iterator[Finding]:
         )
     chosen = np.linspace(0, len(units) - 1, min(SAMPLE, len(units))).round().astype(np.intp)
     some = units[chosen].astype(np.float64)
-    variances = np.linalg.eigvalsh(np.cov(some.T))
+    variances = np.linalg.eigvalsh(np.atleast_2d(np.cov(some.T)))
     used = float(variances.sum() ** 2 / max(np.square(variances).sum(), np.finfo(np.float64).tiny))
     if used < max(2.0, FLAT * units.shape[1]):
         yield Finding(

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from csd_core.stores.protocol import Floats, Held, Rows, Strings
@@ -76,17 +77,27 @@ class FileStore(ABC):
 
     def write(self, key: str, rows: Rows) -> None:
         """Write a part."""
-        home = self._home(key)
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(rows.vectors.ravel()), rows.vectors.shape[1])
-        with atomic_file(home / f"part-{len(self._parts(key)):05}.parquet") as partial:
-            pq.write_table(pa.table({"id": rows.ids.tolist(), "vector": vectors}), partial)
+        with atomic_file(self._home(key) / f"part-{len(self._parts(key)):05}.parquet") as partial:
+            pq.write_table(pa.table({"id": pa.array(rows.ids.tolist(), pa.string()), "vector": vectors}), partial)
 
     def beside(self, key: str) -> Iterator[Rows]:
         """Yield the parts."""
         for part in self._parts(key):
             table = pq.read_table(part)
-            flat = table["vector"].combine_chunks().flatten().to_numpy()
-            yield Rows(np.array(table["id"].to_pylist(), np.str_), flat.reshape(table.num_rows, -1))
+            if table.num_rows:  # all rows of a part may have been discarded
+                flat = table["vector"].combine_chunks().flatten().to_numpy()
+                yield Rows(np.array(table["id"].to_pylist(), np.str_), flat.reshape(table.num_rows, -1))
+
+    def discard(self, key: str, ids: Strings) -> None:
+        """Write the parts that have such rows again, without these."""
+        gone = pa.array(ids.tolist(), pa.string())
+        for part in self._parts(key):
+            table = pq.read_table(part)
+            stays = table.filter(pc.invert(pc.is_in(table["id"], gone)))
+            if stays.num_rows < table.num_rows:
+                with atomic_file(part) as partial:
+                    pq.write_table(stays, partial)
 
     def switch(self, key: str) -> None:
         """Assemble the new file, keep the old one, rename."""

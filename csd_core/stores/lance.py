@@ -14,8 +14,8 @@ import lancedb
 import pyarrow as pa
 from lancedb.table import Table
 
-from csd_core.stores.parquet_file import rows_of
-from csd_core.stores.protocol import BATCH_ROWS, Held, Rows
+from csd_core.stores.parquet_file import holds_vectors, rows_of
+from csd_core.stores.protocol import BATCH_ROWS, Held, Rows, Strings
 from csd_core.system.errors import ArtifactError, message_of
 from csd_core.system.locks import Lock
 
@@ -41,6 +41,8 @@ class LanceTable:
         for column in (id, vector):
             if column not in self._open().schema.names:
                 raise ArtifactError(f"{name}: has no column {column}; it has {', '.join(self._open().schema.names)}")
+        if not holds_vectors(kind := self._open().schema.field(vector).type):
+            raise ArtifactError(f"{name}: column {vector} is {kind}, not lists of numbers")
 
     def alone(self) -> AbstractContextManager[None]:
         """Keep other upgrades on this machine out."""
@@ -72,17 +74,17 @@ class LanceTable:
 
     def write(self, key: str, rows: Rows) -> None:
         """Merge a batch by id in one commit."""
-        table = self._open()
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(rows.vectors.ravel()), rows.vectors.shape[1])
-        ids = pa.array(rows.ids.tolist()).cast(table.schema.field(self.identity).type)
-        with self._told():
-            table.merge_insert(self.identity).when_matched_update_all().execute(
-                pa.table({self.identity: ids, self._second(key): vectors})
-            )
+        self._merge(key, rows.ids, vectors)
 
     def beside(self, key: str) -> Iterator[Rows]:
         """Yield the second column where it is not null."""
         return self._scan(self._second(key))
+
+    def discard(self, key: str, ids: Strings) -> None:
+        """Merge nulls by id in one commit."""
+        vectors = pa.nulls(len(ids), self._open().schema.field(self._second(key)).type)
+        self._merge(key, ids, vectors, on_bad_vectors="null")
 
     def switch(self, key: str) -> None:
         """Rename both columns in one commit."""
@@ -106,6 +108,14 @@ class LanceTable:
 
     def _before(self, key: str) -> str:
         return f"{self.vector}_before_{key}"
+
+    def _merge(self, key: str, ids: Strings, vectors: pa.Array, *, on_bad_vectors: str = "error") -> None:
+        table = self._open()
+        names = pa.array(ids.tolist()).cast(table.schema.field(self.identity).type)
+        with self._told():
+            table.merge_insert(self.identity).when_matched_update_all().execute(
+                pa.table({self.identity: names, self._second(key): vectors}), on_bad_vectors=on_bad_vectors
+            )
 
     def _rename(self, *renames: tuple[str, str]) -> None:
         with self._told():

@@ -1,6 +1,7 @@
 """A Parquet file with a column of ids and one of vectors."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 
 from csd_core.stores.file import FileStore
 from csd_core.stores.protocol import BATCH_ROWS, Floats, Rows, Strings, stacked
-from csd_core.system.errors import ArtifactError
+from csd_core.system.errors import ArtifactError, message_of
 
 
 class ParquetFile(FileStore):
@@ -24,13 +25,14 @@ class ParquetFile(FileStore):
     def __init__(self, path: Path, *, name: str, id: str, vector: str) -> None:  # noqa: A002 - as in its address
         super().__init__(path, name=name)
         self.identity, self.vector = id, vector
-        try:
-            known = pq.read_schema(path).names
-        except (OSError, ValueError) as error:
-            raise ArtifactError(f"{name}: is no Parquet file ({error})") from None
+        with self._told():
+            schema = pq.read_schema(path)
         for column in (id, vector):
-            if column not in known:
-                raise ArtifactError(f"{name}: has no column {column}; it has {', '.join(known)}")
+            if schema.names.count(column) != 1:
+                what = "several columns" if column in schema.names else "no column"
+                raise ArtifactError(f"{name}: has {what} {column}; it has {', '.join(schema.names)}")
+        if not holds_vectors(schema.field(vector).type):
+            raise ArtifactError(f"{name}: column {vector} is {schema.field(vector).type}, not lists of numbers")
 
     def count(self) -> int:
         """Return the number of rows."""
@@ -38,10 +40,20 @@ class ParquetFile(FileStore):
 
     def rows(self) -> Iterator[Rows]:
         """Yield the rows that have a vector."""
-        with pq.ParquetFile(self.path) as file:
+        with self._told(), pq.ParquetFile(self.path) as file:
             for batch in file.iter_batches(BATCH_ROWS, columns=[self.identity, self.vector]):
                 some = batch.filter(pc.is_valid(batch.column(self.vector)))
-                yield rows_of(some.column(self.identity), some.column(self.vector), self.name)
+                if some.num_rows:
+                    yield rows_of(some.column(self.identity), some.column(self.vector), self.name)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except (pa.ArrowException, OSError) as error:
+            raise ArtifactError(
+                f"{self.name}: is not a whole Parquet file ({message_of(error)}); write it again"
+            ) from None
 
     def assemble(self, target: Path, ids: Strings, vectors: Floats) -> None:
         """Write the file again with other vectors; a row without one has null."""
@@ -60,6 +72,12 @@ class ParquetFile(FileStore):
                     columns = [*batch.columns]
                     columns[number] = pa.array(lists, kind)
                     writer.write_batch(pa.record_batch(columns, schema=schema))
+
+
+def holds_vectors(kind: pa.DataType) -> bool:
+    """Return whether a column of Arrow holds lists of numbers."""
+    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return bool(lists and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)))
 
 
 def rows_of(ids: pa.Array, vectors: pa.Array, where: str) -> Rows:

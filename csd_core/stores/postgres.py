@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from csd_core.stores.protocol import BATCH_ROWS, Held, Rows, library, stacked
+from csd_core.stores.protocol import BATCH_ROWS, Held, Rows, Strings, library, stacked
 from csd_core.system.errors import ArtifactError, BusyError, message_of
 
 LOCK_SECONDS = 10
@@ -23,7 +23,7 @@ class PostgresTable:
 
     Attributes:
         name: For messages, without the password.
-        table: Its name, after its schema's if that is not on the search path.
+        table: Its name, after its schema's and a dot if that is not on the search path; capitals count.
         identity: Column of ids: unique, not null.
         vector: Column of the active vectors, of type vector or halfvec.
     """
@@ -41,7 +41,8 @@ class PostgresTable:
         with self._told(), ExitStack() as opened:
             self._connection = self._psycopg.connect(address, autocommit=True, application_name="csd")
             opened.callback(self._connection.close)
-            if self._one("SELECT to_regclass(%s)", table) is None:
+            self._quoted = self._names["table"].as_string(self._connection)  # as PostgreSQL reads a name
+            if self._one("SELECT to_regclass(%s)", self._quoted) is None:
                 raise ArtifactError(f"{name}: has no table {table}")
             if self._one("SELECT to_regtype('vector')") is None:
                 raise ArtifactError(f"{name}: lacks the extension pgvector; run CREATE EXTENSION vector there")
@@ -55,14 +56,14 @@ class PostgresTable:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Hold an advisory lock, which ends with the connection."""
-        held = self._one("SELECT pg_try_advisory_lock(hashtext('csd upgrade'), %s::regclass::oid::int)", self.table)
+        held = self._one("SELECT pg_try_advisory_lock(hashtext('csd upgrade'), %s::regclass::oid::int)", self._quoted)
         if not held:
             raise BusyError(f"{self.name}: another upgrade is at work; try again when it has finished")
         try:
             yield
         finally:
             if not self._connection.closed:
-                self._do("SELECT pg_advisory_unlock(hashtext('csd upgrade'), {}::regclass::oid::int)", self.table)
+                self._do("SELECT pg_advisory_unlock(hashtext('csd upgrade'), {}::regclass::oid::int)", self._quoted)
 
     def count(self) -> int:
         """Return the number of rows."""
@@ -81,8 +82,18 @@ class PostgresTable:
         return None
 
     def begin(self, key: str, dimension: int) -> None:
-        """Add a column of nulls; no row is rewritten for it."""
+        """Add a column of nulls; no row is rewritten for it.
+
+        Raises:
+            ArtifactError: if it is a view or the like, or its vectors are of another type.
+        """
+        if self._one("SELECT relkind IN ('r', 'p') FROM pg_class WHERE oid = %s::regclass", self._quoted) is False:
+            raise ArtifactError(f"{self.name}: {self.table} is a view or the like; name the table that has the vectors")
         kind = self._columns()[self.vector].partition("(")[0]
+        if kind.rpartition(".")[2] not in ("vector", "halfvec"):
+            raise ArtifactError(
+                f"{self.name}: column {self.vector} is of type {kind}; an upgrade needs vector or halfvec"
+            )
         with self._switching():
             self._do(f"ALTER TABLE {{table}} ADD COLUMN IF NOT EXISTS {{second}} {kind}({dimension})", key=key)
 
@@ -101,6 +112,11 @@ class PostgresTable:
     def beside(self, key: str) -> Iterator[Rows]:
         """Yield the second column where it is not null."""
         return self._scan(_second(self.vector, key))
+
+    def discard(self, key: str, ids: Strings) -> None:
+        """Set them to null, in one transaction."""
+        kind = self._psycopg.sql.SQL(self._columns()[self.identity])
+        self._do("UPDATE {table} SET {second} = NULL WHERE {id} = ANY({}::{}[])", ids.tolist(), kind, key=key)
 
     def switch(self, key: str) -> None:
         """Index the second column as the first is, then rename both; the old one may be null from now on."""
@@ -133,7 +149,7 @@ class PostgresTable:
             "SELECT i.relname, pg_get_indexdef(x.indexrelid), x.indisvalid, a.attname FROM pg_index x "
             "JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_attribute a ON a.attrelid = x.indrelid "
             "AND a.attnum = x.indkey[0] WHERE x.indrelid = {}::regclass AND x.indnatts = 1",
-            self.table,
+            self._quoted,
         ).fetchall()
         ready = {name for name, _, valid, column in found if column == second and valid}
         sql = self._psycopg.sql
@@ -178,7 +194,7 @@ class PostgresTable:
             self._do(
                 "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute "
                 "WHERE attrelid = {}::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
-                self.table,
+                self._quoted,
             ).fetchall()
         )
 

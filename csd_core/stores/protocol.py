@@ -84,6 +84,9 @@ class Store(Protocol):
     def beside(self, key: str) -> Iterator[Rows]:
         """Yield the second vectors that are written."""
 
+    def discard(self, key: str, ids: Strings) -> None:
+        """Remove the second vectors of some rows; rows that are gone or have none are passed over."""
+
     def switch(self, key: str) -> None:
         """Make the second vectors the active ones, in one step that searches cannot see half done."""
 

@@ -7,11 +7,12 @@ ALIAS_before_KEY   alias of the collection before the upgrade, while it is activ
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from csd_core.stores.protocol import BATCH_ROWS, Held, Rows, library, stacked
+from csd_core.stores.protocol import BATCH_ROWS, Held, Rows, Strings, library, stacked
 from csd_core.system.errors import ArtifactError, BusyError, message_of
 
 SCROLL_ROWS = 1024
@@ -31,9 +32,13 @@ class QdrantCollection:
         client: Any = library("qdrant_client", extra="qdrant")
         self._models, self.name, self.alias, self.vector = client.models, name, collection, vector
         self._local = "path" in where
+        if self._local and not Path(where["path"]).is_dir():
+            raise ArtifactError(f"{name}: there is no such folder")  # the client would make it
         try:
             self._client = client.QdrantClient(
-                **where, api_key=None if self._local else os.environ.get("QDRANT_API_KEY")
+                **where,
+                api_key=None if self._local else os.environ.get("QDRANT_API_KEY"),
+                check_compatibility=False,  # a server that does not answer is an error below, not a warning
             )
         except RuntimeError:
             raise BusyError(
@@ -116,6 +121,11 @@ class QdrantCollection:
     def beside(self, key: str) -> Iterator[Rows]:
         """Yield the points of the second collection."""
         return self._scan(_second(self.alias, key))
+
+    def discard(self, key: str, ids: Strings) -> None:
+        """Delete the points from the second collection."""
+        with self._told():
+            self._client.delete(_second(self.alias, key), [_identity(each) for each in ids.tolist()], wait=True)
 
     def switch(self, key: str) -> None:
         """Delete what was deleted meanwhile, then move the alias and name the collection before it, in one request."""

@@ -15,9 +15,10 @@ from csd_core.records.check import CheckReport
 from csd_core.retrieval.gallery import Gallery
 from csd_core.standalone.collection import read_labelled
 from csd_core.standalone.roles import assign_roles
+from csd_core.standalone.vectors.given import read_given
 from csd_core.standalone.vectors.labels import read_labels
 from csd_core.standalone.vectors.source import open_vectors
-from csd_core.system.errors import ArtifactError, DataError
+from csd_core.system.errors import ArtifactError, CompatibilityError, DataError
 
 
 def vectors_by(maps, name, digits):
@@ -185,7 +186,13 @@ def test_every_kind_of_file_gives_the_same_vectors_in_batches(tmp_path):
         ("none.parquet", r"there is no such file of vectors"),
         ("text.txt", r"cannot be read from .txt"),
         ("alone.npy", r"its 2 vectors have no ids; put them in alone.ids.txt"),
-        ("flat.npy", r"holds float64 \(4,\); vectors are numbers"),
+        ("flat.npy", r"holds float64 \(4,\); vectors are real numbers"),
+        ("complex.npy", r"holds complex64 \(2, 3\); vectors are real numbers"),
+        ("wide.npy", r"wide.ids.txt: is not UTF-8"),
+        ("later.parquet", r"of several lengths"),
+        ("bytes.parquet", r"its column id is binary that is no text"),
+        ("twice.parquet", r"has several columns id"),
+        ("null.parquet", r"has no rows with a vector"),
         ("broken.npy", r"not a whole .npy file"),
         ("broken.parquet", r"not a whole parquet file"),
         ("ragged.parquet", r"of several lengths"),
@@ -202,6 +209,17 @@ def test_what_holds_no_vectors_is_refused_in_one_line(name, message, tmp_path):
     np.save(tmp_path / "flat.npy", np.ones(4))
     pq.write_table(pa.table({"id": ["a", "b"], "vector": [[1.0], [1.0, 2.0]]}), tmp_path / "ragged.parquet")
     pq.write_table(pa.table({"id": ["a"], "one": [[1.0]], "other": [[1.0]]}), tmp_path / "two.parquet")
+    np.save(tmp_path / "complex.npy", np.ones((2, 3), np.complex64))
+    np.save(tmp_path / "wide.npy", np.ones((2, 3)))
+    (tmp_path / "wide.ids.txt").write_text("a\nb\n", "utf-16")
+    later = {"id": [str(row) for row in range(15)], "vector": [[1.0, 2.0]] * 10 + [[1.0]] * 5}
+    pq.write_table(pa.table(later), tmp_path / "later.parquet")
+    pq.write_table(pa.table({"id": [b"\xff"], "vector": [[1.0]]}), tmp_path / "bytes.parquet")
+    twice = pa.table([["a"], ["a"], [[1.0]]], names=["id", "id", "vector"])
+    pq.write_table(twice, tmp_path / "twice.parquet")
+    pq.write_table(
+        pa.table({"id": ["a"], "vector": pa.array([None], pa.list_(pa.float32()))}), tmp_path / "null.parquet"
+    )
     with pytest.raises(ArtifactError, match=message) as caught:
         list(open_vectors(tmp_path / name).batches(10))
     assert "\n" not in str(caught.value)
@@ -215,12 +233,41 @@ def test_what_holds_no_vectors_is_refused_in_one_line(name, message, tmp_path):
         ("name,class\na,x\n", r"has no column id"),
         ("id,class\na,\n", r"row 1 has the class \"\""),
         ("id,class\n", r"has no rows"),
+        ("id,class\na,x\n,y\n", r"row 2 has no id"),
+        ("id,class,class\na,x,y\n", r"two columns have one name"),
+        ("id,class\na,x\n".encode("utf-16"), r"cannot be read as a table .*; write it again, as UTF-8"),
+        ("path,class\na.png,x\n", r"has no column sku; its columns are path, class"),
     ],
 )
 def test_labels_that_say_too_little_are_refused(text, message, tmp_path):
-    (tmp_path / "labels.csv").write_text(text)
+    (tmp_path / "labels.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(DataError, match=message):
-        read_labels(tmp_path / "labels.csv")
+        read_labels(tmp_path / "labels.csv", id_column="sku" if "sku" in message else "id")
+
+
+def test_tables_as_other_tools_write_them_are_read(tmp_path):
+    odd = ["é\u2028one", "日本"]
+    (tmp_path / "labels.csv").write_bytes(b"\xef\xbb\xbf" + f'id,class\r\n{odd[0]},"x, y"\r\n{odd[1]},z\r\n'.encode())
+    labels = read_labels(tmp_path / "labels.csv")
+    assert (labels.ids.tolist(), labels.classes.tolist()) == (odd, ["x, y", "z"])
+    images = pa.table({"id": [7, 8], "class": ["x", "y"], "image": [b"\xff\xd8"] * 2})
+    pq.write_table(images, tmp_path / "labels.parquet")
+    assert read_labels(tmp_path / "labels.parquet").ids.tolist() == ["7", "8"]
+    np.save(tmp_path / "a.npy", np.eye(2, 3))
+    (tmp_path / "a.ids.txt").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(odd).encode())
+    ((ids, _),) = open_vectors(tmp_path / "a.npy").batches(10)
+    assert ids.tolist() == odd
+    gaps = pa.table({"id": ["a", "b", None], "vector": [None, [1.0, 2.0], [1.0, 2.0]]})
+    pq.write_table(gaps, tmp_path / "gaps.parquet")
+    ((ids, vectors),) = open_vectors(tmp_path / "gaps.parquet").batches(10)
+    assert (ids.tolist(), vectors.tolist()) == (["b"], [[1.0, 2.0]])
+
+
+def test_a_model_that_maps_everything_to_one_vector_is_refused(tmp_path):
+    ids = np.array(["a", "b", "c"])
+    np.save(tmp_path / "a.npy", np.ones((3, 4)) * [[1], [2], [3]])
+    with pytest.raises(CompatibilityError, match="all 3 vectors point the same way"):
+        read_given(open_vectors(tmp_path / "a.npy", ids=ids), ids, name="a.npy")
 
 
 def test_ids_keep_their_zeros_and_other_columns_are_of_no_matter(tmp_path):

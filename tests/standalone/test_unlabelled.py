@@ -90,10 +90,18 @@ def test_without_labels_answers_are_compared_and_nothing_is_promoted(csd, views)
     [
         ("query,thing\na,b\n", r"has no column item; its columns are query, thing"),
         ("query,item\na,z\n", r"no pair joins two of the 2 items"),
-        ("query,item\na,a\n", r"no pair joins two of the 2 items"),
+        ("query,item\na,a\n", r"no pair joins two of the 2 items; its ids are such as a, those of the items such as a"),
+        ("query,item\n", r"no pair joins two of the 2 items; it has no rows"),
     ],
 )
 def test_pairs_that_join_nothing_are_refused(text, message, tmp_path):
     (tmp_path / "pairs.csv").write_text(text)
     with pytest.raises(DataError, match=message):
         read_pairs(tmp_path / "pairs.csv", np.array(["a", "b"]))
+
+
+def test_pairs_of_unknown_ids_are_counted(capsys, tmp_path):
+    (tmp_path / "pairs.csv").write_text("query,item\na,b\na,z\ny,z\n")
+    classes, asks = read_pairs(tmp_path / "pairs.csv", np.array(["a", "b"]))
+    assert (len(set(classes)), asks.tolist()) == (1, [True, False])
+    assert "2 of 3 pairs name an unknown id and are left out" in capsys.readouterr().out

@@ -126,9 +126,10 @@ class Preprocessing:
             )
         except ValidationError as error:
             mistake = error.errors()[0]
-            name = str(mistake["loc"][0])
+            reason = mistake["msg"].removeprefix("Value error, ")
+            name = str(mistake["loc"][0]) if mistake["loc"] else reason.partition(" ")[0]  # the one of several
             given = f"{getattr(self, name)}: "
-            reason = mistake["msg"].removeprefix("Value error, ").removeprefix(given)
+            reason = reason.removeprefix(f"{name} ").removeprefix(given)
             raise ParamsError(f"--{name.replace('_', '-')} {given}{reason}") from None
 
     def factor_and_offset(self, channels: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:

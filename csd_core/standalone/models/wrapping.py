@@ -34,7 +34,7 @@ def wrap(file: Path, target: Path, preprocessing: Preprocessing) -> Embedder:
 
     Raises:
         ArtifactError: if the file is missing, damaged, or not an embedder of images.
-        CompatibilityError: if its vectors are not finite.
+        CompatibilityError: if its vectors are not finite, or zero.
         ParamsError: if the options do not fit it.
     """
     session = open_session(file)
@@ -77,7 +77,7 @@ def wrap(file: Path, target: Path, preprocessing: Preprocessing) -> Embedder:
     helper.set_model_props(model, {**metadata.to_props(), "csd.wrapped": digest_of(file)})
     _save(model, target, file)
     embedder = Embedder.load(target)
-    _refuse_unfinite(embedder, metadata.form, file)
+    _refuse_broken(embedder, metadata.form, file)
     return embedder
 
 
@@ -145,11 +145,11 @@ def _save(model: onnx.ModelProto, target: Path, file: Path) -> None:
         partial.write_bytes(content)
 
 
-def _refuse_unfinite(embedder: Embedder, form: ImageForm, file: Path) -> None:
+def _refuse_broken(embedder: Embedder, form: ImageForm, file: Path) -> None:
     """Try pixels at random: a graph with broken weights, or fed at a wrong scale, shows here."""
     shape = (PROBE, form.size, form.size, form.channels)
     vectors = embedder(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
-    if not np.isfinite(vectors).all():
+    if not (np.isfinite(vectors).all() and vectors.any(axis=1).all()):
         raise CompatibilityError(
-            f"{file}: makes vectors that are not finite; look at its weights, --scale, --mean and --std"
+            f"{file}: makes vectors that are not finite, or of length 0; look at its weights, --scale, --mean and --std"
         )

@@ -42,25 +42,25 @@ class _Application:
     embedded: ReEmbedded
     labels: dict[str, str]
 
-    def vectors(self, places: Ints, before: Floats) -> tuple[Floats, Bools]:
-        """Return (n, D) second vectors of rows, and which of them have one."""
+    def can(self, places: Ints) -> Bools:
+        """Return (n,) which of some rows can have a second vector: all but those whose image was not embedded."""
+        return ~self.rows.embed[places] | np.isin(self.rows.column("item", places), self.embedded.ids)
+
+    def vectors(self, places: Ints, before: Floats) -> Floats:
+        """Return (n, D) second vectors of rows that can have one."""
         record = self.rows.record
         found = np.zeros((len(places), int(record.after.dimension or 0)), np.float32)
-        has = np.ones(len(places), np.bool_)
         embed = self.rows.embed[places]
-        items = self.rows.column("item", places[embed])
-        here = np.isin(items, self.embedded.ids)
-        has[np.flatnonzero(embed)[~here]] = False
-        if here.any():
-            vectors = self.embedded.of(items[here])
-            found[np.flatnonzero(embed)[here], : vectors.shape[1]] = vectors
+        if embed.any():
+            vectors = self.embedded.of(self.rows.column("item", places[embed]))
+            found[embed, : vectors.shape[1]] = vectors
         for number, kind in enumerate(record.kinds):
             some = np.flatnonzero((self.rows.kinds[places] == number) & ~embed)
             if len(some):
                 mapped = self._mapped(before[some], kind.adapter)
                 width = min(mapped.shape[1], found.shape[1])
                 found[some, :width] = mapped[:, :width]
-        return found, has
+        return found
 
     def _mapped(self, vectors: Floats, adapter: str | None) -> Floats:
         if adapter is None:
@@ -136,6 +136,7 @@ def apply_to_store(
         items = rows.items_to_embed()
         if len(items) and images is None:
             raise ParamsError(f"--images: the plan re-embeds {len(items):,} images; name the folder it was made with")
+        store.begin(rows.key, int(rows.record.after.dimension or 0))  # a store that refuses does so before the work
         embedded = ReEmbedded(ids=items[:0], vectors=np.empty((0, record.dimension), np.float32), failed={})
         if len(items) and images is not None:
             embedded = embed_items(
@@ -145,16 +146,11 @@ def apply_to_store(
         labels = dict(zip(table["id"].tolist(), table["label"].tolist(), strict=True))
         application = _Application(plan=plan, rows=rows, embedded=embedded, labels=labels)
         sample = Sample.load(plan.folder, rows.record.query_models)
-        store.begin(rows.key, int(rows.record.after.dimension or 0))
         before = Search(sample=sample, record=rows.record.before)
-        written, failed = _write(application, store, before)
-        if len(failed) > max_failed:
-            identity, reason = next(iter(failed.items()))
-            raise DataError(
-                f"{store.name}: {len(failed)} rows would have no vector, --max-failed allows {max_failed}, such as "
-                f"{identity}: {reason}; nothing is switched, and what is written is kept for another run"
-            )
+        written, failed = _write(application, store, before, max_failed=max_failed)
         _verify(application, store, before, written)
+        # again, for what changed while the rows were written and verified
+        written, failed = _write(application, store, before, max_failed=max_failed)
         store.switch(rows.key)
     shutil.rmtree(work, ignore_errors=True)
     embed = rows.embed[written]
@@ -168,10 +164,17 @@ def apply_to_store(
     )
 
 
-def _write(application: _Application, store: Store, before: Search) -> tuple[Ints, dict[str, str]]:
-    """Write what is not written yet; return the rows that have a second vector, and why others get none."""
+def _write(application: _Application, store: Store, before: Search, *, max_failed: int) -> tuple[Ints, dict[str, str]]:
+    """Write what is not written yet; return the rows that have a second vector, and why others get none.
+
+    A second vector that is there already, of a row whose vector changed or went since, is removed.
+
+    Raises:
+        DataError: if too many rows get none.
+    """
     rows, key = application.rows, application.rows.key
     done = {name for batch in store.beside(key) for name in batch.ids.tolist()}
+    stale = set(done)
     failed: dict[str, str] = {}
     written = [np.empty(0, np.intp)]
     with progress("write", total=len(rows.embed), unit="rows") as meter:
@@ -183,16 +186,26 @@ def _write(application: _Application, store: Store, before: Search) -> tuple[Int
             failed |= dict.fromkeys(batch.ids[known[changed]].tolist(), "has another vector than when it was planned")
             known = known[~changed]
             application.look(before, places[known], vectors[known], after=False)
-            fresh, has = application.vectors(places[known], vectors[known])
-            for place in np.flatnonzero(~has):
-                item = str(rows.column("item", places[known[place : place + 1]])[0])
+            can = application.can(places[known])
+            for place in known[~can].tolist():
+                (item,) = rows.column("item", places[[place]]).tolist()
                 reason = application.embedded.failed.get(item, "has no image in the folder it was planned with")
-                failed[str(batch.ids[known[place]])] = reason
-            todo = has & np.array([each not in done for each in batch.ids[known].tolist()], np.bool_)
-            if todo.any():
-                store.write(key, Rows(batch.ids[known][todo], fresh[todo]))
-            written.append(places[known[has]])
+                failed[str(batch.ids[place])] = reason
+            known = known[can]
+            stale.difference_update(batch.ids[known].tolist())
+            written.append(places[known])
+            todo = known[[each not in done for each in batch.ids[known].tolist()]]
+            if len(todo):
+                store.write(key, Rows(batch.ids[todo], application.vectors(places[todo], vectors[todo])))
             meter.advance(len(batch.ids))
+    if stale:
+        store.discard(key, np.array(sorted(stale), np.str_))
+    if len(failed) > max_failed:
+        identity, reason = next(iter(failed.items()))
+        raise DataError(
+            f"{store.name}: {len(failed)} rows would have no vector, --max-failed allows {max_failed}, such as "
+            f"{identity}: {reason}; nothing is switched, and what is written is kept for another run"
+        )
     return np.concatenate(written), failed
 
 

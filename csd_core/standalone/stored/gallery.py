@@ -127,6 +127,12 @@ def _usable(store: Store) -> tuple[Strings, Floats, float]:
         np.concatenate([each.ids for each in batches]),
         unit(np.concatenate([each.vectors for each in batches])),
     )
+    names, times = np.unique(ids, return_counts=True)
+    if (times > 1).any():
+        raise CompatibilityError(
+            f"{store.name}: id {names[times > 1][0]} occurs {times[times > 1][0]} times; an upgrade goes by ids, so "
+            "keep one row of each"
+        )
     usable = vectors.any(axis=1)
     if not usable.all():
         echo(f"{store.name}: {int((~usable).sum()):,} rows have a vector of length 0 or one that is not finite")

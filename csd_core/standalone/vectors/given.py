@@ -78,7 +78,7 @@ def read_given(source: VectorSource, wanted: Strings, *, name: str) -> GivenVect
 
     Raises:
         DataError: if none of the items has one, or one has two.
-        CompatibilityError: if a vector is zero or not finite.
+        CompatibilityError: if a vector is zero or not finite, or all point the same way.
     """
     place = {identity: row for row, identity in enumerate(wanted.tolist())}
     found = np.zeros(len(wanted), np.bool_)
@@ -86,7 +86,7 @@ def read_given(source: VectorSource, wanted: Strings, *, name: str) -> GivenVect
     example, read = "", 0
     for ids, batch in source.batches(BATCH):
         read += len(ids)
-        example = example or str(ids[0])
+        example = example or "".join(ids[:1].tolist())
         rows = np.array([place.get(identity, -1) for identity in ids.tolist()], np.intp)
         mine = rows >= 0
         rows, batch = rows[mine], batch[mine]  # noqa: PLW2901 - the others are nobody's
@@ -95,9 +95,12 @@ def read_given(source: VectorSource, wanted: Strings, *, name: str) -> GivenVect
             raise DataError(f"{name}: id {wanted[twice]} occurs twice; give each item one vector")
         found[rows], vectors[rows] = True, batch
     if not found.any():
+        such = (
+            f"its ids are such as {example}, those of the labels such as {wanted[0]}" if example else "it has no rows"
+        )
         raise DataError(
-            f"{name}: has a vector of none of the {len(wanted):,} labelled items; its ids are such as {example}, those "
-            f"of the labels such as {wanted[0]}; name the right column with --id-column"
+            f"{name}: has a vector of none of the {len(wanted):,} labelled items; {such}; name the right column with "
+            "--id-column"
         )
     lengths = np.linalg.norm(vectors, axis=1)
     bad = np.flatnonzero(found & ~(np.isfinite(lengths) & (lengths > 0)))
@@ -108,4 +111,9 @@ def read_given(source: VectorSource, wanted: Strings, *, name: str) -> GivenVect
     if (np.abs(lengths[found] - 1) > UNIT).any():
         echo(f"{name}: vectors are not of unit length; they are compared by cosine")
     vectors[found] /= lengths[found, None]
+    if found.sum() > 1 and np.ptp(vectors[found], axis=0).max() < UNIT:
+        raise CompatibilityError(
+            f"{name}: all {int(found.sum()):,} vectors point the same way, so no search can tell items apart; export "
+            "them again"
+        )
     return GivenVectors(found=found, vectors=vectors, others=read - int(found.sum()))

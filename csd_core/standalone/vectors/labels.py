@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from csd_core.data.tables import Strings
 from csd_core.retrieval.metrics import Bools, Ints
-from csd_core.system.errors import DataError
+from csd_core.system.errors import DataError, message_of
 from csd_core.system.names import class_flaw
 
 UNLABELLED = "unlabelled"
@@ -57,7 +57,7 @@ def read_labels(file: Path, *, id_column: str = "id", classes: bool = True) -> L
     """Read a .csv or .parquet table with the columns id, class and, where they are known, group, task and path.
 
     Args:
-        file: The table. Without a column of ids, paths are the ids.
+        file: The table. Without a column `id`, paths are the ids.
         id_column: Name of the column of ids.
         classes: The table must have a column of classes; otherwise it may.
 
@@ -65,16 +65,18 @@ def read_labels(file: Path, *, id_column: str = "id", classes: bool = True) -> L
         DataError: if it is missing or damaged, lacks a column, repeats an id or leaves a class empty.
     """
     known = read_columns(file)
-    id_name = id_column if id_column in known else "path"
+    id_name = "path" if id_column == "id" and "id" not in known else id_column
     if id_name not in known or (classes and "class" not in known):
         lacking = "class" if id_name in known else id_column
         raise DataError(f"{file}: has no column {lacking}; its columns are {', '.join(known)}")
     ids = known[id_name]
-    unique, counts = np.unique(ids, return_counts=True)
-    if (counts > 1).any():
-        raise DataError(f"{file}: id {unique[counts > 1][0]} occurs twice; give each item one row")
     if not len(ids):
         raise DataError(f"{file}: has no rows; give an id and a class for each item")
+    unique, counts = np.unique(ids, return_counts=True)
+    if unique[0] == "":
+        raise DataError(f"{file}: row {int(np.flatnonzero(ids == '')[0]) + 1} has no {id_name}; give each item one")
+    if (counts > 1).any():
+        raise DataError(f"{file}: id {unique[counts > 1][0]} occurs twice; give each item one row")
     named = known.get("class", np.full(len(ids), UNLABELLED))
     for label in np.unique(named).tolist():
         if flaw := class_flaw(label):
@@ -98,21 +100,30 @@ def read_columns(file: Path) -> dict[str, Strings]:
     """
     if not file.is_file():
         raise DataError(f"{file}: there is no such table; give a .csv or .parquet")
-    table = _table(file)
-    plain = [field.name for field in table.schema if not pa.types.is_nested(field.type)]
-    return {name: _strings(table, name) for name in plain}
+    try:
+        table = _table(file)
+        plain = [field.name for field in table.schema if _is_text(field.type)]
+        if len(set(plain)) < len(plain):
+            raise DataError(f"{file}: two columns have one name; its columns are {', '.join(plain)}")
+        return {name: _strings(table, name) for name in plain}
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else message_of(error)
+        raise DataError(f"{file}: cannot be read as a table ({reason}); write it again, as UTF-8") from None
 
 
 def _table(file: Path) -> pa.Table:
-    try:
-        if file.suffix.lower() == ".parquet":
-            return pq.read_table(file)
-        with file.open("rb") as opened:
-            names = pc.open_csv(opened).schema.names
-        texts = pc.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
-        return pc.read_csv(file, convert_options=texts)  # as text: an id 007 keeps its zeros
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{file}: not a whole table ({str(error).splitlines()[0]}); write it again") from None
+    if file.suffix.lower() == ".parquet":
+        with pq.ParquetFile(file) as opened_table:  # unlike read_table, it takes two columns of one name
+            return opened_table.read()
+    with file.open("rb") as opened:
+        names = pc.open_csv(opened).schema.names
+    texts = pc.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
+    return pc.read_csv(file, convert_options=texts)  # as text: an id 007 keeps its zeros
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    """Whether it is text or numbers; a column of images or lists is of no matter."""
+    return not (pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def _strings(table: pa.Table, name: str) -> Strings:

@@ -12,6 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from csd_core.data.tables import Strings
 from csd_core.retrieval.metrics import Bools
 from csd_core.standalone.vectors.labels import read_columns
+from csd_core.system.console import echo
 from csd_core.system.errors import DataError
 
 
@@ -35,11 +36,17 @@ def read_pairs(file: Path, ids: Strings) -> tuple[Strings, Bools]:
     ends = np.array(
         [[place.get(each, -1) for each in columns[name].tolist()] for name in ("query", "item")], np.intp
     )  # (2, P)
-    ends = ends[:, (ends >= 0).all(axis=0) & (ends[0] != ends[1])]
+    pairs = ends.shape[1]
+    known: Bools = (ends >= 0).all(axis=0)
+    unknown = pairs - int(known.sum())
+    ends = ends[:, known & (ends[0] != ends[1])]
     if not ends.shape[1]:
+        example = f"its ids are such as {columns['query'][0]}" if len(columns["query"]) else "it has no rows"
         raise DataError(
-            f"{file}: no pair joins two of the {len(ids):,} items; its ids are such as {columns['query'][:1]}"
+            f"{file}: no pair joins two of the {len(ids):,} items; {example}, those of the items such as {ids[0]}"
         )
+    if unknown:
+        echo(f"{file}: {unknown:,} of {pairs:,} pairs name an unknown id and are left out")
     joined = coo_array((np.ones(ends.shape[1]), (ends[0], ends[1])), shape=(len(ids), len(ids)))
     number = connected_components(joined, directed=False)[1]
     asks = np.zeros(len(ids), np.bool_)

@@ -3,7 +3,7 @@
 n rows of a batch, N of all, D dimensions.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,15 +11,19 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from csd_core.data.tables import Strings
-from csd_core.system.errors import ArtifactError
+from csd_core.system.errors import ArtifactError, message_of
 
 Floats = npt.NDArray[np.float32]
 
 VECTOR = "vector"
 """Column that holds the vectors where a table has several columns of numbers."""
+
+FEW = 100
+"""Rows that are read to learn D."""
 
 FORMATS = ".npy (ids in .ids.txt), .parquet, .lance, .faiss or .index"
 """What `open_vectors` reads."""
@@ -81,11 +85,11 @@ class _Array:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise ArtifactError(f"{path}: not a whole .npy file ({error}); write it with numpy.save") from None
-        if array.ndim != 2 or not np.issubdtype(array.dtype, np.number):  # noqa: PLR2004 - N, D
-            raise ArtifactError(f"{path}: holds {array.dtype} {array.shape}; vectors are numbers (N, D)")
+        if array.ndim != 2 or array.dtype.kind not in "fiu":  # noqa: PLR2004 - N, D
+            raise ArtifactError(f"{path}: holds {array.dtype} {array.shape}; vectors are real numbers (N, D)")
         listed = path.with_suffix(".ids.txt")
         if listed.is_file():
-            ids = np.array(listed.read_text(encoding="utf-8").splitlines(), np.str_)
+            ids = _listed(listed)
         return cls(ids=_row_by_row(ids, len(array), path, listed.name), array=array)
 
     @property
@@ -98,7 +102,8 @@ class _Array:
 
     def batches(self, size: int) -> Iterator[tuple[Strings, Floats]]:
         for start in range(0, self.rows, size):
-            yield self.ids[start : start + size], np.asarray(self.array[start : start + size], np.float32)
+            with np.errstate(over="ignore"):  # what float32 cannot hold is not finite, and told as that
+                yield self.ids[start : start + size], np.asarray(self.array[start : start + size], np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -117,18 +122,18 @@ class _Parquet:
             with pq.ParquetFile(path) as file:
                 column = _vector_column(path, file.schema_arrow, id_column)
                 rows = file.metadata.num_rows
-                first = next(file.iter_batches(1, columns=[column]), None)
+                dimension = _dimension(path, (batch.column(0) for batch in file.iter_batches(FEW, columns=[column])))
         except (pa.ArrowException, OSError) as error:
-            raise ArtifactError(f"{path}: not a whole parquet file ({error}); write it again") from None
-        if first is None:
-            raise ArtifactError(f"{path}: has no rows; write the vectors again")
-        dimension = _matrix(path, first.column(0)).shape[1]
+            raise ArtifactError(f"{path}: not a whole parquet file ({message_of(error)}); write it again") from None
         return cls(path=path, id_column=id_column, vector_column=column, dimension=dimension, rows=rows)
 
     def batches(self, size: int) -> Iterator[tuple[Strings, Floats]]:
-        with pq.ParquetFile(self.path) as file:
-            for batch in file.iter_batches(size, columns=[self.id_column, self.vector_column]):
-                yield _columns(self.path, batch, self.id_column, self.vector_column)
+        try:
+            with pq.ParquetFile(self.path) as file:
+                for batch in file.iter_batches(size, columns=[self.id_column, self.vector_column]):
+                    yield _columns(self, batch)
+        except (pa.ArrowException, OSError) as error:
+            raise ArtifactError(f"{self.path}: cannot be read ({message_of(error)}); write it again") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -148,14 +153,10 @@ class _LanceTable:
         try:
             table = lancedb.connect(path.absolute().parent).open_table(path.stem)
             column = _vector_column(path, table.schema, id_column)
-            first = table.search().select([column]).limit(1).to_arrow()
+            batches = table.search().select([column]).to_batches(FEW)
+            dimension = _dimension(path, (batch.column(column) for batch in batches))
         except (ValueError, RuntimeError, OSError) as error:
-            raise ArtifactError(
-                f"{path}: LanceDB cannot open it ({str(error).splitlines()[0]}); name a table"
-            ) from None
-        if not len(first):
-            raise ArtifactError(f"{path}: has no rows; write the vectors again")
-        dimension = _matrix(path, first.column(column).combine_chunks()).shape[1]
+            raise ArtifactError(f"{path}: LanceDB cannot open it ({message_of(error)}); name a table") from None
         return cls(path=path, table=table, id_column=id_column, vector_column=column, dimension=dimension)
 
     @property
@@ -164,7 +165,7 @@ class _LanceTable:
 
     def batches(self, size: int) -> Iterator[tuple[Strings, Floats]]:
         for batch in self.table.search().select([self.id_column, self.vector_column]).to_batches(size):
-            yield _columns(self.path, batch, self.id_column, self.vector_column)
+            yield _columns(self, batch)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -189,7 +190,7 @@ class _FaissIndex:
             if index.ntotal:
                 index.reconstruct_n(0, 1)
         except RuntimeError as error:
-            reason = str(error).splitlines()[0]
+            reason = message_of(error).rpartition(": ")[2]  # without the function and the place in FAISS's source
             raise ArtifactError(f"{path}: FAISS cannot give its vectors ({reason}); export them to .npy") from None
         return cls(ids=_row_by_row(ids, index.ntotal, path, "an IndexIDMap"), index=index, owner=owner)
 
@@ -207,6 +208,15 @@ class _FaissIndex:
             yield self.ids[start : start + count], self.index.reconstruct_n(start, count)
 
 
+def _listed(file: Path) -> Strings:
+    """Return the lines of a file of ids; an id may hold any character but the end of a line."""
+    try:
+        lines = file.read_text(encoding="utf-8-sig").split("\n")  # reading makes every end of a line this one
+    except UnicodeDecodeError as error:
+        raise ArtifactError(f"{file}: is not UTF-8 (byte {error.start}); write it so, one id a line") from None
+    return np.array(lines[:-1] if lines[-1] == "" else lines, np.str_)
+
+
 def _row_by_row(ids: Strings | None, rows: int, path: Path, where: str) -> Strings:
     if ids is None:
         raise ArtifactError(f"{path}: its {rows:,} vectors have no ids; put them in {where}")
@@ -217,8 +227,9 @@ def _row_by_row(ids: Strings | None, rows: int, path: Path, where: str) -> Strin
 
 def _vector_column(path: Path, schema: pa.Schema, id_column: str) -> str:
     """Return the column of vectors: the only one of lists of numbers, or the one called `vector`."""
-    if id_column not in schema.names:
-        raise ArtifactError(f"{path}: has no column {id_column}; its columns are {', '.join(schema.names)}")
+    if schema.names.count(id_column) != 1:
+        what = "several columns" if id_column in schema.names else "no column"
+        raise ArtifactError(f"{path}: has {what} {id_column}; its columns are {', '.join(schema.names)}")
     lists = [
         field.name
         for field in schema
@@ -237,15 +248,39 @@ def _vector_column(path: Path, schema: pa.Schema, id_column: str) -> str:
     return VECTOR if VECTOR in lists else lists[0]
 
 
-def _columns(path: Path, batch: pa.RecordBatch, ids: str, vectors: str) -> tuple[Strings, Floats]:
-    return np.array(batch.column(ids).cast(pa.string()).to_pylist(), np.str_), _matrix(path, batch.column(vectors))
+def _dimension(path: Path, columns: Iterable[pa.Array]) -> int:
+    """Return D of the first vectors that are not null.
+
+    Raises:
+        ArtifactError: if there are none.
+    """
+    for column in columns:
+        some = column.drop_null()
+        if len(some):
+            return len(some[0])
+    raise ArtifactError(f"{path}: has no rows with a vector; write the vectors again")
 
 
-def _matrix(path: Path, column: pa.Array) -> Floats:
-    """Return (n, D) float32 of a column of lists of equal length."""
-    values = column.flatten()
-    if column.null_count or values.null_count or not len(column) or len(values) % len(column):
-        raise ArtifactError(f"{path}: its vectors are missing or of several lengths; give each row one of equal length")
-    if not pa.types.is_fixed_size_list(column.type) and len(set(column.value_lengths().to_pylist())) > 1:
-        raise ArtifactError(f"{path}: its vectors are of several lengths; give each row one of equal length")
-    return np.asarray(values.to_numpy(zero_copy_only=False), np.float32).reshape(len(column), -1)
+def _columns(table: "_Parquet | _LanceTable", batch: pa.RecordBatch) -> tuple[Strings, Floats]:
+    """Return ids and vectors of the rows that have both."""
+    ids, vectors = batch.column(table.id_column), batch.column(table.vector_column)
+    has = pc.and_(ids.is_valid(), vectors.is_valid())
+    ids, vectors = ids.filter(has), vectors.filter(has)
+    try:
+        names = np.array(ids.cast(pa.string()).to_pylist(), np.str_)
+    except pa.ArrowException:
+        raise ArtifactError(
+            f"{table.path}: its column {table.id_column} is {ids.type} that is no text; write ids as text or numbers"
+        ) from None
+    return names, _matrix(table.path, vectors, table.dimension)
+
+
+def _matrix(path: Path, column: pa.Array, dimension: int) -> Floats:
+    """Return (n, D) float32 of a column of lists, none of which is null."""
+    values, lengths = column.flatten(), pc.list_value_length(column)
+    if values.null_count or not pc.all(pc.equal(lengths, dimension)).as_py():
+        raise ArtifactError(
+            f"{path}: its vectors are of several lengths, or have gaps; give each row one of equal length"
+        )
+    with np.errstate(over="ignore"):  # what float32 cannot hold is not finite, and told as that
+        return np.asarray(values.to_numpy(zero_copy_only=False), np.float32).reshape(len(column), dimension)

@@ -5,6 +5,7 @@ import lancedb
 import numpy as np
 import psycopg
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pgvector.psycopg import register_vector
 from qdrant_client import QdrantClient, models
@@ -94,6 +95,27 @@ class Made:
             index.add_with_ids(vectors, np.array(numbers))
             faiss.write_index(index, str(self._folder / "items.index"))
 
+    def change(self, identity, vector):
+        """Give a row another vector."""
+        if self.kind == "postgresql":
+            self.query("UPDATE {t} SET embedding = %s WHERE id = %s", str(vector.tolist()), int(identity))
+        elif self.kind == "qdrant":
+            self.insert([identity], vector[None])
+        elif self.kind == "lancedb":
+            table = lancedb.connect(self._folder / "lance").open_table("items")
+            table.update(where=f"id = {identity}", values={"vector": vector.tolist()})
+        elif self.kind == "parquet":
+            path = self._folder / "items.parquet"
+            table = pq.read_table(path)
+            stays = table.filter(pc.not_equal(table["id"], int(identity)))
+            pq.write_table(pa.concat_tables([stays, self._arrow([int(identity)], vector[None])]), path)
+        else:
+            path = str(self._folder / "items.index")
+            index = faiss.read_index(path)
+            index.remove_ids(np.array([int(identity)]))
+            index.add_with_ids(vector[None], np.array([int(identity)]))
+            faiss.write_index(index, path)
+
     def titles(self):
         """Id -> title, as the shop sees it; None where rows have none."""
         if self.kind == "postgresql":
@@ -114,8 +136,8 @@ class Made:
             for number, title in zip(table["id"].to_pylist(), table["title"].to_pylist(), strict=True)
         }
 
-    def query(self, query):
+    def query(self, query, *values):
         """Run SQL on the table {t}."""
         with psycopg.connect(self._server.address) as connection:
-            found = connection.execute(query.format(t=self.table))
+            found = connection.execute(query.format(t=self.table), values or None)
             return found.fetchall() if found.description else None

@@ -54,6 +54,7 @@ def ending_early(vectors):
         (lambda vectors: vectors * 3, "1,000 vectors are not of length 1 (3 to 3)"),
         (changed(slice(0, 50), sound()[0]), "49 rows have the vector of another row; 50 have that of 0"),
         (ending_early, "rows of several models: vectors end in zeros after different dimensions (300 of 8, 700 of 16)"),
+        (lambda vectors: vectors[:, :1] * np.float32(1e25), "vectors are not of length 1"),
         (narrow, "the vectors lie in a narrow cone"),
         (collapsed, "the space has collapsed: of 16 dimensions the rows use"),
         (with_hub, "hubs: how often a row is among the 10 nearest"),

@@ -14,7 +14,10 @@ from strangers import write_images
 from test_stores import all_of
 
 from csd_core.cli import main
+from csd_core.engine.processes import LocalEngine
 from csd_core.retrieval.embedder import Embedder
+from csd_core.standalone.plan_folder import PlanFolder
+from csd_core.standalone.stored.application import apply_to_store
 from csd_core.stores.address import open_store
 from csd_core.stores.protocol import refuse_other
 from csd_core.system.errors import ArtifactError, BusyError
@@ -97,30 +100,31 @@ def test_a_killed_upgrade_is_finished_undone_and_made_again(csd, planned, shop, 
     done = subprocess.run([sys.executable, script, shop.address, plan, "write", "3"], check=False)
     assert done.returncode == -9
     shop.insert(["77"], drawn(1, 16))  # meanwhile; the plan does not know it
+    shop.change(ids[0], drawn(1, 16, seed=1)[0])  # its second vector is written, and of no use now
     assert vectors_of(shop.address).keys() == {*ids, "77"}
 
     code, _, errors = csd("upgrade", "apply", plan, "--store", shop.address, "--max-failed", "0")
-    assert (code, "1 rows would have no vector, --max-failed allows 0, such as 77: is not in the plan" in errors) == (
-        3,
-        True,
-    )
+    assert (code, "2 rows would have no vector, --max-failed allows 0, such as " in errors) == (3, True), errors
     printed = succeed(csd, "apply", plan, "--store", shop.address)
-    assert "0 rows embedded, 600 mapped, 0 kept, 0 added, 1 failed and left out\n  77 is not in the plan" in printed
+    assert "0 rows embedded, 599 mapped, 0 kept, 0 added, 2 failed and left out\n" in printed
+    assert "  77 is not in the plan\n" in printed
+    assert f"  {ids[0]} has another vector than when it was planned\n" in printed
     assert "Recall@1 of 300 queries on the rows as written" in printed
     after = vectors_of(shop.address)
     adapter = onnxruntime.InferenceSession(
         plan / json.loads((plan / "serving.json").read_text())["groups"][0]["map_by"]
     )
     mapped = adapter.run(None, {"vectors": np.array([before[each] for each in ids])})[0]
-    assert set(after) == set(ids)
-    assert np.allclose([after[each] for each in ids], mapped, atol=1e-5)
+    assert set(after) == set(ids[1:])
+    assert np.allclose([after[each] for each in ids[1:]], mapped[1:], atol=1e-5)
 
     code, _, errors = csd("upgrade", "apply", plan, "--store", shop.address)
     assert "this plan is applied already" in errors
     succeed(csd, "undo", plan, "--store", shop.address)
     undone = vectors_of(shop.address)
     assert set(undone) == {*ids, "77"}
-    assert all(np.array_equal(undone[each], before[each]) for each in ids)
+    assert all(np.array_equal(undone[each], before[each]) for each in ids[1:])
+    assert np.allclose(undone[ids[0]], drawn(1, 16, seed=1)[0])
     succeed(csd, "apply", plan, "--store", shop.address)
     succeed(csd, "clean", plan, "--store", shop.address)
     code, _, errors = csd("upgrade", "undo", plan, "--store", shop.address)
@@ -131,6 +135,44 @@ def test_a_killed_upgrade_is_finished_undone_and_made_again(csd, planned, shop, 
 def parquet(tmp_path, server, models, items):
     """One kind of store, for what is the same in all."""
     return Made("parquet", tmp_path, server, items[0], Embedder.load(models["ours"])(items[1]))
+
+
+class Meanwhile:
+    """A store of which rows change after they were written and judged, right before the switch."""
+
+    def __init__(self, store, change):
+        self._store, self._change, self._read = store, change, 0
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def rows(self):
+        self._read += 1
+        if self._read == 2:
+            self._change()
+        return self._store.rows()
+
+
+def test_rows_that_change_until_the_switch_are_left_out(planned, parquet, items, tmp_path):
+    ids, _ = items
+
+    def change():
+        parquet.change(ids[0], drawn(1, 16)[0])
+        parquet.insert(["77"], drawn(1, 16))
+
+    store = open_store(parquet.address)
+    done = apply_to_store(
+        PlanFolder.load(planned(parquet, "adapt")), Meanwhile(store, change), images=None, work=tmp_path / "work",
+        engine=LocalEngine(), max_rows_per_second=None, max_failed=2,
+    )  # fmt: skip
+    assert done.failed == {"77": "is not in the plan", ids[0]: "has another vector than when it was planned"}
+    assert set(all_of(store.rows())) == set(ids[1:])
+
+
+def test_ids_that_occur_twice_are_refused(csd, parquet, images, items, models):
+    parquet.insert(items[0][:1], Embedder.load(models["ours"])(items[1][:1]))
+    code, _, errors = csd("upgrade", *plan_arguments(models, images, parquet), "-o", "plan")
+    assert (code, f"id {FIRST} occurs 2 times; an upgrade goes by ids" in errors) == (6, True)
 
 
 def plan_arguments(models, images, shop):
