@@ -1,8 +1,8 @@
 """How the inbox stands: its batches, what a retraining would take of them, and when."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from csd_core.retraining.history import Retraining, retrainings, settled
 from csd_core.retraining.inbox import Inbox
@@ -12,6 +12,9 @@ from csd_core.retraining.start import Start, known_classes, starting_point
 from csd_core.retraining.unusable import why_unusable
 from csd_core.system.errors import CsdError
 from csd_core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

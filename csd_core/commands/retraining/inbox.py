@@ -74,7 +74,7 @@ def ready(batch: str, /) -> None:
     found = look_into(inbox, inbox_batch, ImageForm.of(params.images))
     problem = found.problem(params.data.max_rejected)
     if problem:
-        remember(workspace, inbox_batch, problem)
+        remember(workspace, inbox_batch, problem, found.shown)
         raise DataError(
             f"batch {batch}: {problem}; data.max_rejected allows {params.data.max_rejected:,}, so no task takes it. "
             "Send the images under a new name"
