@@ -25,6 +25,8 @@ from csd_core.workspace import Workspace
 from flows.runs.clone import own_clone
 from flows.ui.address import AUTH, HEARTBEAT, ServerAddress
 from flows.ui.children import Child
+from flows.ui.flow_server import FlowServer
+from flows.ui.home_page import HomePage
 from flows.ui.instance_lock import InstanceLock
 from flows.ui.reports import serving
 from flows.ui.server import POOL, PREFECT, Interruption
@@ -110,7 +112,9 @@ def run(*, port: int = 4201, workers: int = 4) -> None:
             raise CsdError(
                 f"flows of this project run already, at {running}: two workers would take turns; stop that one"
             )
-        with serving(Workspace().operations / "retrainings", (ANYWHERE, port), auth=reports.auth):
+        server = FlowServer(api=os.environ["PREFECT_API_URL"], pages=address, auth=reports.auth)
+        home = HomePage(Workspace(), server)
+        with serving(Workspace().operations / "retrainings", (ANYWHERE, port), home=home, auth=reports.auth):
             try:
                 _work(workers, pause=interruption.pause, ready=lambda: _tell_ready(instance_lock, address))
             finally:

@@ -19,7 +19,7 @@ from flows.runs.intake import cut_task, look_into_inbox
 from flows.runs.outcome import conclude, record, recover, verdicts_of, with_reasons
 from flows.runs.overrides import apply_overrides
 from flows.runs.pipeline import Pipeline
-from flows.runs.reviews import ask_for_review, reject_overdue, show_rejections
+from flows.runs.reviews import ask_for_review, follow_up, show_rejections
 from flows.steps import bring_up_to_date
 from flows.ui.parent_watchdog import ends_with_its_worker
 
@@ -39,7 +39,7 @@ def retrain(settings: Retrain = Retrain()) -> State[Any]:  # noqa: B008 - frozen
     name = run_name(project)
     with ends_with_its_worker(), alone(project):
         recover(project)
-        reject_overdue(project)
+        follow_up(project)
         start = starting_point(project, settings.start_from or None)
         intake = look_into_inbox(project, start, settings)
         if not (intake.inbox_batches or _other_work(project, start, settings)):

@@ -23,6 +23,7 @@ from csd_core.records.stages import Digest, ImageForm
 from csd_core.retraining.contents import READY, Piece, contents_of, digest_of, is_litter, is_usable
 from csd_core.retraining.set_aside import SetAside, notes
 from csd_core.retraining.storage import Storage, open_storage
+from csd_core.retraining.unusable_files import UnusableFile, pictured
 from csd_core.system.errors import DataError, ParamsError
 from csd_core.system.names import printable
 from csd_core.workspace import Workspace
@@ -171,11 +172,13 @@ class Examination:
     Attributes:
         usable: Class -> images that could be decoded.
         rejected: All other files, copies of an image in another class among them.
+        shown: The first of those, with pictures.
         labels: sha256 of an image's pixels -> its class.
     """
 
     usable: Mapping[str, int]
     rejected: tuple[Rejection, ...]
+    shown: tuple[UnusableFile, ...]
     labels: Mapping[str, str]
 
     def problem(self, tolerated: int) -> str | None:
@@ -225,7 +228,8 @@ def examine(folder: Path, form: ImageForm, known: Mapping[str, str]) -> Examinat
                 usable[label] += 1
             else:
                 rejected.append(Rejection(path, f'is also in class "{other}": the same image cannot be in two classes'))
-    return Examination(usable=dict(usable), rejected=tuple(rejected), labels=labels)
+    shown = tuple(pictured(folder, rejected))
+    return Examination(usable=dict(usable), rejected=tuple(rejected), shown=shown, labels=labels)
 
 
 def _inbox_batch(name: str, pieces: list[Piece], aside: SetAside | None) -> InboxBatch:

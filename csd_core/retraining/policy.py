@@ -86,6 +86,12 @@ def named(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
+def classes_in_words(inbox_batch: InboxBatch, known: Collection[str]) -> str:
+    """Return the first few classes of a batch, new ones first and with a plus."""
+    new = new_classes([inbox_batch], known)
+    return named([*(f"+{label}" for label in new), *sorted(inbox_batch.classes.keys() - set(new))])
+
+
 def _classes_in_words(new: Sequence[str], wanted: int) -> str:
     if not new and not wanted:
         return ""

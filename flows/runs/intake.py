@@ -17,6 +17,7 @@ from csd_core.retraining.manifests import TakenBatch, TaskManifest, next_task, t
 from csd_core.retraining.policy import Due, batch_status, decide
 from csd_core.retraining.start import Start, known_classes
 from csd_core.retraining.unusable import remember, why_unusable
+from csd_core.retraining.unusable_files import UnusableFile
 from csd_core.workspace import Workspace
 from flows.forms import Retrain
 from flows.runs.overrides import recipe_of
@@ -96,7 +97,7 @@ def cut_task(project: Workspace, workspace: Workspace, intake: Intake, settings:
         found = examine(trial / inbox_batch.name, form, labels)
         problem = found.problem(params.data.max_rejected)
         if problem:
-            _tell_unusable(project, inbox_batch, problem)
+            _tell_unusable(project, inbox_batch, problem, found.shown)
         else:
             _drop_rejected(trial / inbox_batch.name, found)
             usable.append(inbox_batch)
@@ -140,8 +141,8 @@ def _drop_rejected(folder: Path, found: Examination) -> None:
         (folder / rejection.path).unlink(missing_ok=True)
 
 
-def _tell_unusable(project: Workspace, inbox_batch: InboxBatch, problem: str) -> None:
-    remember(project, inbox_batch, problem)
+def _tell_unusable(project: Workspace, inbox_batch: InboxBatch, problem: str, files: tuple[UnusableFile, ...]) -> None:
+    remember(project, inbox_batch, problem, files)
     get_run_logger().error("batch %s is left out: %s; fix it under a new name", inbox_batch.name, problem)
     emit_event(
         "csd.inbox.unusable",

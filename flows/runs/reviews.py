@@ -1,16 +1,15 @@
 """Reviews: a retraining waits for a person, and holds neither a process nor the retrain slot while it does."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import quote
 
 from prefect import get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.deployments import run_deployment
+from prefect.events import emit_event
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed
 from prefect.utilities.urls import url_for
@@ -18,6 +17,7 @@ from prefect.utilities.urls import url_for
 from csd_core.params.production import Review
 from csd_core.records.verdict import Rejected
 from csd_core.releases.store import Releases
+from csd_core.report.advice.next_steps import APPROVAL
 from csd_core.retraining.history import Retraining, find, retrainings
 from csd_core.system.errors import ParamsError
 from csd_core.system.locks import Lock
@@ -28,8 +28,8 @@ from flows.runs.checkout import Checkout, remove_leftovers
 from flows.runs.outcome import Verdicts, searchable_images
 from flows.runs.rejected_images import Aside, aside_in_words
 from flows.runs.review_artifacts import show_review
+from flows.ui.flow_server import decision_form
 
-DEPLOYMENT = "approve/by-hand"
 TIME_OUT = "time-out"
 """Who rejects where nobody decided."""
 
@@ -50,11 +50,12 @@ def ask_for_review(
             approve_url=approval_url(retraining.name),
         )
     waiting.save_to(project)
+    tell_waiting(waiting)
     schedule_time_out(retraining.name, deadline)
     return Completed(
         name="AwaitingReview",
         message=f"{summary} {searchable_images(place.workspace, retraining.tasks):,} new images wait for the decision. "
-        f"Decide with the deployment {DEPLOYMENT} by {deadline:%Y-%m-%d %H:%M} UTC.",
+        f"Decide with the deployment {APPROVAL} by {deadline:%Y-%m-%d %H:%M} UTC.",
     )
 
 
@@ -117,12 +118,35 @@ def subject_of(retraining: Retraining) -> str:
     return f"Review of {retraining.name}:"
 
 
-def reject_overdue(project: Workspace) -> None:
-    """Have reviews rejected whose time-out did not: its run failed, or the server lost it."""
+def follow_up(project: Workspace) -> None:
+    """Remind of reviews, and have those rejected whose time-out did not: its run failed, or the server lost it."""
     now = datetime.now(UTC)
     for each in retrainings(project):
-        if each.outcome == "in review" and each.deadline and datetime.fromisoformat(each.deadline) < now:
+        if each.outcome != "in review":
+            continue
+        if each.deadline and datetime.fromisoformat(each.deadline) < now:
             schedule_time_out(each.name, now, key=f"{TIME_OUT} {each.name} {now:%Y-%m-%d}")
+        else:
+            tell_waiting(each)
+
+
+def tell_waiting(retraining: Retraining) -> None:
+    """Emit csd.review.waiting, of which an automation can tell people: when a review begins, and as a reminder."""
+    until = f" until {retraining.deadline[:16].replace('T', ' ')} UTC" if retraining.deadline else ""
+    emit_event(
+        "csd.review.waiting",
+        resource={"prefect.resource.id": f"csd.review.{retraining.name}"},
+        related=[
+            {"prefect.resource.id": f"prefect.flow-run.{retraining.flow_run}", "prefect.resource.role": "flow-run"}
+        ]
+        if retraining.flow_run
+        else [],
+        payload={
+            "retraining": retraining.name,
+            "deadline": retraining.deadline or "",
+            "message": f"{retraining.name} waits for your decision{until}: {retraining.why}",
+        },
+    )
 
 
 def schedule_time_out(name: str, deadline: datetime, *, key: str = "") -> None:
@@ -131,7 +155,7 @@ def schedule_time_out(name: str, deadline: datetime, *, key: str = "") -> None:
     settings = Approve(choice="reject", by=TIME_OUT, reason=words, retraining=name, if_undecided=True)
     try:
         run_deployment(
-            DEPLOYMENT,
+            APPROVAL,
             parameters={"settings": settings.model_dump(mode="json")},
             scheduled_time=deadline,
             timeout=0,
@@ -140,18 +164,15 @@ def schedule_time_out(name: str, deadline: datetime, *, key: str = "") -> None:
             idempotency_key=key or f"{TIME_OUT} {name}",
         )
     except ObjectNotFound:
-        get_run_logger().warning(
-            "there is no deployment %s: the review has no time-out; deploy prefect.yaml", DEPLOYMENT
-        )
+        get_run_logger().warning("there is no deployment %s: the review has no time-out; deploy prefect.yaml", APPROVAL)
 
 
 def approval_url(name: str) -> str | None:
     """Return the form in which to decide, filled in as far as it can be; None without a server that has it."""
     with get_client(sync_client=True) as client:
         try:
-            deployment = client.read_deployment_by_name(DEPLOYMENT)
+            deployment = client.read_deployment_by_name(APPROVAL)
         except ObjectNotFound:
             return None
     page = url_for("deployment", obj_id=deployment.id)
-    filled = {"settings": {"choice": "approve", "retraining": name}}
-    return f"{page}/run?parameters={quote(json.dumps(filled))}" if page else None
+    return decision_form(f"{page}/run", name) if page else None

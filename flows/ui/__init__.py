@@ -1,4 +1,4 @@
-"""The local server behind `csd ui`: Prefect, a worker and the pages of reports.
+"""The local server behind `csd ui`: Prefect, a worker and the home page with reports.
 
 It starts and ends processes, and nothing outlives it.
 """

@@ -1,4 +1,4 @@
-"""Serves the HTML pages of retrainings, and nothing else: no other files, no links, no folders, no changes."""
+"""Serves the home page and the reports of retrainings, and nothing else: no other files, links, folders or changes."""
 
 import base64
 import hmac
@@ -7,7 +7,7 @@ import re
 import socket
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from html import escape
@@ -20,6 +20,8 @@ from urllib.parse import quote, unquote, urlsplit
 PAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+:-]*\.html")
 """Names that are served; a slash or a leading dot is in none of them."""
 
+LIST = "retrainings"
+"""The address of the list of reports."""
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 """Names of this machine that nobody else can give."""
 HEADERS = {
@@ -43,23 +45,25 @@ li { margin: .3rem 0; } time { color: #666; margin-left: .6em; font-size: .9rem;
   body { background: #16181c; color: #ddd; } time { color: #999; } a { color: #8ab4f8; }
 }
 </style>
+<p><a href="/">Home</a></p>
 <h1>Retrainings</h1>
 """
 
 
 @contextmanager
-def serving(folder: Path, address: tuple[str, int], *, auth: str | None) -> Iterator[None]:
-    """Serve the pages of `folder` while the body runs, from threads of this process.
+def serving(folder: Path, address: tuple[str, int], *, home: Callable[[], bytes], auth: str | None) -> Iterator[None]:
+    """Serve the home page and the reports in `folder` while the body runs, from threads of this process.
 
     Args:
         folder: Need not exist yet.
         address: Numeric host, and port.
+        home: Gives the home page.
         auth: user:password that every request must give; None asks nobody.
 
     Raises:
         OSError: if the address cannot be listened at.
     """
-    server = _Server(folder, address, auth=auth)
+    server = _Server(folder, address, home=home, auth=auth)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="reports", daemon=True)
     thread.start()
     try:
@@ -74,8 +78,8 @@ class _Server(ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
 
-    def __init__(self, folder: Path, address: tuple[str, int], *, auth: str | None) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, address: tuple[str, int], *, home: Callable[[], bytes], auth: str | None) -> None:
+        self.folder, self.home = folder, home
         self.expected = None if auth is None else b"Basic " + base64.b64encode(auth.encode())
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, _Handler)
@@ -108,8 +112,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(HTTPStatus.UNAUTHORIZED, b"user and password, please\n", "text/plain", more=challenge)
             return
         name = unquote(self.path.partition("?")[0]).removeprefix("/")
-        if not name:
-            self._send(HTTPStatus.OK, _listing(self.server.folder), "text/html")
+        if name in ("", LIST):
+            self._send(HTTPStatus.OK, _listing(self.server.folder) if name else self.server.home(), "text/html")
             return
         page = _read(self.server.folder, name)
         if page is None:

@@ -18,6 +18,8 @@ from csd_core.system.processes import environment
 from csd_core.workspace import Workspace
 from flows.ui.address import AUTH, ServerAddress
 from flows.ui.children import Child
+from flows.ui.flow_server import FlowServer
+from flows.ui.home_page import HomePage
 from flows.ui.instance_lock import InstanceLock, answers, refuse_taken
 from flows.ui.reports import serving
 
@@ -80,9 +82,13 @@ class LocalStack:
             CsdError: if something fails.
             KeyboardInterrupt: if we are asked to.
         """
-        reports = Workspace().operations / "retrainings"
+        workspace, auth = Workspace(), self.server_address.auth
         address = (self.server_address.host, self.server_address.reports_port)
-        with serving(reports, address, auth=self.server_address.auth):
+        server_of_flows = FlowServer(
+            api=self._environment["PREFECT_API_URL"], pages=self._environment["PREFECT_UI_URL"], auth=auth
+        )
+        home = HomePage(workspace, server_of_flows)
+        with serving(workspace.operations / "retrainings", address, home=home, auth=auth):
             _tell(f"Starting; logs are in {self.folder / 'logs'}")
             server = self._start("server", *PREFECT, "server", "start")
             try:
@@ -91,7 +97,7 @@ class LocalStack:
                 self._complete("deploy", *PREFECT, "--no-prompt", "deploy", "--all")
                 self._worker = self._start_worker()
                 instance_lock.announce(self.server_address.url)
-                _tell(f"Flows:    {self.server_address.ui_url}\nReports:  {self.server_address.reports_url}")
+                _tell(f"Home:     {self.server_address.reports_url}\nFlows:    {self.server_address.ui_url}")
                 _tell("Ctrl-C stops all.")
                 self._watch(server)
             finally:

@@ -1,6 +1,9 @@
 """What a server needs before flows are deployed to it: `python -m flows.ui.setup POOL`, told of it like Prefect."""
 
+import re
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 from prefect.automations import AutomationCore, ChangeFlowRunState, EventTrigger, Posture, ResourceSpecification
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -8,10 +11,13 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.workers.process import ProcessWorker
+from ruamel.yaml import YAML
 
 from flows.ui.address import HEARTBEAT
 
 AUTOMATION = "A run without heartbeat is marked as crashed"
+EARLIER = ("retrain/scheduled", "approve/by-hand", "backfill/by-hand", "publish/by-hand", "rollback/by-hand")
+"""Deployments under the names that they had before each was called as its flow."""
 
 
 def crash_automation() -> AutomationCore:
@@ -68,9 +74,25 @@ def ensure_automation(client: SyncPrefectClient) -> None:
         client.update_automation(known[0].id, wanted)
 
 
+def remove_earlier(client: SyncPrefectClient, plan: Path) -> None:
+    """Remove deployments under earlier names: their schedule would start a second retraining.
+
+    Args:
+        client: Of the server.
+        plan: prefect.yaml; what it still calls so stays.
+    """
+    listed = YAML(typ="safe", pure=True).load(plan)["deployments"]
+    kept = {f"{re.split('[.:]', each['entrypoint'])[-1]}/{each['name']}" for each in listed}
+    for name in EARLIER:
+        if name not in kept:
+            with suppress(ObjectNotFound):
+                client.delete_deployment(client.read_deployment_by_name(name).id)
+
+
 def main(pool: str) -> None:
     """Prepare the server that the environment names."""
     with get_client(sync_client=True) as client:
+        remove_earlier(client, Path("prefect.yaml"))
         ensure_pool(client, pool)
         ensure_automation(client)
 

@@ -33,7 +33,7 @@ from csd_core.retraining.history import retrainings
 from csd_core.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
-RETRAIN, APPROVE = "retrain/scheduled", "approve/by-hand"
+RETRAIN, APPROVE = "retrain/retrain", "approve/approve"
 FAR_HOUR = (datetime.now(UTC).hour + 12) % 24
 """Of the day in which no test runs, for schedules that must not come due."""
 LONG = {"training": {"later": {"epochs": 4000}}}

@@ -139,3 +139,31 @@ def test_the_full_report_opens(visit, reviewed):
     page = visit(f"http://127.0.0.1:{operations.port + 1}/{record.name}.html")
     assert "t2" in page.locator("body").inner_text()
     assert page.locator("svg").count() > 3
+
+
+def test_the_home_page_has_the_review_with_its_links_and_the_runs_with_their_outcome(visit, reviewed):
+    operations, run = reviewed
+    (record,) = retrainings(operations.files)
+    page = visit(f"http://127.0.0.1:{operations.port + 1}/")
+    page.get_by_text("One retraining waits for your decision.").wait_for()
+    page.get_by_text("active release, promoted as first model").wait_for()
+    row = page.locator("#runs tr", has_text=record.name)
+    assert row.locator(".state.wait").inner_text() == "\N{WHITE CIRCLE WITH UPPER RIGHT QUADRANT} in review"
+    assert row.get_by_role("link", name=record.name).get_attribute("href").endswith(f"/runs/flow-run/{run}")
+    page.set_viewport_size({"width": 1200, "height": 1000})
+    keep(page, "home")
+    page.locator("#reviews").get_by_text("Report", exact=True).click()
+    page.locator("svg").first.wait_for()
+    page.go_back()
+    page.get_by_text("Approve, choose or reject").click()
+    page.get_by_text("Your name").wait_for()
+    until(lambda: any(record.name == each.input_value() for each in page.locator("textarea").all()), seconds=60)
+
+
+def test_a_review_that_waits_is_told_of_in_an_event(reviewed):
+    operations, run = reviewed
+    with operations.client as client:
+        wanted = {"filter": {"event": {"name": ["csd.review.waiting"]}}}
+        (event,) = client.request("POST", "/events/filter", json=wanted).json()["events"]
+    assert event["payload"]["retraining"] == retrainings(operations.files)[0].name
+    assert event["related"][0]["prefect.resource.id"] == f"prefect.flow-run.{run}"

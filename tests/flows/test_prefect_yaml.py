@@ -18,11 +18,11 @@ MODEL = PrefectYamlModel.model_validate(yaml.safe_load((ROOT / "prefect.yaml").r
 
 def test_prefect_understands_every_deployment_of_the_project():
     assert [(each.entrypoint, each.name) for each in MODEL.deployments] == [
-        ("flows.retrain.retrain", "scheduled"),
-        ("flows.approve.approve", "by-hand"),
-        ("flows.backfill.backfill", "by-hand"),
-        ("flows.publish.publish", "by-hand"),
-        ("flows.publish.rollback", "by-hand"),
+        ("flows.retrain.retrain", "retrain"),
+        ("flows.approve.approve", "approve"),
+        ("flows.backfill.backfill", "backfill"),
+        ("flows.publish.publish", "publish"),
+        ("flows.publish.rollback", "rollback"),
     ]
     for each in MODEL.deployments:
         assert (each.work_pool.name, each.work_pool.job_variables) == (POOL, {"stream_output": False})

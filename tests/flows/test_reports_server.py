@@ -13,6 +13,10 @@ from flows.ui.reports import serving
 AUTH = "olga:correct-horse-battery"
 
 
+def home():
+    return b"<p>home</p>"
+
+
 @pytest.fixture
 def folder(tmp_path):
     folder = tmp_path / "retrainings"
@@ -28,7 +32,7 @@ def folder(tmp_path):
 @pytest.fixture
 def ask(folder):
     """(path, method, headers) -> status, headers, body."""
-    with serving(folder, ("127.0.0.1", port := free_port()), auth=None):
+    with serving(folder, ("127.0.0.1", port := free_port()), home=home, auth=None):
         yield asking(port)
 
 
@@ -66,11 +70,16 @@ def test_a_query_changes_nothing(ask):
     assert ask("/2026-11-25-quiet-otter.html?x=/../1")[0] == 200
 
 
+def test_the_home_page_stands_at_the_address_itself(ask):
+    status, headers, body = ask("/")
+    assert (status, headers["Content-Type"], body) == (200, "text/html; charset=utf-8", "<p>home</p>")
+
+
 def test_the_list_names_the_newest_first_and_reports_only(ask, folder):
     (folder / "link.html").symlink_to("2026-11-24-bold-lynx.html")
     (folder / "folder.html").mkdir()
     (folder / "<script>.html").write_text("no", "utf-8")
-    status, headers, body = ask("/")
+    status, headers, body = ask("/retrainings")
     assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
     assert body.index('href="/2026-11-25-quiet-otter.html"') < body.index('href="/2026-11-24-bold-lynx.html"')
     assert body.count("<li>") == 2
@@ -78,8 +87,8 @@ def test_the_list_names_the_newest_first_and_reports_only(ask, folder):
 
 
 def test_without_reports_the_list_says_so(tmp_path):
-    with serving(tmp_path / "not there", ("127.0.0.1", port := free_port()), auth=None):
-        status, _, body = asking(port)("/")
+    with serving(tmp_path / "not there", ("127.0.0.1", port := free_port()), home=home, auth=None):
+        status, _, body = asking(port)("/retrainings")
     assert status == 200
     assert "There is none yet." in body
 
@@ -128,7 +137,7 @@ def basic(credentials):
 
 
 def test_with_a_password_every_request_must_give_it(folder):
-    with serving(folder, ("127.0.0.1", port := free_port()), auth=AUTH):
+    with serving(folder, ("127.0.0.1", port := free_port()), home=home, auth=AUTH):
         ask = asking(port)
         for path in ("/", "/2026-11-25-quiet-otter.html", "/no-such-report.html"):
             for headers in ({}, basic("olga:wrong"), {"Authorization": "Bearer x"}, {"Authorization": "Bäsic"}):
@@ -153,7 +162,7 @@ def test_the_port_is_free_and_no_thread_is_left_afterwards(folder):
     before = set(threading.enumerate())
     port = free_port()
     for _ in range(2):
-        with serving(folder, ("127.0.0.1", port), auth=None):
+        with serving(folder, ("127.0.0.1", port), home=home, auth=None):
             assert asking(port)("/")[0] == 200
     own = set(threading.enumerate()) - before
     for thread in own:

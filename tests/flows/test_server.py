@@ -45,7 +45,7 @@ def toy(seconds: float = 0.0) -> str:
 DEPLOYMENTS = f"""
 name: toy
 deployments:
-  - name: by-hand
+  - name: toy
     entrypoint: toy.py:toy
     work_pool: {{name: {POOL}, job_variables: {{stream_output: false}}}}
     schedules: [{{cron: "0 {FAR_HOUR} * * *", timezone: UTC, slug: nightly}}]
@@ -179,8 +179,8 @@ def running(tmp_path_factory):
 
 @pytest.mark.slow
 def test_the_addresses_are_printed_and_the_server_answers(running):
-    assert f"Flows:    http://127.0.0.1:{running.port}\n" in running.output.read_text()
-    assert f"Reports:  http://127.0.0.1:{running.port + 1}\n" in running.output.read_text()
+    home = f"Home:     http://127.0.0.1:{running.port + 1}\n"
+    assert f"{home}Flows:    http://127.0.0.1:{running.port}\n" in running.output.read_text()
     page = httpx.get(f"http://127.0.0.1:{running.port}/", trust_env=False, timeout=60, headers={"Accept": "text/html"})
     assert "Prefect" in page.raise_for_status().text
     settings = httpx.get(f"http://127.0.0.1:{running.port}/ui-settings", trust_env=False, timeout=60).json()
@@ -219,7 +219,8 @@ def test_the_reports_of_the_project_are_served(running):
     reports.mkdir(exist_ok=True)
     (reports / "2026-11-25-quiet-otter.html").write_text("<p>report</p>")
     address = f"http://127.0.0.1:{running.port + 1}"
-    assert "/2026-11-25-quiet-otter.html" in httpx.get(address, trust_env=False, timeout=60).text
+    listed = httpx.get(f"{address}/retrainings", trust_env=False, timeout=60).text
+    assert "/2026-11-25-quiet-otter.html" in listed
     assert httpx.get(f"{address}/2026-11-25-quiet-otter.html", trust_env=False, timeout=60).text == "<p>report</p>"
 
 

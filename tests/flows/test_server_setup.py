@@ -4,7 +4,7 @@ import pytest
 from prefect.client.orchestration import get_client
 
 from flows.ui.address import HEARTBEAT
-from flows.ui.setup import AUTOMATION, crash_automation, ensure_automation, ensure_pool
+from flows.ui.setup import AUTOMATION, crash_automation, ensure_automation, ensure_pool, remove_earlier
 
 
 @pytest.fixture
@@ -71,3 +71,19 @@ def test_the_pool_is_made_once_and_what_was_changed_in_it_stays(client):
     client.request("PATCH", "/work_pools/somewhere", json={"concurrency_limit": 7})
     ensure_pool(client, "somewhere")
     assert client.read_work_pool("somewhere").concurrency_limit == 7
+
+
+def test_a_deployment_of_an_earlier_name_is_removed_unless_it_is_still_called_so(client, tmp_path):
+    flows = {name: client.create_flow_from_name(name) for name in ("retrain", "approve")}
+    for flow, name in (("retrain", "scheduled"), ("approve", "by-hand"), ("approve", "approve")):
+        client.create_deployment(flows[flow], name)
+    plan = tmp_path / "prefect.yaml"
+    plan.write_text("deployments:\n  - {name: by-hand, entrypoint: flows.approve.approve}\n")
+    for _ in range(2):
+        remove_earlier(client, plan)
+    assert {each.name for each in client.read_deployments()} >= {"by-hand", "approve"}
+    plan.write_text("deployments:\n  - {name: approve, entrypoint: flows.approve.approve}\n")
+    remove_earlier(client, plan)
+    left = {each.name for each in client.read_deployments()}
+    assert "approve" in left
+    assert not left & {"scheduled", "by-hand"}

@@ -112,7 +112,7 @@ def test_a_rejection_says_which_way_was_closest_and_that_nothing_changes(rejecte
     assert page.headline.startswith("t2: Rejected (out of reach even by backfill): ")
     assert "No model can gain more than 50.0 points where search finds 98.2 % today." in page.headline
     assert "2. Train longer. Recall@1 on select still rises" in page.verdict
-    assert "choose backfill in the form, or run `prefect deployment run approve/by-hand" in page.verdict
+    assert "choose backfill in the form, or run `prefect deployment run approve/approve" in page.verdict
     pairs = least_bad.against_status_quo["overall"]
     assert f"Under {least_bad.name}, the least bad way, {pairs.lost} of {pairs.queries} gate queries" in page.verdict
     assert f"would find under {least_bad.name}" in texts(page.flips)

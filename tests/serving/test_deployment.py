@@ -290,7 +290,7 @@ def toy(seconds: float = 0.0) -> None:
 DEPLOYMENT = f"""
 name: toy
 deployments:
-  - name: by-hand
+  - name: toy
     entrypoint: toy.py:toy
     work_pool: {{name: {POOL}, job_variables: {{stream_output: false}}}}
 """

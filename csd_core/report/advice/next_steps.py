@@ -19,6 +19,9 @@ Place = Literal["project", "branch", "review", "alone"]
 """Where a person decides: in params.yaml of a project, or of a retraining's branch, in the form of a review, or with
 two models alone."""
 
+APPROVAL = "approve/approve"
+"""The deployment with which a person decides a review: its flow and its name."""
+
 NAMED = 3
 """Classes that a step names."""
 
@@ -100,7 +103,7 @@ def _accept(report: CheckReport, verdict: Rejected, place: Place) -> Step:
         settings = f'{{"choice": "{choice}", "by": "YOUR NAME", "reason": "WHY"}}'
         words = (
             f"Take it anyway: choose {choice} in the form, or run "
-            f"`prefect deployment run approve/by-hand --param 'settings={settings}'`."
+            f"`prefect deployment run {APPROVAL} --param 'settings={settings}'`."
         )
     else:
         words = (
