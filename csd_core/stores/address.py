@@ -42,7 +42,8 @@ def shown(address: str) -> str:
     """Return an address without its password, also one that is not well formed; folders have none."""
     if address.partition(":")[0] in IN_FOLDERS:
         return address
-    return re.sub(r"^([^:]*:/*[^:/?#@]*):.*@", r"\1@", address)
+    without = re.sub(r"^([^:]*:/*[^:/?#@]*):.*@", r"\1@", address)
+    return re.sub(r"(password|api_key)=[^&]*", r"\1=…", without, flags=re.IGNORECASE)
 
 
 def open_store(address: str) -> Store:
@@ -103,7 +104,7 @@ def _split(address: str) -> tuple[SplitResult, str]:
         raise ParamsError(f"{shown(address)}: is no address ({error}); see docs/stores.md") from None
     kept = [f"{key}={value}" for key, value in parse_qsl(without.query) if key in ("table", "collection")]
     name = f"{without.scheme}://{without.netloc}{without.path}" + ("?" + "&".join(kept) if kept else "")
-    if odd or re.search(r"%(?![0-9a-f]{2})|%00", parts.netloc, re.IGNORECASE):
+    if odd or re.search(r"%(?![0-9a-f]{2})|%00|@.*@", parts.netloc, re.IGNORECASE):
         raise ParamsError(
             f"{name}: its password has a character that an address cannot; leave it out and set PGPASSWORD or "
             "QDRANT_API_KEY, or write the character as % and two digits, such as %2F"
