@@ -55,7 +55,7 @@ A publish or rollback takes effect without a restart.""",
 Run it again to resume after a stop.""",
     "production.keys:app": "Make, list and revoke keys of the service.",
     "retraining.inbox:app": ("Show the batches of new images, mark one as complete, or return one that was set aside."),
-    "flows.ui.server:ui": "Start scheduled retraining: server, worker and reports; Ctrl-C stops everything.",
+    "flows.ui.server:ui": "Start scheduled retraining: server, worker and home page; Ctrl-C stops everything.",
     "flows.gc:gc": "Show what DVC's cache must keep for releases, reviews and branches, and how much else is in it.",
     "retraining.history:retrainings": "List the retrainings, oldest first, with their tasks, how they ended and why.",
 }

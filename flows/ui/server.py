@@ -163,14 +163,14 @@ def _tell(text: str) -> None:
 
 
 def ui(*, host: str = "127.0.0.1", port: int = 4200, workers: int = 4) -> None:
-    """Start scheduled retraining: server, worker and reports; Ctrl-C stops everything.
+    """Start scheduled retraining: server, worker and home page; Ctrl-C stops everything.
 
     Parameters
     ----------
     host
         Address to listen at; other machines reach only an address of their network.
     port
-        Port of the server; the pages of reports are at the next port.
+        Port of the server; the home page is at the next port.
     workers
         Number of runs at a time. Only one of them retrains, so that approval, publishing and rollback do not wait
         for it.
