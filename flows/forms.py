@@ -1,6 +1,7 @@
 """What a person fills in to start a flow: Prefect draws the form from these models and refuses what does not fit.
 
-The parameters of a retraining are those of params.yaml, from the same models; each may be left empty.
+It renders their descriptions as Markdown, and joins lines that have no blank line between them. The parameters of a
+retraining are those of params.yaml, from the same models; each may be left empty.
 """
 
 import hashlib
@@ -55,12 +56,19 @@ class Retrain(Section):
     """Train on the new images, starting from the active release, and publish what the gate promotes."""
 
     promotion: Literal["auto", "review"] = Field(default="auto", title="Promotion")
-    """auto: the gate's verdict holds. review: a person approves, chooses another strategy or rejects."""
+    """- **auto**: the gate's verdict holds.
+
+    - **review**: a person approves, chooses another strategy or rejects.
+    """
     publish: bool = Field(default=True, title="Publish")
     """Activate what was promoted. Otherwise the run ends with a commit on its branch."""
     on_reject: Literal["carry_on", "stop"] = Field(default="carry_on", title="After a rejection")
-    """When the gate rejects. carry_on: the champion stays, the new images go live under it, and they train the next
-    stage. stop: nothing goes live, and the run fails."""
+    """When the gate rejects:
+
+    - **carry_on**: the champion stays, the new images go live under it, and they train the next stage.
+
+    - **stop**: nothing goes live, and the run fails.
+    """
     review_days: float = Field(default=7.0, title="Days for a review", gt=0, le=365)
     """Undecided reviews are rejected automatically after this time."""
     cut_now: bool = Field(default=False, title="Cut a task now")
@@ -82,11 +90,23 @@ class Approve(Section):
     """Decide on a retraining that waits for a review."""
 
     choice: Choice = Field(default="approve", title="Decision")
-    """The run's page says of each decision how many images go live. approve: do what the gate decided, also where it
-    rejects. first-model: accept a first model. keep, adapt, merge, partial or backfill: promote the last task's
-    candidate under this strategy. reject-model: the champion stays, and the new images GO LIVE under it. reject-data:
-    nothing goes live; the batches are set aside with your reason. reject-classes: nothing goes live; the classes below
-    are set aside, and the other images wait in the inbox again. reject: nothing goes live; all batches wait again."""
+    """The run's page says of each decision how many images go live.
+
+    - **approve**: do what the gate decided, also where it rejects.
+
+    - **first-model**: accept a first model.
+
+    - **keep**, **adapt**, **merge**, **partial**, **backfill**: promote the last task's candidate under this strategy.
+
+    - **reject-model**: the champion stays, and the new images GO LIVE under it.
+
+    - **reject-data**: nothing goes live; the batches are set aside with your reason.
+
+    - **reject-classes**: nothing goes live; the classes below are set aside, and the other images wait in the inbox
+      again.
+
+    - **reject**: nothing goes live; all batches wait again.
+    """
     classes: tuple[str, ...] = Field(default=(), title="Classes to set aside")
     """Only for reject-classes."""
     by: str = Field(title="Your name", min_length=1, max_length=200)

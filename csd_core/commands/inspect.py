@@ -1,14 +1,19 @@
 """`csd inspect`: a folder of images, looked at before anything is trained."""
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from csd_core.inspection.advice import advice, advice_on_start
+from csd_core.inspection.advice import (
+    PUBLISHED,
+    advice,
+    advice_on_start,
+    init_command,
+    need_published_weights,
+)
 from csd_core.inspection.estimate import estimate, proof
-from csd_core.inspection.findings import Findings, look_through
+from csd_core.inspection.findings import look_through
 from csd_core.inspection.fitting import fitted_params, role_counts
 from csd_core.inspection.page import write_page
 from csd_core.inspection.text import numbered, print_estimate, print_findings
@@ -53,7 +58,8 @@ def inspect(
     if page is not None:
         write_page(page, findings, lines)
         echo(f"page: {page}")
-    echo(f"Next: {_next(findings, known)}")
+    profile = PUBLISHED if need_published_weights(findings, roles) else None
+    echo("Next: csd run" if known else f"Next: {init_command(findings, profile)} shop && cd shop && csd run")
 
 
 def _known(folder: Path) -> tuple[Params | None, frozenset[str]]:
@@ -65,9 +71,3 @@ def _known(folder: Path) -> tuple[Params | None, frozenset[str]]:
     places = {name: workspace.path(source.path) for name, source in params.sources.folders.items()}
     names = frozenset(name for name, path in places.items() if path.is_dir() and path.samefile(folder))
     return (params, names) if names else (None, names)
-
-
-def _next(findings: Findings, known: Params | None) -> str:
-    if known:
-        return "csd run"
-    return f"csd init --from {shlex.quote(str(findings.root))} shop && cd shop && csd run"

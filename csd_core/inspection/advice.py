@@ -1,5 +1,6 @@
 """What to look at in a folder before training, in sentences: each says what, where, and what to do."""
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
 from csd_core.data.grouping.equal_images import told
@@ -8,6 +9,8 @@ from csd_core.inspection.fitting import HASHED, LARGEST, are_few
 from csd_core.params.section import Split
 from csd_core.system.names import printable
 
+PUBLISHED = "photos-quick"
+"""The profile that starts from published weights and needs no GPU."""
 SHOWN = 5
 """Names that a sentence lists."""
 
@@ -22,22 +25,44 @@ def advice(findings: Findings, roles: Mapping[str, Mapping[Split, int]]) -> list
     return [*_of_layout(findings), *_of_copies(findings), *_of_classes(findings, roles), *_of_files(findings)]
 
 
-def advice_on_start(findings: Findings, roles: Mapping[str, Mapping[Split, int]]) -> list[str]:
-    """Return a sentence on start weights where a network that starts from nothing would have too few photographs.
+def need_published_weights(findings: Findings, roles: Mapping[str, Mapping[Split, int]]) -> bool:
+    """Return whether the photographs are too few for a network that starts from nothing.
 
     Args:
         findings: Of the folder.
         roles: Class -> role -> images.
     """
     training = sum(counts["train"] for counts in roles.values())
-    if findings.grey or findings.form.size < LARGEST or not are_few(findings, training):
+    return not findings.grey and findings.form.size >= LARGEST and are_few(findings, training)
+
+
+def advice_on_start(findings: Findings, roles: Mapping[str, Mapping[Split, int]]) -> list[str]:
+    """Return a sentence on start weights where photographs are too few for a network that starts from nothing.
+
+    Args:
+        findings: Of the folder.
+        roles: Class -> role -> images.
+    """
+    if not need_published_weights(findings, roles):
         return []
-    each = training / max(1, len(findings.classes))
+    each = sum(counts["train"] for counts in roles.values()) / max(1, len(findings.classes))
     said = (
-        f"training images of a class, on average: {each:.0f}; of photographs, published weights find more than "
-        "a network that starts from nothing: `csd init --from` with `--profile photos-quick` (with a GPU: photos)"
+        f"training images of a class, on average: {each:.0f}; published weights search so few photographs better, and "
+        f"sooner, than a network that starts from nothing: `{init_command(findings, PUBLISHED)}` and a new folder "
+        "(with a GPU: `--profile photos`)"
     )
     return [said]
+
+
+def init_command(findings: Findings, profile: str | None) -> str:
+    """Return the command that sets up a project for the folder; the project's own name follows it.
+
+    Args:
+        findings: Of the folder.
+        profile: Of the project; None fits network and recipe too.
+    """
+    chosen = f" --profile {profile}" if profile else ""
+    return f"csd init --from {shlex.quote(str(findings.root))}{chosen}"
 
 
 def _of_layout(findings: Findings) -> Iterator[str]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from csd_core.inspection.estimate import Estimate
 from csd_core.inspection.findings import Findings
-from csd_core.system.console import echo, show
+from csd_core.system.console import duration, echo, show
 
 MANY = 20
 """Classes that are shown one by one; of more, the largest and the smallest."""
@@ -56,15 +56,15 @@ def print_findings(findings: Findings) -> None:
 
 
 def print_estimate(estimate: Estimate) -> None:
-    """Print the seconds of a first run."""
+    """Print how long a first run takes."""
     rows = [
-        ("ingest", _seconds(estimate.ingest)),
-        *((f"train {task}", _seconds(seconds)) for task, seconds in estimate.train.items()),
-        ("embed (check, promote)", _seconds(estimate.embed)),
-        ("start programs", _seconds(estimate.start)),
-        ("all", _seconds(estimate.total)),
+        ("ingest", _time(estimate.ingest)),
+        *((f"train {task}", _time(seconds)) for task, seconds in estimate.train.items()),
+        ("embed (check, promote)", _time(estimate.embed)),
+        ("start programs", _time(estimate.start)),
+        ("all", _time(estimate.total)),
     ]
-    show(("a first run here takes about", "seconds"), rows, right=("seconds",))
+    show(("a first run here takes about", "time"), rows, right=("time",))
     if len(estimate.train) > 1:
         echo("This assumes that each candidate is promoted by a backfill, the most expensive way.")
     if estimate.elsewhere:
@@ -88,8 +88,8 @@ def _tally(counts: Counter[str]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in counts.most_common())
 
 
-def _seconds(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1 else "<1"
+def _time(seconds: float) -> str:
+    return duration(seconds) if seconds >= 1 else "<1 s"
 
 
 def numbered(lines: Sequence[str]) -> None:

@@ -158,11 +158,11 @@ def _moral(own: float, own_class: float, seen: float | None, seen_class: float |
 def _gate(report_data: ReportData) -> str:
     if all(not task.promoted for task in report_data.tasks):
         last = report_data.tasks[-1]
-        which = {1: "The only candidate was", 2: "Both candidates were"}.get(
-            len(report_data.tasks), "Every candidate was"
-        )
-        why = f"{last.verdict.what}: {last.verdict.because}" if isinstance(last.verdict, Rejected) else ""
-        return f"{which} rejected. {last.name}: {why}"
+        why = last.verdict.because if isinstance(last.verdict, Rejected) else ""
+        if len(report_data.tasks) == 1:
+            return f"The only candidate, {last.name}, was rejected: {why}"
+        which = "Both candidates were" if len(report_data.tasks) == 2 else "Every candidate was"  # noqa: PLR2004
+        return f"{which} rejected, {last.name} at last: {why}"
     how = [
         part
         for part in (

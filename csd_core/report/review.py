@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
+from itertools import groupby
 
 from csd_core.params.upgrade import Choice
 from csd_core.records.check import Alternative, Recalls
@@ -156,10 +157,15 @@ def _sections(case: Case) -> Iterator[str]:
 
 
 def _why(case: Case) -> str:
-    """Return each way to serve with the first conditions that it fails on `gate`, or why it was not judged there."""
+    """Return each way to serve with the first conditions that it fails on `gate`, or why it was not judged there.
+
+    Ways that follow each other and were left out for one reason share a line.
+    """
     lines = []
-    for way in case.verdict.ways:
-        words = f"- **{escaped(way.name)}** {escaped(judged_in_words(way))}"
+    for _, alike in groupby(case.verdict.ways, key=lambda way: judged_in_words(way) if way.why_not else way.name):
+        way, *others = alike
+        names = ", ".join(f"**{escaped(each.name)}**" for each in (way, *others))
+        words = f"- {names} {escaped(judged_in_words(way))}"
         failed = failed_in(way)
         lines.append(words + "".join(f"\n  - {escaped(each)}" for each in failed[:REASONS]))
         if len(failed) > REASONS:
@@ -186,7 +192,7 @@ def _gallery(case: Case) -> str:
 
 
 def _cost(chosen: Alternative | None) -> str:
-    if chosen is None:
+    if chosen is None or not chosen.rows_embedded + chosen.rows_mapped:
         return "none changes"
     return f"{chosen.rows_embedded:,} are re-embedded and {chosen.rows_mapped:,} mapped"
 

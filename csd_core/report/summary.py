@@ -15,7 +15,7 @@ DASH = "\N{EN DASH}"
 
 
 def print_summary(metrics_path: Path, page_path: Path, *, console: Console = terminal) -> None:
-    """Print verdicts, recall per task, forgetting and where the page lies.
+    """Print verdicts, recall per task and forgetting, where there are figures, and where the page lies.
 
     Args:
         metrics_path: metrics.json.
@@ -28,11 +28,15 @@ def print_summary(metrics_path: Path, page_path: Path, *, console: Console = ter
     metrics = Metrics.load(metrics_path)
     verdicts = _that_fits(console, _verdicts(metrics), _verdicts_in_short(metrics))
     recall = _that_fits(console, _matrix(metrics), _then_and_now(metrics))
-    for title, table in (
-        ("Tasks, in percent after each stage", verdicts),
-        ("Recall@1 on a task's own gallery, in percent", recall),
-        ("Forgetting, in points", _forgetting(metrics)),
+    recalls = any(task.recall_at_1 for task in metrics.tasks.values())
+    forgotten = metrics.retrieval.own.forgetting is not None or metrics.retrieval.all_seen.forgetting is not None
+    for title, table, figures in (
+        ("Tasks, in percent after each stage", verdicts, True),
+        ("Recall@1 on a task's own gallery, in percent", recall, recalls),
+        ("Forgetting, in points", _forgetting(metrics), forgotten),
     ):
+        if not figures:
+            continue
         console.print(Text(title, style="bold"))
         print_table(table, console)
         console.print()

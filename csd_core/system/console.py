@@ -23,6 +23,8 @@ PLAIN_INTERVAL = 10.0
 GAP = 2
 """Characters between two columns of a table."""
 
+MINUTE, HOUR = 60, 3600
+
 
 class Terminal(Console):
     """An output that leaves names as they are."""
@@ -41,6 +43,15 @@ console = Terminal(soft_wrap=True)
 def echo(text: str) -> None:
     """Print one line."""
     console.print(printable(text), markup=False)
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people say them."""
+    if seconds < 100:  # noqa: PLR2004 - above it minutes read better
+        return f"{seconds:.0f} s"
+    if seconds < 100 * MINUTE:
+        return f"{seconds / MINUTE:.0f} min"
+    return f"{seconds / HOUR:.1f} h"
 
 
 def show(
@@ -164,7 +175,7 @@ class Meter:
         elif now - self._shown_at >= PLAIN_INTERVAL:
             self._shown_at = now
             left = (self._total - self.done) / max(rate, 1e-9)
-            echo(f"{self._description}: {self.done:,} of {self._total:,} · {note} · {left:,.0f} s left")
+            echo(f"{self._description}: {self.done:,} of {self._total:,} · {note} · {duration(left)} left")
 
 
 @contextmanager

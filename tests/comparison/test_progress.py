@@ -1,9 +1,10 @@
 import pytest
 
 from csd_core.comparison.results.measures import CellMeasures
-from csd_core.comparison.running.progress import duration, told
+from csd_core.comparison.running.progress import told
 from csd_core.comparison.running.runs import Cell
 from csd_core.comparison.running.scheduler import Event
+from csd_core.system.console import duration
 
 DONE = CellMeasures(params="", values=())
 A, B, C, D = (Cell("tiny", name, 1) for name in "abcd")

@@ -141,6 +141,17 @@ def test_few_photographs_are_told_to_start_from_published_weights(tmp_path, size
     )
 
 
+def test_the_next_step_with_few_photographs_is_the_advised_one(tmp_path, capsys, monkeypatch):
+    fill(tmp_path / "photos", ("cat", "dog"), size=(64, 64))
+    monkeypatch.chdir(tmp_path)
+    assert csd("inspect", "photos", "--quick", "--page", "page.html") in (0, None)
+    command = "csd init --from photos --profile photos-quick"
+    said = capsys.readouterr().out
+    assert f"`{command}`" in said
+    assert said.endswith(f"Next: {command} shop && cd shop && csd run\n")
+    assert f"<code>{command}</code>" in (tmp_path / "page.html").read_text()
+
+
 def test_a_test_image_that_is_near_a_training_image_is_named(tmp_path):
     root = tmp_path / "sets"
     fill(root / "train", ("cat", "dog"))

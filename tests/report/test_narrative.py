@@ -35,7 +35,7 @@ def test_without_a_champion_nothing_is_claimed(refused):
     learned, search, gate = sentences(refused)
     assert "no model has been promoted" in learned
     assert search.startswith("Search has not changed")
-    assert gate.startswith("Both candidates were rejected. t2: First model rejected: mAP@R ")
+    assert gate.startswith("Both candidates were rejected, t2 at last: mAP@R ")
     assert narrative.headline(refused.report_data) == "Two tasks, no model promoted"
 
 

@@ -51,8 +51,9 @@ def test_the_page_is_well_formed_and_asks_no_network(request, report_data):
     told = request.getfixturevalue(report_data)
     parsed = outline(told.page)
     for _, attributes in parsed.elements:
-        for name in ("src", "href", "action", "data", "poster"):
+        for name in ("src", "action", "data", "poster"):
             assert name not in attributes
+        assert attributes.get("href", "#").startswith("#")
     assert not {tag for tag, _ in parsed.elements} & {"script", "link", "iframe", "object"}
     assert re.findall(r"url\((?!data:image/png;base64,)", told.page) == []
     assert "@import" not in told.page
@@ -310,7 +311,7 @@ def test_a_rejection_shows_what_failed_what_to_do_and_what_queries_find(mixed, r
         for condition in task.failed.failed:
             assert condition.words in shown
         for each in task.looked_at.by_class.worst:
-            assert f">{each.name}</th>" in section
+            assert (f">{each.name}</th>" in section) == (each.recall < 1)
         assert [each.item for each in task.examples.shown] != []
         assert all(each.before for each in task.examples.shown) == (task.check.status_quo is not None)
 
@@ -343,3 +344,13 @@ def test_confusions_and_examples_of_a_candidate_picture_no_image_of_test(mixed, 
 )
 def test_settings_in_a_sentence_are_code_and_names_are_text(words, shown):
     assert str(html_with_code(words)) == shown
+
+
+def test_a_first_screen_has_the_next_step_of_a_rejection_and_no_tile_without_a_figure(refused, alone, promoted):
+    step = refused.report_data.tasks[-1].advice.steps[0].words
+    header = refused.page.partition("<main>")[0]
+    assert str(html_with_code(step)) in header
+    assert 'href="#candidates"' in header
+    assert 'id="candidates"' in refused.page
+    assert [each.page.partition("<main>")[0].count("<dt>") for each in (refused, alone, promoted)] == [0, 2, 5]
+    assert "Next:" not in promoted.page.partition("<main>")[0]

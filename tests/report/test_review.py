@@ -100,7 +100,12 @@ def test_a_promotion_says_under_what_and_why_and_what_becomes_of_the_gallery(pro
     before, after = report.status_quo.overall.at[1], keep.measured.overall.at[1]
     assert page.headline.endswith(f"goes from {percent(before)} to {percent(after)} %.")
     assert "t2 brings 192 images of three classes: “4”, “5” and “6”. The candidate embeds 192 new rows." in page.verdict
-    assert "Of 256 stored rows 0 are re-embedded and 0 mapped." in page.verdict
+    assert "Of 256 stored rows none changes." in page.verdict
+    why = page.verdict.partition("### Why\n\n")[2].partition("\n\n")[0].splitlines()
+    assert why[0] == "- **keep** meets all 6 conditions"
+    assert why[1].startswith("- **adapt**, **merge**, **partial 10 %**, ")
+    assert why[1].endswith(", **partial 75 %** not judged: not in gate.allowed")
+    assert [line.partition(" not")[0] for line in why[2:]] == ["- **backfill**"]
 
 
 def test_a_rejection_says_which_way_was_closest_and_that_nothing_changes(rejected):

@@ -58,6 +58,15 @@ def test_no_line_of_a_table_is_wider_than_the_terminal(request, tmp_path, report
     assert max(len(line) for line in tables) <= max(width, len("Forgetting, in points"))
 
 
+def test_a_table_without_figures_is_left_out(alone, refused, tmp_path):
+    assert "Forgetting" not in printed(alone, tmp_path, 120)
+    assert "own gallery" in printed(alone, tmp_path, 120)
+    rejected = printed(refused, tmp_path, 120)
+    assert "✗ rejected (no model)" in rejected
+    assert "own gallery" not in rejected
+    assert "Forgetting" not in rejected
+
+
 def test_a_narrow_terminal_shows_first_best_and_now(promoted, tmp_path):
     lines = printed(promoted, tmp_path, 30).splitlines()
     row = next(line for line in lines[lines.index(next(line for line in lines if "Best" in line)) :] if "t1" in line)

@@ -138,6 +138,7 @@ def photo(number):
 @pytest.mark.parametrize("width", [1200, 390])
 def test_a_neighbour_shows_its_original_and_its_name_as_text(visit, named, width):
     page = visit(at=named, says="Release 1", width=width)
+    expect(page.get_by_role("radio", name="before")).to_have_count(0)  # there is no release before
     page.locator("#filter summary").click()
     page.get_by_label("photo (4)").check()
     page.locator("#filter summary").click()

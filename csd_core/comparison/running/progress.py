@@ -9,18 +9,7 @@ from rich.status import Status
 
 from csd_core.comparison.running.runs import Cell
 from csd_core.comparison.running.scheduler import Event
-from csd_core.system.console import console, echo
-
-MINUTE, HOUR = 60, 3600
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them."""
-    if seconds < 100:  # noqa: PLR2004 - above it minutes read better
-        return f"{seconds:.0f} s"
-    if seconds < 100 * MINUTE:
-        return f"{seconds / MINUTE:.0f} min"
-    return f"{seconds / HOUR:.1f} h"
+from csd_core.system.console import console, duration, echo
 
 
 class RunProgress:

@@ -106,6 +106,7 @@ async function showState() {
   if (state.refused) $("degraded").textContent = `Release ${state.refused.release} was refused: ${state.refused.reason}`;
   const release = await json(`/v1/releases/${state.release}`);
   $("verdict").hidden = false;
+  $("switch").hidden = state.release === 1; // there is none before
   const way = release.strategy === "none" ? "the first model" : `served by ${release.strategy}`;
   $("verdict").querySelector("summary").textContent = `${release.verdict.outcome}, ${way}`;
   $("reasons").replaceChildren(...release.verdict.reasons.map((reason) => element("li", { textContent: reason })));
