@@ -200,7 +200,7 @@ def test_a_missing_or_forbidden_file_is_refused_without_its_path(tmp_path):
 
 
 def test_damage_that_makes_a_codec_stumble_is_a_reason_too(encoded, monkeypatch):
-    def stumble(*_args):
+    def stumble(*_args, **_options):
         raise KeyError("tag")
 
     monkeypatch.setattr(Image.Image, "resize", stumble)
