@@ -37,7 +37,7 @@ def read_pairs(file: Path, ids: Strings) -> tuple[Strings, Bools]:
         [[place.get(each, -1) for each in columns[name].tolist()] for name in ("query", "item")], np.intp
     )  # (2, P)
     pairs = ends.shape[1]
-    known: Bools = (ends >= 0).all(axis=0)
+    known = (ends[0] >= 0) & (ends[1] >= 0)
     unknown = pairs - int(known.sum())
     ends = ends[:, known & (ends[0] != ends[1])]
     if not ends.shape[1]:
