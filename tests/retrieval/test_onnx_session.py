@@ -1,7 +1,7 @@
 import numpy as np
 
 from csd_core.retrieval.embedder import Embedder
-from csd_core.standalone import foreign
+from csd_core.standalone.models import foreign
 
 SPINNING = "session.intra_op.allow_spinning"
 
