@@ -13,7 +13,7 @@ from csd_core.standalone.collection import Collection, read_collection, read_lab
 from csd_core.standalone.own_gallery import ItemsRecord, OwnGallery
 from csd_core.standalone.pool import AnyModel
 from csd_core.standalone.vectors.cache import VectorCache
-from csd_core.standalone.vectors.given import BATCH, GivenVectors, read_given
+from csd_core.standalone.vectors.given import GivenVectors, read_given
 from csd_core.standalone.vectors.labels import Labels, read_columns, read_labels, unlabelled
 from csd_core.standalone.vectors.pairs import read_pairs
 from csd_core.standalone.vectors.source import open_vectors
@@ -161,7 +161,7 @@ def _items(materials: Materials) -> Labels:
     else:
         file = materials.old_vectors or materials.new_vectors or Path()
         source = open_vectors(file, id_column=materials.id_column)
-        labels = unlabelled(file, np.concatenate([ids for ids, _ in source.batches(BATCH)]))
+        labels = unlabelled(file, np.concatenate([ids for ids, _ in source.batches()]))
     if not materials.pairs:
         return labels
     classes, asks = read_pairs(materials.pairs, labels.ids)

@@ -14,7 +14,7 @@ import lancedb
 import pyarrow as pa
 from lancedb.table import Table
 
-from csd_core.stores.parquet_file import holds_vectors, rows_of
+from csd_core.stores.arrow_columns import rows_of, vector_column
 from csd_core.stores.protocol import BATCH_ROWS, Held, Rows, Strings
 from csd_core.system.errors import ArtifactError, message_of
 from csd_core.system.locks import Lock
@@ -29,20 +29,16 @@ class LanceTable:
         vector: Column of the active vectors.
     """
 
-    def __init__(self, folder: Path, *, name: str, table: str, id: str, vector: str) -> None:  # noqa: A002 - as in its address
+    def __init__(self, folder: Path, *, name: str, table: str, id: str, vector: str | None) -> None:  # noqa: A002
         if not folder.is_dir():
             raise ArtifactError(f"{name}: there is no such folder")
-        self.name, self.identity, self.vector = name, id, vector
+        self.name, self.identity = name, id
         self._lock = folder / f".{table}.csd.lock"
         with self._told():
             # as an object store: on a full disk a plain path may lose the last bytes of a file that is committed
             self._connection = lancedb.connect(f"file-object-store://{quote(str(folder.absolute()))}")
         self._table = table
-        for column in (id, vector):
-            if column not in self._open().schema.names:
-                raise ArtifactError(f"{name}: has no column {column}; it has {', '.join(self._open().schema.names)}")
-        if not holds_vectors(kind := self._open().schema.field(vector).type):
-            raise ArtifactError(f"{name}: column {vector} is {kind}, not lists of numbers")
+        self.vector = vector_column(self._open().schema, id=id, vector=vector, name=name)
 
     def alone(self) -> AbstractContextManager[None]:
         """Keep other upgrades on this machine out."""
@@ -130,10 +126,10 @@ class LanceTable:
             for start in range(0, int(table.count_rows()), BATCH_ROWS):
                 query = table.search().select([self.identity, column]).offset(start).limit(BATCH_ROWS)
                 found = query.to_arrow().combine_chunks()
-                some = found.filter(found[column].is_valid())
-                if some.num_rows:
-                    ids, vectors = (some[each].combine_chunks() for each in (self.identity, column))
-                    yield rows_of(ids, vectors, self.name)
+                ids, vectors = (found[each].combine_chunks() for each in (self.identity, column))
+                some = rows_of(ids, vectors, self.name)
+                if len(some.ids):
+                    yield some
 
     def _open(self) -> Table:
         try:

@@ -237,7 +237,7 @@ def _second(vector: str, key: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return text in which no brace is a placeholder."""
+    """Return text whose braces `psycopg.sql.SQL.format` leaves as they are."""
     return text.replace("{", "{{").replace("}", "}}")
 
 

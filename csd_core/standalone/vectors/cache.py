@@ -92,7 +92,7 @@ class VectorCache:
         if model not in self._known:
             known = self._known[model] = _Known({}, np.empty((0, 0), np.float32))
             for file in sorted(self._folder(model).glob("*.parquet")) if self.folder else ():
-                for keys, vectors in open_vectors(file).batches(CHUNK):
+                for keys, vectors in open_vectors(file).batches():
                     new = known.rows(keys) < 0
                     known.add(keys[new], vectors[new])
         return self._known[model]

@@ -13,9 +13,6 @@ from csd_core.standalone.vectors.source import VectorSource
 from csd_core.system.console import echo
 from csd_core.system.errors import CompatibilityError, DataError
 
-BATCH = 8192
-"""Rows read at a time."""
-
 UNIT = 1e-3
 """Largest deviation from length 1 that is not worth a word."""
 
@@ -84,7 +81,7 @@ def read_given(source: VectorSource, wanted: Strings, *, name: str) -> GivenVect
     found = np.zeros(len(wanted), np.bool_)
     vectors = np.zeros((len(wanted), source.dimension), np.float32)
     example, read = "", 0
-    for ids, batch in source.batches(BATCH):
+    for ids, batch in source.batches():
         read += len(ids)
         example = example or "".join(ids[:1].tolist())
         rows = np.array([place.get(identity, -1) for identity in ids.tolist()], np.intp)

@@ -3,27 +3,20 @@
 n rows of a batch, N of all, D dimensions.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from csd_core.data.tables import Strings
-from csd_core.system.errors import ArtifactError, message_of
+from csd_core.stores.parquet_file import ParquetFile
+from csd_core.stores.protocol import BATCH_ROWS, Store
+from csd_core.system.errors import ArtifactError, CompatibilityError, message_of
 
 Floats = npt.NDArray[np.float32]
-
-VECTOR = "vector"
-"""Column that holds the vectors where a table has several columns of numbers."""
-
-FEW = 100
-"""Rows that are read to learn D."""
 
 FORMATS = ".npy (ids in .ids.txt), .parquet, .lance, .faiss or .index"
 """What `open_vectors` reads."""
@@ -40,8 +33,8 @@ class VectorSource(Protocol):
     def rows(self) -> int:
         """N."""
 
-    def batches(self, size: int) -> Iterator[tuple[Strings, Floats]]:
-        """Yield (n,) ids and (n, D) float32 vectors, n at most `size`, until all rows were yielded."""
+    def batches(self) -> Iterator[tuple[Strings, Floats]]:
+        """Yield (n,) ids and (n, D) float32 vectors, n at most 8,192, until all rows were yielded."""
 
 
 def open_vectors(path: Path, *, id_column: str = "id", ids: Strings | None = None) -> VectorSource:
@@ -61,9 +54,12 @@ def open_vectors(path: Path, *, id_column: str = "id", ids: Strings | None = Non
         case ".npy":
             return _Array.open(path, ids)
         case ".parquet":
-            return _Parquet.open(path, id_column)
+            return _Stored.open(ParquetFile(path, name=str(path), id=id_column, vector=None))
         case ".lance":
-            return _LanceTable.open(path, id_column)
+            from csd_core.stores.lance import LanceTable  # noqa: PLC0415 - takes a second to import
+
+            folder = path.absolute().parent
+            return _Stored.open(LanceTable(folder, name=str(path), table=path.stem, id=id_column, vector=None))
         case ".faiss" | ".index":
             return _FaissIndex.open(path, ids)
         case ending:
@@ -100,72 +96,39 @@ class _Array:
     def rows(self) -> int:
         return len(self.array)
 
-    def batches(self, size: int) -> Iterator[tuple[Strings, Floats]]:
-        for start in range(0, self.rows, size):
+    def batches(self) -> Iterator[tuple[Strings, Floats]]:
+        for start in range(0, self.rows, BATCH_ROWS):
+            some = slice(start, start + BATCH_ROWS)
             with np.errstate(over="ignore"):  # what float32 cannot hold is not finite, and told as that
-                yield self.ids[start : start + size], np.asarray(self.array[start : start + size], np.float32)
+                yield self.ids[some], np.asarray(self.array[some], np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Parquet:
-    """A parquet file with a column of ids and one of lists of numbers."""
+class _Stored:
+    """A Parquet file or a table of LanceDB, read as an upgrade of it does."""
 
-    path: Path
-    id_column: str
-    vector_column: str
-    dimension: int
-    rows: int
-
-    @classmethod
-    def open(cls, path: Path, id_column: str) -> "_Parquet":
-        try:
-            with pq.ParquetFile(path) as file:
-                column = _vector_column(path, file.schema_arrow, id_column)
-                rows = file.metadata.num_rows
-                dimension = _dimension(path, (batch.column(0) for batch in file.iter_batches(FEW, columns=[column])))
-        except (pa.ArrowException, OSError) as error:
-            raise ArtifactError(f"{path}: not a whole parquet file ({message_of(error)}); write it again") from None
-        return cls(path=path, id_column=id_column, vector_column=column, dimension=dimension, rows=rows)
-
-    def batches(self, size: int) -> Iterator[tuple[Strings, Floats]]:
-        try:
-            with pq.ParquetFile(self.path) as file:
-                for batch in file.iter_batches(size, columns=[self.id_column, self.vector_column]):
-                    yield _columns(self, batch)
-        except (pa.ArrowException, OSError) as error:
-            raise ArtifactError(f"{self.path}: cannot be read ({message_of(error)}); write it again") from None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _LanceTable:
-    """A table of LanceDB: DATABASE/NAME.lance."""
-
-    path: Path
-    table: Any
-    id_column: str
-    vector_column: str
+    store: Store
     dimension: int
 
     @classmethod
-    def open(cls, path: Path, id_column: str) -> "_LanceTable":
-        import lancedb  # noqa: PLC0415 - takes a second to import
-
-        try:
-            table = lancedb.connect(path.absolute().parent).open_table(path.stem)
-            column = _vector_column(path, table.schema, id_column)
-            batches = table.search().select([column]).to_batches(FEW)
-            dimension = _dimension(path, (batch.column(column) for batch in batches))
-        except (ValueError, RuntimeError, OSError) as error:
-            raise ArtifactError(f"{path}: LanceDB cannot open it ({message_of(error)}); name a table") from None
-        return cls(path=path, table=table, id_column=id_column, vector_column=column, dimension=dimension)
+    def open(cls, store: Store) -> "_Stored":
+        first = next(iter(store.rows()), None)
+        if first is None:
+            raise ArtifactError(f"{store.name}: has no rows with a vector; write the vectors again")
+        return cls(store=store, dimension=first.vectors.shape[1])
 
     @property
     def rows(self) -> int:
-        return int(self.table.count_rows())
+        return self.store.count()
 
-    def batches(self, size: int) -> Iterator[tuple[Strings, Floats]]:
-        for batch in self.table.search().select([self.id_column, self.vector_column]).to_batches(size):
-            yield _columns(self, batch)
+    def batches(self) -> Iterator[tuple[Strings, Floats]]:
+        for some in self.store.rows():
+            if some.vectors.shape[1] != self.dimension:
+                raise CompatibilityError(
+                    f"{self.store.name}: has vectors of {self.dimension} and {some.vectors.shape[1]} dimensions; keep "
+                    "rows of one model in a table of their own"
+                )
+            yield some
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -202,9 +165,9 @@ class _FaissIndex:
     def rows(self) -> int:
         return int(self.index.ntotal)
 
-    def batches(self, size: int) -> Iterator[tuple[Strings, Floats]]:
-        for start in range(0, self.rows, size):
-            count = min(size, self.rows - start)
+    def batches(self) -> Iterator[tuple[Strings, Floats]]:
+        for start in range(0, self.rows, BATCH_ROWS):
+            count = min(BATCH_ROWS, self.rows - start)
             yield self.ids[start : start + count], self.index.reconstruct_n(start, count)
 
 
@@ -223,64 +186,3 @@ def _row_by_row(ids: Strings | None, rows: int, path: Path, where: str) -> Strin
     if len(ids) != rows:
         raise ArtifactError(f"{path}: has {rows:,} vectors for {len(ids):,} ids; put one id for each in {where}")
     return ids
-
-
-def _vector_column(path: Path, schema: pa.Schema, id_column: str) -> str:
-    """Return the column of vectors: the only one of lists of numbers, or the one called `vector`."""
-    if schema.names.count(id_column) != 1:
-        what = "several columns" if id_column in schema.names else "no column"
-        raise ArtifactError(f"{path}: has {what} {id_column}; its columns are {', '.join(schema.names)}")
-    lists = [
-        field.name
-        for field in schema
-        if (
-            pa.types.is_list(field.type)
-            or pa.types.is_large_list(field.type)
-            or pa.types.is_fixed_size_list(field.type)
-        )
-        and pa.types.is_floating(field.type.value_type)
-    ]
-    if len(lists) != 1 and VECTOR not in lists:
-        raise ArtifactError(
-            f"{path}: {len(lists)} columns hold lists of floats ({', '.join(lists) or 'none'}); call that of the "
-            f"vectors {VECTOR}"
-        )
-    return VECTOR if VECTOR in lists else lists[0]
-
-
-def _dimension(path: Path, columns: Iterable[pa.Array]) -> int:
-    """Return D of the first vectors that are not null.
-
-    Raises:
-        ArtifactError: if there are none.
-    """
-    for column in columns:
-        some = column.drop_null()
-        if len(some):
-            return len(some[0])
-    raise ArtifactError(f"{path}: has no rows with a vector; write the vectors again")
-
-
-def _columns(table: "_Parquet | _LanceTable", batch: pa.RecordBatch) -> tuple[Strings, Floats]:
-    """Return ids and vectors of the rows that have both."""
-    ids, vectors = batch.column(table.id_column), batch.column(table.vector_column)
-    has = pc.and_(ids.is_valid(), vectors.is_valid())
-    ids, vectors = ids.filter(has), vectors.filter(has)
-    try:
-        names = np.array(ids.cast(pa.string()).to_pylist(), np.str_)
-    except pa.ArrowException:
-        raise ArtifactError(
-            f"{table.path}: its column {table.id_column} is {ids.type} that is no text; write ids as text or numbers"
-        ) from None
-    return names, _matrix(table.path, vectors, table.dimension)
-
-
-def _matrix(path: Path, column: pa.Array, dimension: int) -> Floats:
-    """Return (n, D) float32 of a column of lists, none of which is null."""
-    values, lengths = column.flatten(), pc.list_value_length(column)
-    if values.null_count or not pc.all(pc.equal(lengths, dimension)).as_py():
-        raise ArtifactError(
-            f"{path}: its vectors are of several lengths, or have gaps; give each row one of equal length"
-        )
-    with np.errstate(over="ignore"):  # what float32 cannot hold is not finite, and told as that
-        return np.asarray(values.to_numpy(zero_copy_only=False), np.float32).reshape(len(column), dimension)
