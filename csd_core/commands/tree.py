@@ -3,16 +3,34 @@
 What a command's docstring says first stands here again, so that `csd --help` loads no command.
 """
 
+from typing import Any
+
 from cyclopts import App, Parameter
+from cyclopts.help.formatters import DefaultFormatter
+from rich.text import Text
 
 from csd_core.system.console import Terminal
 from csd_core.system.programs import version
+
+
+class Folded(DefaultFormatter):
+    """Help that breaks lines where the terminal ends, not where the source does."""
+
+    def __call__(self, console: Any, options: Any, panel: Any) -> None:
+        """Print a panel."""
+        for entry in panel.entries:
+            text = getattr(entry.description, "primary_renderable", None)
+            if isinstance(text, Text):
+                text.plain = " ".join(text.plain.split())
+        super().__call__(console, options, panel)
+
 
 app = App(
     name="csd",
     help="Keep a visual-search model learning without breaking its gallery.",
     version=version,
     help_format="plaintext",
+    help_formatter=Folded(),
     console=Terminal(),
     default_parameter=Parameter(negative=()),
 )
