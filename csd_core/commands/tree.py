@@ -47,9 +47,13 @@ In a project whose parameters name the folder, its images are looked at as these
     "profile:app": "Choose a params.yaml.",
     "sources:app": "List the sources of images, and the files that they could not use.",
     "tasks:app": "List tasks and append new ones.",
-    "check:check": "Judge whether a new embedding model may take over search, and how; exit with 7 if it may not.",
-    "upgrade:app": "Plan and apply the upgrade of a gallery of your own.",
-    "doctor:doctor": "Say what is wrong with the vectors of an index, and what to do; exit with 9 if anything is.",
+    "standalone.check:check": (
+        "Judge whether a new embedding model may take over search, and how; exit with 7 if it may not."
+    ),
+    "standalone.upgrade:app": "Plan and apply the upgrade of a gallery of your own.",
+    "standalone.doctor:doctor": (
+        "Say what is wrong with the vectors of an index, and what to do; exit with 9 if anything is."
+    ),
     "gate:app": "Judge a check's report again.",
     "compare:app": "Compare methods on data profiles and seeds.",
     "production.releases:publish": "Activate the champion, with its gallery and the rows that people wrote since.",

@@ -1,6 +1,5 @@
 """`csd upgrade`: plan and apply the upgrade of a gallery that lives outside the pipeline."""
 
-import shutil
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,7 +8,9 @@ from typing import Annotated
 import numpy as np
 from cyclopts import App, Parameter
 
-from csd_core.commands.check import (
+from csd_core.commands.production.engine_options import DEFAULTS as LOCAL
+from csd_core.commands.production.engine_options import EngineOptions
+from csd_core.commands.standalone.check import (
     DEFAULTS,
     NO_ITEMS,
     GateOptions,
@@ -19,14 +20,11 @@ from csd_core.commands.check import (
     exit_if_rejected,
     judged,
 )
-from csd_core.commands.production.engine_options import DEFAULTS as LOCAL
-from csd_core.commands.production.engine_options import EngineOptions
 from csd_core.retrieval.embedder import Embedder
 from csd_core.retrieval.lineage import Lineage
 from csd_core.standalone.application import apply_plan
 from csd_core.standalone.compared import read_compared
 from csd_core.standalone.models.preprocessing import Preprocessing
-from csd_core.standalone.models.verification import verify as check_vector
 from csd_core.standalone.own_gallery import OwnGallery, refuse_existing
 from csd_core.standalone.plan_folder import PlanFolder
 from csd_core.standalone.planning import write_whole_plan
@@ -34,7 +32,6 @@ from csd_core.standalone.roles import assign_roles
 from csd_core.standalone.stored.application import apply_to_store, clean_up, take_back
 from csd_core.standalone.stored.gallery import read_stored
 from csd_core.stores.address import is_address, open_store
-from csd_core.system.atomic import atomic_file
 from csd_core.system.console import echo
 from csd_core.system.errors import ParamsError
 from csd_core.upgrade.measured import embedded
@@ -281,38 +278,10 @@ def index(
     echo(f"{out}: {len(gallery):,} rows of {len(np.unique(gallery.labels)):,} classes, model {embedder.digest[:12]}")
 
 
-@app.command(name="wrap")
-def wrap_model(
-    model: Path, /, *, out: Out, verify: tuple[Path, Path] | None = None, preprocessing: Options = None
-) -> None:
-    """Wrap a model that csd did not export, so that preprocessing and unit length are part of it.
-
-    Parameters
-    ----------
-    model
-        ONNX file of an embedder.
-    out
-        ONNX file to write; every command takes it in the model's place, without options.
-    verify
-        An image file and an .npy file of the vector that your own code makes of it. If the wrapped model makes another,
-        nothing is written, and the options that come closest are named.
-    """
-    refuse_existing(out)
-    with TemporaryDirectory(prefix="csd-") as temporary:
-        options = preprocessing or Preprocessing()
-        (file,) = embedders((model,), options, Path(temporary))
-        if verify:
-            image, vector = verify
-            found = check_vector(Embedder.load(file), image, vector, source=model, preprocessing=options)
-            echo(f"{image}: the same vector, cosine {found.cosine:.6f}, largest difference {found.largest:.1g}")
-        with atomic_file(out) as partial:
-            shutil.copyfile(file, partial)
-    made = Embedder.load(out)
-    form = made.metadata.form
-    echo(
-        f"{out}: takes {form.size} x {form.size} x {form.channels} images ({form.resize}), makes vectors of "
-        f"{made.metadata.dimension} dimensions; digest {made.digest[:12]}"
-    )
+app.command(
+    "csd_core.commands.standalone.wrap:wrap",
+    help="Wrap a model that csd did not export, so that preprocessing and unit length are part of it.",
+)
 
 
 @app.command
