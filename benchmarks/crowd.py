@@ -77,7 +77,7 @@ async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, reque
 
 def main() -> None:
     """Print a line for each crowd."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("project", type=Path)
     parser.add_argument("--crowds", type=int, nargs="+", default=[32, 600])
     parser.add_argument("--seconds", type=float, default=10)

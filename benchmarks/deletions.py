@@ -58,7 +58,7 @@ def ratio(call: Callable[[LiveGallery], Any], live: LiveGallery, plain: LiveGall
 
 def main() -> None:
     """Print the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--deletions", type=int, nargs="+", default=[1000, 10_000, 100_000])
     parser.add_argument("--writes", type=int, nargs="+", default=[100, 1000])
     parser.add_argument("--rows", type=int, default=1000)

@@ -65,7 +65,7 @@ def ways_of(files: Workspace, task: str, images: np.ndarray, *, threads: int) ->
 
 def main() -> None:
     """Print the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("project", type=Path)
     parser.add_argument("task")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16, 128])

@@ -237,7 +237,7 @@ def everything(scratch: Path) -> Iterator[tuple[Project, list[Asker], dict[str, 
 
 def main() -> None:
     """Print the table; end with 1 if an acknowledged write is lost."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--faults", nargs="+", default=["replica", "store-refuses", "store-hangs"])
     options = parser.parse_args()

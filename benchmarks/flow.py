@@ -97,7 +97,7 @@ def server(home: Path) -> Iterator[tuple[str, psutil.Process]]:
 
 def main() -> None:
     """Print a line for each case."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", default="digits")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch, server(Path(scratch) / "prefect") as (api, process):

@@ -194,7 +194,7 @@ def measure(rows: int, arguments: argparse.Namespace, scratch: Path) -> dict[str
 
 def main() -> None:
     """Print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--queries", type=int, default=10_000)
     parser.add_argument("--select-queries", type=int, default=2500)

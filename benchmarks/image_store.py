@@ -35,7 +35,7 @@ def tiles(folder: Path, size: int, most: int) -> npt.NDArray[np.uint8]:
 
 def main() -> None:
     """Write and read each store, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photographs", type=Path, required=True)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--images", type=int, default=2000)

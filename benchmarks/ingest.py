@@ -28,7 +28,7 @@ def peak_mb() -> float:
 
 def main() -> None:
     """Make a tree, ingest it, print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=60_000)
     parser.add_argument("--size", type=int, default=28)
     asked = parser.parse_args()

@@ -135,7 +135,7 @@ def due(project: Project) -> str:
 
 def main() -> None:
     """Print how many kills fell inside what, and what was lost."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--writers", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=3600)

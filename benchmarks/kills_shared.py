@@ -137,7 +137,7 @@ def attack(scratch: Path, *, every: int, until: float) -> int:
 
 def main() -> None:
     """Print the kills and what was found."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--lease", type=float, default=2)
     parser.add_argument("--seconds", type=float, default=3600)

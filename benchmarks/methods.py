@@ -84,7 +84,7 @@ COMPUTE = Compute.model_validate(YAML(typ="safe").load(DIGITS)["compute"])
 
 def main() -> None:
     """Print the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--depth", type=int, default=32)
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--batches", type=int, default=6)

@@ -72,7 +72,7 @@ def cost(folder: Path, *command: str) -> Cost:
 
 def main() -> None:
     """Print a line for each number of tasks."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", type=int, nargs="+", default=[3, 20])
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()

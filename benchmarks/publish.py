@@ -44,7 +44,7 @@ def write_plainly(path: Path, vectors: np.ndarray) -> None:
 
 def main() -> None:
     """Print the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--dimension", type=int, default=64)
     parser.add_argument("--live", type=int, default=1000)

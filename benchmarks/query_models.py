@@ -251,7 +251,7 @@ def _side_by_side(models: list[Embedder], images: np.ndarray, beside: ThreadPool
 
 def main() -> None:
     """Compare each size, exact and by the index."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--depth", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=6)

@@ -148,7 +148,7 @@ def measure(kind: str, folder: Path, server: Any, rows: int, kills: int) -> dict
 
 def main() -> None:
     """Print a line of JSON for each kind of store."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--kinds", nargs="+", default=["postgresql", "lancedb", "qdrant"])

@@ -92,7 +92,7 @@ def measure(root: Path, form: ImageForm, size: int) -> dict[str, float]:
 
 def main() -> None:
     """Print a line for each size."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=3000)
     parser.add_argument("--width", type=int, default=500)
     parser.add_argument("--form", type=int, default=32)

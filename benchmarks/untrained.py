@@ -26,7 +26,7 @@ def figures(vectors: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
 
 def main() -> None:
     """Print the range over the seeds."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", default=["t1"])
     parser.add_argument("--seeds", type=int, default=15)
     options = parser.parse_args()
